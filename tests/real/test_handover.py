@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.supervisor.supervisor import HELPER_GRACE
+
 from .children import children
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
 from .load import Load
 from .processes import process
 from .test_cli import done
@@ -193,6 +195,34 @@ def test_old_workers_serve_on_while_the_new_code_does_not_get_ready(tmp_path: Pa
 
         assert load.lost == []
         assert set(load.workers) <= set(old)
+
+
+def test_old_workers_serve_on_while_circus_cannot_create_their_watcher(tmp_path: Path) -> None:
+    """Given a watcher whose log cannot be opened any more, when another circusd starts, then its old workers serve on,
+    what circusd lacks is on show with the cause, and `reloadconfig` brings it back once that is cured."""
+    with circusd(tmp_path, watchers=[Watcher(), Watcher("api", numprocesses=1)], plugins=BUNDLE) as c:
+        (old,) = c.wait_ready(name="api")
+        log = tmp_path / "logs" / "api.log"
+        c.kill9()
+        log.rename(tmp_path / "logs" / "before.log")
+        log.mkdir()
+        c.start_again()
+        c.wait_ready(name="web")
+
+        verdict = c.watcher("api")["verdict"]
+        assert verdict["word"] == "degraded"
+        assert f"Circus could not create it: [Errno 21] Is a directory: '{log}'" in verdict["cause"]
+        assert verdict["cause"].startswith("1 of the workers of an earlier circusd serve on"), verdict
+        shown = done(c, "status")
+        assert shown.startswith("degraded for"), shown
+        assert "Circus could not create it" in shown
+        holds(lambda: process(old).alive and c.serves("api"), seconds=HELPER_GRACE + 1, what="the old worker serves")
+
+        log.rmdir()
+        c.do("reloadconfig", waiting=True)
+        assert old not in c.wait_ready(name="api")
+        eventually(lambda: not process(old).alive)
+        assert c.serves("api")
 
 
 def test_a_handover_in_the_middle_of_a_start_leaves_the_watcher_running(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from xboard_circus import launch as launcher
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress, say
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
@@ -248,5 +249,6 @@ def _outlook(name: str, watcher: WatcherEntry | None, armed: bool) -> tuple[Stag
     if has_come_up(watcher):
         return Stage.READY, f"{name}: {serving(watcher)} of {watcher['numprocesses']} up"
     is_unprepared = verdict["word"] == "degraded" and any(each["held_by"] == "before" for each in watcher["workers"])
-    is_stuck = verdict["word"] == "blocked" or is_unprepared or watcher["cooldown_until"] is not None
+    is_uncreated = (watcher["last_reason_say"] or {}).get("key") == Say.NOT_CREATED.name
+    is_stuck = verdict["word"] == "blocked" or is_unprepared or is_uncreated or watcher["cooldown_until"] is not None
     return Stage.STUCK if is_stuck else Stage.COMING, f"{name}: {headline(verdict)}"

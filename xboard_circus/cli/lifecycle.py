@@ -157,7 +157,7 @@ def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
     """Report that circusd runs already; return the watchers to wait for, as long as it is still starting."""
     pid, uptime = found.circusd["pid"], found.circusd["uptime"] or 0.0
     say(f"circusd of {instance.shown} runs already: pid {pid}, for {span(uptime)}")
-    stopped = [watcher["name"] for watcher in found.watchers if watcher["status"] == "stopped"]
+    stopped = [watcher["name"] for watcher in found.watchers if watcher["verdict"]["word"] == "stopped"]
     for name in stopped:
         say(f"its watcher {name} is stopped; `xboard-circus start {name}` starts it", "yellow")
     if uptime >= launching.longest_start(instance, TIMEOUT):

@@ -55,6 +55,7 @@ class Say(Template):
     DID_NOT_LEAVE = "worker {pid} was ordered to leave and did not: it is probed and replaced as before"
     SOCKET_GONE = "its private socket is gone from the runtime folder, so it cannot be probed"
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
+    NOT_CREATED = "Circus could not create it: {why}"
     SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     ANOTHER_CIRCUSD = "circusd with pid {pid} runs on {file} already; `xboard-circus restart` replaces it"
@@ -406,6 +407,7 @@ class Say(Template):
     NEXT_REPLACED = "#{slot} is replaced"
     NEXT_RELOADED = "the next worker is replaced"
     NEXT_RECOVERY = "no worker is replaced; each recovers when its live path succeeds"
+    CURE_NOT_CREATED = "correct it in the ini file or on the disk, then `circusctl reloadconfig`"
     CURE_LOOP = (
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
         "then `xboard-circus restart {watcher}`"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
-from xboard_circus.core.verdict import judge
+from xboard_circus.core.verdict import Word, beside_predecessors, judge, verdict_entry
 
 
 def unarmed_watcher(
@@ -32,6 +33,26 @@ def unarmed_watcher(
         workers=workers,
     )
     return {**found, "verdict": judge(found)}
+
+
+def uncreated_watcher(*, name: str, numprocesses: int, why: str, predecessors: int, since: float) -> WatcherEntry:
+    """Return the entry of a watcher that Circus could not create, *since* seconds ago; *predecessors* of an earlier
+    circusd may serve on.
+
+    It counts as armed, because what is armed gets alerts and a line of its own.
+    """
+    cause = Say.NOT_CREATED(why=why)
+    found = watcher_entry(
+        name=name,
+        armed=True,
+        status="stopped",
+        numprocesses=numprocesses,
+        last_reason=cause,
+        last_reason_say=data_of(cause),
+        workers=[],
+    )
+    verdict = verdict_entry(Word.BLOCKED, cause, cure=Say.CURE_NOT_CREATED())
+    return {**found, "verdict": {**beside_predecessors(verdict, name, predecessors), "since": since}}
 
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:

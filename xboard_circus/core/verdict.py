@@ -164,11 +164,15 @@ def judge(watcher: WatcherFacts, before: Preparation | None = None, *, predecess
         before: What has to be done before a worker may run; None when it is done.
         predecessors: How many workers of an earlier circusd serve until those of this one are ready.
     """
-    found = _of_own(watcher, before)
+    return beside_predecessors(_of_own(watcher, before), watcher["name"], predecessors)
+
+
+def beside_predecessors(found: VerdictEntry, watcher: str, predecessors: int) -> VerdictEntry:
+    """Return the verdict *found* on the workers of this circusd, changed by those of an earlier one that serve."""
     if not predecessors or not Word(found["word"]).is_outage:
         return found
     cause = Say.PREDECESSORS_SERVE(n=predecessors, why=found["cause"])
-    cure = Say.CURE_RELOAD(watcher=watcher["name"]) if found["word"] == Word.LOOPING.value else found["cure"]
+    cure = Say.CURE_RELOAD(watcher=watcher) if found["word"] == Word.LOOPING.value else found["cure"]
     return {
         **found,
         "word": Word.DEGRADED.value,

@@ -22,7 +22,7 @@ from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry
-from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker, uncreated_watcher
 from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, sockets
@@ -77,6 +77,7 @@ class Supervisor:
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self.paused_for = 0.0
         self.unfit = ""
+        self._uncreated: dict[str, tuple[int, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
@@ -91,6 +92,7 @@ class Supervisor:
         self._is_recorded = False
         self._record()
         self.lifetime = Lifetime(self)
+        self._find_uncreated()
         self._install()
         self.soon(0)
 
@@ -120,6 +122,10 @@ class Supervisor:
             self._is_recorded = True
         except (OSError, XboardError) as error:
             logger.error("xboard: the command line will not find this circusd: %s", error)
+
+    @contained(None)
+    def _find_uncreated(self) -> None:
+        self._uncreated = circus_arbiter.uncreated(self.arbiter)
 
     def _install(self) -> None:
         """Install the patches of the arbiter. The commands go in first, so that the state answers in any case."""
@@ -317,7 +323,7 @@ class Supervisor:
             each.name
             for each in self.arbiter.watchers
             if not is_helper(each.name) and (each.autostart or each.name in self.armed or not each.is_stopped())
-        }
+        } | set(self._uncreated)  # whose workers serve on until Circus can create it
         recorded = circusd_record.workers(self.instance)
 
         def owner(holder: Holder) -> str | None:
@@ -417,8 +423,23 @@ class Supervisor:
                 {"plugin": plugin, "pid": sender.pid, "round_age": round(self.clock() - at, 3)}
                 for plugin, (sender, at) in self.probers.items()
             ],
-            "watchers": [self._view_of(watcher) for watcher in self.arbiter.watchers],
+            "watchers": [*(self._view_of(watcher) for watcher in self.arbiter.watchers), *self._views_of_uncreated()],
         }
+
+    def _views_of_uncreated(self) -> list[WatcherEntry]:
+        created = {watcher.name for watcher in self.arbiter.watchers}
+        recorded = circusd_record.workers(self.instance) if set(self._uncreated) - created else {}
+        return [
+            uncreated_watcher(
+                name=name,
+                numprocesses=numprocesses,
+                why=why,
+                predecessors=sum(owner == name and procs.is_running(*each) for each, owner in recorded.items()),
+                since=round(self.clock() - self.started_at, 3),
+            )
+            for name, (numprocesses, why) in self._uncreated.items()
+            if name not in created
+        ]
 
     def _view_of(self, watcher: Any) -> WatcherEntry:
         armed = self.armed.get(watcher.name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from circus.config import get_config
 from circus.exc import ConflictError
+from circus.watcher import Watcher
 
 from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
@@ -251,3 +252,21 @@ def read_config(config_file: str) -> dict[str, Any]:
     """Return Circus's parse of *config_file*; it raises anything for a broken one."""
     config: dict[str, Any] = get_config(config_file)
     return config
+
+
+def uncreated(arbiter: Any) -> dict[str, tuple[int, str]]:
+    """Return the watchers of the file that Circus could not create, with their numbers of workers and the cause.
+
+    Circus logs it, and runs without them. Why is found by trying again.
+    """
+    created = {watcher.name.lower() for watcher in arbiter.watchers}
+    found = {}
+    for given in read_config(arbiter.config_file)["watchers"]:
+        if given["name"].lower() not in created:
+            try:
+                Watcher.load_from_config(dict(given))
+                why = ""
+            except Exception as error:  # whatever Circus raises for a value
+                why = str(error)
+            found[given["name"]] = int(given.get("numprocesses", 1)), why
+    return found
