@@ -38,11 +38,16 @@ def first_process(
             popen.wait()
 
 
-def test_sighup_is_a_rolling_reload_and_sigterm_the_end(tmp_path: Path) -> None:
+def test_sighup_is_a_rolling_reload_restart_is_refused_and_sigterm_the_end(tmp_path: Path) -> None:
+    """A container ends with the circusd that its first process has started, so none may take its place."""
     with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
         old = c.wait_ready(timeout=60)
         first.send_signal(signal.SIGHUP)
         eventually(lambda: len(c.ready()) == 2 and not set(old) & set(c.ready()), timeout=60)
+        refused = c.run_cli("restart")
+        assert refused.returncode == 1
+        assert "ends the container; `xboard-circus reload` replaces the workers without a lost" in refused.stderr
+        holds(lambda: first.poll() is None and c.serves(), seconds=1, what="it serves on")
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 0
 

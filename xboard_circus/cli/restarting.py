@@ -33,6 +33,7 @@ from xboard_circus.snapshot import Snapshot
 from xboard_circus.worker import runs_worker
 
 TRIAL, ROOM = "trial.json", 16_384
+FIRST_PROCESS = "xboard_circus.container"
 
 
 @click.command()
@@ -89,9 +90,18 @@ def restart(
 
 
 def _refuse_service(instance: Instance) -> None:
-    """Raise XboardError if systemd runs circusd: it would start another one itself, beside that of this command."""
+    """Raise XboardError if systemd runs circusd, which would start another one beside that of this command, or the
+    first process of a container, which ends with the circusd that it has started."""
     circusd = runtime.supervisor_of(instance.id)
-    if circusd is not None and (unit := procs.unit_of(circusd.pid)):
+    if circusd is None:
+        return
+    first = next(iter(procs.ancestors(circusd.pid)), 0)
+    if FIRST_PROCESS in procs.command_line(first):
+        raise XboardError(
+            f"the end of circusd (pid {circusd.pid}) ends the container; `xboard-circus reload` replaces the workers "
+            "without a lost request, `circusctl reloadconfig` reads the ini file; for all else restart the container"
+        )
+    if unit := procs.unit_of(circusd.pid):
         raise XboardError(
             f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it without "
             "a lost request; `reload` replaces the workers alone"
