@@ -29,24 +29,24 @@ class CommandSink:
         hidden: Variables with the secrets of the sinks, which are removed from its environment.
     """
 
-    argv: tuple[str, ...]
+    command: tuple[str, ...]
     folder: Path
     timeout: float = 10.0
     hidden: Collection[str] = ()
 
     @property
     def place(self) -> str:
-        return f"command {self.argv[0]}"
+        return f"command {self.command[0]}"
 
     def deliver(self, message: Message) -> None:
         """Run the command; it has *timeout* seconds, and exit code 0 means that the alert was delivered."""
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
         where: dict[str, Any] = {"folder": self.folder, "environment": environment, "timeout": self.timeout}
-        code, complaint = run(self.argv, message.document, name=self.argv[0], **where)
+        code, complaint = run(self.command, message.document, name=self.command[0], **where)
         if code:
             secrets = [secret for name, value in environment.items() for secret in secrets_in(name, value)]
             last_line = scrubbed(complaint, [*secrets, *(os.environ.get(name, "") for name in self.hidden)])
-            raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {last_line}" if last_line else ""))
+            raise AlertError(f"{self.command[0]} ended with {code}" + (f": {last_line}" if last_line else ""))
 
 
 def run(

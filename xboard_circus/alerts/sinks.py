@@ -1,6 +1,9 @@
 """Make the sinks of an ini file."""
 
+import importlib
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from xboard_circus.alerts.message import Sink
 from xboard_circus.alerts.secrets import Secret
@@ -12,54 +15,35 @@ from xboard_circus.options.alert_fields import AlertOptions
 SECRETS = ("url", "secret", "password")
 """Each has two options, such as `url_env` and `url_file`."""
 
+SINKS = {
+    "webhook": ("webhook", "WebhookSink"),
+    "otlp": ("otlp", "OtlpSink"),
+    "apprise": ("services", "ServiceSink"),
+    "email": ("smtp", "SmtpSink"),
+    "command": ("command", "CommandSink"),
+}
+"""The module and the class of each type."""
+
 
 def sink_of(config: Config, alert: AlertConfig) -> Sink:
-    """Return the sink of a section without a problem.
+    """Return the sink of a section without a problem: it takes those of the section's values that it has fields for.
 
-    The imports of a sink wait for its first section, because most plugins have none, and live for months.
+    The import of a sink waits for its first section, because most plugins have none, and live for months.
     """
     options, folder = alert.options, config.folder
-    secrets = {option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()}
-    ca_file = folder / options.ca_file if options.ca_file else None
-    if options.type == "webhook":
-        from xboard_circus.alerts.webhook import WebhookSink
-
-        return WebhookSink(
-            url=secrets["url"],
-            shape=options.shape,
-            secret=secrets.get("secret"),
-            timeout=options.timeout,
-            ca_file=ca_file,
-            is_proxied=options.proxies == "environment",
-        )
-    if options.type == "otlp":
-        from xboard_circus.alerts.otlp import OtlpSink
-
-        return OtlpSink(secrets["url"], options.timeout, ca_file)
-    if options.type == "apprise":
-        from xboard_circus.alerts.services import ServiceSink
-
-        return ServiceSink(
-            secrets["url"], options.timeout, ca_file, options.proxies == "environment", secret_variables(config)
-        )
-    if options.type == "email":
-        from xboard_circus.alerts.smtp import SmtpSink
-
-        assert options.host is not None, "a section without a problem has a host"
-        return SmtpSink(
-            host=options.host,
-            port=options.port,
-            sender=options.sender[0],
-            to=options.to,
-            security=options.security,
-            user=options.user,
-            password=secrets.get("password"),
-            timeout=options.timeout,
-            ca_file=ca_file,
-        )
-    from xboard_circus.alerts.command import CommandSink
-
-    return CommandSink(options.command, folder, options.timeout, secret_variables(config))
+    module, name = SINKS[options.type or ""]
+    kind = getattr(importlib.import_module(f"xboard_circus.alerts.{module}"), name)
+    given: dict[str, Any] = {
+        **vars(options),
+        **{option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()},
+        "sender": "".join(options.sender),
+        "folder": folder,
+        "ca_file": folder / options.ca_file if options.ca_file else None,
+        "is_proxied": options.proxies == "environment",
+        "hidden": secret_variables(config),
+    }
+    sink: Sink = kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
+    return sink
 
 
 def rules_of(options: AlertOptions) -> GateRules:

@@ -14,7 +14,7 @@ from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.core.sentences import Say, state_named
-from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import Word, is_scaled_to_zero, serving
 
 LOOP_FAILURES = 3
@@ -250,14 +250,13 @@ def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
 
 def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     """Return the troubles that the state shows, each with its reason."""
-    port, troubled = view["port"], _troubled(view)
-    found = {}
+    port, found = view["port"], {}
     if port is not None and port["state"] == "refused":
         found[Trouble.PORT_REFUSED] = reason_in(port) or Say.PORT_IS_HELD()
-    if _is_shared(view):
-        found[Trouble.PORT_SHARED] = reason_in(port or {})
-    if troubled:
-        found[Trouble.UNHEALTHY] = reason_in(troubled[0]) or state_named(troubled[0]["health"])
+    if port is not None and port["state"] == "bound" and port["reason"]:
+        found[Trouble.PORT_SHARED] = reason_in(port)
+    if (troubled := next((each for each in view["workers"] if each["health"] in TROUBLED), None)) is not None:
+        found[Trouble.UNHEALTHY] = reason_in(troubled) or state_named(troubled["health"])
     if (output := view["output"]) is not None and output["reason"]:
         found[Trouble.OUTPUT_LOST] = reason_in(output)
     if (poison := view["poison"]) is not None:
@@ -273,21 +272,13 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
 
 def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     """Return whether the state still shows the trouble."""
-    if trouble is Trouble.LOST:
-        return False
     if trouble is Trouble.DOWN:
         # A start after a deploy is no recovery yet.
         return _is_down(view) or (view["verdict"]["word"] == "deploying" and not serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
-    if trouble is Trouble.PORT_SHARED:
-        return _is_shared(view)
-    if trouble is Trouble.UNHEALTHY:
-        return bool(_troubled(view))
-    if trouble is Trouble.OUTPUT_LOST:
-        return view["output"] is not None and bool(view["output"]["reason"])
-    if trouble is Trouble.POISON:
-        return view["poison"] is not None
+    if trouble not in (Trouble.RESTART, Trouble.CRASH_LOOP):
+        return trouble in _shown(view)
     if serving(view) < view["numprocesses"]:
         return True
     if trouble is Trouble.RESTART:
@@ -296,12 +287,6 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     return view["cooldown_until"] is not None or any(
         worker["ready_for"] < held for worker in view["workers"] if worker["ready_for"] is not None
     )
-
-
-def _is_shared(view: WatcherEntry) -> bool:
-    """Return whether another process than the workers shares the listening socket."""
-    port = view["port"]
-    return port is not None and port["state"] == "bound" and bool(port["reason"])
 
 
 def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:
@@ -326,7 +311,3 @@ def _is_down(view: WatcherEntry) -> bool:
 def _is_scaled_to_zero(view: WatcherEntry) -> bool:
     """Return whether an operator has scaled an active armed watcher to zero."""
     return view["armed"] and is_scaled_to_zero(view)
-
-
-def _troubled(view: WatcherEntry) -> list[WorkerEntry]:
-    return [worker for worker in view["workers"] if worker["health"] in TROUBLED]
