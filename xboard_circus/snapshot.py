@@ -6,8 +6,9 @@ shape, without ports, reasons and next tries.
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -58,22 +59,33 @@ def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> S
     return from_state(stock_state({**circusd, "config_file": config_file}, statuses, stats, options, procs.start_time))
 
 
-def measured(snapshot: Snapshot) -> Figures:
-    """Return the use of each worker, which the command line reads by itself to spare circusd.
+class Gauge:
+    """Measure processes of this host; the processor use is that since the last look, for which psutil keeps times."""
 
-    A worker that is gone is left out, also if another process has its pid by now.
-    """
-    sampled = []
-    for identity in snapshot.processes():
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(identity.pid)
-            process.cpu_percent(None)
-            if procs.start_time(identity.pid) == identity.started:
-                sampled.append(process)
-    if sampled:
+    def __init__(self) -> None:
+        self._known: dict[procs.Identity, psutil.Process] = {}
+
+    def look(self, processes: Iterable[procs.Identity]) -> dict[int, dict[str, Any]]:
+        """Return the use by pid, without processes that are gone, or that we may not examine."""
+        found: dict[int, dict[str, Any]] = {}
+        seen, self._known = self._known, {}
+        for each in processes:
+            with contextlib.suppress(psutil.Error):
+                process = seen.get(each) or psutil.Process(each.pid)
+                if each not in seen and procs.start_time(each.pid) != each.started:
+                    continue  # another process has its pid by now
+                with process.oneshot():
+                    times, cpu, memory = process.cpu_times(), process.cpu_percent(), process.memory_info()
+                self._known[each] = process
+                used = {"rss": memory.rss, "cpu": cpu if each in seen else None}
+                found[each.pid] = {**used, "cpu_seconds": times.user + times.system}
+        return found
+
+
+def measured(snapshot: Snapshot) -> Figures:
+    """Return the use of each worker, which the command line reads by itself to spare circusd."""
+    gauge, processes = Gauge(), snapshot.processes()
+    if gauge.look(processes):
         time.sleep(CPU_SAMPLE)
-    figures = {}
-    for process in sampled:
-        with contextlib.suppress(psutil.Error):
-            figures[process.pid] = process.memory_info().rss, process.cpu_percent(None)
-    return figures
+    found = gauge.look(processes).items()
+    return {pid: (used["rss"], used["cpu"]) for pid, used in found if used["cpu"] is not None}

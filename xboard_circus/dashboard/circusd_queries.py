@@ -1,11 +1,8 @@
 """Query one circusd, in a thread of its own: its state, its sockets, and the use of its workers."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import psutil
 
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
@@ -15,6 +12,7 @@ from xboard_circus.dashboard import views
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.kinds import WrongValueError, read_size
+from xboard_circus.snapshot import Gauge, from_state
 
 SELDOM = 10.0
 Data = dict[str, Any]
@@ -31,7 +29,7 @@ class CircusdQueries:
         self.client = CircusdClient(endpoint)
         self._deadline = deadline
         self._clock = clock
-        self._processes: dict[tuple[int, int | None], psutil.Process] = {}
+        self._gauge = Gauge()
         self.is_here = False
         self._seldom_at = float("-inf")
         self._sockets: list[Data] = []
@@ -55,12 +53,10 @@ class CircusdQueries:
             self._stats = {} if self.is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
         circusd, probers = state["circusd"], state["probers"]
-        workers = [(each["pid"], each["started"]) for watcher in state["watchers"] for each in watcher["workers"]]
-        ours = [
-            (circusd["pid"], circusd["started"]),
-            *((each["pid"], procs.start_time(each["pid"])) for each in probers),
-        ]
-        figures = self._measured([*workers, *ours]) if self.is_here else self._stats
+        shown = from_state(state)
+        helpers = [procs.Identity.of(each["pid"]) for each in probers]
+        ours = [*shown.processes(), shown.identity, *filter(None, helpers)]
+        figures = self._gauge.look(ours) if self.is_here else self._stats
         return {
             **state,
             "circusd": {**circusd, **figures.get(circusd["pid"], {})},
@@ -84,30 +80,6 @@ class CircusdQueries:
         uptime = procs.age(started) if started else None
         circusd = {"pid": pid, "started": started or 0, "endpoint": self.client.endpoint, "uptime": uptime}
         return stock_state(circusd, statuses, infos, self._options, start_time)
-
-    def _measured(self, processes: Iterable[tuple[int, int | None]]) -> dict[int, Data]:
-        """Return the use of each process on this host, without those that are gone, or that we may not examine.
-
-        The processor use is that since the last pass, for which psutil keeps the times of a process.
-        """
-        found: dict[int, Data] = {}
-        kept = {}
-        for pid, started in processes:
-            known = self._processes.get((pid, started))
-            if known is None and procs.start_time(pid) != started:
-                continue
-            with contextlib.suppress(psutil.Error):
-                process = known or psutil.Process(pid)
-                with process.oneshot():
-                    times, cpu, memory = process.cpu_times(), process.cpu_percent(), process.memory_info()
-                kept[pid, started] = process
-                found[pid] = {
-                    "rss": memory.rss,
-                    "cpu": cpu if known else None,
-                    "cpu_seconds": times.user + times.system,
-                }
-        self._processes = kept
-        return found
 
 
 def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data]:
