@@ -75,6 +75,11 @@ class Part:
         self._commands = commands
         self._clock = clock
         self._said = Sparingly(clock=clock)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)  # begins with its first work
+
+    async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do *work* that may block, in the one thread of this part, after what it was given before."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def tick(self) -> float:
         """Do the due work; return the seconds until the next tick."""

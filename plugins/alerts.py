@@ -177,7 +177,7 @@ class Alerter(Part):
     async def _read_file(self, file: "_ConfigFile") -> None:
         file.due_at = self._clock() + FILE_EVERY
         try:
-            found = await asyncio.get_running_loop().run_in_executor(None, file.changed)
+            found = await self.in_thread(file.changed)
         except XboardError as error:
             if self._said.may_say(str(error)):
                 log.error("the alerts stay as they were: %s", error)

@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -59,7 +58,6 @@ class LedgerRecorder(Part):
         self._query_at = -math.inf
         self._waiting = Waiting(queue)
         self._wall_clock = wall_clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         # One batch at a time, because a second would store the first one's records again.
         self._lock = asyncio.Lock()
         self._failures = 0
@@ -103,7 +101,7 @@ class LedgerRecorder(Part):
         self._waiting.settle(math.inf)
         try:
             await asyncio.wait_for(self._flush(), CLOSE_SECONDS)
-            await asyncio.wait_for(self._in_thread(self._store.close), CLOSE_SECONDS)
+            await asyncio.wait_for(self.in_thread(self._store.close), CLOSE_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
             log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
 
@@ -129,7 +127,7 @@ class LedgerRecorder(Part):
                 while self._waiting.has_any():
                     await self._store_batch()
                 if self._clock() >= self._prune_at:
-                    has_more = await self._in_thread(self._store.prune)
+                    has_more = await self.in_thread(self._store.prune)
                     self._prune_at = self._clock() + (0.0 if has_more else PRUNE_EVERY)
             except LedgerError as error:
                 self._failures += 1
@@ -147,14 +145,11 @@ class LedgerRecorder(Part):
         waiting = self._waiting
         batch = waiting.batch(BATCH, BATCH_CHARS)
         lost = waiting.lost
-        await self._in_thread(lambda: self._store.append(batch))
+        await self.in_thread(self._store.append, batch)
         # Records pushed out at the front meanwhile were in the batch, so they are neither queued nor lost.
         pushed_out = min(waiting.lost - lost, len(batch))
         waiting.lost -= pushed_out
         waiting.done(len(batch) - pushed_out)
-
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def recorder_of(plugin: XboardPlugin) -> list[Part]:

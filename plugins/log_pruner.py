@@ -1,11 +1,9 @@
 """Remove old rotated logs: files numbered by our log writer or by Circus, and no other file."""
 
-import asyncio
 import logging
 import stat
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from xboard_circus import config
@@ -36,7 +34,6 @@ class LogPruner(Part):
         self._keep_days = keep_days
         self._wall_clock = wall_clock
         self._every = every
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="logs")
 
     async def tick(self) -> float:
         """Remove the logs that are too old."""
@@ -44,7 +41,7 @@ class LogPruner(Part):
             file = (await ask_state(self._commands))["circusd"]["config_file"]
         except (CircusdGone, CommandRefused):
             return AGAIN_AFTER  # it is busy, or no watcher is armed yet
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._prune, str(file))
+        await self.in_thread(self._prune, str(file))
         return self._every
 
     def _prune(self, config_file: str) -> None:

@@ -8,7 +8,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xboard_circus.core.durations import backoff
@@ -41,7 +40,6 @@ class TrafficRecorder(Part):
         super().__init__(commands, **seams)
         self._store = store
         self._wall_clock = wall_clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._stored: dict[str, Totals] | None = None  # by an earlier plugin; None until they are read
         self._watchers: dict[str, WatcherHistory] = {}
         self._points: deque[tuple[str, Point]] = deque(maxlen=MOST_POINTS)
@@ -79,13 +77,13 @@ class TrafficRecorder(Part):
     async def _flush(self) -> None:
         try:
             if self._stored is None:
-                self._stored = await self._in_thread(read_totals, self._store.path)
+                self._stored = await self.in_thread(read_totals, self._store.path)
                 return
             points = [*self._points]
             if points:
                 now, names = self._clock(), {name for name, _ in points}
                 totals = {name: Totals(now, self._watchers[name].as_report()) for name in names}
-                await self._in_thread(self._store.write, points, totals)
+                await self.in_thread(self._store.write, points, totals)
         except LedgerError as error:
             self._stored = self._stored or {}
             self._failures += 1
@@ -98,6 +96,3 @@ class TrafficRecorder(Part):
         for point in points:  # later ones stay; a full queue has dropped some of these already
             if self._points and self._points[0] is point:
                 self._points.popleft()
-
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

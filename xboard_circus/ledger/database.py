@@ -1,6 +1,7 @@
 """Open or create the ledger's file: readable for its user only, bounded by SQLite itself."""
 
 import enum
+import logging
 import os
 import sqlite3
 import stat
@@ -8,12 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.mounts import is_mounted_alone
 from xboard_circus.host.written_files import NO_PLAIN_FILE, opener, plain_opener
+
+log = logging.getLogger(__name__)
 
 PAGE = 4096
 BUSY_MS = 250
@@ -145,6 +149,33 @@ def open_to_write(
         connection.close()
         raise
     return connection, (status.st_dev, status.st_ino)
+
+
+class StoredFile:
+    """The file at *path*, opened to write when that is needed, and again after it was moved or deleted."""
+
+    def __init__(self, path: Path, *, most_pages: int, log_pages: int, schema: Schema = LEDGER) -> None:
+        self.path = path
+        self._open = partial(open_to_write, path, most_pages=most_pages, log_pages=log_pages, schema=schema)
+        self._connection: sqlite3.Connection | None = None
+        self._inode: Inode | None = None
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != inode_of(self.path):
+            log.warning("ledger %s was moved or deleted; a new one is begun", self.path)
+            self.close()
+        if self._connection is not None:
+            check_heads(self.path)
+        else:
+            self._connection, self._inode = self._open()
+        return self._connection
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

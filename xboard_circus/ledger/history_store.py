@@ -25,7 +25,7 @@ from xboard_circus.core.history import (
 )
 from xboard_circus.core.state_schema import TrafficReport, parse_traffic
 from xboard_circus.ledger import database
-from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, ledger_errors, trouble_of
+from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, StoredFile, ledger_errors, trouble_of
 
 MOST_WATCHERS = 1024
 MOST_PAGES = 1 << 16  # 256 MiB: only a stop for the unforeseen
@@ -70,14 +70,12 @@ def history_of(ledger: Path) -> Path:
     return ledger.with_name(f"{ledger.stem}-history.db")
 
 
-class HistoryStore:
+class HistoryStore(StoredFile):
     """Points and totals in the SQLite file at *path*; a damaged one is set aside. To be called from one thread."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
+        super().__init__(path, most_pages=MOST_PAGES, log_pages=LOG_PAGES, schema=_HISTORY)
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
-        self._inode: database.Inode | None = None
         self._ids: dict[str, int] = {}
         self._prune_at = 0.0
 
@@ -95,11 +93,8 @@ class HistoryStore:
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
-        connection, self._connection = self._connection, None
+        super().close()
         self._ids = {}
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
 
     def _write(self, points: Sequence[tuple[str, Point]], totals: Mapping[str, Totals]) -> None:
         connection = self._db()
@@ -121,15 +116,6 @@ class HistoryStore:
             if time.monotonic() >= self._prune_at:
                 self._prune(connection, points)
                 self._prune_at = time.monotonic() + PRUNE_EVERY
-
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is not None and self._inode != database.inode_of(self.path):
-            self.close()  # it was moved or deleted
-        if self._connection is None:
-            self._connection, self._inode = database.open_to_write(
-                self.path, most_pages=MOST_PAGES, log_pages=LOG_PAGES, schema=_HISTORY
-            )
-        return self._connection
 
     def _id(self, connection: sqlite3.Connection, name: str) -> int | None:
         """Return the number of a watcher, None if there are too many."""

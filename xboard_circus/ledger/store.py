@@ -9,11 +9,11 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from xboard_circus.ledger import database
-from xboard_circus.ledger.database import PAGE, LedgerError, LedgerTrouble, ledger_errors, trouble_of
+from xboard_circus.ledger.database import PAGE, LedgerError, LedgerTrouble, StoredFile, ledger_errors, trouble_of
 from xboard_circus.ledger.record import COLUMNS, Record, row_of
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ DAMAGED_AGAIN = 60.0
 ONCE = "ON CONFLICT (seq) WHERE seq IS NOT NULL DO NOTHING"
 
 
-class LedgerStore:
+class LedgerStore(StoredFile):
     """Events in the SQLite file at *path*, none older than *keep_days*, in at most *max_mb* MiB.
 
     The bound holds for all files on the disk: three quarters of it for the database, which SQLite itself refuses to
@@ -52,14 +52,12 @@ class LedgerStore:
         max_mb: float = 64.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path = path
         self.keep_days = keep_days
         self.max_bytes = int(max(1.0, max_mb) * MIB)
         self._most_pages = self.max_bytes * 3 // 4 // PAGE
-        self._log_pages = min(1000, max(16, self.max_bytes // 16 // PAGE))
+        log_pages = min(1000, max(16, self.max_bytes // 16 // PAGE))
+        super().__init__(path, most_pages=self._most_pages, log_pages=log_pages)
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
-        self._inode: database.Inode | None = None
         self._damaged_at = -math.inf
 
     # Writing
@@ -92,13 +90,6 @@ class LedgerStore:
                     raise
                 return False
 
-    def close(self) -> None:
-        """Close the file; the next call opens it again."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
-
     # The open file
 
     @contextmanager
@@ -109,18 +100,6 @@ class LedgerStore:
         except LedgerError:
             self.close()
             raise
-
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is not None and self._inode != database.inode_of(self.path):
-            log.warning("ledger %s was moved or deleted; a new one is begun", self.path)
-            self.close()
-        if self._connection is not None:
-            database.check_heads(self.path)
-        else:
-            self._connection, self._inode = database.open_to_write(
-                self.path, most_pages=self._most_pages, log_pages=self._log_pages
-            )
-        return self._connection
 
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         connection = self._db()
