@@ -5,7 +5,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from xboard_circus.core.budget import RestartBudget, RestartLimits
@@ -135,14 +135,8 @@ def is_limited(view: WatcherEntry) -> bool:
 
 def limits_of(options: RestartOptions, numprocesses: int) -> RestartLimits:
     """Return the limits of a whole watcher."""
-    return RestartLimits(
-        burst=max(options.burst, 2 * numprocesses),
-        window=options.window,
-        delay=NO_DELAY,
-        delay_max=NO_DELAY,
-        cooldown=options.cooldown,
-        reset_after=options.reset_after,
-    )
+    given = {**asdict(options), "burst": max(options.burst, 2 * numprocesses)}
+    return RestartLimits(**given | {"delay": NO_DELAY, "delay_max": NO_DELAY})
 
 
 def number(value: object, default: float) -> float:

@@ -102,13 +102,7 @@ def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tup
         lines.append(Say.GONE_ALL())
     command = "xboard-circus start" if is_dead else "xboard-circus doctor"
     lines.append(Say.HEAD_RUN(command=command))
-    return {
-        "word": "circusd_lost",
-        "watcher": "",
-        "lines": list(map(with_say, lines)),
-        "slot": None,
-        "command": command,
-    }
+    return _headline("circusd_lost", lines, command=command)
 
 
 def _of_watcher(watcher: WatcherEntry, elapsed: float) -> Iterator[tuple[int, Headline]]:
@@ -116,20 +110,22 @@ def _of_watcher(watcher: WatcherEntry, elapsed: float) -> Iterator[tuple[int, He
     word = Word(verdict["word"])
     if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
         lines = [headline_of(watcher, elapsed), *_explained(verdict, elapsed)]
-        yield word.rank, _headline(word.value, watcher, lines)
+        yield word.rank, _headline(word.value, lines, watcher)
     elif word is Word.STOPPED and not is_helper(watcher["name"]):
         head = Say.HEAD_STOPPED(watcher=watcher["name"], age=span(verdict["since"] + elapsed))
-        yield word.rank, _headline(word.value, watcher, [head, *_explained(verdict, elapsed)])
+        yield word.rank, _headline(word.value, [head, *_explained(verdict, elapsed)], watcher)
     elif reload is not None and reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD:
         age = span((reload["age"] or 0.0) + elapsed)
         head = Say.HEAD_RELOAD_FAILED(watcher=watcher["name"], age=age, n=len(reload["replaced"]))
         lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))]
-        yield Word.UNKNOWN.rank, _headline("reload_failed", watcher, lines)
+        yield Word.UNKNOWN.rank, _headline("reload_failed", lines, watcher)
 
 
-def _headline(word: str, watcher: WatcherEntry, lines: Sequence[str]) -> Headline:
-    slot = next((each["slot"] for each in held_by_budget(watcher["workers"])), None)
-    return {"word": word, "watcher": watcher["name"], "lines": list(map(with_say, lines)), "slot": slot, "command": ""}
+def _headline(word: str, lines: Sequence[str], watcher: WatcherEntry | None = None, *, command: str = "") -> Headline:
+    held = [] if watcher is None else held_by_budget(watcher["workers"])
+    name = "" if watcher is None else watcher["name"]
+    slot = held[0]["slot"] if held else None
+    return {"word": word, "watcher": name, "lines": list(map(with_say, lines)), "slot": slot, "command": command}
 
 
 def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
@@ -167,8 +163,7 @@ def _fine(watchers: Sequence[WatcherEntry], traffic: Recent | None) -> Headline:
         facts += [] if p95 is None else [Say.FINE_P95(value=latency_text(p95))]
         age = traffic["trouble_age"]
         facts.append(Say.FINE_NO_TROUBLE() if age is None else Say.FINE_TROUBLE(age=roughly(age)))
-    lines = [Say.HEAD_FINE(facts=facts)]
-    return {"word": "ok", "watcher": "", "lines": list(map(with_say, lines)), "slot": None, "command": ""}
+    return _headline("ok", [Say.HEAD_FINE(facts=facts)])
 
 
 def rate_text(value: float) -> str:

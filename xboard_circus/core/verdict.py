@@ -173,14 +173,7 @@ def beside_predecessors(found: VerdictEntry, watcher: str, predecessors: int) ->
         return found
     cause = Say.PREDECESSORS_SERVE(n=predecessors, why=found["cause"])
     cure = Say.CURE_RELOAD(watcher=watcher) if found["word"] == Word.LOOPING.value else found["cure"]
-    return {
-        **found,
-        "word": Word.DEGRADED.value,
-        "cause": cause,
-        "cause_say": data_of(cause),
-        "cure": cure,
-        "cure_say": data_of(cure),
-    }
+    return verdict_entry(Word.DEGRADED, cause, next=found["next"], next_in=found["next_in"], cure=cure)
 
 
 def predecessors(watcher: WatcherEntry) -> int:

@@ -4,14 +4,13 @@ In a module of its own, because circusd reads no alert and need not import this.
 """
 
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.fields import option
-from xboard_circus.options.kinds import HOST, OptionKind, WrongValueError, choice, count, matching, seconds
+from xboard_circus.options.kinds import HOST, OptionKind, WrongValueError, choice, count, matching, read_words, seconds
 from xboard_circus.options.reading import suggestion
 
 Type = Literal["webhook", "email", "command", "otlp", "apprise"]
@@ -54,13 +53,6 @@ def _parts(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _command_line(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError:
-        raise WrongValueError("a quote is not closed", "close it, or take it out") from None
-
-
 def _printable(unit: str, is_allowed: Callable[[str], bool], what: str, hint: str) -> OptionKind:
     def read(text: str) -> str:
         if not text.isprintable() or not is_allowed(text):
@@ -83,7 +75,7 @@ VARIABLE_NAME = matching(
     "write one such as XBOARD_WEBHOOK, without a $",
 )
 # Split as a shell would, and run without one.
-COMMAND_LINE = OptionKind("command", _command_line)
+COMMAND_LINE = OptionKind("command", read_words)
 
 
 @dataclass(frozen=True)

@@ -161,12 +161,16 @@ def _files(text: str) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, re.split(r"[,\n]", text)) if name)
 
 
-def _command(text: str) -> str:
+def read_words(text: str) -> tuple[str, ...]:
+    """Split a command line as a shell would."""
     try:
-        words = shlex.split(text)
+        return tuple(shlex.split(text))
     except ValueError:
         raise WrongValueError("a quote is not closed", "close it, or take it out") from None
-    if not words:
+
+
+def _command(text: str) -> str:
+    if not read_words(text):
         raise WrongValueError("no command", "write one such as alembic upgrade head")
     return text
 
