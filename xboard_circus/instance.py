@@ -271,9 +271,7 @@ def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
 
 def config_file_of(pid: int) -> str | None:
     """Return the ini file on the command line of the circusd *pid*; None if that cannot be read."""
-    try:
-        folder = psutil.Process(pid).cwd()
-    except psutil.Error:
+    if (folder := procs.by_psutil(pid, psutil.Process.cwd, None)) is None:
         return None
     files = [os.path.join(folder, word) for word in procs.command_line(pid)[1:] if not word.startswith("-")]
     return next((file for file in files if file.endswith((".ini", ".conf", ".cfg")) and os.path.isfile(file)), None)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import psutil
 
@@ -25,6 +25,8 @@ READ_AT_MOST = 1 << 20
 prctl(PR_SET_MM_MAP)."""
 _CHUNK = 1 << 14
 _ENDED = frozenset("ZXx")
+Found = TypeVar("Found")
+Missing = TypeVar("Missing")
 
 
 class Stat(NamedTuple):
@@ -83,10 +85,15 @@ def start_time(pid: int) -> int | None:
 
 def user_of(pid: int) -> int | None:
     """Return the uid of *pid*; None if it is gone."""
+    return by_psutil(pid, lambda process: process.uids().real, None)
+
+
+def by_psutil(pid: int, ask: Callable[[psutil.Process], Found], missing: Missing) -> Found | Missing:
+    """Return what psutil tells of *pid*; *missing* if that is gone or may not be looked at."""
     try:
-        return psutil.Process(pid).uids().real
+        return ask(psutil.Process(pid))
     except (psutil.Error, OSError, ValueError):
-        return None
+        return missing
 
 
 def users_of(pid: int) -> set[int]:
@@ -188,10 +195,7 @@ def environ(pid: int) -> dict[str, str] | None:
     for a zombie. One longer than `READ_AT_MOST` is not read, so its process is not known to be ours.
     """
     if sys.platform != "linux":
-        try:
-            return psutil.Process(pid).environ()
-        except (psutil.Error, OSError):
-            return None
+        return by_psutil(pid, psutil.Process.environ, None)
     try:
         raw = _read(f"/proc/{pid}/environ")
     except OSError:
@@ -210,10 +214,7 @@ def command_line(pid: int) -> list[str]:
     psutil reads it without a limit, also for a process name of 15 letters.
     """
     if sys.platform != "linux":
-        try:
-            return psutil.Process(pid).cmdline()
-        except (psutil.Error, OSError):
-            return []
+        return by_psutil(pid, psutil.Process.cmdline, [])
     try:
         raw = _read(f"/proc/{pid}/cmdline")
     except OSError:
@@ -224,11 +225,11 @@ def command_line(pid: int) -> list[str]:
 
 def name_of(pid: int) -> str:
     """Return the name of the program of *pid*, on Linux its first 15 letters; "?" if it is gone."""
+    if sys.platform != "linux":
+        return by_psutil(pid, psutil.Process.name, "?")
     try:
-        if sys.platform != "linux":
-            return psutil.Process(pid).name()
         return os.fsdecode(_read(f"/proc/{pid}/comm")).removesuffix("\n")
-    except (psutil.Error, OSError):
+    except OSError:
         return "?"
 
 
@@ -357,8 +358,5 @@ def below(parent: Identity, *, recursive: bool = False) -> list[Identity]:
     """Return the children of *parent*, or all its descendants; none if it is gone."""
     if not is_running(parent.pid, parent.started):
         return []
-    try:
-        children = psutil.Process(parent.pid).children(recursive=recursive)
-    except psutil.Error:
-        return []
+    children = by_psutil(parent.pid, lambda process: process.children(recursive=recursive), [])
     return [found for child in children if (found := Identity.of(child.pid)) is not None]
