@@ -1,7 +1,6 @@
 """How long a slot waits after a death: from its last start, and never longer than need be where nothing is up."""
 
 import time
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,13 +60,6 @@ def test_a_worker_that_dies_young_waits_for_the_rest_only(tmp_path: Path) -> Non
         # 8 to 12 s by the jitter, of which 5 are over.
         assert 0 < failure.message["wait"] < 7.5
         assert eventually(lambda: held(c))[0]["next_try"] < 7.5
-
-
-def starts_of(c: Circusd) -> Mapping[int, list[float]]:
-    found: dict[int, list[float]] = {}
-    for start in c.starts():
-        found.setdefault(start.wid, []).append(start.at)
-    return found
 
 
 def test_where_nothing_is_up_no_wait_is_longer_than_delay_max(tmp_path: Path) -> None:
