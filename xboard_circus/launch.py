@@ -283,6 +283,16 @@ def own_environment() -> dict[str, str]:
     return {name.removeprefix(LATER): value for name, value in environment.items()}
 
 
+def be_killed_first() -> None:
+    """Have the kernel's OOM killer end this process before any other, until circusd knows that it serves: where memory
+    is short for one more worker, those that serve are to stay. What it starts meanwhile inherits that."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError:  # not Linux
+        pass
+
+
 def run(command: list[str], environment: dict[str, str]) -> None:
     """Become *command*. Returns only by a LaunchError."""
     # Python ignores these two, and the command would inherit that: a shell pipeline would never end.
@@ -319,6 +329,7 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
     for wid in options["--wid"]:
         environment["XBOARD_WID"] = wid
     for token in options["--worker"]:
+        be_killed_first()
         environment.update(XBOARD_WORKER=token, XBOARD_LAUNCHER=own_identity())
     run(command, environment)
 

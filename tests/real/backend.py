@@ -3,8 +3,8 @@
 What it does is said by small text files in BACKEND_DIR, read when they matter, so a test can change its mind while the
 backend runs. ``NAME.pid-4711`` goes before ``NAME.wid-2``, and that before plain ``NAME``:
 
-boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``; at start: ``slow 2``, ``hang``, ``held`` (as long
-        as that is said); ``ignore-term``
+boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``, ``eat 200`` (MiB); at start: ``slow 2``, ``hang``,
+        ``held`` (as long as that is said); ``ignore-term``
 live    what ``/health/live`` answers: see `answer_health`
 ready   the same for ``/health/ready``
 drain   seconds that the shutdown takes
@@ -81,6 +81,8 @@ def import_as_told() -> None:
         os._exit(int(value))
     if verb == "sleep":
         time.sleep(float(value))
+    if verb == "eat":
+        leak(int(value) << 20)
 
 
 def import_after_fork() -> None:
@@ -204,7 +206,7 @@ def listener_beside(descriptor: int) -> int:
 
 def leak(size: int) -> None:
     """Take *size* bytes, and leave the event loop alone: on a crowded machine that takes long enough to hang it."""
-    taken = mmap.mmap(-1, size)
+    taken = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     leaked.append(taken)
     with open("/dev/zero", "rb", buffering=0) as zeros:
         zeros.readinto(taken)

@@ -14,6 +14,7 @@ ROOTS = [
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),  # version 1
     (Path("/sys/fs/cgroup"), "memory.max"),  # version 2
 ]
+USED = ("memory.usage_in_bytes", "memory.current")
 OF_PROCESSES = [(Path("/sys/fs/cgroup/pids"), "pids.max"), (Path("/sys/fs/cgroup"), "pids.max")]
 
 
@@ -30,6 +31,11 @@ class Group:
     def processes(self) -> int:
         """Count the processes in it, those that have ended and were not reaped among them."""
         return len((self.folder / "cgroup.procs").read_text().split())
+
+    def leave(self, size: int) -> None:
+        """Bound it to *size* bytes more than it takes now."""
+        used = next(each for each in USED if (self.folder / each).exists())
+        (self.folder / self.limit).write_text(str(int((self.folder / used).read_text()) + size))
 
     def shrink(self) -> None:
         """Leave it 1 MiB: the kernel kills now, or, with version 1, when the process wants more."""

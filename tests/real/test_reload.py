@@ -355,6 +355,29 @@ def test_old_workers_drain_one_at_a_time_where_memory_is_short(tmp_path: Path) -
         assert pids(c).isdisjoint(old)
 
 
+def test_where_memory_is_short_the_new_worker_is_killed_and_no_healthy_one(tmp_path: Path) -> None:
+    """Given workers that are larger than what their control group has left, when reloaded, then the kernel ends the one
+    that serves nobody yet, and the reload fails with that reason; one that serves is treated like any process again."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        c.set("boot", "eat 200")
+        with memory_group(c.pid, limit=2 << 30) as group:
+            c.do("xboard_reload", name="web", by="the test")
+            eventually(lambda: reload_of(c)["state"] == "done", timeout=60)
+            old = c.wait_ready()
+            assert {adjustment(pid) for pid in old} == {adjustment(c.pid)}
+
+            group.leave(100 << 20)
+            c.do("xboard_reload", name="web", by="the test")
+            failed = eventually(lambda: told if (told := reload_of(c))["state"] == "failed" else None, timeout=60)
+            assert "out of memory" in failed["reason"]
+            assert set(c.ready()) == set(old)
+
+
+def adjustment(pid: int) -> str:
+    return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+
+
 def test_a_command_that_is_not_ours_is_rolled_over_by_its_uptime(tmp_path: Path) -> None:
     """Given plain uvicorn on a shared socket, when reloaded, then it is done without a trial, and says so."""
     stock = "{python} -m uvicorn {app} --fd $(circus.sockets.{name})"

@@ -1,4 +1,5 @@
-"""Distinguish the kernel's OOM killer from other senders of SIGKILL, by the kernel's own counts.
+"""Distinguish the kernel's OOM killer from other senders of SIGKILL, by its own counts, and direct it to processes that
+serve nobody yet.
 
 Reads a few lines of /proc and /sys, which never block. Without them (macOS) the killer is unknown.
 """
@@ -6,14 +7,18 @@ Reads a few lines of /proc and /sys, which never block. Without them (macOS) the
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+import psutil
 
 from xboard_circus.core.sentences import Say
 
 HOST = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")
 TOPS = (CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
+FIRST_CHOICE = "1000"
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -54,6 +59,23 @@ def count_in(path: Path) -> int | None:
     except OSError:
         return None
     return int(found[1]) if found else None
+
+
+def kill_like_others(pid: int) -> None:
+    """Undo `launch.be_killed_first` for *pid* and its descendants: they are as probable a choice as this process.
+
+    See /proc/PID/oom_score_adj in proc(5).
+    """
+    with suppress(OSError, psutil.Error):
+        usual = _adjustment(os.getpid()).read_text()
+        for each in [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]:
+            with suppress(OSError):
+                if _adjustment(each).read_text().strip() == FIRST_CHOICE:
+                    _adjustment(each).write_text(usual)
+
+
+def _adjustment(pid: int) -> Path:
+    return Path(f"/proc/{pid}/oom_score_adj")
 
 
 class OomKills:

@@ -36,7 +36,7 @@ from xboard_circus.core.worker import (
     step,
 )
 from xboard_circus.env_files import EnvFileError
-from xboard_circus.host import request_slots, runtime, worker_files
+from xboard_circus.host import oom, request_slots, runtime, worker_files
 from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
@@ -613,6 +613,11 @@ class ArmedWatcher:
 
     # Reporting
 
+    def report_up(self, worker: Worker) -> None:
+        """Report that a worker serves; for the OOM killer it is a process like any other from now on."""
+        oom.kill_like_others(worker.pid)
+        self.publish("ready", **evidence.of_start(worker))
+
     def note_reason(self, reason: str) -> None:
         """Keep a reason for `status`, with its time, and log it."""
         self.last_reason, self.last_reason_at = reason, self.clock()
@@ -626,7 +631,7 @@ class ArmedWatcher:
 EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
     Effect.COUNT_START: lambda armed, worker: armed.fleet.count_start(worker),
     Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
-    Effect.REPORT_UP: lambda armed, worker: armed.publish("ready", **evidence.of_start(worker)),
+    Effect.REPORT_UP: ArmedWatcher.report_up,
     Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
     Effect.TERMINATE: lambda armed, worker: armed.supervisor.run(
         armed.kill(worker, armed.late_grace), f"the end of {worker.pid}"

@@ -23,7 +23,7 @@ from typing import Any
 import uvicorn.config
 
 from xboard_circus.host.request_slots import VARIABLE
-from xboard_circus.launch import own_identity
+from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import OF_CIRCUSD
 from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
 
@@ -207,6 +207,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
             said = taken.recv(len(GO))
         if said != GO:
             os._exit(0)  # too late: another one was started
+    be_killed_first()
     placed = place(given[1:], order["numbers"])
     os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
     if ANYWHERE in order["numbers"]:
