@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import mmap
 import os
@@ -331,6 +332,7 @@ def facts() -> dict[str, object]:
         "argv": sys.argv,
         "prefix": sys.prefix,
         "environ": dict(os.environ),
+        "collects_garbage": gc.isenabled(),
     }
 
 

@@ -30,7 +30,8 @@ FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
 PIDFD_GETFD = 438  # the number of the call, the same for all processors; Python has no name for it
 APP = {**FAST_RESTARTS, "worker.preload": "app"}
 SIMPLE = """
-import json, os
+import gc, json, os
+assert gc.isenabled()
 {before}
 VERSION = {version!r}
 with open(os.environ["BACKEND_DIR"] + "/imports", "a") as file:
@@ -133,6 +134,7 @@ def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) ->
         assert len(sockets(server.pid)) <= 1
 
         facts = json.loads(c.get("/facts"))
+        assert facts["collects_garbage"]
         assert facts["environ"]["XBOARD_WID"] in ("1", "2")
         assert not [name for name in facts["environ"] if name.startswith("XBOARD_FORK") or name == "XBOARD_LAUNCHER"]
 
@@ -151,6 +153,7 @@ def test_off_starts_each_worker(tmp_path: Path) -> None:
         assert preload(c) == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
         told = c.status_json()["watchers"][0]["preload"]
         assert told == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
+        assert json.loads(c.get("/facts"))["collects_garbage"]
 
 
 def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:

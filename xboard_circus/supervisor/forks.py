@@ -215,7 +215,8 @@ class Forks:
         self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
-        armed.supervisor.run(read_all(output, lambda data: self._take(pid, data)), f"the output of forkserver {pid}")
+        reading = read_all(output, lambda data: self._take(pid, data))
+        self._output = armed.supervisor.run(reading, f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._read_messages)
 
     def _take(self, pid: int, data: bytes) -> None:
@@ -240,8 +241,17 @@ class Forks:
             self.armed.note_reason(why)
             self.end()
             self._begin("server", instead=why)
+        elif said:
+            self._failed(safe_text(said.decode(errors="replace")))
         else:
-            self._failed(safe_text(said.decode(errors="replace")) or self._last_line())
+            self.armed.supervisor.loop.remove_reader(self._orders)
+            self.armed.supervisor.run(self._note_end(self._orders), f"the end of forkserver {self._process.pid}")
+
+    async def _note_end(self, orders: socket.socket) -> None:
+        """Note that it has ended, and why: its last line is read a moment after the end of its channel."""
+        await asyncio.wait([self._output], timeout=ANSWERS_WITHIN)
+        if self._orders is orders:
+            self._failed(self._last_line())
 
     def _last_line(self) -> str:
         lines = self._words.tail.strip().splitlines()

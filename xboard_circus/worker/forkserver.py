@@ -60,6 +60,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     command = retitle(TITLE)
     before = set(descriptors())
     import_server(options)
+    gc.freeze()  # a collection would otherwise write into each page that the workers share
+    gc.enable()
     files, home, config = marks_of(imported_files()), os.stat("."), None
     if level == "app":
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
@@ -75,8 +77,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         orders.send(str(error).encode())
         os._exit(0)
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
-    gc.collect()
-    gc.freeze()  # a collection in a worker would otherwise write into each page that it shares
+    gc.collect()  # after the app alone: in what is frozen there is nothing to find
+    gc.freeze()
     orders.send(READY)
     while True:
         message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
