@@ -6,6 +6,7 @@ PYTHONPATH to it as it goes. A plugin's process, in turn, starts in circusd's fo
 PYTHONPATH. Circus itself drops a watcher with a hook that cannot be imported, and runs on.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -137,6 +138,7 @@ def last_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # it ends soon, and a tenth of an import goes into the search for garbage
     # Output of the imported modules must not get between the lines of the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

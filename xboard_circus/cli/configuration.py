@@ -13,7 +13,7 @@ from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
 from xboard_circus.cli.context import for_ini_file, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED
-from xboard_circus.cli.screen import say
+from xboard_circus.cli.screen import say, show
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
@@ -21,7 +21,6 @@ from xboard_circus.options.reading import ini_text, suggestion
 from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
 WIDTH = 100
-STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
 @click.command()
@@ -87,14 +86,6 @@ def options(name: str | None) -> None:
         raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")
     parts = [*([] if name else [HEAD]), *map(_section, found)]
     click.echo("\n".join(parts), nl=False)
-
-
-def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
-    """Print the findings, from the worst down to that level."""
-    wanted = list(Level)[: list(Level).index(down_to) + 1]
-    for finding in found.findings:
-        if finding.level in wanted:
-            say(f"{finding.level.value}: {finding}", STYLES[finding.level])
 
 
 def _print(found: Report, as_data: bool) -> int:

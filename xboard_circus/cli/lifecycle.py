@@ -10,10 +10,9 @@ import click
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.cleaning import strangers_on_ports
-from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import for_instance, names_argument
 from xboard_circus.cli.launching import Launched, Stage
-from xboard_circus.cli.screen import complain, progress, say
+from xboard_circus.cli.screen import complain, progress, say, show
 from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError

@@ -13,9 +13,11 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
+from xboard_circus.checks.findings import Level, Report
 from xboard_circus.masking import printable
 
 WIDTH_WITHOUT_TERMINAL = 160
+STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
 def say(message: str, style: str = "") -> None:
@@ -26,6 +28,14 @@ def say(message: str, style: str = "") -> None:
 def complain(message: str) -> None:
     """Print *message* on stderr, as the reason of a failure."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
+
+
+def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
+    """Print the findings, from the worst down to that level."""
+    wanted = list(Level)[: list(Level).index(down_to) + 1]
+    for finding in found.findings:
+        if finding.level in wanted:
+            say(f"{finding.level.value}: {finding}", STYLES[finding.level])
 
 
 def out() -> Console:
