@@ -5,8 +5,6 @@ gets there within the bound has the value None.
 """
 
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -30,8 +28,17 @@ from bench.running import (
 )
 from tests.real.processes import Process
 
-IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.worker.__main__", "fastapi")
-"""Imports of our start, one after the other: circusd and the hook, then the forkserver."""
+STAGES = (
+    ("python", 0, "Python of circusd"),
+    ("xboard_circus.plugins.guard", 0, "Circus is imported and reads its file"),
+    ("subprocess.Popen", 0, "our hook is imported, arms the watcher and starts the forkserver"),
+    ("python", 1, "the launcher, then Python of the forkserver"),
+    ("fastapi", 0, "uvicorn and our worker are imported"),
+    ("os.fork", 0, "FastAPI is imported"),
+    ("ready", 0, "the worker is forked and starts the app"),
+)
+"""Stages of our start, one after the other. Each ends with a record of `stages.py`, or of the app, by its place."""
+TRACED = 5
 HANG = "/hang"
 NAMED_WITHIN = 3.0
 YES_OR_NO = "yes or no"
@@ -216,20 +223,22 @@ def throughput(rival: Rival) -> list[Found]:
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
-        return [Found(_until_answered(it) - at, _cost_of_imports() if rival.name == OURS else "")]
+        return [Found(_until_answered(it) - at, _stages() if rival.name == OURS else "")]
 
 
 @cache
-def _cost_of_imports() -> str:
-    """Return the processor time of each import of a start, the median of five processes."""
-    clock = "import time; at = time.process_time(); import {}; print(time.process_time() - at)"
-    costs = []
-    for at, name in enumerate(IMPORTED):
-        before = f"import {IMPORTED[at - 1]}; " if at % 2 else ""  # the hook in circusd, FastAPI in the forkserver
-        command = [sys.executable, "-c", before + clock.format(name)]
-        took = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5)]
-        costs.append(f"{name} {statistics.median(took):.3f}")
-    return f"CPU s of imports, one after the other: {', '.join(costs)}"
+def _stages() -> str:
+    """Return how long each stage of a start takes, the median of some that are traced; that costs a few ms."""
+    ends = []
+    for _ in range(TRACED):
+        with Running(RIVAL[OURS], 2, start=False, traced=True) as it:
+            at = it.start()
+            answered = _until_answered(it)
+            marks = {name: sorted(instant for _, instant in it.recorded(name)) for name, _, _ in STAGES}
+            ends.append([at, *(marks[name][nth] for name, nth, _ in STAGES), answered])
+    took = [statistics.median(end[at + 1] - end[at] for end in ends) for at in range(len(STAGES) + 1)]
+    names = [*(name for _, _, name in STAGES), "it answers"]
+    return "ms of each stage: " + ", ".join(f"{name} {1000 * s:.0f}" for name, s in zip(names, took, strict=True))
 
 
 def start_all(rival: Rival, workers: int) -> list[Found]:

@@ -82,7 +82,8 @@ class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
 
     As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *period* is
-    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own.
+    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own. With *traced*,
+    its Python processes record when they reach a stage of a start.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Running:
         reset_after: float = 300,
         env: dict[str, str] | None = None,
         start: bool = True,
+        traced: bool = False,
     ) -> None:
         self.workers = workers
         self._starts_at_once = start
@@ -117,6 +119,8 @@ class Running:
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
         }
         self._env = env or {}
+        if traced:
+            shutil.copy(HERE / "stages.py", self.folder / "sitecustomize.py")
         settings = self.folder / rival.settings
         if rival.settings:
             text = (HERE / "settings" / rival.settings).read_text()
@@ -157,7 +161,7 @@ class Running:
             "BENCH_PORT": str(self.port),
             "BENCH_WORKERS": str(self.workers),
             "XBOARD_RUNTIME_DIR": str(self.folder / "run"),
-            "PYTHONPATH": os.pathsep.join([str(CHECKOUT / "scripts"), str(CHECKOUT)]),
+            "PYTHONPATH": os.pathsep.join(map(str, [self.folder, CHECKOUT / "scripts", CHECKOUT])),
         }
         return {**clean, **own, **self._env}
 
