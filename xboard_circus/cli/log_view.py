@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -179,41 +179,50 @@ def _with_pids(ends: Mapping[LogFile, Sequence[Line]]) -> None:
 def _show(
     chosen: list[LogFile], most: int, since: float | None, choose: LineFilter, *, as_data: bool, on_and_on: bool
 ) -> None:
-    # Before the ends are read, so that no line between is lost; lines in both are left out below.
+    # Before the ends are read, so that no line between is lost; lines in both are left out by `_followed`.
     followers = []
     for log in chosen if on_and_on else ():
         with suppress(OSError):  # `_ends` reports it
             followers.append(LogFollower(log))
-    has_several = len(chosen) > 1
-    colours = {log.id: COLOURS[place % len(COLOURS)] for place, log in enumerate(chosen)}
-    show = partial(_print, as_data=as_data, colours=colours if has_several else {})
     ends = _ends(chosen, most if choose.is_open else MOST_LINES, since)
     if choose.is_of_slot:
         _with_pids(ends)
-    whole = ends
-    ends = {log: [each for each in lines if choose(log, each)][-most:] if most else [] for log, lines in ends.items()}
-    timed = {log: lines for log, lines in ends.items() if any(line.time is not None for line in lines)}
-    untimed = {log: lines for log, lines in ends.items() if lines and log not in timed}
-    for log, lines in untimed.items():
-        if since is not None:
-            _note(f"{log.id}: its lines have no time, so they may be older; set time_format for its stream")
-        if has_several and not as_data:
-            print(f"==> {log.id} ({log.path}), without times <==")
-        for line in lines:
-            _print(log, line, as_data=as_data, colours={})
-    if untimed and timed and not as_data:
+    is_mixed = len(chosen) > 1 and not as_data
+    colours = {log.id: COLOURS[place % len(COLOURS)] for place, log in enumerate(chosen)} if is_mixed else {}
+    show = partial(_print, as_data=as_data, colours=colours)
+    left = {log: [each for each in lines if choose(log, each)][-most:] if most else [] for log, lines in ends.items()}
+    timed = {log: lines for log, lines in left.items() if any(line.time is not None for line in lines)}
+    untimed = {log: lines for log, lines in left.items() if lines and log not in timed}
+    _show_untimed(untimed, since, as_data=as_data, with_titles=is_mixed)
+    if untimed and timed and is_mixed:
         print("==> with times <==")
     for log, line in merged(timed):
         show(log, line)
+    for log, text in _followed(followers, ends) if on_and_on else ():
+        if choose(log, line := Line(time_of(text), text)):
+            show(log, line)
+
+
+def _show_untimed(
+    ends: Mapping[LogFile, Sequence[Line]], since: float | None, *, as_data: bool, with_titles: bool
+) -> None:
+    for log, lines in ends.items():
+        if since is not None:
+            _note(f"{log.id}: its lines have no time, so they may be older; set time_format for its stream")
+        if with_titles:
+            print(f"==> {log.id} ({log.path}), without times <==")
+        for line in lines:
+            _print(log, line, as_data=as_data, colours={})
+
+
+def _followed(followers: list[LogFollower], ends: Mapping[LogFile, Sequence[Line]]) -> Iterator[tuple[LogFile, str]]:
+    """Yield (log, line) for each new line, on and on, without those of the *ends* that were read."""
     for follower in followers:
         log = follower.log_file
-        for text in unseen([line.text for line in whole.get(log, ())], follower.poll()):
-            if choose(log, line := Line(time_of(text), text)):
-                show(log, line)
-    while on_and_on:
-        for log, text in polled(followers):
-            if choose(log, line := Line(time_of(text), text)):
-                show(log, line)
+        for text in unseen([line.text for line in ends.get(log, ())], follower.poll()):
+            yield log, text
+    while True:
+        yield from polled(followers)
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
 

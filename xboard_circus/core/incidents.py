@@ -52,6 +52,24 @@ class IncidentRecord:
     failures: list[Happening] = field(default_factory=list)
     problems: set[str] = field(default_factory=set)
 
+    def add(self, problem: str, event: Happening) -> None:
+        """Take an event that opens a problem."""
+        self.problems |= {problem} - {"reload"}  # over as soon as it has failed
+        self.until = None
+        if event.kind in ("restart", "end"):
+            self.failures.append(event)
+        if event.kind == "cooldown":
+            self.next_try = event.time + float(event.data.get("wait") or 0.0)
+
+    def settle(self, event: Happening) -> None:
+        """Take an event of any kind, of which some solve problems; with the last one it is over."""
+        self.last = event
+        if not _problem(event):
+            solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
+            self.problems -= self.problems if event.kind in ("stop", "reload_end") else solved
+        if not self.problems or event.data.get("gap"):
+            self.until = event.time
+
     def line(self) -> str:
         """Return what happened in one sentence: which slots ended how often, in which time, and why the last did."""
         if not self.failures:
@@ -75,18 +93,9 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
             if incident is None:
                 incident = current[event.watcher] = IncidentRecord(event, event)
                 found.append(incident)
-            incident.problems |= {problem} - {"reload"}  # over as soon as it has failed
-            incident.last, incident.until = event, None
-            if event.kind in ("restart", "end"):
-                incident.failures.append(event)
-            if event.kind == "cooldown":
-                incident.next_try = event.time + float(event.data.get("wait") or 0.0)
-        elif incident is not None and incident.until is None:
-            incident.last = event
-            solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
-            incident.problems -= incident.problems if event.kind in ("stop", "reload_end") else solved
-        if incident is not None and incident.until is None and (not incident.problems or event.data.get("gap")):
-            incident.until = event.time
+            incident.add(problem, event)
+        if incident is not None and incident.until is None:
+            incident.settle(event)
     names = {*troubled}
     for incident in found:
         if incident.until is None and incident.first.watcher not in names:

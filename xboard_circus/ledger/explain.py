@@ -157,13 +157,15 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield Told.NO_CIRCUSD_YET()
     if record.kind not in DEATHS:
         return
-    found = successor(record, history)
-    if found is None:
-        if record.kind != "restart":
-            yield Told.NO_SUCCESSOR()
-        elif not is_of_the_past(record, history):
-            yield Told.NO_SUCCESSOR_YET()
-        return
+    if (found := successor(record, history)) is not None:
+        yield from _succession(record, found, history)
+    elif record.kind != "restart":
+        yield Told.NO_SUCCESSOR()
+    elif not is_of_the_past(record, history):
+        yield Told.NO_SUCCESSOR_YET()
+
+
+def _succession(record: Record, found: Record, history: Sequence[Record]) -> Iterator[str]:
     after = found.time - record.time
     end = death_of(found.pid, found, history)
     if found.kind == "spawn" or (end is not None and end is found):
