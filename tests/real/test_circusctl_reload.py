@@ -59,6 +59,9 @@ def test_circusd_takes_other_commands_while_it_reloads(tmp_path: Path) -> None:
 
         assert c.call("reload", name="web")["status"] == "ok"
         eventually(lambda: reload_of(c)["state"] == "running")
+        for command in ("reload", "restart"):
+            second = c.call(command, name="web")
+            assert (second["status"], "reload" in second.get("reason", "")) == ("error", True), second
         assert c.call("stop", name="web", waiting=True)["status"] == "ok"
 
         eventually(lambda: reload_of(c)["state"] == "stopped")

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from circus.exc import MessageError
+
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.patches import circus_arbiter
 from xboard_circus.supervisor.patches.circus_controller import watch_command
@@ -62,7 +64,12 @@ def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
         # First what Circus may refuse because another command runs: then nothing has begun.
         begun = circus_arbiter.restart_watchers(arbiter, rest) if rest else None
         for each in before:
-            each.begin_reload()
+            try:
+                rolling.begin(each, by=who(props))
+            except MessageError as error:
+                if named is not None and not rest and len(before) == 1:
+                    raise
+                each.note_reason(str(error))
         return asyncio.ensure_future(rolling.outcome(before, begun)) if props.get("waiting") else begun or {}
 
     return restart
