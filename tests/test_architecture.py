@@ -103,6 +103,22 @@ def test_the_core_neither_reads_nor_writes(path: Path) -> None:
     assert called(path.read_text(encoding="utf-8")) & IMPURE_CALLS == set()
 
 
+def test_no_path_is_asked_by_what_may_raise() -> None:
+    """Up to Python 3.13 `Path.exists` and its like raise for a name that is too long, or a folder that is shut: a link
+    of another user's would be an internal error of ours. `os.path` answers."""
+    asked = {"exists", "is_file", "is_dir", "is_symlink", "is_socket", "is_fifo"}
+    found = [
+        f"{relative(path)}:{node.lineno}"
+        for path in sources(PACKAGE, ROOT / "plugins")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in asked
+        and not (node.args or node.keywords)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", ROOMS, ids=relative)
 def test_the_parts_know_no_face(path: Path) -> None:
     assert {name for name in imports_of(path) if within(name, FACES)} == set()

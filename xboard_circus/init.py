@@ -94,7 +94,7 @@ def write_dockerfile(directory: str | Path, backend: NewBackend, *, force: bool 
     folder = Path(directory)
     file, requirements = folder / "Dockerfile", folder / "requirements.txt"
     made = {file: backend.dockerfile(), folder / ".dockerignore": _text_of("init_template.dockerignore")}
-    _write(made if requirements.exists() else {**made, requirements: ""}, force=force)
+    _write(made if os.path.exists(requirements) else {**made, requirements: ""}, force=force)
     return file
 
 

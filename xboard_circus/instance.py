@@ -69,7 +69,7 @@ class Instance:
         try:
             self.config = config.load(config_file)
         except XboardError as error:
-            if not (lenient and config_file.exists() and runtime.supervisor_of(self.id)):
+            if not (lenient and os.path.exists(config_file) and runtime.supervisor_of(self.id)):
                 raise
             self.config, self.unread = config.load_readable(config_file), str(error)
         self.shown = self.config.shown

@@ -107,7 +107,7 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
 
 def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> str:
     """Return "" once it is ready, otherwise why it is not."""
-    while not trial.ready_file.is_file():
+    while not os.path.isfile(trial.ready_file):
         code = trial.popen.poll()
         if code is not None:
             return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
@@ -152,7 +152,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
             try:
                 yield Trial(popen, ready_file, output, secrets)
             finally:
-                longest = LONGEST_END if ready_file.is_file() else LATE_START_GRACE
+                longest = LONGEST_END if os.path.isfile(ready_file) else LATE_START_GRACE
                 _end(popen, identity, patience=min(watcher.graceful_timeout, longest))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

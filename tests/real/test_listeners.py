@@ -50,6 +50,7 @@ print(*pids)
 sys.stdin.read()
 """
 SLEEP = "import sys; print('ready'); sys.stdin.read()"
+DIG = "for _ in range(25): os.mkdir('d' * 200), os.chdir('d' * 200)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
 POLITE = """
 import signal, sys
@@ -159,6 +160,16 @@ def listen(
 ) -> list[int]:
     """Start a listener; return the pids that hold its socket."""
     return start.run(LISTEN, host, port, options, shared, **(environ or {})).numbers()
+
+
+def test_a_process_in_a_folder_that_is_too_deep_to_name_is_known(start: Children, tmp_path: Path) -> None:
+    """Anybody may have one, with marks of ours: one that cannot be looked at must not spoil the rest."""
+    deep = start.run(f"import os\nos.chdir({str(tmp_path)!r})\n{DIG}\n{SLEEP}")
+
+    assert deep.line() == "ready"
+    holder = held(deep.pid)
+
+    assert (holder.cwd, holder.user) == ("", servers.name_of(os.geteuid()))
 
 
 def held(pid: int) -> Holder:

@@ -1,5 +1,6 @@
 """Deliver an alert by a POST of JSON."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class WebhookSink:
         secret = self.secret.read() if self.secret else ""
         if not _is_http(url):
             raise AlertError(f"what {self.url} holds is no http or https address")
-        if self.ca_file is not None and not self.ca_file.is_file():
+        if self.ca_file is not None and not os.path.isfile(self.ca_file):
             raise AlertError(f"ca_file: {self.ca_file} is not there")
         request = shapes.request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
         status, body, pause = self._posted(request)

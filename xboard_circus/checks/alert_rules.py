@@ -1,5 +1,6 @@
 """Check the [alert:...] sections: options, programs, and secrets that are missing or open to others."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -39,7 +40,7 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
     module, what, extra = EXTRAS.get(options.type or "", ("sys", "", ""))
     if find_spec(module) is None:
         yield Finding(ERROR, "type", f"{what} is not installed", f"pip install 'xboard-circus[{extra}]'")
-    if options.ca_file and not (file := config.folder / options.ca_file).is_file():
+    if options.ca_file and not os.path.isfile(file := config.folder / options.ca_file):
         yield Finding(ERROR, "ca_file", f"{file} is not there", "name a file of certificates")
     if options.command and shutil.which(options.command[0], path=None) is None:
         found = config.folder / options.command[0]

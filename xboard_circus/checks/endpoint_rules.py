@@ -47,7 +47,7 @@ def guards(config: Config, option: str) -> bool:
 
 
 def _folder(option: str, folder: Path) -> Iterator[Finding]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
     elif not os.access(folder, os.W_OK):
         yield Finding(ERROR, option, f"{folder} cannot be written", "name another folder")

@@ -145,7 +145,7 @@ def refusal(folder: Path) -> str | None:
     if (found := writer_besides_root(folder)) is None:
         return None
     writer, place = found
-    if (folder / OVERLAY).exists():
+    if os.path.exists(folder / OVERLAY):
         cure = (
             f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
         )
@@ -216,7 +216,7 @@ def _log(config: Config) -> Iterator[Path]:
     """Yield circusd's log, except a missing one in a folder such as /tmp, because no link is followed there."""
     if is_file(config.circus["logoutput"]):
         file = config.folder / str(config.circus["logoutput"])
-        if file.exists() or not file.parent.exists() or not file.parent.stat().st_mode & stat.S_ISVTX:
+        if os.path.exists(file) or not os.path.exists(file.parent) or not file.parent.stat().st_mode & stat.S_ISVTX:
             yield file
 
 
@@ -250,7 +250,7 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
 
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
         hint = f"chmod o+x {folder} and what is above it, or choose another folder: it is entered as that user"
@@ -278,14 +278,14 @@ def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]:
     """Yield what keeps circusd from writing *file*; our `start` makes a missing folder."""
     folder = file.parent
-    if not folder.exists():
-        above = next(parent for parent in folder.parents if parent.exists())
-        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+    if not os.path.exists(folder):
+        above = next(parent for parent in folder.parents if os.path.exists(parent))
+        if os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK):
             what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
             yield Finding(WARNING, option, what, f"mkdir -p {folder}")
             return
-    target = file if file.exists() else folder
-    if not folder.is_dir() or file.is_dir() or not os.access(target, os.W_OK):
+    target = file if os.path.exists(file) else folder
+    if not os.path.isdir(folder) or os.path.isdir(file) or not os.access(target, os.W_OK):
         yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
 
 
@@ -353,7 +353,7 @@ def _modules(
     """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
     if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
         return
-    if not watcher.working_dir.is_dir():
+    if not os.path.isdir(watcher.working_dir):
         return
     limit = [command[2]]
     if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:

@@ -49,7 +49,7 @@ def _in_its_process(
 ) -> Iterator[Finding]:
     """Check that the plugin's own process can import it too, because it starts in another folder, first on its path."""
     folder = config.folder / plugin.given.get("working_dir", ".")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         yield Finding(ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {folder}")
         return
     found = _loaded(["plugin", plugin.use], folder=folder, PYTHONPATH=os.pathsep.join(path))

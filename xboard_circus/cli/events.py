@@ -1,6 +1,7 @@
 """Define the commands events and why: print records of the ledger as text or JSON, even when circusd is down."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -235,7 +236,7 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
     """Return the ledger, and the records that wait for it in circusd; XboardError without both."""
     path = ledger_of(instance.config)
     unstored = unstored_in(instance.config, instance.events(), now=time.time())
-    if not unstored and not path.exists():
+    if not unstored and not os.path.exists(path):
         raise XboardError(
             f"{path}: there is no ledger yet; the plugin of {instance.config.shown} makes it when circusd runs: "
             "`xboard-circus start`"

@@ -127,7 +127,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
         log = "logs/circusd.log"
         arguments += ["--log-output", log]
     logs = [found.folder / log, out] if config.is_file(log) else [out]
-    sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
+    sizes = {log: log.stat().st_size if os.path.exists(log) else 0 for log in logs}
     try:
         # Circus itself would open the log through a link.
         with box or nullcontext(), open(out, "ab", opener=opener) as output, open(logs[0], "ab", opener=opener):

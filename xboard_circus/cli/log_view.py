@@ -111,7 +111,7 @@ def logs(
         if only_names:
             _list(chosen, config.folder, as_data=as_data)
         else:
-            if not any(log.path.exists() or log.old() for log in chosen):
+            if not any(os.path.exists(log.path) or log.old() for log in chosen):
                 _note(f"nothing has been written to {', '.join(log.id for log in chosen)} yet")
             most = lines if lines is not None else LINES if since is None else MOST_LINES
             pids = None if slot is None else _pids_of(instance, chosen, slot)
@@ -255,7 +255,7 @@ def _print(log: LogFile, line: Line, *, as_data: bool, colours: Mapping[str, str
 
 def _list(chosen: list[LogFile], folder: Path, *, as_data: bool) -> None:
     for each in chosen:
-        size = each.path.stat().st_size if each.path.exists() else None
+        size = each.path.stat().st_size if os.path.exists(each.path) else None
         if as_data:
             entry = {"log": each.id, "watcher": each.watcher, "title": each.title, "path": str(each.path), "size": size}
             print(json.dumps(entry))

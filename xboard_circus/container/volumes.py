@@ -53,7 +53,7 @@ def warnings(environment: Mapping[str, str] = os.environ, *, mounted: Iterable[P
         f"{file} is mounted as a file: what SQLite writes beside it stays in the container, and is lost with it; mount "
         "its folder, or let the app set `PRAGMA journal_mode = DELETE`"
         for file in sorted(mount_points() if mounted is None else mounted)
-        if file.is_file() and _is_sqlite(file)
+        if os.path.isfile(file) and _is_sqlite(file)
     ]
 
 

@@ -38,7 +38,7 @@ def _moves(folder: Path) -> str:
     for above in (folder, *folder.parents):
         git = above / ".git"
         with suppress(OSError):
-            if git.is_file():  # a worktree of git's
+            if os.path.isfile(git):  # a worktree of git's
                 git = above / _text(git).removeprefix("gitdir:").strip()
             return _text(git / "logs" / "HEAD")
     return ""

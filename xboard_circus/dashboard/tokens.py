@@ -48,9 +48,9 @@ def load_or_make(folder: Path) -> Tokens:
     path = folder / FILE
     made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
     try:
-        if path.exists() and path.stat().st_size == 0:
+        if os.path.exists(path) and path.stat().st_size == 0:
             path.unlink()  # left by a reset of the host, or a full disk
-        if not path.exists():
+        if not os.path.exists(path):
             # Linked and not moved: the second of two starts at once gets the tokens of the first.
             with contextlib.suppress(FileExistsError):
                 write_whole(path, _TEXT.format(admin=made.admin, reader=made.reader), place=_link)

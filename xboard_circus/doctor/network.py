@@ -63,7 +63,7 @@ def of_address(option: str, host: str, port: int, *, is_guarded: bool) -> Findin
 def of_file(option: str, path: Path) -> Finding:
     """Return the users who can connect to a unix socket: they may write to it and enter every folder above."""
     try:
-        is_shut = path.exists() and not stat.S_IMODE(path.lstat().st_mode) & 0o022
+        is_shut = os.path.exists(path) and not stat.S_IMODE(path.lstat().st_mode) & 0o022
         is_closed = endpoint_rules.is_closed(path.parent)
     except OSError as error:
         return warning(f"{option} {path} cannot be looked at: {error.strerror}", "look as circusd's user")

@@ -90,5 +90,5 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
 
 def deleted_files(pid: int) -> set[Path]:
     """Return the former names of deleted files that the process has open."""
-    targets = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    targets = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if os.path.islink(each)]
     return {Path(target.removesuffix(_DELETED)) for target in targets if target.endswith(_DELETED)}

@@ -36,7 +36,7 @@ def disk(case: Case) -> Iterator[Finding]:
     """Yield a line for each file system that is written to."""
     seen: dict[int, list[Path]] = {}
     for folder in folders(case.read_config):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         seen.setdefault(there.stat().st_dev, []).append(there)
     for paths in seen.values():
         yield of_room(", ".join(map(str, dict.fromkeys(paths))), os.statvfs(paths[0]))

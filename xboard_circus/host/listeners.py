@@ -13,9 +13,6 @@ import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
-
-import psutil
 
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import PortError, XboardError
@@ -166,20 +163,16 @@ def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str
     environ = procs.environ(pid)
     circusds = recorded_circusds() if circusds is None else circusds
     instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {}, circusds)
-    try:
-        lines: dict[str, Any] = psutil.Process(pid).as_dict(["username", "cwd"], ad_value="")
-    except psutil.Error:
-        return None
-    command = command_of(pid)
+    user, command, cwd = procs.user_of(pid), command_of(pid), procs.folder_of(pid)
     if procs.start_time(pid) != started:
         return None
     return Holder(
         pid=pid,
         started=started,
         command=command,
-        user=lines["username"] or "",
+        user="" if user is None else servers.name_of(user),
         age=procs.age(started),
-        cwd=lines["cwd"] or "",
+        cwd=cwd,
         address=address,
         inspectable=environ is not None,
         instance=instance,

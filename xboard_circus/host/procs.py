@@ -96,6 +96,14 @@ def by_psutil(pid: int, ask: Callable[[psutil.Process], Found], missing: Missing
         return missing
 
 
+def folder_of(pid: int) -> str:
+    """Return the working directory of *pid*; "" where it is gone, or its path is longer than the kernel shows."""
+    try:
+        return psutil.Process(pid).cwd()
+    except (psutil.Error, OSError):
+        return ""
+
+
 def users_of(pid: int) -> set[int]:
     """Return the real, effective and saved uid of *pid*, of which a program with the setuid bit has several; none if
     it is gone."""

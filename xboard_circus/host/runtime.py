@@ -125,7 +125,7 @@ def instance_dir(instance: str) -> Path:
 
 
 def _made_root(folder: Path) -> Path:
-    if not folder.parent.is_dir():
+    if not os.path.isdir(folder.parent):
         with _errors_of(f"can't make {folder.parent}"):
             folder.parent.mkdir(parents=True, exist_ok=True)
     return _made(folder)
@@ -325,7 +325,7 @@ def _is_stale(path: Path, has_supervisor: bool) -> bool:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    return (path for path in _entries(folder) if path.is_dir() and not path.is_symlink())
+    return (path for path in _entries(folder) if os.path.isdir(path) and not os.path.islink(path))
 
 
 def _entries(folder: Path) -> list[Path]:

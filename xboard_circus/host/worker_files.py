@@ -29,7 +29,7 @@ def is_token(name: str) -> bool:
 
 def is_usable(folder: Path | None) -> bool:
     """Return whether workers can make files in their runtime folder."""
-    return folder is not None and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return folder is not None and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def names_in(folder: Path) -> list[str]:

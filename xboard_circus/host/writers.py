@@ -53,7 +53,7 @@ class User:
     def has(self, path: Path, mode: int) -> bool:
         found = path.stat()
         if self.uid == 0:
-            return mode != os.X_OK or path.is_dir() or bool(found.st_mode & 0o111)
+            return mode != os.X_OK or os.path.isdir(path) or bool(found.st_mode & 0o111)
         if found.st_uid == self.uid:
             return found.st_mode >> 6 & mode == mode
         rights = _Rights.of(path, found)
@@ -68,7 +68,7 @@ class User:
         The user can make a missing one in any folder that he may write, also in one such as /tmp.
         """
         with suppress(PermissionError):  # what we may not read, no circusd of ours uses
-            if path.exists() and self.may(path, os.W_OK):
+            if os.path.exists(path) and self.may(path, os.W_OK):
                 return path
             for folder, step in _way(path):
                 if not self.has(folder, os.X_OK):
@@ -132,13 +132,13 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
             return
         step = folder / left.pop()
         yield folder, step
-        if step.is_symlink():
+        if os.path.islink(step):
             target = step.readlink()
             folder = Path("/") if target.is_absolute() else folder
             left += reversed(target.parts[target.is_absolute() :])
         elif step.name == "..":
             folder = folder.parent
-        elif step.is_dir():
+        elif os.path.isdir(step):
             folder = step
         else:
             return
@@ -162,7 +162,7 @@ def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
     for place in (path, *(Path(folder, name) for folder, *names in os.walk(path) for name in chain(*names))):
         for uid in sorted(_named_at(place, find) - {*trusted}):
             yield servers.name_of(uid), place
-        if not place.is_symlink() and ANYBODY.has(place, os.W_OK):
+        if not os.path.islink(place) and ANYBODY.has(place, os.W_OK):
             yield ANYBODY.name, place
 
 

@@ -143,7 +143,7 @@ def _open(path: Path, flags: int, folder: int) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = "it is a link, and what it leads to could be anybody's" if path.is_symlink() else error.strerror
+        why = "it is a link, and what it leads to could be anybody's" if os.path.islink(path) else error.strerror
         raise XboardError(f"{path}: not a folder that root writes in: {why}. Put a folder in its place.") from None
 
 
@@ -231,7 +231,7 @@ def belongs_to(path: Path, uid: int) -> bool:
 
 def foreign(path: Path, owner: Owner) -> list[Path]:
     """Return the files at or below *path* that are not *owner*'s."""
-    if path.is_symlink() or not path.exists():
+    if os.path.islink(path) or not os.path.exists(path):
         return []
     below = (Path(folder, each) for folder, folders, files in os.walk(path) for each in [*folders, *files])
     return [each for each in (path, *below) if not belongs_to(each, owner.uid)]

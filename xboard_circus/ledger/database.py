@@ -254,7 +254,7 @@ def inode_of(path: Path) -> Inode | None:
 
 def _is_at_rest(path: Path) -> bool:
     """Return whether the file has no writer, in a folder where SQLite may create no file beside it."""
-    is_open = any(Path(f"{path}{suffix}").exists() for suffix in _BESIDE)
+    is_open = any(os.path.exists(Path(f"{path}{suffix}")) for suffix in _BESIDE)
     return not is_open and not os.access(path.parent, os.W_OK)
 
 

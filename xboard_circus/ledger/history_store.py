@@ -5,6 +5,7 @@ of a point is made of its time and its watcher, which makes a table its own inde
 """
 
 import json
+import os
 import sqlite3
 import struct
 import time
@@ -186,7 +187,7 @@ def last_figures(path: Path, *, since: float) -> dict[str, dict[int, Figures]]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     ends_at = time.monotonic() + READS_WITHIN
     with ledger_errors(path):
-        if not path.exists():
+        if not os.path.exists(path):
             connection = sqlite3.connect(":memory:")
             connection.executescript(_HISTORY.migrations[0])
         else:

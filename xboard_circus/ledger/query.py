@@ -1,5 +1,6 @@
 """Query records in a ledger's file, even while it is written, and find the record that `why` explains."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -76,7 +77,7 @@ def search(
 def _stored(
     path: Path, tests: dict[str, list[object]], *, limit: int, earliest: bool, is_brief: bool = False
 ) -> list[Record]:
-    if not path.exists():
+    if not os.path.exists(path):
         return []
     where = " AND ".join(tests) or "1"
     values = [value for each in tests.values() for value in each]

@@ -6,6 +6,7 @@ LedgerError, and the plugin decides what to do with them.
 
 import logging
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -169,7 +170,7 @@ class LedgerStore(StoredFile):
     def _set_aside(self, error: Exception) -> bool:
         """Rename the damaged file; False if that happened a moment ago already, because then the disk is at fault."""
         self.close()
-        if time.monotonic() - self._damaged_at < DAMAGED_AGAIN or not self.path.is_file():
+        if time.monotonic() - self._damaged_at < DAMAGED_AGAIN or not os.path.isfile(self.path):
             return False
         self._damaged_at = time.monotonic()
         target = database.set_aside(self.path, now=self._clock())

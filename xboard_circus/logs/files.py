@@ -98,7 +98,7 @@ def _of_plugins(config: Config) -> Iterator[LogFile]:
 def _of_monitor(config: Config) -> Iterator[LogFile]:
     """Yield the monitor's log if it exists: most circusds run without a monitor, under systemd or Docker."""
     found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
-    if found.path.exists() or found.old():
+    if os.path.exists(found.path) or found.old():
         yield found
 
 

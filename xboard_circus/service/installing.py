@@ -89,7 +89,7 @@ class Service:
     def remove(self) -> None:
         """Stop the service, disable it, and delete the files that `install` wrote."""
         layout = self._layout
-        if layout.unit.exists():
+        if os.path.exists(layout.unit):
             self._manager.stop()
         else:
             self._shell.note(f"not installed: {layout.unit}")
@@ -140,7 +140,7 @@ class Service:
     def _upgrade_packages(self, venv: Path) -> None:
         source = Path(xboard_circus.__file__).parents[1]
         what = ["xboard-circus"]
-        if (source / "setup.cfg").exists():
+        if os.path.exists(source / "setup.cfg"):
             if self._is_roots and not self._shell.dry_run:
                 self._make_builds(source)
             # The checkout's own .venv runs the code of the checkout; any other gets a copy of it.
@@ -161,13 +161,13 @@ class Service:
     def _refuse_sources_of_others(self) -> None:
         """Refuse a checkout that another user may write, because root runs it, now and at each upgrade."""
         source, trusted = Path(xboard_circus.__file__).parents[1], self._trusted()
-        if not (source / "setup.cfg").exists():
+        if not os.path.exists(source / "setup.cfg"):
             return
         for path in (source / name for name in SOURCES):
             found = [(user.name, place) for user, place in writers.besides(path, trusted)]
             if (place := writers.ANYBODY.writable(path)) is not None:
                 found.append((writers.ANYBODY.name, place))
-            if not path.exists():
+            if not os.path.exists(path):
                 raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
             for who, place in chain(found, writers.below(path, trusted)):
                 raise XboardError(
@@ -186,7 +186,7 @@ class Service:
     def _timeouts(self) -> tuple[int, int]:
         """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
         ini = self._layout.ini
-        if not ini.is_file():
+        if not os.path.isfile(ini):
             raise XboardError(
                 f"{ini}: no such file; `xboard-circus init --app module:app {self._layout.folder}` writes one"
             )
@@ -226,7 +226,7 @@ class Service:
         layout, shell = self._layout, self._shell
         folders = [(layout.folder / "logs", 0o755), (layout.runtime, 0o700)][: 1 if self._is_callers else 2]
         for path, mode in folders:
-            if not path.is_dir():
+            if not os.path.isdir(path):
                 shell.report(f"make: {path}")
             if not shell.dry_run:
                 written_files.make_folder(path, mode, owner)
@@ -236,7 +236,7 @@ class Service:
             and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner)))
         ):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
-            if (layout.folder / "docker-compose.yml").exists():
+            if os.path.exists(layout.folder / "docker-compose.yml"):
                 shell.note(f"run no Compose as root in {layout.folder}: {layout.user} may add a compose.yaml or .env")
         if owner is None or shell.dry_run:
             return

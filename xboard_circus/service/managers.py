@@ -81,14 +81,14 @@ class Systemd(Manager):
 
     def refuse_if_absent(self) -> None:
         layout = self.layout
-        if not self.shell.dry_run and layout.system and not Path("/run/systemd/system").is_dir():
+        if not self.shell.dry_run and layout.system and not os.path.isdir(Path("/run/systemd/system")):
             raise XboardError(f"this host was not started by systemd; {NO_MANAGER}")
         if not self.shell.dry_run and not layout.system and not succeeds("systemctl", "--user", "show-environment"):
             raise XboardError(
                 f"no systemd of {layout.user}'s answers: log in as that user, not by su or sudo, or: "
                 f"loginctl enable-linger {layout.user}"
             )
-        if Path("/usr/lib/systemd", "system" if layout.system else "user", layout.unit_name).exists():
+        if os.path.exists(Path("/usr/lib/systemd", "system" if layout.system else "user", layout.unit_name)):
             raise XboardError(f"{layout.name} is a service of this host's own: choose another --name")
 
     def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:

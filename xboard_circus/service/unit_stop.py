@@ -80,7 +80,7 @@ def leave(ini: str, circusd: str) -> None:
     except XboardError as error:
         print(f"requests may be lost, because no worker can serve on meanwhile: {error}", file=sys.stderr)
         return
-    while circusd and (PROC / circusd).exists():  # TimeoutStopSec ends the wait
+    while circusd and os.path.exists(PROC / circusd):  # TimeoutStopSec ends the wait
         time.sleep(LOOK_EVERY)
 
 

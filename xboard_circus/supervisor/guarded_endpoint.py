@@ -170,8 +170,9 @@ class GuardedEndpoint:
         if may_command(holders, self._users, self._pid):
             self._await_signature(outer, peer.maker)
         else:
+            if holders or _is_open(outer):  # else it has closed the connection meanwhile
+                self._note_holders(peer.maker, holders)
             outer.close()
-            self._note_holders(peer.maker, holders)
 
     def _await_signature(self, outer: socket.socket, user: int) -> None:
         self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
@@ -246,13 +247,14 @@ class GuardedEndpoint:
         self._note(user, f"refused a connection of user {servers.name_of(user)} to {self.endpoint}: {self._only()}")
 
     def _note_holders(self, maker: int, holders: Mapping[int, Collection[int]]) -> None:
-        if not holders:  # it has closed the connection meanwhile
-            return
         shown = ", ".join(
             f"pid {pid} ({' and '.join(map(servers.name_of, sorted(users)))})" for pid, users in sorted(holders.items())
         )
-        what = f"refused a connection to {self.endpoint}: {servers.name_of(maker)} made its socket, and {shown} has it"
-        self._note("holders", f"{what}; {self._only()}, by a process that shares it with no other")
+        shown = f"{shown} has it" if holders else "no process that circusd may look into has it (see CAP_SYS_PTRACE)"
+        what = f"refused a connection to {self.endpoint}: {servers.name_of(maker)} made its socket, and {shown}"
+        self._note(
+            "holders", f"{what}; {self._only()}, by a process that shares it with no other; ipc:// needs no look"
+        )
 
     def _only(self) -> str:
         return f"only {' and '.join(map(servers.name_of, sorted(self._users)))} may command this circusd"
@@ -267,6 +269,13 @@ class GuardedEndpoint:
             return
         self._noted[why] = now, 0
         logger.warning("xboard: %s%s", text, f" ({unlogged} more since the last such line)" if unlogged else "")
+
+
+def _is_open(outer: socket.socket) -> bool:
+    try:
+        return sockdiag.peer_of(outer) is not None
+    except OSError:
+        return False
 
 
 class _Connection:

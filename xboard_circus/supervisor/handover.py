@@ -35,7 +35,7 @@ def candidates(folder: Path, known: Collection[str] = ()) -> list[Path]:
         age = 0.0
         with suppress(OSError):  # it has gone meanwhile
             age = -path.lstat().st_mtime
-        return path.name not in named, not path.with_suffix(".up").exists(), age
+        return path.name not in named, not os.path.exists(path.with_suffix(".up")), age
 
     names = named | {name for name in names_in(folder) if name.endswith(".sock")}
     found = sorted((folder / name for name in names), key=order)

@@ -490,7 +490,7 @@ def handed_over(
     can make many silent sockets.
     """
     left, ends_at = handover.candidates(folder, known), time.monotonic() + HANDOVER_WITHIN
-    serving = [path for path in left if path.with_suffix(".up").exists()]
+    serving = [path for path in left if os.path.exists(path.with_suffix(".up"))]
     if passed is not None:
         try:
             handover.check_reachable(passed, address)

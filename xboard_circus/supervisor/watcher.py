@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -486,7 +487,7 @@ class ArmedWatcher:
         """Make a removed runtime folder again, and report the workers that lost their private socket with it."""
         if self.folder is None or not self.has_private_socket:
             return
-        if not self.folder.exists():
+        if not os.path.exists(self.folder):
             runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
         for worker in self.fleet:
             if self.lacks_socket(worker) and worker.life.reason != Say.SOCKET_GONE():

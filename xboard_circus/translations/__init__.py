@@ -6,6 +6,7 @@
 
 import functools
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 def sentences(language: str) -> Mapping[str, str]:
     """Return the sentences of *language* by key, `BETWEEN` among them; none for English or an unknown language."""
     path = Path(__file__).with_name(f"sentences.{language.partition('-')[0]}.json")
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return found
