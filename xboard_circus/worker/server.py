@@ -27,6 +27,7 @@ from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.handshakes import noting_handshakes
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
+from xboard_circus.worker.pipelining import one_at_a_time
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
@@ -140,7 +141,7 @@ class SheddingServer(uvicorn.Server):
         self._ticked_at = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        protocol = limited(self.config.http_protocol_class)
+        protocol = one_at_a_time(limited(self.config.http_protocol_class))
         self.config.http_protocol_class = (
             noting_handshakes(protocol, self._handshakes) if self.config.is_ssl else protocol
         )

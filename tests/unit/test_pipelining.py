@@ -1,0 +1,213 @@
+"""No client fills a worker's memory with pipelined requests, and each of them is answered."""
+
+import asyncio
+import functools
+import importlib.util
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from xboard_circus.worker.header_limit import limited
+from xboard_circus.worker.pipelining import one_at_a_time
+
+KIB = 1024
+READ = 250 * KIB  # as much as one read of an event loop brings
+GET = b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n"
+POST = b"POST /%d HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n%s"
+CHUNKED = b"POST /%d HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+each_parser = pytest.mark.parametrize(
+    "parser",
+    [
+        "h11",
+        pytest.param(
+            "httptools",
+            marks=pytest.mark.skipif(importlib.util.find_spec("httptools") is None, reason="needs httptools"),
+        ),
+    ],
+)
+
+
+def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(**named: Any) -> None:
+        async def bounded() -> None:
+            await asyncio.wait_for(test(**named), 30)
+
+        asyncio.run(bounded())
+
+    return run
+
+
+class Transport(asyncio.Transport):
+    """One end of a connection whose other end sends *data*, a read at a time, while nobody has paused it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_paused = self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Connection:
+    """A connection to an app that reads the whole request, listens for its end, and answers when *may_answer* is set.
+
+    Attributes:
+        taken: Bytes that were read of what the client sends.
+        bodies: What the app has read, by path.
+    """
+
+    def __init__(self, parser: str) -> None:
+        self.may_answer = asyncio.Event()
+        self.taken = self.began = 0
+        self.bodies: dict[str, bytes] = {}
+        config = uvicorn.Config(
+            self._app, http=parser, interface="asgi3", ws="none", lifespan="off", log_config=None, access_log=False
+        )
+        config.load()
+        self.protocol: Any = one_at_a_time(limited(config.http_protocol_class))(  # type: ignore[call-arg]
+            config=config, server_state=ServerState(), app_state={}
+        )
+        self.transport = Transport()
+        self.protocol.connection_made(self.transport)
+
+    async def _app(
+        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        self.began += 1
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        listening = asyncio.ensure_future(receive())  # as Starlette does while it streams
+        await self.may_answer.wait()
+        self.bodies[scope["path"]] = body
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(scope["path"]))]}
+        )
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+        await listening
+
+    async def send(self, data: bytes, *, read: int = READ) -> None:
+        """Send *data* in pieces of *read* bytes, as far as the worker reads it."""
+        while self.taken < len(data):
+            if self.transport.is_paused or self.transport.is_closed:
+                return
+            piece = data[self.taken : self.taken + read]
+            self.taken += len(piece)
+            self.protocol.data_received(piece)
+            await turns(1)
+
+    @property
+    def parsed(self) -> int:
+        return self.began + len(getattr(self.protocol, "pipeline", ()))
+
+    @property
+    def answered(self) -> list[int]:
+        return [int(path) for path in re.findall(rb"\r\n\r\n/(\d+)", self.transport.written)]
+
+
+async def turns(number: int = 20) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@each_parser
+@in_a_loop
+async def test_of_pipelined_requests_none_is_parsed_or_read_on_before_an_answer(parser: str) -> None:
+    """Given 4 MiB of small requests on a connection whose client reads no answer, then one is parsed, and after as many
+    answers as a socket takes no more than the first reads are in memory."""
+    connection = Connection(parser)
+    requests = b"".join(GET % number for number in range(4096 * KIB // len(GET)))
+
+    await connection.send(requests)
+    await turns()
+
+    assert connection.parsed == 1
+    assert connection.taken <= READ
+    connection.protocol.pause_writing()
+    connection.may_answer.set()
+    for _ in range(10):
+        await connection.send(requests)
+        await turns()
+    assert connection.parsed <= 2
+    assert connection.taken <= READ
+    connection.protocol.connection_lost(None)
+    await turns()
+
+
+@each_parser
+@pytest.mark.parametrize("read", [1, 7, 100, READ])
+@in_a_loop
+async def test_pipelined_requests_are_answered_in_their_order(parser: str, read: int) -> None:
+    """Given 60 requests, with and without bodies that look like headers, in pieces of any size, then each is answered
+    once, in order, with its body."""
+    connection = Connection(parser)
+    connection.may_answer.set()
+    text = b"a\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    requests = b"".join(GET % n + POST % (n + 1, len(text), text) + CHUNKED % (n + 2) for n in range(0, 60, 3))
+
+    for _ in range(100):
+        await connection.send(requests, read=read)
+        await turns()
+
+    assert connection.answered == list(range(60))
+    assert connection.bodies == {f"/{number}": (b"", text, b"abc")[number % 3] for number in range(60)}
+    assert not connection.transport.is_paused
+    assert not connection.transport.is_closed
+
+
+@each_parser
+@in_a_loop
+async def test_megabytes_of_pipelined_requests_and_bodies_are_all_answered(parser: str) -> None:
+    connection = Connection(parser)
+    connection.may_answer.set()
+    body = b"\r\n\r\n" * 50_000
+    requests = b"".join(POST % (number, len(body), body) + GET % (number + 1) for number in range(0, 10, 2))
+    requests += b"".join(GET % number for number in range(10, 10_000))
+
+    while connection.taken < len(requests):
+        await connection.send(requests)
+        await turns()
+    while len(connection.answered) < 10_000:
+        before = len(connection.answered)
+        await turns(1000)
+        assert len(connection.answered) > before, "it has stopped"
+
+    assert connection.answered == list(range(10_000))
+    assert {connection.bodies[f"/{number}"] for number in range(0, 10, 2)} == {body}
+
+
+@each_parser
+@in_a_loop
+async def test_a_client_that_goes_is_noticed_behind_pipelined_requests(parser: str) -> None:
+    """Given a few pipelined requests behind one without an answer, then the worker reads on, so it sees their end."""
+    connection = Connection(parser)
+
+    await connection.send(b"".join(GET % number for number in range(10)))
+    await turns()
+
+    assert connection.parsed == 1
+    assert not connection.transport.is_paused
+    connection.protocol.connection_lost(None)
+    connection.may_answer.set()
+    await turns()
+    assert connection.began == 1
+    assert not connection.transport.written

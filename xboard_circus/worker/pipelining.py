@@ -1,0 +1,111 @@
+"""Parse pipelined requests one after the other in uvicorn, which takes in all that a client sends.
+
+With httptools it makes objects of each request that a read brings, 40 times as large; with either parser it reads on at
+each answer, and at each `receive` of the app. So clients that read no answers could fill a worker's memory. Here a
+request waits unparsed until the one before it is answered, and no more is read while over 64 KiB wait.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakMethod
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+
+_END = b"\r\n\r\n"  # llhttp takes nothing else for the end of headers
+
+
+def one_at_a_time(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """Return *protocol* with its requests one at a time if it is uvicorn's for HTTP/1.1; any other as it is."""
+    for module, name, ours in (("httptools", "HttpToolsProtocol", _OfHttpTools), ("h11", "H11Protocol", _OneAtATime)):
+        known = getattr(sys.modules.get(f"uvicorn.protocols.http.{module}_impl"), name, None)
+        if known is not None and issubclass(protocol, known):
+            # Not by super(), which each request would pay.
+            kept = {"_parse": protocol.data_received, "_complete": known.on_response_complete}
+            return type(f"OneAtATime{name}", (ours, protocol), kept)
+    return protocol
+
+
+class _Flow(FlowControl):
+    """Read no further while too much waits."""
+
+    def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._is_full = WeakMethod(is_full)  # a closed connection would otherwise be kept until Python collects garbage
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not ((is_full := self._is_full()) and is_full()):
+            super().resume_reading()
+
+
+class _OneAtATime(asyncio.Protocol):
+    """Bound what h11 keeps behind a request that is not answered; it parses one at a time."""
+
+    def connection_made(self: Any, transport: Any) -> None:
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self._is_full)
+
+    def _is_busy(self: Any) -> bool:
+        """Return whether a request has arrived as a whole and has no whole answer yet."""
+        cycle = self.cycle
+        return not (cycle is None or cycle.response_complete or cycle.more_body)
+
+    def _is_full(self: Any) -> bool:
+        return self._is_busy() and len(self.conn.trailing_data[0]) > HIGH_WATER_LIMIT
+
+
+class _OfHttpTools(_OneAtATime):
+    """Give httptools no more than up to the end of the next headers, and that when the request before is answered."""
+
+    _body_of: Any = None
+    _body_read = 0
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._waiting = bytearray()
+
+    def data_received(self: Any, data: bytes) -> None:
+        cycle = self.cycle
+        if (cycle is None or cycle.response_complete) and data.find(_END) in (-1, len(data) - len(_END)):
+            self._parse(data)  # as below, in the time that each request takes
+        elif self._is_busy() or self._length_to_parse(data) < len(data):
+            self._waiting += data
+            self._parse_waiting()
+        else:
+            self._parse(data)
+
+    def on_body(self: Any, body: bytes) -> None:
+        if self._body_of is not self.cycle:
+            self._body_of, self._body_read = self.cycle, 0
+        self._body_read += len(body)
+        super().on_body(body)  # type: ignore[misc]
+
+    def on_response_complete(self: Any) -> None:
+        self._complete()
+        if self._waiting:
+            self._parse_waiting()
+            self.flow.resume_reading()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) > HIGH_WATER_LIMIT
+
+    def _length_to_parse(self: Any, data: "bytes | bytearray") -> int:
+        """Return where the next headers in *data* end, behind the rest of a body of known length; or its length."""
+        start, cycle = 0, self.cycle
+        if cycle is not None and cycle.more_body:
+            length = next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
+            start = max(0, length - (self._body_read if self._body_of is cycle else 0))
+        end = data.find(_END, start)
+        return len(data) if end < 0 else end + len(_END)
+
+    def _parse_waiting(self: Any) -> None:
+        while self._waiting and not self._is_busy():
+            if self not in self.connections or self.transport.is_closing():  # answered 400, or a WebSocket by now
+                self._waiting.clear()
+                return
+            piece = bytes(self._waiting[: self._length_to_parse(self._waiting)])
+            del self._waiting[: len(piece)]
+            self._parse(piece)
+        if self._is_full():
+            self.flow.pause_reading()
