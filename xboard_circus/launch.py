@@ -25,6 +25,8 @@ USAGE = 2
 AFTER_POLL = 0.01
 TURN_GRACE = 1.0  # for messages that the starter has sent before its end
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+JOIN_SESSION_KEYRING = 1
 LATER = "XBOARD_LATER_"
 """Prefix of a variable that is the command's and not ours: a LD_PRELOAD would otherwise be loaded here."""
 
@@ -46,7 +48,7 @@ def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
         name: []
         for name in (
             *("--turn", "--starter", "--after"),
-            *("--wid", "--worker", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
+            *("--fresh", "--wid", "--worker", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
         )
     }
     arguments = iter(argv)
@@ -206,6 +208,26 @@ def group_of(uid: int) -> int:
     raise LaunchError(NO_USER, why)
 
 
+def leave_session_keyring() -> None:
+    """Join a new session keyring, where the kernel has keyrings: a user would have all rights on the keys of root's."""
+    number = KEYCTL.get(os.uname().machine)
+    if number is None or sys.maxsize < 1 << 32:
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).syscall(number, JOIN_SESSION_KEYRING, None)  # a container forbids it, and has no such keys
+    except (ImportError, OSError, AttributeError):
+        pass
+
+
+def close_files() -> None:
+    """Close all files but stdin, stdout and stderr."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            os.closerange(int(name), int(name) + 1)
+
+
 def become_user(name: str, group: str) -> dict[str, str]:
     """Become the user, with all its groups; return the environment of that user.
 
@@ -226,6 +248,8 @@ def become_user(name: str, group: str) -> dict[str, str]:
         gid = find_group(group)
     try:
         if os.geteuid() == 0:
+            if uid != 0:
+                leave_session_keyring()  # while we are root, because a user could use up the keys that it may have
             give_pipes(uid)
             os.setgid(gid)
             os.setgroups([gid])
@@ -317,6 +341,9 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
     # A launcher that outlived its circusd would become an orphan on the port.
     if not options["--after"] and not circusd_is_alive(environment.get("XBOARD_CIRCUSD", "")):
         raise LaunchError(CIRCUSD_GONE, "circusd is gone")
+    if options["--fresh"]:  # the command of a service, typed by root, becomes its user
+        close_files()
+        leave_session_keyring()
     for setting in options["--rlimit"]:
         set_rlimit(setting)
     for user in options["--uid"]:

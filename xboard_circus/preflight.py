@@ -155,7 +155,8 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
                 longest = LONGEST_END if os.path.isfile(ready_file) else LATE_START_GRACE
                 _end(popen, identity, patience=min(watcher.graceful_timeout, longest))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(RecursionError):  # its user made very deep folders there
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
+from xboard_circus import launch as launch_module
 
 from .harness import eventually
 from .processes import process
@@ -211,6 +212,45 @@ def test_it_becomes_the_user_with_home_and_groups(launch: Launch) -> None:
     first, second = started.communicate(timeout=30)[0].splitlines()
     assert first == f"{nobody.pw_uid} {nobody.pw_gid} {nobody.pw_dir} nobody nobody"
     assert second.split()[1:] == [str(nobody.pw_gid)]
+
+
+KEYS = """
+import ctypes, os, sys
+call = ctypes.CDLL(None, use_errno=True).syscall
+if sys.argv[1:]:
+    if call({keyctl}, 1, None) < 0 or call({keyctl} - 2, b"user", b"a:key", b"hunter2", 7, -3) < 0:
+        sys.exit(77)
+    os.execv(sys.argv[1], sys.argv[1:])
+print(call({keyctl}, 10, -3, b"user", b"a:key", 0))
+"""
+
+
+@AS_ROOT
+@pytest.mark.parametrize("options", [["--uid", "nobody"], ["--fresh", "yes"]])
+def test_no_key_and_no_open_file_of_roots_goes_to_the_command_of_another_user(options: list[str]) -> None:
+    """Given a key in root's session keyring, then the command finds none there; the command of a service gets no file
+    that was open either."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of the calls are those of x86-64")
+    script = KEYS.format(keyctl=launch_module.KEYCTL["x86_64"])
+    files = "import os; print([each for each in os.listdir('/dev/fd') if os.path.exists('/dev/fd/' + each)])"
+    with open("/etc/passwd") as file:
+        os.dup2(file.fileno(), 200)
+    try:
+        ended = subprocess.run(
+            [SYSTEM_PYTHON, "-c", script, *LAUNCHER, *options, "--", SYSTEM_PYTHON, "-c", script + files],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            pass_fds=(200,),
+        )
+    finally:
+        os.close(200)
+    if ended.returncode == 77:
+        pytest.skip("the system has no keyrings")
+    found, descriptors = ended.stdout.splitlines()
+    assert found == "-1"
+    assert ("'200'" in descriptors) is (options[0] == "--uid")  # circusd withholds such files itself
 
 
 @AS_ROOT

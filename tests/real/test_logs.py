@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -167,6 +168,28 @@ def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
         assert log.old()[0].read_text().startswith("earlier\n")
         assert log.path.stat().st_size < 100_000
         assert c.run_cli("stop").returncode == 0
+
+
+def test_logs_are_for_whom_the_umask_of_the_ini_lets(tmp_path: Path) -> None:
+    """Given umask = 027 in [circus], then no log is for everybody: of a bare circusd, and of the command line, which
+    also makes them so that were made before."""
+    logs = tmp_path / "logs"
+    options = stream("stderr", "logs/web.log", most=1 << 20, count=1)
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options)], circus={"umask": "027"}) as c:
+        c.wait_ready()
+        assert modes(logs)["web.log"] == 0o640
+        c.stop()
+        (logs / "web.log").chmod(0o644)
+
+        assert c.run_cli("start").returncode == 0
+
+        assert {"web.log", "circusd.log", "circusd.out"} <= modes(logs).keys()
+        assert set(modes(logs).values()) == {0o640}
+        assert c.run_cli("stop").returncode == 0
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
 def test_what_is_printed_into_circusd_out_does_not_grow_without_bound(tmp_path: Path) -> None:

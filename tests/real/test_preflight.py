@@ -1,6 +1,7 @@
 """The trial of new code on a throw-away worker, by ``check --deep``."""
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from xboard_circus.host.written_files import walk
 
 from .harness import Circusd, Watcher, circusd, eventually
 from .processes import marked
@@ -126,3 +129,37 @@ def test_a_trial_runs_as_the_watchers_user_beside_the_real_ones(open_folder: Pat
         assert len(c.starts()) == 3
         assert (folder / "web" / "ready-at" / str(c.starts()[1].pid)).stat().st_uid == user.pw_uid
         assert list(c.runtime.rglob("preflight-*")) == []
+
+
+def test_very_deep_folders_of_the_watchers_user_are_no_reason_against_its_code(tmp_path: Path) -> None:
+    """Given an app that makes 1,200 folders in one another where its trial runs, then the trial still counts."""
+    (tmp_path / "deep.py").write_text(DEEP)
+    command = "{python} -m xboard_circus.worker deep:app --fd $(circus.sockets.web)"
+    with circusd(tmp_path, watchers=[Watcher(command=command, env={"PYTHONPATH": str(tmp_path)})], start=False) as c:
+        try:
+            code, level, words = checked(c)
+            assert (code, level) == (0, "ok"), words
+        finally:
+            for path, _, _ in walk(c.runtime):
+                if path.endswith("/d"):
+                    deepest = path
+            os.removedirs(deepest)
+
+
+DEEP = """
+import os
+
+async def app(scope, receive, send):
+    await receive()
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+place = os.environ["XBOARD_WORKER_DIR"]
+for _ in range(1200):
+    place += "/d"
+    os.mkdir(place)
+"""

@@ -24,7 +24,7 @@ TIOCGDEV = 0x80045432  # which terminal it is, also where it was opened as /dev/
 # What a process of the service's user has, another one of that user has, which may trace it.
 SPY = """
 import fcntl, json, os, sys, termios
-links = [f"/proc/self/fd/{each}" for each in range(3, 10)]
+links = [f"/proc/self/fd/{each}" for each in [*range(3, 10), 200]]
 files = [os.readlink(link) for link in links if os.path.exists(link)]
 terminals = []
 for place in (0, 1, 2, "/dev/tty"):
@@ -69,8 +69,8 @@ class Terminal:
     def start(self, command: str, enter: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         inside = ["nsenter", "--mount", "--pid", f"--target={self._host.pid}", "--", *enter]
         env = {**self._host.environ, "SECRET": "hunter2", "TERM": "xterm"}
-        script = f"cd / && exec 5</etc/passwd && {command}"
-        command_line = ["setsid", "--ctty", *inside, "sh", "-c", script]
+        script = f"cd / && exec 5</etc/passwd 200</etc/passwd && {command}"
+        command_line = ["setsid", "--ctty", *inside, "bash", "-c", script]
         return subprocess.Popen(command_line, env=env, stdin=self._slave, stdout=self._slave, stderr=self._slave)
 
     def run(self, command: str, enter: Sequence[str] = ()) -> tuple[int, str]:

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from logging.handlers import WatchedFileHandler
@@ -391,3 +392,23 @@ def test_what_circusd_has_not_come_to_in_its_start_is_starting_and_not_stopped(m
 
     asyncio.run(run())
     assert [(each["last"], each["off"]) for each in shown] == [("deploying", "stopped"), ("ok", "stopped")]
+
+
+def test_what_was_open_when_root_started_circusd_goes_to_no_worker_of_another_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Given a file and a shared listener that processes would inherit, then the file is withheld, where a watcher has a
+    user of its own and circusd is root's."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with socket.socket() as listener, (tmp_path / "secret").open("w") as file:
+        arbiter = SimpleNamespace(watchers=[SimpleNamespace(uid=None)], sockets={"web": listener})
+        for descriptor in (listener.fileno(), file.fileno()):
+            os.set_inheritable(descriptor, True)
+
+        boot.withhold_files(arbiter)
+        assert os.get_inheritable(file.fileno())
+
+        arbiter.watchers.append(SimpleNamespace(uid=33))
+        boot.withhold_files(arbiter)
+        assert not os.get_inheritable(file.fileno())
+        assert os.get_inheritable(listener.fileno())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
-from xboard_circus.host import written_files
+from xboard_circus.host import writers, written_files
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
 from xboard_circus.service.rendering import rendered
 
@@ -225,6 +226,23 @@ def test_files_of_others_are_found_below_a_folder(tmp_path: Path) -> None:
 
     assert written_files.foreign(logs, NOBODY) == [logs / "old.log"]
     assert written_files.foreign(tmp_path / "none", NOBODY) == []
+
+
+def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
+    """Given 1,200 folders in one another, then all of them are found, by what gives, checks and dates files."""
+    deep = tmp_path
+    for _ in range(1200):
+        deep = deep / "d"
+        os.mkdir(deep)
+    (deep / "late.py").touch()
+    os.utime(deep / "late.py", (10, 10))
+    try:
+        assert len(written_files.foreign(tmp_path, NOBODY)) == 1202
+        assert [*writers.below(tmp_path, [os.geteuid()])] == []
+        assert versions(tmp_path, [20])[0]["changed"] == 10
+    finally:
+        (deep / "late.py").unlink()
+        os.removedirs(deep)  # pytest could not
 
 
 @only_root

@@ -20,7 +20,7 @@ from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
-from xboard_circus.host.written_files import opener
+from xboard_circus.host.written_files import narrow, opener
 from xboard_circus.instance import LOOK_EVERY, Instance, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
@@ -96,6 +96,7 @@ def alone(instance: Instance) -> AbstractContextManager[None]:
 
 def make_folders(instance: Instance) -> XboardError | None:
     """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed."""
+    set_umask(instance.config)
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,15 @@ def make_folders(instance: Instance) -> XboardError | None:
                 f"{folder}: the folder for logs cannot be made: {error.strerror}; make it, or let this user write there"
             )
     return None
+
+
+def set_umask(found: config.Config) -> int:
+    """Set and return the umask of [circus], which circusd inherits: Circus sets it when the logs are open."""
+    umask = found.circus.get("umask")
+    if not isinstance(umask, int):
+        return 0
+    os.umask(umask)
+    return umask
 
 
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
@@ -128,9 +138,17 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
         arguments += ["--log-output", log]
     logs = [found.folder / log, out] if config.is_file(log) else [out]
     sizes = {log: log.stat().st_size if os.path.exists(log) else 0 for log in logs}
+    umask = set_umask(found)
     try:
         # Circus itself would open the log through a link.
-        with box or nullcontext(), open(out, "ab", opener=opener) as output, open(logs[0], "ab", opener=opener):
+        with (
+            box or nullcontext(),
+            open(out, "ab", opener=opener) as output,
+            open(logs[0], "ab", opener=opener) as first,
+        ):
+            for file in (output, first):
+                with suppress(OSError):  # another user's
+                    narrow(file.fileno(), umask)
             process = start_detached(
                 arguments, cwd=found.folder, output=output, stdin=subprocess.DEVNULL if box is None else box
             )

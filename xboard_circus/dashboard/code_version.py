@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from xboard_circus.core.code_versions import commit_at
-from xboard_circus.host.written_files import plain_opener
+from xboard_circus.host.written_files import plain_opener, walk
 
 MOST_FILES = 5000
+MOST_FOLDERS = 5000
 LOG_BYTES = 1 << 18  # some 1,500 moves
 LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
 
@@ -51,7 +52,7 @@ def _text(file: Path) -> str:
 
 
 def _changes(folder: Path) -> Iterator[float]:
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in islice(walk(folder), MOST_FOLDERS):
         with suppress(OSError):
             if "pyvenv.cfg" in files:
                 folders.clear()

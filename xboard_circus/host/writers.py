@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from xboard_circus.host import servers
+from xboard_circus.host.written_files import walk
 
 _LONGEST_WAY = 255
 _ACL = "system.posix_acl_access"
@@ -159,7 +160,7 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
 def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
     """Yield each user, none of *trusted*, who owns or may write *path* or anything below it, with each such place."""
     find = cache(members)
-    for place in (path, *(Path(folder, name) for folder, *names in os.walk(path) for name in chain(*names))):
+    for place in (path, *(Path(folder, name) for folder, *names in walk(path) for name in chain(*names))):
         for uid in sorted(_named_at(place, find) - {*trusted}):
             yield servers.name_of(uid), place
         if not os.path.islink(place) and ANYBODY.has(place, os.W_OK):

@@ -82,6 +82,13 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     raise PermissionError(errno.EPERM, why, os.fspath(path))
 
 
+def narrow(descriptor: int, umask: int) -> None:
+    """Withdraw what *umask* forbids from an open file that was made before it was set, if it is a regular one."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) and mode & umask:
+        os.fchmod(descriptor, stat.S_IMODE(mode) & ~umask)
+
+
 def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
     """Open *path*, perhaps of another user, without waiting; OSError if it is no regular file.
 
@@ -229,11 +236,26 @@ def belongs_to(path: Path, uid: int) -> bool:
         return False
 
 
+def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk like `os.walk`, which before Python 3.12 calls itself: a deep folder of another user ends it by an error."""
+    left = [os.fspath(path)]
+    while left:
+        place = left.pop()
+        folders: list[str] = []
+        files: list[str] = []
+        with suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                (folders if os.path.isdir(entry) else files).append(entry.name)
+        yield place, folders, files
+        below = (os.path.join(place, name) for name in folders)
+        left += [each for each in below if not os.path.islink(each)]
+
+
 def foreign(path: Path, owner: Owner) -> list[Path]:
     """Return the files at or below *path* that are not *owner*'s."""
     if os.path.islink(path) or not os.path.exists(path):
         return []
-    below = (Path(folder, each) for folder, folders, files in os.walk(path) for each in [*folders, *files])
+    below = (Path(folder, each) for folder, folders, files in walk(path) for each in [*folders, *files])
     return [each for each in (path, *below) if not belongs_to(each, owner.uid)]
 
 

@@ -1,11 +1,13 @@
 """Fill in the templates of a service: the unit or job, the overlay of the ini file, the command."""
 
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from xboard_circus import launch
 from xboard_circus.service.layout import Layout
 
 UNITS = {"systemd": "systemd.service.j2", "launchd": "launchd.plist.j2"}
@@ -42,6 +44,8 @@ def rendered(
     )
     values = asdict(layout) | {
         "venv": venv,
+        "python": getattr(sys, "_base_executable", sys.executable),
+        "launcher": launch.__file__,
         "group": group,
         "graceful_timeout": graceful_timeout,
         "startup_timeout": startup_timeout,

@@ -4,6 +4,7 @@ Circus imports hooks while it reads its file, and binds sockets and endpoints af
 still. All change a class, so they apply to all sockets and every arbiter of this process.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, inbox, procs, runtime, service_manager, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.host.written_files import narrow
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
@@ -87,12 +89,16 @@ def boot(original: Original, _: object) -> Original:
     well; or, where the endpoints are files, takes them, and both run. Where setproctitle is installed, a restart loses
     the variables of circusd, over which Circus has a title written.
     Fact: Circus logs the exception of its start and calls sys.exit(0). ZeroMQ removes the file of an ipc:// endpoint.
+
+    It also opens the logs of all watchers before it sets `umask`, so every user could read them.
     """
 
     def initialize(arbiter: Any) -> None:
+        narrow_logs(arbiter)
         try:
             refuse_beside_another(arbiter)
             vars(arbiter)[PASSED] = passed_listeners(arbiter)
+            withhold_files(arbiter)
             with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
                 original(arbiter)
         except Exception as error:
@@ -149,6 +155,19 @@ def refuse_beside_another(arbiter: Any) -> None:
         return
     if other is not None and other.pid != os.getpid():  # whose end a restart would have waited for
         raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
+
+
+@contained(None)
+def narrow_logs(arbiter: Any) -> None:
+    """Withdraw what `umask` forbids from the logs that are open already."""
+    if not isinstance(arbiter.umask, int):
+        return
+    streams = (stream for each in arbiter.watchers for stream in (each.stdout_stream, each.stderr_stream))
+    logs: list[Any] = [getattr(stream, "_file", None) for stream in streams]
+    logs += [handler.stream for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
+    for log in logs:
+        with suppress(AttributeError, OSError, ValueError):  # none, another user's, closed
+            narrow(log.fileno(), arbiter.umask)
 
 
 @contextmanager
@@ -238,6 +257,20 @@ def mark_helpers(arbiter: Any) -> None:
             watcher.env = dict(watcher.env or {}, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
         if watcher.name == STATS:
             watcher.cmd = watcher.cmd.replace("from circus import stats;", "from xboard_circus import stats;")
+
+
+@contained(None)
+def withhold_files(arbiter: Any) -> None:
+    """Hand on no file that was open when root started circusd, where a watcher has another user.
+
+    With use_sockets, Circus closes nothing in the processes that it starts.
+    """
+    if os.geteuid() != 0 or all(watcher.uid is None for watcher in arbiter.watchers):
+        return
+    own = {shared.fileno() for shared in arbiter.sockets.values()}
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - own - {0, 1, 2}:
+        with suppress(OSError):  # that of the listing
+            os.set_inheritable(descriptor, False)
 
 
 @contained(None)
