@@ -79,6 +79,11 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
     ledger has each loss once, by its name."""
     with service_of_the_system(open_folder, python, "reset") as (c, host):
         told_in(host, str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder), "--run-as", USER)
+        again = [str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder)]
+        assert "unchanged: /etc/systemd/system" in told_in(host, *again)  # it keeps its user
+        refused = host.inside([*again, "--run-as", "daemon"])
+        assert f"{NAME} runs as {USER}: say --run-as {USER}" in refused.stderr, refused
+        assert (c.folder / "logs").owner() == USER
         with Load(f"{c.url}/", rate=100) as load:
             told_in(host, "systemctl", "restart", UNIT)
         print(f"a restart without D-Bus: {load.summary()}")

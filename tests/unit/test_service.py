@@ -13,7 +13,15 @@ import pytest
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
-from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
+from xboard_circus.service.layout import (
+    Layout,
+    ServiceHost,
+    ServiceOptions,
+    as_installed,
+    is_ours,
+    lay_out,
+    overlay_of,
+)
 from xboard_circus.service.rendering import rendered
 
 LINUX = ServiceHost("Linux", 1000, "ann", Path("/home/ann"), Path("/home/ann/.config"), Path("/run/user/1000"))
@@ -55,6 +63,36 @@ def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
 def test_what_cannot_work_is_refused(wanted: ServiceOptions, host: ServiceHost, why: str) -> None:
     with pytest.raises(XboardError, match=why):
         lay_out(wanted, host, action="install")
+
+
+@pytest.mark.parametrize("host", [ROOT, MAC], ids=["systemd", "launchd"])
+@pytest.mark.parametrize("action", ["install", "upgrade"])
+def test_what_is_not_named_stays_as_it_is_installed(host: ServiceHost, action: str) -> None:
+    """An upgrade as documented, without --run-as and --ini, is that of the service as it was installed."""
+    installed = lay_out(replace(WANTED, run_as="shop", ini="prod.ini"), host, action="install")
+    texts = rendered(installed, venv=Path("/opt/xboard/.venv"), group="shop", ini_text="", **TIMEOUTS)
+
+    kept = as_installed(WANTED, texts.unit, texts.overlay, action=action)
+
+    assert (kept.run_as, kept.ini) == ("shop", "prod.ini")
+    layout = lay_out(kept, host, action=action)
+    assert (layout.user, layout.ini) == ("shop", Path("/opt/xboard/prod.ini"))
+
+
+def test_a_service_is_not_given_to_another_user_in_between() -> None:
+    """Its data would be another's, and the unit's user would serve without them."""
+    unit = unit_of(lay_out(replace(WANTED, run_as="shop"), ROOT, action="install"))
+
+    assert as_installed(replace(WANTED, run_as="shop"), unit, "", action="upgrade").run_as == "shop"
+    with pytest.raises(XboardError, match="runs as shop: say --run-as shop, or remove it first"):
+        as_installed(replace(WANTED, run_as="other"), unit, "", action="install")
+
+
+def test_what_is_not_installed_has_the_usual_user_and_file() -> None:
+    kept = as_installed(WANTED, "", "", action="install")
+
+    assert lay_out(kept, ROOT, action="install").user == "xboard"
+    assert lay_out(kept, ROOT, action="install").ini == Path("/opt/xboard/circus.ini")
 
 
 def test_a_unit_is_printed_to_anybody() -> None:

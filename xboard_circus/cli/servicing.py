@@ -35,8 +35,18 @@ OPTIONS = (
         show_default="the current folder",
         help="Folder of the ini file and, in .venv, the packages.",
     ),
-    click.option("--ini", metavar="FILE", default=INI, help="The ini file in that folder."),
-    click.option("--run-as", metavar="USER", default=USER, help="User of a system service; created if missing."),
+    click.option(
+        "--ini",
+        metavar="FILE",
+        show_default=f"that of the installed service, otherwise {INI}",
+        help="The ini file in that folder.",
+    ),
+    click.option(
+        "--run-as",
+        metavar="USER",
+        show_default=f"that of the installed service, otherwise {USER}",
+        help="User of a system service; created if missing.",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from xboard_circus import config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.host.written_files import Owner
-from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
+from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, as_installed, is_ours, lay_out, overlay_of
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import Texts, rendered
 
@@ -51,6 +51,9 @@ class Service:
         self._shell = Shell(report, dry_run=wanted.dry_run)
         self._action = action
         layout = lay_out(wanted, this, action=action)
+        if action != "unit":
+            texts = [written_files.read(path) or "" for path in (layout.unit, layout.overlay)]
+            layout = lay_out(as_installed(wanted, *texts, action=action), this, action=action)
         # Their folders are not the service's, and may be links, such as ~/.config.
         unit, command = (path.parent.resolve() / path.name for path in (layout.unit, layout.command))
         layout = replace(layout, unit=unit, command=command)

@@ -1,7 +1,7 @@
 """Decide the paths of a service on a host, and refuse what cannot work. Nothing here touches the host."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xboard_circus.errors import XboardError
@@ -17,12 +17,16 @@ NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """The options of the command line; *folder* is absolute and has no links in it."""
+    """The options of the command line; *folder* is absolute and has no links in it.
+
+    Attributes:
+        ini: None where it is not named: as it is installed, otherwise `INI`. So is *run_as*, with `USER`.
+    """
 
     folder: Path
     name: str = NAME
-    ini: str = INI
-    run_as: str = USER
+    ini: str | None = None
+    run_as: str | None = None
     of_user: bool = False
     dry_run: bool = False
 
@@ -75,20 +79,21 @@ class Layout:
 
 def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout:
     """Return the layout of the *wanted* service; XboardError if an option, the host or the user rules it out."""
-    _check_words(wanted)
+    run_as, ini = wanted.run_as or USER, wanted.ini or INI
+    _check_words(wanted.name, run_as, ini, wanted.folder)
     manager = MANAGERS.get(host.system)
     if manager is None:
         raise XboardError(f"neither systemd nor launchd here: {NO_MANAGER}")
     if not wanted.of_user:
         if action != "unit" and not wanted.dry_run and host.uid != 0:
             raise XboardError(f"a service of the system takes root: sudo ... {action}, or --user for one of yours")
-        if wanted.run_as == "root":
+        if run_as == "root":
             raise XboardError(
                 "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
             )
     of_user, home = wanted.of_user, host.home
     # A user who copies the unit by hand need not be root for all else: it runs as that user.
-    is_copied = action == "unit" and not of_user and host.uid != 0 and wanted.run_as == USER
+    is_copied = action == "unit" and not of_user and host.uid != 0 and run_as == USER
     if manager == "systemd":
         unit_name, domain = f"{wanted.name}.service", ""
         unit = (host.config_home / "systemd" / "user" if of_user else Path("/etc/systemd/system")) / unit_name
@@ -105,9 +110,9 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         name=wanted.name,
         manager=manager,
         system=not of_user,
-        user=host.user if of_user or is_copied else wanted.run_as,
+        user=host.user if of_user or is_copied else run_as,
         folder=wanted.folder,
-        ini=wanted.folder / wanted.ini,
+        ini=wanted.folder / ini,
         overlay=wanted.folder / OVERLAY,
         unit=unit,
         command=(home / ".local" / "bin" if of_user or is_copied else Path("/usr/local/bin")) / wanted.name,
@@ -118,14 +123,34 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
     )
 
 
-def _check_words(wanted: ServiceOptions) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", wanted.name):
-        raise XboardError(f"--name {wanted.name}: write letters, digits, - and _ only")
-    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", wanted.run_as):
-        raise XboardError(f"--run-as {wanted.run_as}: write a user's name, letters, digits and ._- only")
-    if wanted.ini.startswith("/"):
-        raise XboardError(f"--ini {wanted.ini}: write its name in the folder that --dir names")
-    path = f"{wanted.folder}/{wanted.ini}"
+def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str) -> ServiceOptions:
+    """Return the *wanted* options, with the user and the ini file of the installed service where none is named.
+
+    Args:
+        unit: Text of the installed unit or job, "" without one; so is *overlay*.
+
+    Raises XboardError where an installed service would be given to another user: its files would be another's at once,
+    and the unit's user would serve without them.
+    """
+    found = re.search(r"^User=(.+)$", unit, re.MULTILINE) or re.search(r"<key>UserName</key>\s*<string>(.+?)<", unit)
+    user = found[1] if found and not wanted.of_user else None
+    if user is not None and wanted.run_as not in (None, user) and action in ("install", "upgrade"):
+        raise XboardError(
+            f"{wanted.name} runs as {user}: say --run-as {user}, or remove it first, then install it for "
+            f"{wanted.run_as}; nothing was changed"
+        )
+    included = re.search(r"^include = (.+)$", overlay, re.MULTILINE)
+    return replace(wanted, run_as=wanted.run_as or user, ini=wanted.ini or (included[1] if included else None))
+
+
+def _check_words(name: str, run_as: str, ini: str, folder: Path) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise XboardError(f"--name {name}: write letters, digits, - and _ only")
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", run_as):
+        raise XboardError(f"--run-as {run_as}: write a user's name, letters, digits and ._- only")
+    if ini.startswith("/"):
+        raise XboardError(f"--ini {ini}: write its name in the folder that --dir names")
+    path = f"{folder}/{ini}"
     if not re.fullmatch(r"[A-Za-z0-9/._+-]*", path):
         raise XboardError(
             f"{path}: the service managers do not take such a path; choose one of letters, digits and ._+-"
