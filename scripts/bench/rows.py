@@ -8,11 +8,11 @@ import statistics
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache, partial
 from typing import NamedTuple
 
-from bench.loads import Loads, requests_a_second
+from bench.loads import Counted, Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import (
@@ -26,7 +26,7 @@ from bench.running import (
     kill,
     pss,
 )
-from tests.real.processes import Process
+from tests.real.processes import Process, process
 
 STAGES = (
     ("python", 0, "Python of circusd"),
@@ -48,6 +48,10 @@ IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
 BURST = 40
 BURSTS = 5
+RECORD_RUNS = 7
+RECORD_REQUESTS = 320
+RECORD_TURNS = 10
+RECORD_PATHS = ("/", "/items/{id}")
 
 
 class Size(NamedTuple):
@@ -220,6 +224,29 @@ def throughput(rival: Rival) -> list[Found]:
         return [requests_a_second(it.port, kept=kept) for kept in (True, False)]
 
 
+def record_cost(rival: Rival) -> list[Found]:
+    """Return what the record of requests costs a worker: two workers, with it and without, loaded in turn."""
+    with ExitStack() as stack:
+        both = {record: stack.enter_context(Running(rival, 1, record=record)) for record in (False, True)}
+        workers = {record: process(min(it.serving())) for record, it in both.items()}
+        clients = {record: stack.enter_context(closing(Counted(it.port))) for record, it in both.items()}
+        found = []
+        for path in RECORD_PATHS:
+            runs = []
+            for _ in range(1 + RECORD_RUNS):
+                spent = Counter[bool]()
+                for record in (False, True, True, False) * (RECORD_TURNS // 2):  # other load meets both
+                    before = cpu(workers[record])
+                    answered = clients[record].send(RECORD_REQUESTS, path)
+                    spent[record] += round(1e9 * (cpu(workers[record]) - before) / answered / RECORD_TURNS)
+                runs.append(spent)
+            # Not of the first run, in which code is warmed up.
+            off, on = (statistics.median(run[record] / 1e3 for run in runs[1:]) for record in (False, True))
+            note = f"medians of {RECORD_RUNS}: {on:.1f} us with it, {off:.1f} us without"
+            found.append(Found(100 * (on / off - 1), note))
+        return [*found, Found(pss(workers[True]) - pss(workers[False]))]
+
+
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
@@ -372,6 +399,15 @@ def rows(size: Size) -> list[Row]:
             (("throughput, keep-alive", "requests/s"), ("throughput, new connections", "requests/s")),
             throughput,
             [OURS, UVICORN_WORKERS],
+        ),
+        Row(
+            "record",
+            (
+                *((f"GET {path} with the record of requests: more processor time", "%") for path in RECORD_PATHS),
+                ("a worker with the record of requests: more PSS", "MiB"),
+            ),
+            record_cost,
+            [OURS],
         ),
         *(probing_row(number) for number in (10, 50, 200)),
     ]

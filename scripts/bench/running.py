@@ -82,8 +82,8 @@ class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
 
     As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *period* is
-    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own. With *traced*,
-    its Python processes record when they reach a stage of a start.
+    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own. Without
+    *record* ours notes no requests. With *traced*, its Python processes record when they reach a stage of a start.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Running:
         spares: int = 0,
         period: float = 1,
         reset_after: float = 300,
+        record: bool = True,
         env: dict[str, str] | None = None,
         start: bool = True,
         traced: bool = False,
@@ -114,6 +115,7 @@ class Running:
             "spares": spares,
             "period": f"{period:g}",
             "reset": f"{reset_after:g}",
+            "record": record,
             "control": free_port(),
             "pubsub": free_port(),
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),

@@ -1,10 +1,12 @@
 """What a worker notes of its requests in flight, and what is read of that, whatever stands there."""
 
 import asyncio
+import itertools
 import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -15,18 +17,20 @@ from hypothesis import strategies as st
 from starlette.routing import Route
 
 from xboard_circus.core.in_flight import MOST_KEPT, SeenRequest, SeenRequests, listed, sentence
+from xboard_circus.core.masked_path import LONGEST_PATH, masked_path
+from xboard_circus.core.route_counts import STRIDE
 from xboard_circus.host import request_slots
 from xboard_circus.host.request_slots import FIRST, HEADER, MAGIC, OVERWRITTEN, SIZE, SLOT, SLOTS, VERSION, Unreadable
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.worker.forkserver import place
 from xboard_circus.worker.refusal import Refusal, encoded
-from xboard_circus.worker.request_record import LONGEST_PATH, MOST_PATHS, RequestRecord, masked_path, name_routes
+from xboard_circus.worker.request_record import LONGEST_METHOD, MOST_PATHS, RequestRecord, name_routes
 from xboard_circus.worker.server import Surroundings, WorkerServer
 from xboard_circus.worker.traffic import Traffic
 
 SECRETS = [f"{kind}-{number}-Sk7qP2" for number in range(6) for kind in ("body", "query", "cookie", "auth", "path")]
-HEAD = HEADER.pack(MAGIC, VERSION, SLOTS, 0, 0, b"abcdef01").ljust(FIRST, b"\0")
+HEAD = HEADER.pack(MAGIC, VERSION, SLOTS, 0, 0, b"abcdef01", 0.0).ljust(FIRST, b"\0")
 
 
 class Shared:
@@ -37,7 +41,8 @@ class Shared:
         weakref.finalize(self, self.file.close)
         memory = request_slots.mapped(str(os.dup(self.file.fileno())))
         assert memory is not None
-        self.record = RequestRecord(app, memory, sends_id=True, traffic=Traffic(), refusal=refusal)
+        self.traffic = Traffic()
+        self.record = RequestRecord(app, memory, sends_id=True, traffic=self.traffic, refusal=refusal)
 
     def seen(self) -> SeenRequests:
         return request_slots.read(self.file)
@@ -210,6 +215,34 @@ def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
     assert shared.shown() == []
 
 
+def test_routes_whose_paths_have_the_same_words_are_kept_apart() -> None:
+    """Given two routes that differ by the kind of an id alone, then each request is noted and counted as its own."""
+    app, seen = FastAPI(), []
+
+    async def look() -> None:
+        await asyncio.sleep(0)
+        seen.append(sorted(route for _, route in shared.shown()))
+
+    app.get("/x/{number:int}")(look)
+    app.get("/x/{name}")(look)
+    shared = Shared(app)
+    name_routes(shared.record)
+
+    async def main() -> None:
+        await shared.call("/x/1")
+        await asyncio.gather(*map(shared.call, ("/x/2", "/x/a-2", "/x/3")))
+
+    asyncio.run(main())
+    report = shared.traffic.report(active=0)
+
+    assert max(seen, key=len) == ["/x/{name}", "/x/{number}", "/x/{number}"]
+    assert dict(zip(report["routes"], report["counts"][::STRIDE], strict=True)) == {
+        "GET /x/{name}": 1,
+        "GET /x/{number}": 3,
+        "OTHER other": 0,
+    }
+
+
 @pytest.mark.parametrize("path", ["/reports/alice", "/files/secret.pdf", "/sub/inner/a/b", "/fixed/2fa"])
 def test_a_route_is_refused_before_the_app_is_called(path: str) -> None:
     """Given routes that are poison, then each request is refused, with why, and none of them counts as answered."""
@@ -267,13 +300,17 @@ def test_what_is_kept_of_paths_is_bounded() -> None:
 
     async def main() -> None:
         for number in range(2 * MOST_PATHS):
-            await shared.call(f"/{number}")
-        await shared.call("/" + "x" * 2 * LONGEST_PATH)
+            await shared.call(f"/reports/{number}")
+        assert len(shared.record.paths) == 1  # with ids a path would never be found again
+        for word in itertools.islice(itertools.product(ascii_lowercase, repeat=3), 2 * MOST_PATHS):
+            await shared.call("/" + "".join(word))
+        await shared.call("/" + "/x" * LONGEST_PATH)
+        await shared.call("/brewed", method="BREW" * 999)
 
     asyncio.run(main())
 
     assert len(shared.record.paths) <= MOST_PATHS
-    assert max(map(len, shared.record.paths), default=0) <= LONGEST_PATH
+    assert max(map(len, shared.record.paths)) <= LONGEST_METHOD + 1 + LONGEST_PATH
 
 
 @pytest.mark.parametrize(
@@ -316,6 +353,23 @@ def test_what_is_read(data: bytes, found: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("noted_at", "running"),
+    [
+        pytest.param(0.0, 1, id="by a worker that notes no time"),
+        pytest.param(5.5, 1, id="nothing has begun since"),
+        pytest.param(4.5, 0, id="another has begun since, so the loop has turned"),
+    ],
+)
+def test_a_request_runs_no_more_once_another_has_begun(noted_at: float, running: int) -> None:
+    """Given a request that the loop was seen to run, when another one begins and kills the worker, then the first is
+    not blamed, although nobody has looked again."""
+    head = HEADER.pack(MAGIC, VERSION, SLOTS, 1, 0, b"abcdef01", noted_at).ljust(FIRST, b"\0")
+    data = head + (slot(1, began=1.0) + slot(2, began=5.0)).ljust(SIZE - FIRST, b"\0")
+
+    assert request_slots.parse(data).running == running
+
+
+@pytest.mark.parametrize(
     "data",
     [
         pytest.param(b"", id="nothing"),
@@ -335,7 +389,7 @@ def test_what_no_worker_of_ours_writes_is_not_believed(data: bytes) -> None:
 @given(st.binary(min_size=SLOT.size, max_size=4 * SLOT.size), st.integers(0, 1 << 32), st.integers(0, 2**64 - 1))
 def test_whatever_is_written_there_is_read_or_refused(slots: bytes, over: int, running: int) -> None:
     """Given any bytes behind a sound head, then what is read of them is text, and can be told."""
-    head = HEADER.pack(MAGIC, VERSION, SLOTS, running, over, b"abcdef01").ljust(FIRST, b"\0")
+    head = HEADER.pack(MAGIC, VERSION, SLOTS, running, over, b"abcdef01", 0.0).ljust(FIRST, b"\0")
     try:
         seen = request_slots.parse((head + slots).ljust(SIZE, b"\0"))
     except Unreadable:

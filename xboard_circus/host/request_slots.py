@@ -24,8 +24,10 @@ VARIABLE = "XBOARD_REQUESTS"
 """The variable that tells a worker the number of its descriptor."""
 
 MAGIC, VERSION = b"XBRQ", 2
-HEADER = struct.Struct("<4sHHQQ8s")  # magic, version, slots, serial of the one that runs, how many overwrite, mark
-RUNNING_AT, OVER_AT, MARK_AT, MARK_BYTES = 8, 16, 24, 8
+# magic, version, slots, serial of the one that runs, how many overwrite, mark, when it was last seen to run
+HEADER = struct.Struct("<4sHHQQ8sd")
+RUNNING_AT, OVER_AT, MARK_AT, MARK_BYTES, SEEN_AT = 8, 16, 24, 8, 32
+MOMENT = struct.Struct("<d")
 NUMBER = struct.Struct("<Q")
 TEXTS = struct.Struct("<B11s64s164s")  # whether it is taken, method, id, route
 SLOT = struct.Struct(f"{TEXTS.format}Qd")  # then serial, when it began
@@ -83,7 +85,7 @@ def mapped(number: str) -> "mmap.mmap | None":
         os.close(descriptor)
     except (OSError, AttributeError):
         return None
-    HEADER.pack_into(memory, 0, MAGIC, VERSION, SLOTS, 0, 0, os.urandom(MARK_BYTES // 2).hex().encode())
+    HEADER.pack_into(memory, 0, MAGIC, VERSION, SLOTS, 0, 0, os.urandom(MARK_BYTES // 2).hex().encode(), 0.0)
     return memory
 
 
@@ -96,7 +98,7 @@ def parse(data: bytes) -> SeenRequests:
     """Return the requests in *data*; Unreadable where a worker of ours did not write it."""
     if len(data) != SIZE:
         raise Unreadable("it has another size")
-    magic, version, slots, running, over, mark = HEADER.unpack_from(data)
+    magic, version, slots, running, over, mark, seen_at = HEADER.unpack_from(data)
     if magic == bytes(len(MAGIC)):
         return SeenRequests([], 0, 0)  # it ended before its first line, or is a server of another kind
     if (magic, version, slots) != (MAGIC, VERSION, SLOTS) or over > 1 << 32 or not _ID.fullmatch(mark):
@@ -106,6 +108,8 @@ def parse(data: bytes) -> SeenRequests:
     found = [request for values in taken if (request := _request(mark, *values[1:])) is not None]
     if len(taken) - len(found) > 1:  # the worker may have died while it wrote one
         raise Unreadable("it holds what is no request")
+    if any(request.began_at > seen_at > 0 for request in found):
+        running = 0  # the loop has turned since, and nobody has looked again
     seen_over = sum(values[0] > 0 for values in all_slots[-OVERWRITTEN:])
     free = [each for values in all_slots if not values[0] and (each := _request(mark, *values[1:])) is not None]
     return SeenRequests(found, running, max(0, over - seen_over), [f"{each.method} {each.route}" for each in free])

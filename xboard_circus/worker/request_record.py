@@ -20,15 +20,18 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from xboard_circus.core.in_flight import SeenRequest
+from xboard_circus.core.masked_path import masked_path
 from xboard_circus.host.request_slots import (
     BEGUN,
     FIRST,
     MARK_AT,
     MARK_BYTES,
+    MOMENT,
     NUMBER,
     OVER_AT,
     OVERWRITTEN,
     RUNNING_AT,
+    SEEN_AT,
     SIZE,
     SLOT,
     SLOTS,
@@ -48,28 +51,17 @@ FIRST_OVER = FIRST + SLOT.size * (SLOTS - OVERWRITTEN)
 WEBSOCKETS_LEAVE = 24
 """Slots that WebSockets, which last, leave free for others."""
 
-MOST_PATHS, MOST_METHODS, LONGEST_PATH = 1024, 8, 300
+MOST_PATHS, LONGEST_METHOD = 1024, 11
 ID_HEADER, WEBSOCKET = "X-Request-ID", "WEBSOCKET"
 SERIAL = "xboard_circus.request"
-"""Key of an ASGI scope: the number of the request, its slot, and what is known of its path."""
+"""Key of an ASGI scope: a list with the number of the request, its slot, and what is known of its path."""
 
-_WORDS = r"[A-Za-z][a-z]{0,19}(?:[A-Z][a-z]{1,19}){0,3}"
-_NO_WORD = re.compile(rf"(?<=/)(?!(?:{_WORDS}(?:[-_.]{_WORDS}){{0,4}}|v\d{{1,2}})(?:/|\Z))[^/]+")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _serial: ContextVar[int] = ContextVar(SERIAL, default=0)
 TELLS_CONTEXT = hasattr(asyncio.Task, "get_context")  # from Python 3.12 on
 ANSWERS = ("http.response.start", "websocket.accept")
 name_of = itemgetter(0)
 pack_begun, pack_number = BEGUN.pack_into, NUMBER.pack_into
-
-
-def masked_path(path: str) -> str:
-    """Return a path without what may be an id or a token: all that is no plain word.
-
-    >>> masked_path("/v1/reports/4711/getPages"), masked_path("/reset/Zx9dQ-1")
-    ('/v1/reports/{id}/getPages', '/reset/{id}')
-    """
-    return _NO_WORD.sub("{id}", path[:LONGEST_PATH]) if path.startswith("/") else "/{id}"
 
 
 class FoundRequest(NamedTuple):
@@ -80,7 +72,7 @@ class FoundRequest(NamedTuple):
 
 
 class _Path:
-    """What is kept of a path that one method requests.
+    """What is kept of paths with the same words that one method requests.
 
     Attributes:
         shown: How it is noted: masked, or the template of its route.
@@ -101,6 +93,12 @@ class _Path:
     def show(self, shown: str) -> None:
         self.shown = shown
         self.texts = self.with_id(b"")
+
+    def of_another_route(self) -> "_Path":
+        """Return a copy to be changed: paths with the same words may have several routes, and the first is kept."""
+        other = _Path(self.method, self.shown)
+        other.mount = self.mount
+        return other
 
     def with_id(self, id_: bytes) -> bytes:
         """Return the texts of a request that brings an id."""
@@ -133,7 +131,7 @@ class RequestRecord:
         self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
-        self.paths: dict[str, dict[str, _Path]] = {}
+        self.paths: dict[str, _Path] = {}  # by method and words, such as "GET /items/{id}"
         self._served = self._over = self._running = self._websockets = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -142,10 +140,8 @@ class RequestRecord:
             await self._serve_other(scope, receive, send)
             return
         self._served = serial = self._served + 1
-        try:
-            known = self.paths[scope["path"]][scope["method"]]
-        except KeyError:
-            known = self._know(scope["path"], scope["method"])
+        method, path = scope["method"], scope["path"]
+        known = self.paths.get(f"{method} {path}") or self._know(method, path)
         texts = known.texts
         if self._header in map(name_of, scope["headers"]):
             texts = self._with_its_id(known, scope)
@@ -167,12 +163,14 @@ class RequestRecord:
             slot = self._overwrite(serial)
         began_at = monotonic()
         pack_begun(self._memory, slot, texts, serial, began_at)
-        scope[SERIAL] = serial, slot, known
+        state: list[Any] = [serial, slot, known]
+        scope[SERIAL] = state
         if TELLS_CONTEXT:
             _serial.set(serial)  # uvicorn runs each request in a task, and so in a context, of its own
         try:
             await self._app(scope, receive, note_and_send)
         finally:
+            known = state[2]
             row = known.counted or self._row_of(known, scope)
             row.add((ended_at or monotonic()) - began_at)
             if status != 200:
@@ -189,12 +187,12 @@ class RequestRecord:
             await self._app(scope, receive, send)
             return
         self._served = serial = self._served + 1
-        known = self.paths.get(scope["path"], {}).get(WEBSOCKET) or self._know(scope["path"], WEBSOCKET)
+        known = self._know(WEBSOCKET, scope["path"])
         texts = self._with_its_id(known, scope)
         free = self._free
         slot = free.popleft() if len(free) > WEBSOCKETS_LEAVE else self._overwrite(serial)
         pack_begun(self._memory, slot, texts, serial, monotonic())
-        scope[SERIAL] = serial, slot, known
+        scope[SERIAL] = [serial, slot, known]
         if TELLS_CONTEXT:
             _serial.set(serial)
         self._websockets += 1
@@ -230,7 +228,8 @@ class RequestRecord:
     async def _unless_refused(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.refusal is not None:
             _, slot, known = scope[SERIAL]
-            if self.refusal.is_of(known.method, known.shown):
+            is_named_later = known.route is not None or known.mount is not None  # perhaps otherwise, by its route
+            if not is_named_later and self.refusal.is_of(known.method, known.shown):
                 await self.refuse(self.refusal, slot, send)
                 return
         await self._behind(scope, receive, send)
@@ -243,15 +242,16 @@ class RequestRecord:
         """Return how many requests are in flight, without WebSockets."""
         return SLOTS - OVERWRITTEN - len(self._free) + self._over - self._websockets
 
-    def _know(self, path: str, method: str) -> _Path:
-        """Return what is noted of a path, and keep it for the next request to it, unless the path is too long."""
-        known = _Path(method, masked_path(path))
-        if len(self.paths) >= MOST_PATHS:
-            self.paths.clear()
-        if len(path) <= LONGEST_PATH:
-            by_method = self.paths.setdefault(path, {})
-            if len(by_method) < MOST_METHODS:
-                by_method[method] = known
+    def _know(self, method: str, path: str) -> _Path:
+        """Return what is noted of a path, which is kept by its words: paths with ids would be kept for nothing."""
+        shown = masked_path(path)
+        name = f"{method} {shown}"
+        if (known := self.paths.get(name)) is None:
+            if len(self.paths) >= MOST_PATHS:
+                self.paths.clear()
+            known = _Path(method, shown)
+            if len(method) <= LONGEST_METHOD:
+                self.paths[name] = known
         return known
 
     def _overwrite(self, serial: int) -> int:
@@ -275,9 +275,12 @@ class RequestRecord:
         pack_begun(self._memory, slot, b"", 0, 0.0)
         await refusal.answer(send)
 
-    def note_route(self, route: Any, scope: Message, *, is_mount: bool) -> str:
+    def note_route(self, route: Any, scope: Message, *, is_mount: bool) -> None:
         """Note the template of the route that was found for a request, in the place of its masked path."""
-        serial, slot, known = scope[SERIAL]
+        state = scope[SERIAL]
+        serial, slot, known = state
+        if (known.mount if is_mount else known.route) is not None:
+            known = state[2] = known.of_another_route()
         template = template_of(route, scope, is_mount=is_mount)
         known.show(template)
         known.counted = self._traffic.row(known.method, template)
@@ -287,7 +290,6 @@ class RequestRecord:
         if self._serial_in(slot) == serial:
             id_ = id_in(bytes(self._memory[slot : slot + TEXTS.size]))
             self._memory[slot : slot + TEXTS.size] = known.with_id(id_)
-        return template
 
     def noted(self, serial: int) -> SeenRequest | None:
         """Return what is noted of a request in flight; None where newer ones have its slot."""
@@ -304,9 +306,9 @@ class RequestRecord:
         for frame in frames:
             if frame.f_code is RequestRecord.__call__.__code__:
                 seen = frame.f_locals
-                if "began_at" not in seen:
+                if "state" not in seen:
                     return None
-                known, serial = seen["known"], seen["serial"]
+                serial, _, known = seen["state"]
                 id_ = id_in(seen["texts"]) or made_id(self._mark, serial)
                 request = SeenRequest(serial, seen["began_at"], known.method, known.shown, id_.decode())
                 return FoundRequest(request, is_answered=seen["status"] != 0)
@@ -317,7 +319,10 @@ class RequestRecord:
 
         To be called by another thread.
         """
+        now = monotonic()  # before the look: what begins after it makes the look too old
         serial = 0 if frame is None else self._runs_in(loop, frame)
+        if serial:
+            MOMENT.pack_into(self._memory, SEEN_AT, now)
         if serial != self._running:
             self._running = serial
             pack_number(self._memory, RUNNING_AT, serial)
@@ -330,7 +335,7 @@ class RequestRecord:
             return found  # also in a task that the request has made
         while frame is not None:
             scope = frame.f_locals.get("scope")
-            if isinstance(scope, dict) and isinstance(noted := scope.get(SERIAL), tuple):
+            if isinstance(scope, dict) and isinstance(noted := scope.get(SERIAL), list):
                 serial: int = noted[0]
                 return serial
             frame = frame.f_back
@@ -375,20 +380,17 @@ def name_routes(record: RequestRecord) -> None:
 
 
 def _noting(handle: Any, record: RequestRecord, *, is_mount: bool) -> Any:
+    refusal = record.refusal
+
     @functools.wraps(handle)
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        try:
-            _, slot, known = scope[SERIAL]
-            is_new = (known.mount if is_mount else known.route) is not route
-        except KeyError:  # of a probe
-            is_new = False
-        if is_new:
-            with suppress(Exception):  # a framework of another version: the masked path stays
-                template = record.note_route(route, scope, is_mount=is_mount)
-                # Of a path that was routed before, the record has the template at once, and refuses it itself.
-                refusal = record.refusal if scope["type"] == "http" else None
-                if refusal is not None and refusal.is_of(scope["method"], template):
-                    return record.refuse(refusal, slot, send)
+        state = scope.get(SERIAL)
+        if state is not None:  # else it is of a probe
+            if (state[2].mount if is_mount else state[2].route) is not route:
+                with suppress(Exception):  # a framework of another version: the masked path stays
+                    record.note_route(route, scope, is_mount=is_mount)
+            if refusal is not None and scope["type"] == "http" and refusal.is_of(state[2].method, state[2].shown):
+                return record.refuse(refusal, state[1], send)
         answer: Awaitable[None] = handle(route, scope, receive, send)
         return answer
 

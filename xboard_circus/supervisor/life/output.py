@@ -13,6 +13,7 @@ from typing import Any
 from circus import logger
 
 from xboard_circus.core.durations import lasted
+from xboard_circus.core.masked_path import masked_path
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.patches import circus_stream
@@ -45,8 +46,6 @@ def recorded(text: str) -> str:
     >>> recorded('10.0.0.7:0 - "GET /reset/Zx9dQ-1?next=home HTTP/1.1" 200 OK')
     '10.0.0.7:0 - "GET /reset/{id}?next=*** HTTP/1.1" 200 OK'
     """
-    from xboard_circus.worker.request_record import masked_path  # a worker's own, which circusd needs at a death alone
-
     return safe_text(_PATH.sub(lambda found: f"{found[1]} {masked_path(found[2])}", text))
 
 
