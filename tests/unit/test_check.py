@@ -1061,6 +1061,32 @@ def test_what_the_watchers_user_may_not_enter(on_host: OnHost, tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_what_a_user_does_to_its_own_folder_is_no_reason_against_others_watchers(write: Write, tmp_path: Path) -> None:
+    """Given a watcher of a user whose folder is gone, a link to nowhere, shut, or without the app, then it is warned of;
+    where that user could not have done it, it is an error."""
+    tmp_path.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    app = home / "app"
+    given: dict[str, str | None] = {"uid": "nobody", "working_dir": "home/app"}
+
+    def found() -> list[str]:
+        return [
+            line.partition(";")[0] for line in told_by_host(load(write({"watcher:web": given}))) if str(app) in line
+        ]
+
+    gone = f"working_dir: there is no folder {app}"
+    assert found() == [f"error {gone}"]
+    shutil.chown(home, "nobody")
+    assert found() == [f"warning {gone}"]
+    app.symlink_to("n" * 300)
+    assert found() == [f"warning {gone}"]
+    app.unlink()
+    app.mkdir(mode=0o700)
+    assert found() == [f"warning working_dir: nobody may not enter {app}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_a_link_in_the_place_of_the_working_dir_of_an_unarmed_watcher_is_refused(write: Write, tmp_path: Path) -> None:
     """Circus itself enters that folder before it becomes the user; the launcher of an armed watcher does after."""
     tmp_path.chmod(0o755)

@@ -20,7 +20,7 @@ from circus.util import parse_env_dict
 import xboard_circus
 from xboard_circus import launch as launcher
 from xboard_circus.checks import dry_run, env_file_rules
-from xboard_circus.checks.findings import ERROR, WARNING, Finding
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
@@ -251,10 +251,17 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
     if not os.path.isdir(folder):
-        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
+        yield Finding(_weight(watcher), option, f"there is no folder {folder}", f"mkdir -p {folder}")
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
         hint = f"chmod o+x {folder} and what is above it, or choose another folder: it is entered as that user"
-        yield Finding(ERROR, option, f"{user.name} may not enter {folder}", hint)
+        yield Finding(_weight(watcher), option, f"{user.name} may not enter {folder}", hint)
+
+
+def _weight(watcher: WatcherConfig) -> Level:
+    """Return how bad it is that a watcher's folder or app is missing: its own user must not stop others' watchers."""
+    user = _known_user(watcher)
+    is_anothers = user is not None and user.uid not in (0, os.geteuid())
+    return WARNING if user and is_anothers and user.writable(watcher.working_dir) else ERROR
 
 
 def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -366,7 +373,9 @@ def _modules(
         if error is not None:
             app = "write the module:app that uvicorn is to serve"
             hint = "install it for that Python" if module == limit[0] else app
-            yield Finding(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
+            yield Finding(
+                _weight(watcher), "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint
+            )
             return
 
 
