@@ -1062,7 +1062,7 @@ def test_what_the_watchers_user_may_not_enter(on_host: OnHost, tmp_path: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_what_a_user_does_to_its_own_folder_is_no_reason_against_others_watchers(write: Write, tmp_path: Path) -> None:
-    """Given a watcher of a user whose folder is gone, a link to nowhere, shut, or without the app, then it is warned of;
+    """Given a watcher of a user whose folder is gone, a link to nowhere, or shut, then it is warned of;
     where that user could not have done it, it is an error."""
     tmp_path.chmod(0o755)
     home = tmp_path / "home"

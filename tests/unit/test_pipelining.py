@@ -211,3 +211,22 @@ async def test_a_client_that_goes_is_noticed_behind_pipelined_requests(parser: s
     await turns()
     assert connection.began == 1
     assert not connection.transport.written
+
+
+@each_parser
+@pytest.mark.parametrize("number", [2_000, 2_100])
+@in_a_loop
+async def test_a_request_of_very_many_headers_is_refused(parser: str, number: int) -> None:
+    """Given headers of a few bytes each, also behind another request, which take 25 times as much memory, then from
+    2,048 on the request reaches no app."""
+    connection = Connection(parser)
+    connection.may_answer.set()
+    many = b"GET /2 HTTP/1.1\r\nHost: test\r\n" + b"a:\r\n" * number + b"\r\n"
+
+    await connection.send(GET % 1 + many)
+    await turns()
+
+    assert connection.answered == ([1, 2] if number < 2_048 else [1])
+    assert connection.began == len(connection.answered)
+    assert connection.transport.is_closed is (number > 2_048)
+    assert (b" 400 Bad Request" in connection.transport.written) is (number > 2_048)

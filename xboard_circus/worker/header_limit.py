@@ -1,7 +1,7 @@
-"""Limit the headers of a request in uvicorn with httptools, which has no limit: with h11 it is 64 KiB.
+"""Limit the headers of a request in uvicorn: with httptools their size, which h11 limits, and with both their number.
 
 One client could make a worker keep 1.8 GiB of headers, or block its event loop by one endless header, which httptools
-copies with each piece. This is the only place that reaches into uvicorn's protocols.
+copies with each piece. Tiny headers take 25 times what is sent, for as long as a connection is kept alive.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 DEFAULT_LIMIT = 64 * 1024
-_HTTPTOOLS = "uvicorn.protocols.http.httptools_impl"
+LEAST_EACH = 32  # bytes of the limit for each header: 2,048 headers by default
+_HTTPTOOLS, _H11 = "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"
 _TEXT = b"Request headers too large."
 _HEADERS = (
     b"content-type: text/plain; charset=utf-8",
@@ -19,12 +20,37 @@ _HEADERS = (
 
 
 def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """Return *protocol* with a limit on headers if it is uvicorn's for httptools; any other as it is."""
-    known = getattr(sys.modules.get(_HTTPTOOLS), "HttpToolsProtocol", None)
-    if protocol is not known:
+    """Return *protocol* with a limit on headers if it is uvicorn's for HTTP/1.1; any other as it is."""
+    if protocol is getattr(sys.modules.get(_H11), "H11Protocol", None):
+        return _counting(protocol, sys.modules[_H11].h11)
+    if protocol is not getattr(sys.modules.get(_HTTPTOOLS), "HttpToolsProtocol", None):
         return protocol
     # Not by super(), which each request would pay.
-    return type("LimitedHttpToolsProtocol", (_HeaderLimit, protocol), {"_receive": protocol.data_received})
+    kept = {"_receive": protocol.data_received, "_begin": protocol.on_headers_complete}
+    return type("LimitedHttpToolsProtocol", (_HeaderLimit, protocol), kept)
+
+
+def _counting(protocol: type[asyncio.Protocol], h11: Any) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol for h11 with a limit on the number of headers."""
+
+    class Connection(h11.Connection):  # type: ignore[misc]
+        def next_event(self) -> Any:
+            event = super().next_event()
+            if len(getattr(event, "headers", ())) > self.most_headers:
+                raise h11.RemoteProtocolError("too many headers")
+            return event
+
+    class CountingH11Protocol(protocol):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self.conn.__class__ = Connection
+            self.conn.most_headers = _limit(named["config"]) // LEAST_EACH
+
+    return CountingH11Protocol
+
+
+def _limit(config: Any) -> int:
+    return config.h11_max_incomplete_event_size or DEFAULT_LIMIT
 
 
 class _HeaderLimit(asyncio.Protocol):
@@ -40,7 +66,7 @@ class _HeaderLimit(asyncio.Protocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._limit: int = named["config"].h11_max_incomplete_event_size or DEFAULT_LIMIT
+        self._limit = _limit(named["config"])
 
     def data_received(self: Any, data: bytes) -> None:
         pending, cycle = self._pending, self.cycle
@@ -52,6 +78,11 @@ class _HeaderLimit(asyncio.Protocol):
             self._pending = 0
         elif self._pending > self._limit:
             self._refuse()
+
+    def on_headers_complete(self: Any) -> None:
+        if len(self.headers) > self._limit // LEAST_EACH:
+            raise ValueError("too many headers")  # httptools makes an error of it, which uvicorn answers with 400
+        self._begin()
 
     def on_body(self: Any, body: bytes) -> None:
         self._pending = 0
