@@ -20,7 +20,6 @@ OF_WORDS: dict[str, dict[str, Any]] = {
     "cooling": {"phase": "held", "held_by": "cooldown", "ready_for": None},
     "starting": {"phase": "starting", "ready_for": None},
     "leaving": {"phase": "leaving"},
-    "spare": {"role": "spare", "ready_for": None},
 }
 
 

@@ -402,7 +402,6 @@ OF_A_WATCHER = {
     # Replace its workers: a new one is spawned, roles change, the old one is ended.
     "replace/admission.py": {"_begin", "_for_operator", "replace", "retry"},
     "replace/rolling.py": {"RollingReload.__init__", "begin"},
-    "replace/spares.py": {"_promoted", "promote"},
     "replace/swap.py": {"Swap.__init__", "until_ready"},
     # Apply what `reloadconfig` finds changed.
     "reconfigure.py": {"_change"},

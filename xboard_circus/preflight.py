@@ -212,7 +212,7 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
     process = Process(
         watcher.name,
         WID,
-        launch_command(watcher, wid=WID, token=TOKEN, spare=False),
+        launch_command(watcher, wid=WID, token=TOKEN),
         args=watcher.args,
         shell=watcher.shell,
         env=dict(env),

@@ -43,7 +43,7 @@ HANG = "/hang"
 NAMED_WITHIN = 3.0
 YES_OR_NO = "yes or no"
 RECOVERY = 30.0
-SPARE_KILLS = 10
+APP_KILLS = 10
 IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
 BURST = 40
@@ -93,16 +93,15 @@ def _until_back(it: Running, victim: int) -> float:
     return max(it.serving().values())
 
 
-def crashes_beside_a_spare(rival: Rival) -> list[Found]:
-    """Return the median of ten kills, each when the next spare waits and the last kill is forgotten, as the first would
-    be."""
-    with Running(rival, 1, spares=1, reset_after=1) as it:
+def kills_at_level_app(rival: Rival) -> list[Found]:
+    """Return the median of ten kills of a worker that is forked with the app, each when the last one is forgotten."""
+    with Running(rival, 1, level="app", reset_after=1) as it:
         times = []
-        for _ in range(SPARE_KILLS):
-            it.until(lambda: it.waits_with_a_spare(), RECOVERY, "a new spare")
+        for _ in range(APP_KILLS):
+            it.until(lambda: it.query_circusd("xboard_state")["watchers"][0]["budget"]["used"] == 0, RECOVERY, "calm")
             at = kill(min(it.serving()))
-            times.append(_until_answered(it) - at)
-        return [Found(statistics.median(times), f"{SPARE_KILLS} kills: {min(times):.3f} to {max(times):.3f}")]
+            times.append(_until_answered(it, every=0.001) - at)
+        return [Found(statistics.median(times), f"{APP_KILLS} kills: {min(times):.3f} to {max(times):.3f}")]
 
 
 def _until_answered(it: Running, *, every: float = 0.003) -> float:
@@ -357,9 +356,9 @@ def rows(size: Size) -> list[Row]:
         kills_row("kills-2", KILL_OF_TWO, 2, size),
         kills_row("kills-1", KILL_OF_ONE, 1, size),
         Row(
-            "crash-spare",
-            ((f"the only worker killed, one spare: until answered, median of {SPARE_KILLS}", "s"),),
-            crashes_beside_a_spare,
+            "crash-app",
+            ((f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}", "s"),),
+            kills_at_level_app,
             [OURS],
         ),
         Row(

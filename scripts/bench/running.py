@@ -82,8 +82,9 @@ class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
 
     As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *period* is
-    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own. Without
-    *record* ours notes no requests. With *traced*, its Python processes record when they reach a stage of a start.
+    that of our probes, *reset_after* our time until a failure is forgotten, *level* what our forkserver imports; the
+    others have their own. Without *record* ours notes no requests. With *traced*, its Python processes record when they
+    reach a stage of a start.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class Running:
         rival: Rival,
         workers: int,
         *,
-        spares: int = 0,
         period: float = 1,
         reset_after: float = 300,
         record: bool = True,
+        level: str = "server",
         env: dict[str, str] | None = None,
         start: bool = True,
         traced: bool = False,
@@ -112,10 +113,10 @@ class Running:
             "bin": Path(sys.executable).parent,
             "port": self.port,
             "workers": workers,
-            "spares": spares,
             "period": f"{period:g}",
             "reset": f"{reset_after:g}",
             "record": record,
+            "level": level,
             "control": free_port(),
             "pubsub": free_port(),
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
@@ -221,14 +222,6 @@ class Running:
         """Return every process that was started and is no worker."""
         workers = dict(self.recorded("ready"))  # a master that preloads the app is no worker
         return [found for found in self.processes() if found.pid not in workers]
-
-    def waits_with_a_spare(self) -> bool:
-        """Return whether ours has a spare that has imported the app, a worker that serves, and no failure on its
-        account."""
-        watcher, of_app = self.query_circusd("xboard_state")["watchers"][0], dict(self.recorded("starts"))
-        workers = [worker for worker in watcher["workers"] if worker["pid"] in of_app]
-        doing = ["spare" if worker["role"] == "spare" else worker["phase"] for worker in workers]
-        return sorted(doing) == ["spare", "up"] and watcher["budget"]["used"] == 0
 
     def query_circusd(self, command: str, **properties: object) -> dict[str, Any]:
         """Return the answer of a running circusd of ours."""

@@ -83,7 +83,6 @@ REPORTS: dict[str, dict[str, Any]] = {
     "leaking": {"state": "ready", "live": WELL, "files_full": 100, "connections": 3},
     "starting": {"state": "starting", "live": None},
     "draining": {"state": "draining", "live": WELL},
-    "spare": {"state": "spare", "live": None},
 }
 
 

@@ -315,7 +315,6 @@ def test_one_report_tells_of_all_workers_of_all_watchers() -> None:
         pytest.param("well", "ok", True, id="well"),
         pytest.param("busy", "busy", True, id="busy"),
         pytest.param("crowded", "failing", True, id="out of descriptors"),
-        pytest.param("spare", "ok", True, id="a spare"),
         pytest.param("silent", "failing", False, id="silent for the first time"),
         pytest.param("starting", "unknown", None, id="starting"),
         pytest.param("unclear", "unknown", None, id="nothing is known"),

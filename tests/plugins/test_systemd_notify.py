@@ -41,7 +41,6 @@ OTHER = watcher("held", name="stock", armed=False)
         pytest.param(
             [watcher("up", "starting")], False, "web: deploying: starting, 1 of 2 workers up", id="one starts"
         ),
-        pytest.param([watcher("up", "up", "spare")], True, "web: 2 of 2 workers up", id="a spare"),
         pytest.param(
             [watcher("up", "hung")], True, "web: degraded: 1 of 2 workers up: #2 is hung", id="its start is over"
         ),

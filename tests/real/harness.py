@@ -60,7 +60,7 @@ RUNNING: list[Circusd] = []  # those whose logs a failure report shows
 
 
 def is_well(worker: Mapping[str, Any]) -> bool:
-    """Say whether a worker of ``xboard_state`` is up and no probe says that it is sick or hung; a spare is not up."""
+    """Say whether a worker of ``xboard_state`` is up and no probe says that it is sick or hung."""
     return is_up(worker) and worker["health"] not in ("sick", "hung")
 
 

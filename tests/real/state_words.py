@@ -23,22 +23,18 @@ def health_of(worker: Worker) -> str:
     return str(worker["health"]) if "health" in worker else HEALTH.get(worker["state"], "unknown")
 
 
-def is_spare(worker: Worker) -> bool:
-    return "spare" in (worker.get("role"), worker.get("state"))
-
-
 def is_held(worker: Worker) -> bool:
     """Say whether it is a slot that waits: for the port, a delay, a cooldown or its turn."""
     return phase_of(worker) == "held"
 
 
 def is_starting(worker: Worker) -> bool:
-    return phase_of(worker) == "starting" and not is_spare(worker)
+    return phase_of(worker) == "starting"
 
 
 def is_up(worker: Worker) -> bool:
-    """Say whether it has started, as anything but a spare, and has not been told to go."""
-    return phase_of(worker) == "up" and not is_spare(worker)
+    """Say whether it has started, and has not been told to go."""
+    return phase_of(worker) == "up"
 
 
 def is_leaving(worker: Worker) -> bool:

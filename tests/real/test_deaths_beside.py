@@ -1,4 +1,4 @@
-"""A worker dies beside something else that goes on: a drain, a slot that is held, a spare that waits."""
+"""A worker dies beside something else that goes on: a drain, a slot that is held."""
 
 import os
 import signal
@@ -53,21 +53,6 @@ def test_a_held_slot_keeps_only_itself_waiting(tmp_path: Path) -> None:
 
         eventually(lambda: (found := in_slot(c, 2)) and is_up(found) and found["pid"] != healthy["pid"])
         assert not (found := in_slot(c, 1)) or not is_up(found)
-
-
-def test_a_spare_that_waits_is_no_try_that_holds_up_the_only_slot(tmp_path: Path) -> None:
-    """Given a lone worker and its spare in a loop, when the app is mended, then it serves long before a cooldown."""
-    options = {"worker.spares": 1, "restart.burst": 2, "restart.delay": 0.2, "restart.delay_max": 1}
-    with circusd(tmp_path, numprocesses=1, options={**options, "restart.cooldown": 600}) as c:
-        c.wait_ready()
-        c.set("boot", "die")
-        for each in c.watcher()["workers"]:
-            kill(each["pid"])
-        eventually(lambda: c.told("cooldown"), what="a slot cools")
-
-        c.set("boot", "")
-
-        c.wait_ready()
 
 
 def job_of(c: Circusd, worker: int) -> Process:

@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
     (folder / "leaky.py").write_text(LEAKY)
     write(folder, "hunter2-1")
     # The last two would keep each worker from serving, and its probe from a good answer.
-    (folder / "uvicorn.env").write_text("OF_UVICORN=yes\nXBOARD_SPARE=1\nXBOARD_LIVE_PATH=/none\n")
+    (folder / "uvicorn.env").write_text("OF_UVICORN=yes\nXBOARD_PREFLIGHT=1\nXBOARD_LIVE_PATH=/none\n")
     watcher = Watcher(
         app="leaky:app",
         arguments="--ws none --env-file uvicorn.env",

@@ -84,11 +84,13 @@ def test_a_token_goes_to_the_command_with_who_launched_it(launch: Launch) -> Non
 
 
 def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -> None:
-    started = launch("--env", "XBOARD_SPARE=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={})
+    started = launch(
+        "--env", "XBOARD_REQUESTS=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={}
+    )
 
     output, _ = started.communicate(timeout=30)
 
-    assert sorted(output.splitlines()) == ["EMPTY=", "ODD=a=b c", "XBOARD_SPARE=1", "XBOARD_WID=3"]
+    assert sorted(output.splitlines()) == ["EMPTY=", "ODD=a=b c", "XBOARD_REQUESTS=1", "XBOARD_WID=3"]
 
 
 def test_a_locale_that_we_were_given_stays(launch: Launch) -> None:

@@ -1,6 +1,5 @@
-"""Of a singleton no two workers run at once: no spare, and who takes its place starts when it is gone."""
+"""Of a singleton no two workers run at once: who takes its place starts when it is gone."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,18 +21,6 @@ def lives(c: Circusd) -> list[tuple[float, float]]:
 def overlap(c: Circusd) -> bool:
     spans = sorted(lives(c))
     return any(end > start for (_, end), (start, _) in pairwise(spans))
-
-
-def test_a_singleton_gets_no_spare(tmp_path: Path) -> None:
-    """Given a singleton with worker.spares = 1, when it serves, then one app was imported, and `check` names it."""
-    watcher = Watcher(numprocesses=1, options={**SINGLE, "worker.spares": 1, "health.period": 0.2}, is_sound=False)
-    with circusd(tmp_path, watchers=[watcher], plugins={"xboard": "xboard_circus.plugins.bundle.Bundle"}) as c:
-        (pid,) = c.wait_ready()
-        eventually(lambda: c.worker(pid)["ready_for"] > 1.0)
-
-        assert [start.pid for start in c.starts()] == [pid]
-        checked = c.run_cli("check", "--json")
-        assert "worker.spares" in json.dumps(json.loads(checked.stdout))
 
 
 def test_a_sick_singleton_is_gone_before_its_successor_starts(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ shape = feishu
 
 
 def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, python: str) -> None:
-    """Given secrets of alerts in circusd's environment and copy_env, then a worker of another user, its spare, its
+    """Given secrets of alerts in circusd's environment and copy_env, then a worker of another user, its
     forkserver, run.before and a process of an unarmed watcher have none; root's own worker and what [env:...] sets keep
     theirs."""
     user, folder = www_data(), open_folder / "secrets"
@@ -267,7 +267,7 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
     os.chown(folder / "web", user.pw_uid, user.pw_gid)
     secrets = {"XBOARD_WEBHOOK": "http://127.0.0.1:9/hunter2", "XBOARD_SIGN": "hunter3"}
     env = {**(library_path(open_folder / "python") if python != sys.executable else {}), **secrets, "OTHER": "1"}
-    options = {"uid": USER, "working_dir": folder / "web", "worker.spares": 1, "run.before": "sh -c 'env >of-before'"}
+    options = {"uid": USER, "working_dir": folder / "web", "run.before": "sh -c 'env >of-before'"}
     watchers = [
         Watcher(options=options),
         Watcher("root", numprocesses=1),
@@ -286,7 +286,6 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
         workers = c.wait_ready()
         (own,) = c.wait_ready(name="root")
         (cron,) = eventually(lambda: c.workers("cron"))
-        eventually(lambda: len([each for each in c.watcher()["workers"] if each["role"] == "spare"]) == 1)
         below = psutil.Process(c.pid).children(recursive=True)
         pids = {each.pid for each in below if each.uids().real == user.pw_uid}  # with the forkserver
 

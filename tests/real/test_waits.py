@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .facts_of_state import held, wait_for_spare
+from .facts_of_state import held
 from .harness import Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import process
 
@@ -167,18 +167,3 @@ def test_a_held_slot_of_a_watcher_without_respawn_runs_once(tmp_path: Path) -> N
 
         eventually(lambda: c.status() == "stopped")
         assert len(c.starts()) == 1
-
-
-def test_a_spare_takes_the_place_when_the_wait_ends(tmp_path: Path) -> None:
-    """Given a lone worker and a spare, when it is killed again and again, then each time the spare serves next."""
-    options = {**COOLING, "worker.spares": 1, "restart.delay": 1, "restart.delay_max": 1.5}
-    with circusd(tmp_path, numprocesses=1, options=options) as c:
-        (serving,) = c.wait_ready()
-        for _ in range(4):
-            spare = wait_for_spare(c, other_than=serving)
-            kill(serving)
-            eventually(lambda gone=serving: c.ready() and gone not in c.ready())  # type: ignore[misc]
-
-            assert c.ready() == [spare]
-            assert c.get() == str(spare)
-            serving = spare

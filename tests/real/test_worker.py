@@ -447,13 +447,6 @@ def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
         pytest.param(("--no-such-option",), {}, 2, "No such option", id="an unknown option"),
         pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
         pytest.param(("--fd", "99"), {}, 3, "--fd 99) can't be used", id="no such descriptor"),
-        pytest.param(
-            (),
-            {"XBOARD_WORKER_DIR": "", "XBOARD_SPARE": "1"},
-            3,
-            "nothing could order this spare to serve",
-            id="a lonely spare",
-        ),
         pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),
     ],
 )
@@ -632,122 +625,6 @@ def test_a_lifespan_that_fails_has_the_last_word_whoever_asks_meanwhile(place: P
     assert "private_socket" not in worker.log
 
 
-# Spare
-
-
-def start_spare(place: Place, *arguments: str, **env: str) -> Worker:
-    worker = place.start(*arguments, env={"XBOARD_SPARE": "1", **env})
-    eventually(lambda: "waiting for the order to serve" in worker.log)
-    return worker
-
-
-@each_stack
-def test_a_spare_waits_before_the_lifespan_until_it_is_told_to_serve(place: Place, stack: tuple[str, ...]) -> None:
-    """Given a spare and a client in the queue of the port, when it is told to serve, then it starts and answers."""
-    worker = start_spare(place, *stack)
-    told = worker.tell("live=/")
-    assert (told["state"], told["live"], told["lag"], told["requests_served"]) == ("spare", None, 0, 0)
-
-    with worker.connect() as client:
-        send_request(client)
-        client.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            client.recv(1)
-        assert worker.state() == "spare"
-        assert "Waiting for application startup" not in worker.log
-        assert not worker.ready_file.exists()
-
-        assert worker.post("/-/serve") == (200, {"state": "starting"})
-
-        client.settimeout(30)
-        assert read_answer(client).endswith(str(worker.pid).encode())
-    eventually(worker.ready_file.exists)
-    assert worker.state() == "up"
-
-
-def test_who_is_told_to_serve_twice_or_serves_already_says_so(place: Place, steady: Worker) -> None:
-    go = place.folder / "go"
-    worker = start_spare(place, WORKER_APP_GO=str(go))
-
-    answers = [worker.post("/-/serve"), worker.post("/-/serve"), steady.post("/-/serve")]
-
-    assert answers == [(200, {"state": "starting"})] * 2 + [(200, {"state": "up"})]
-    go.touch()
-    worker.wait_ready()
-    assert worker.log.count("Waiting for application startup") == 1
-
-
-def test_a_worker_that_drains_does_not_serve_any_more(place: Place) -> None:
-    worker = place.start().wait_ready()
-    with worker.connect() as busy:
-        send_request(busy, "/slow?s=4")
-        eventually(lambda: worker.tell()["requests_active"] == 1)
-        worker.terminate()
-
-        assert worker.post("/-/serve") == (409, {"error": "it was ordered to leave"})
-
-
-@each_stack
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"]
-)
-def test_a_signal_ends_a_spare_that_waits(
-    place: Place, stack: tuple[str, ...], signum: signal.Signals, code: int
-) -> None:
-    worker = start_spare(place, *stack)
-
-    worker.popen.send_signal(signum)
-
-    assert worker.popen.wait(timeout=30) == code
-    assert "Traceback" not in worker.log
-    assert "application startup" not in worker.log
-    assert list(place.runtime.iterdir()) == []
-
-
-@each_stack
-def test_a_spare_that_waits_does_not_wake_up(place: Place, stack: tuple[str, ...]) -> None:
-    worker = start_spare(place, *stack, XBOARD_CIRCUSD=f"{os.getpid()}:{process(os.getpid()).started}")
-    looks = [-1]
-
-    def is_at_rest() -> bool:
-        looks.append(voluntary_switches(worker.pid))
-        return looks[-1] == looks[-2]
-
-    eventually(is_at_rest, every=0.3, what="it has done what it does after its last line")
-    before = looks[-1]
-
-    holds(lambda: voluntary_switches(worker.pid) - before <= 3, seconds=1.5, what="it sleeps on")
-
-
-@each_stack
-def test_a_spare_hears_of_the_end_of_circusd_at_once(place: Place, stack: tuple[str, ...]) -> None:
-    """Given a spare beside nobody, when the circusd that is no parent of it ends, then it serves."""
-    with subprocess.Popen(["sleep", "60"]) as circusd:
-        worker = start_spare(place, *stack, XBOARD_CIRCUSD=f"{circusd.pid}:{process(circusd.pid).started}")
-        assert worker.state() == "spare"
-
-        circusd.kill()
-
-    worker.wait_ready()
-    assert "circusd is gone; serving" in worker.log
-
-
-def voluntary_switches(pid: int) -> int:
-    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1])
-
-
-def test_what_the_app_starts_is_no_spare(place: Place) -> None:
-    source = "import os\nfrom worker_app import app\nprint(os.environ.get('XBOARD_SPARE'), file=open('spare', 'w'))\n"
-    (place.folder / "asking_app.py").write_text(source)
-
-    worker = place.start(app="asking_app:app", env={"XBOARD_SPARE": "1"})
-
-    eventually(lambda: "waiting for the order to serve" in worker.log)
-    assert (place.folder / "spare").read_text() == "None\n"
-
-
 # Handover
 
 
@@ -802,16 +679,13 @@ def test_the_port_outlives_the_worker_that_hands_it_over(place: Place, stack: tu
     assert set(load.workers) == {worker.pid, successor.pid}
 
 
-def test_a_spare_and_a_worker_that_starts_hand_the_port_over_too(place: Place) -> None:
-    gone = Gone()
-    spare = start_spare(place, **gone.env)
-    starting = place.start(env={**gone.env, "WORKER_APP_GO": str(place.folder / "go")})
+def test_a_worker_that_starts_hands_the_port_over_too(place: Place) -> None:
+    starting = place.start(env={**Gone().env, "WORKER_APP_GO": str(place.folder / "go")})
     eventually(lambda: "Waiting for application startup" in starting.log)
 
-    for worker in (spare, starting):
-        taken = worker.take_over()
-        assert taken is not None
-        taken.close()
+    taken = starting.take_over()
+    assert taken is not None
+    taken.close()
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_watcher_that_is_not_to_run_is_not_down(status: str) -> None:
     assert seen(alerting) == {}
 
 
-@pytest.mark.parametrize("state", ["spare", "leaving", "hung"])
+@pytest.mark.parametrize("state", ["leaving", "hung"])
 def test_who_cannot_serve_keeps_nobody_up(state: str) -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):

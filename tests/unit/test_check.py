@@ -201,10 +201,10 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="singleton",
         ),
         pytest.param(
-            {"watcher:web": {"singleton": "True", "numprocesses": "1", "worker.spares": "1"}},
-            "error [watcher:web] singleton: contradicts worker.spares = 1: a spare is a second process with the app;"
-            " take one of the two out",
-            id="singleton with spares",
+            {"watcher:web": {"worker.spares": "1"}},
+            "warning [watcher:web] worker.spares: has no effect any more: dead workers are forked anew at once;"
+            " take it out; where the import of the app takes seconds, write worker.preload = app",
+            id="spares",
         ),
         pytest.param(
             {"watcher:web": {"max_retry": "-1"}},

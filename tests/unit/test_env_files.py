@@ -38,7 +38,7 @@ def written(folder: Path, text: str | bytes, name: str = ".env", mode: int = 0o6
         pytest.param("A=$x # c\nB='#'", {}, {"A": "$x", "B": "#"}, id="comments and signs"),
         pytest.param("\ufeffA=1\r\nB=2\r\n", {}, {"A": "1", "B": "2"}, id="written on Windows"),
         pytest.param("A\nB=", {}, {"B": ""}, id="a bare name says nothing"),
-        pytest.param("XBOARD_SPARE=1\nXBOARD_DB=x", {}, {"XBOARD_DB": "x"}, id="never what circusd tells a worker"),
+        pytest.param("XBOARD_WORKER=1\nXBOARD_DB=x", {}, {"XBOARD_DB": "x"}, id="never what circusd tells a worker"),
         pytest.param("", {}, {}, id="empty"),
     ],
 )
@@ -138,7 +138,7 @@ def test_secrets_are_masked_and_other_values_are_not() -> None:
 
 def test_the_launcher_has_what_circusd_has_and_the_rest_under_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
-    env = {"LANG": "C.UTF-8", "LD_PRELOAD": "x.so", "XBOARD_CIRCUSD": "1:2", f"{LATER}XBOARD_SPARE": "1", "Port": "80"}
+    env = {"LANG": "C.UTF-8", "LD_PRELOAD": "x.so", "XBOARD_CIRCUSD": "1:2", f"{LATER}XBOARD_WORKER": "1", "Port": "80"}
 
     found = of_launcher(env, "serve --port $(circus.env.PORT)", None)
 
@@ -146,7 +146,7 @@ def test_the_launcher_has_what_circusd_has_and_the_rest_under_another_name(monke
         "LANG": "C.UTF-8",
         f"{LATER}LD_PRELOAD": "x.so",
         "XBOARD_CIRCUSD": "1:2",
-        f"{LATER}{LATER}XBOARD_SPARE": "1",
+        f"{LATER}{LATER}XBOARD_WORKER": "1",
         "Port": "80",
     }
 

@@ -31,7 +31,6 @@ def worker(
         started=1,
         token=f"t{slot}",
         spawned_at=NOW - age,
-        begun_at=NOW - age,
         life=Life(phase=phase, role=role, health=health, was_ready=was_ready),
     )
 
@@ -58,7 +57,6 @@ def fleet_of(*workers: Worker) -> Fleet:
         pytest.param([worker(1), worker(2)], 3, id="the next one counts on"),
         pytest.param([worker(1), worker(3)], 2, id="the lowest that is free, where one ended in between"),
         pytest.param([worker(2)], 1, id="from 1 on"),
-        pytest.param([worker(-1, role=Role.SPARE), worker(-2, role=Role.SPARE)], 1, id="spares take none of them"),
         pytest.param([worker(1), worker(1, role=Role.RETIRING)], 2, id="a successor has its predecessor's"),
         pytest.param([worker(1, role=Role.RETIRING)], 1, id="one that retires keeps its slot from nobody"),
         pytest.param([worker(1, role=Role.SUCCESSOR), worker(1, role=Role.RETIRING)], 2, id="a successor takes it"),
@@ -80,20 +78,7 @@ def test_a_slot_that_waits_holds_up_no_sibling() -> None:
 def test_a_worker_has_the_wid_of_its_slot_and_takes_that_of_no_slot_that_waits() -> None:
     fleet = fleet_of(worker(2), worker(3))
 
-    assert [fleet.free_wid(slot, 4) for slot in (1, 4, 2, -1)] == [1, 4, 5, 5]
-
-
-@pytest.mark.parametrize(
-    ("workers", "slot"),
-    [
-        pytest.param([], -1, id="the first spare"),
-        pytest.param([worker(-1, role=Role.SPARE)], -2, id="they count down"),
-        pytest.param([worker(-2, role=Role.SPARE)], -1, id="the first that is free"),
-        pytest.param([worker(1), worker(2)], -1, id="workers take none of them"),
-    ],
-)
-def test_the_free_slot_of_a_spare(workers: list[Worker], slot: int) -> None:
-    assert fleet_of(*workers).free_spare_slot() == slot
+    assert [fleet.free_wid(slot, 4) for slot in (1, 4, 2)] == [1, 4, 5]
 
 
 # Which ones to do without
@@ -133,8 +118,8 @@ def test_there_is_no_surplus_where_some_are_missing() -> None:
     assert fleet_of(worker(1)).least_serving(-2) == []
 
 
-def test_spares_and_retiring_ones_are_no_surplus() -> None:
-    fleet = fleet_of(worker(1), worker(-1, role=Role.SPARE), worker(2, role=Role.RETIRING))
+def test_retiring_ones_are_no_surplus() -> None:
+    fleet = fleet_of(worker(1), worker(2, role=Role.RETIRING))
 
     assert [each.slot for each in fleet.least_serving(9)] == [1]
 
@@ -151,7 +136,6 @@ def test_spares_and_retiring_ones_are_no_surplus() -> None:
         pytest.param([worker(1), worker(2, was_ready=False, age=5)], False, id="one is up and was not ready yet"),
         pytest.param([worker(1), worker(2, was_ready=False, age=61)], True, id="one was not ready for all its time"),
         pytest.param([worker(1), leaving(2)], False, id="one leaves"),
-        pytest.param([worker(1), worker(-1, role=Role.SPARE)], False, id="a spare does not serve"),
         pytest.param([worker(1), worker(2, role=Role.RETIRING)], False, id="one that retires is about to go"),
         pytest.param([worker(1), worker(2, role=Role.SUCCESSOR)], True, id="a successor counts"),
     ],

@@ -81,7 +81,7 @@ def test_one_worker_that_serves_is_service(word: str) -> None:
     assert outages_of([watcher("held", word)]) == []
 
 
-@pytest.mark.parametrize("word", ["held", "hung", "leaving", "spare"])
+@pytest.mark.parametrize("word", ["held", "hung", "leaving"])
 def test_what_does_not_serve_is_none(word: str) -> None:
     assert [outage.name for outage in outages_of([watcher(word, word)])] == ["xboard"]
 

@@ -26,7 +26,7 @@ def test_an_error_of_our_own_ends_a_reload_and_is_its_reason(caplog: pytest.LogC
         name="web",
         before=FakeBefore(),
         clock=lambda: 0.0,
-        fleet=SimpleNamespace(counted=list, spares=list),
+        fleet=SimpleNamespace(counted=list),
         held_slots=list,
         is_running=lambda: True,
         note_reason=lambda reason: None,

@@ -61,7 +61,6 @@ class FakeArmed:
             False, Role.SERVING, Cause.FAILED_START, [5.0], id="a worker: it gets 5 s, since it serves nobody"
         ),
         pytest.param(True, Role.SERVING, None, [], id="not while its watcher stops"),
-        pytest.param(False, Role.SPARE, None, [], id="not a spare, which waits for as long as it takes"),
         pytest.param(False, Role.SUCCESSOR, None, [], id="not a successor, which the swap judges"),
     ],
 )

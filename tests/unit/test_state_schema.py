@@ -14,9 +14,7 @@ CIRCUSD = {"pid": 4711, "started": 1}
 
 
 def test_a_state_that_is_in_order_is_not_changed() -> None:
-    state = state_view(
-        watcher_view("up", "held", "spare", port={"host": "h", "port": 1, "state": "bound", "reason": ""})
-    )
+    state = state_view(watcher_view("up", "held", port={"host": "h", "port": 1, "state": "bound", "reason": ""}))
 
     assert parse_state(json.loads(json.dumps(state))) == state
 

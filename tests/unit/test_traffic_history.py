@@ -161,13 +161,6 @@ def test_each_slot_has_its_own_figures_and_the_watcher_those_of_all() -> None:
     }
 
 
-def test_spares_have_no_slot_of_their_own() -> None:
-    rounds = Rounds()
-    rounds.round({A: report(uptime=1)}, slots={A: -1})
-
-    assert {slot for point in rounds.history.close() for slot in point.figures} == {WHOLE_WATCHER}
-
-
 def test_a_watcher_that_was_stopped_for_an_hour_had_no_requests_meanwhile() -> None:
     rounds = Rounds()
     rounds.round({A: report({"GET /": row(0)}, uptime=1)})

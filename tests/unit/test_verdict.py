@@ -52,7 +52,6 @@ def leaving(slot: int = 1, **more: Any) -> WorkerEntry:
     return worker(slot, phase="leaving", health="unknown", **more)
 
 
-SPARE = worker(-1, role="spare", ready_for=None)
 SHARED = PortEntry(host="0.0.0.0", port=8000, state="bound", reason="pid 812, nc, shares the listener", say=None)
 BOUND = PortEntry(host="0.0.0.0", port=8000, state="bound", reason="", say=None)
 CLEANING = PortEntry(host="0.0.0.0", port=8000, state="cleaning", reason="the port is being looked at", say=None)
@@ -126,10 +125,6 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             "degraded",
             "2 of 2 workers up: #1: overloaded",
             id="all are overloaded",
-        ),
-        pytest.param(facts(up(1), SPARE, wanted=1), "ok", "1 of 1 workers up", id="a spare is none too many"),
-        pytest.param(
-            facts(SPARE, wanted=1), "down", "none of 1 workers is up: it has no worker", id="a spare serves nobody"
         ),
         pytest.param(
             facts(up(1), leaving(1, role="retiring", drains=True), wanted=1),
@@ -421,8 +416,6 @@ def test_a_watcher_without_a_guard_is_judged_by_what_circus_says(
         pytest.param(held(), "held", False, False, id="one that is held"),
         pytest.param(starting(), "starting", False, False, id="one that starts"),
         pytest.param(leaving(), "leaving", False, False, id="one that leaves"),
-        pytest.param(SPARE, "spare", False, False, id="a spare"),
-        pytest.param(leaving(role="spare"), "leaving", False, False, id="a spare that leaves"),
     ],
 )
 def test_a_worker_has_one_word(entry: WorkerEntry, word: str, is_up_: bool, does_serve: bool) -> None:
@@ -449,7 +442,6 @@ def test_every_set_of_two_workers_has_a_verdict() -> None:
         held(),
         starting(),
         leaving(),
-        SPARE,
     ]
 
     for first in kinds:

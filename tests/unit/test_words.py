@@ -25,7 +25,7 @@ ROOMS = (
 )
 FORBIDDEN = {
     r"wedge[ds]?": "hung",
-    r"mold|zygote": "forkserver, or spare",
+    r"mold|zygote": "forkserver",
     r"roll(?:s|ed)?(?: over)?": "reload",
     r"half[ -]open": "cooling down",
     r"tell(?:s|ing)?|told": "report, log, notify, show, print",

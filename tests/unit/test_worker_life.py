@@ -27,7 +27,6 @@ from xboard_circus.core.worker import (
     Order,
     Ordered,
     Paused,
-    Promoted,
     Proven,
     Retired,
     Signalled,
@@ -41,7 +40,6 @@ from xboard_circus.core.worker import (
 OPERATOR = Order(by="operator", by_operator=True)
 RELOAD = Order(by="reload", why="rolling reload")
 SICK = Order(by="probe", why="sick: status 503", cause=Cause.UNHEALTHY)
-SPARE_SILENT = Order(by="spare", why="spare 72 does not answer")
 LATE = "not ready within health.startup_timeout = 60 s"
 
 STARTING, UP = Life(phase=Starting(0.0)), Life(phase=Up(0.0))
@@ -75,33 +73,6 @@ Row = tuple[LifeEvent, object, list[Effect]]
 
 HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     "started, then up": (STARTING, [(CameUp(2.0), Up(2.0), CAME_UP)]),
-    "a spare starts for as long as it takes, and is up only once it is promoted": (
-        of(Role.SPARE, STARTING),
-        [
-            (tick(9999.0), Starting(0.0), []),
-            (CameUp(9999.0), Starting(0.0), []),
-            (Promoted(10_000.0), Starting(10_000.0), [Effect.COUNT_START]),
-            (CameUp(10_000.5), Up(10_000.5), CAME_UP),
-        ],
-    ),
-    "the startup timeout of a promoted spare counts from its promotion": (
-        of(Role.SPARE, STARTING),
-        [
-            (Promoted(1000.0), Starting(1000.0), [Effect.COUNT_START]),
-            (tick(1060.0), Starting(1000.0), []),
-            (
-                tick(1060.1),
-                Leaving(
-                    Order(by="health.startup_timeout", why=LATE, cause=Cause.FAILED_START),
-                    1060.1,
-                    1065.1,
-                    Starting(1000.0),
-                ),
-                [Effect.TERMINATE],
-            ),
-        ],
-    ),
-    "who is no spare cannot be promoted": (STARTING, [(Promoted(9.0), Starting(0.0), [])]),
     "a late start is terminated and counts as failed, whatever its exit code": (
         STARTING,
         [
@@ -166,12 +137,11 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), OVER),
         ],
     ),
-    "an order to a spare expires, and it waits as before": (
-        of(Role.SPARE, STARTING),
+    "an order to one that starts expires, and it starts as before": (
+        STARTING,
         [
-            (Ordered(1.0, SPARE_SILENT, within=10.0), Leaving(SPARE_SILENT, 1.0, 11.0, Starting(0.0)), [Effect.WAKE]),
+            (Ordered(1.0, SICK, within=10.0), Leaving(SICK, 1.0, 11.0, Starting(0.0)), [Effect.WAKE]),
             (tick(11.0), Starting(0.0), [Effect.REPORT_EXPIRED]),
-            (Promoted(12.0), Starting(12.0), [Effect.COUNT_START]),
         ],
     ),
     "a second order only gives more time: the first one accounts for the end": (
@@ -268,16 +238,6 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             )
         ],
     ),
-    "a spare that ends so has failed": (
-        of(Role.SPARE, STARTING),
-        [
-            (
-                ended(1.0, 75, recycled=True),
-                gone(Cause.FAILED_START, "exited with code 75 before it was up", 1.0),
-                OVER,
-            )
-        ],
-    ),
     "recycled while it leaves for being sick, it is what the order says": (
         UP,
         [
@@ -312,10 +272,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (CameUp(3.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
         ],
     ),
-    "one that is up is not promoted or late": (
-        UP,
-        [(Promoted(1.0), Up(0.0), []), (tick(9999.0), Up(0.0), [])],
-    ),
+    "one that is up is not late": (UP, [(tick(9999.0), Up(0.0), [])]),
 }
 
 
@@ -407,10 +364,8 @@ def test_one_whose_order_expired_is_judged_again() -> None:
         pytest.param(Role.SERVING, Retired(), Role.RETIRING, id="a worker retires"),
         pytest.param(Role.RETIRING, Kept(), Role.SERVING, id="and is kept"),
         pytest.param(Role.SUCCESSOR, Proven(), Role.SERVING, id="a successor has taken over"),
-        pytest.param(Role.SPARE, Retired(), Role.SPARE, id="a spare does not retire"),
         pytest.param(Role.SERVING, Kept(), Role.SERVING, id="keeping one that never retired changes nothing"),
         pytest.param(Role.SUCCESSOR, Kept(), Role.SUCCESSOR, id="nor does keeping a successor"),
-        pytest.param(Role.SPARE, Proven(), Role.SPARE, id="a spare has nothing to prove"),
     ],
 )
 def test_a_role_changes_in_any_phase_and_the_phase_does_not(
@@ -423,8 +378,8 @@ def test_a_role_changes_in_any_phase_and_the_phase_does_not(
     assert (after, effects) == (of(then, before), ())
 
 
-@pytest.mark.parametrize(("role", "counts"), [*zip(Role, [True, False, True, False], strict=True)])
-def test_spares_and_retiring_ones_are_none_of_numprocesses(role: Role, counts: bool) -> None:
+@pytest.mark.parametrize(("role", "counts"), [*zip(Role, [True, True, False], strict=True)])
+def test_retiring_ones_are_none_of_numprocesses(role: Role, counts: bool) -> None:
     assert of(role, UP).counts is counts
 
 
@@ -438,9 +393,8 @@ def test_every_arrow_of_the_table_is_in_the_diagram() -> None:
 # Any life at all
 
 TIMES = st.floats(0, 1000, allow_nan=False)
-ORDERS = st.sampled_from([OPERATOR, RELOAD, SICK, SPARE_SILENT])
+ORDERS = st.sampled_from([OPERATOR, RELOAD, SICK])
 EVENTS = st.one_of(
-    st.builds(Promoted, TIMES),
     st.builds(CameUp, TIMES),
     st.builds(BecameReady),
     st.builds(Judged, TIMES, st.sampled_from(Health), st.just("why"), st.sampled_from([True, False, None])),
@@ -469,7 +423,7 @@ class AnyLife(RuleBasedStateMachine):
 
     life: Life
 
-    @initialize(role=st.sampled_from([*Role][:3]))
+    @initialize(role=st.sampled_from([*Role][:2]))
     def begin(self, role: Role) -> None:
         self.life = Life(phase=Starting(0.0), role=role)
 
@@ -524,11 +478,6 @@ class AnyLife(RuleBasedStateMachine):
     def one_that_is_up_can_always_be_judged(self) -> None:
         if isinstance(self.life.phase, Up):
             assert step(self.life, Judged(LONG_AFTER, Health.SICK, "status 503"))[0].health is Health.SICK
-
-    @invariant()
-    def a_spare_is_never_up(self) -> None:
-        if self.life.role is Role.SPARE:
-            assert not isinstance(self.life.standing, Up)
 
 
 AnyLife.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)

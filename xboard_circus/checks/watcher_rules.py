@@ -119,10 +119,9 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if watcher.singleton and count > 1:
         what = f"contradicts numprocesses = {count}; Circus drops the watcher"
         yield Finding(ERROR, "singleton", what, "take it out")
-    spares = watcher.options.worker.spares
-    if watcher.singleton and is_armed(watcher) and spares:
-        what = f"contradicts worker.spares = {spares}: a spare is a second process with the app"
-        yield Finding(ERROR, "singleton", what, "take one of the two out")
+    if watcher.options.worker.spares:
+        hint = "take it out; where the import of the app takes seconds, write worker.preload = app"
+        yield Finding(WARNING, "worker.spares", "has no effect any more: dead workers are forked anew at once", hint)
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):

@@ -45,7 +45,6 @@ STYLES = {
     **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
     **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
     **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
-    "spare": "cyan",
 }
 
 

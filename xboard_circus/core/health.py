@@ -296,10 +296,8 @@ class WatcherHealth:
 
     def _to_replace(self, healths: Mapping[Worker, Health], up: Collection[Worker]) -> list[Worker]:
         sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
-        hung = [worker for worker, health in healths.items() if health is Health.HUNG]
-        # A spare serves no request: a new one in its place proves nothing about the others, and costs nothing.
-        spares = [worker for worker in hung if up and worker not in up]
-        return spares + self._hung_to_replace([worker for worker in hung if worker not in spares], up) + sick
+        hung = [each for each, health in healths.items() if health is Health.HUNG and (each in up or not up)]
+        return self._hung_to_replace(hung, up) + sick
 
     def _hung_to_replace(self, hung: list[Worker], up: Collection[Worker]) -> list[Worker]:
         judged = {w: record for w, record in self._records.items() if record.judged and (w in up or not up)}
@@ -327,7 +325,7 @@ class WatcherHealth:
             yield Event("recovered", Say.ALL_WELL_AGAIN())
 
     def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
-        # Spares and draining workers are not judged, and there is nearly always one; they must not delay good news.
+        # Draining workers are not judged; they must not delay good news.
         judged = [w for w, seen in observations.items() if self._records[w].judged or seen.fails_live]
         return bool(judged) and all(observations[w].is_success and not self._records[w].in_trouble for w in judged)
 

@@ -56,7 +56,6 @@ class Say(Template):
     SOCKET_GONE = "its private socket is gone from the runtime folder, so it cannot be probed"
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
     NOT_CREATED = "Circus could not create it: {why}"
-    SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     ANOTHER_CIRCUSD = "circusd with pid {pid} runs on {file} already; `xboard-circus restart` replaces it"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"
@@ -286,7 +285,6 @@ class Say(Template):
     STATE_STARTING = "starting"
     STATE_STOPPING = "stopping"
     STATE_HELD = "held"
-    STATE_SPARE = "spare"
     STATE_LEAVING = "leaving"
     STATE_UP = "up"
     STATE_FAILING = "failing"
@@ -311,7 +309,6 @@ class Say(Template):
     PROBE_TOO_OLD = "the probe of worker {pid} is {age} old, too old to act on"
     ANOTHER_REPLACED = "another worker of this watcher is being replaced"
     RESTARTS_USED_UP = "restart budget used up, next try in {wait}"
-    DOES_NOT_SERVE = "worker {pid} is {state}, so it cannot be reloaded"
     SINGLETON = (
         "{watcher} is a singleton, so a new worker can't start beside the old one; "
         "`xboard-circus restart {watcher}` stops it and then starts it"

@@ -14,7 +14,7 @@ from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
 
 NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
-RoleWord = Literal["serving", "spare", "successor", "retiring"]
+RoleWord = Literal["serving", "successor", "retiring"]
 HealthWord = Literal["unknown", "ok", "busy", "failing", "sick", "hung"]
 HeldByWord = Literal["before", "port", "cooldown", "delay", "turn"]
 ProbeKind = Literal["none", "private", "url"]
@@ -47,7 +47,7 @@ class WorkerEntry(TypedDict):
         pid: 0 for a slot that is held: it has no process.
         started: Start time, its identity together with *pid*.
         wid: Circus's number, for Circus's own commands only; people see *slot*.
-        slot: Its place, from 1 on; those of spares go down from -1. 0 where nobody gives it one.
+        slot: Its place, from 1 on; 0 where nobody gives it one.
         ready: What its ready path says; None where nobody asked.
         ready_for: Seconds since it came up; None before that.
         next_try: Seconds until a held one is let go; None for one that is not held.

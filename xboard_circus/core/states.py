@@ -11,7 +11,6 @@ class Role(Enum):
     """
 
     SERVING = "serving"
-    SPARE = "spare"
     SUCCESSOR = "successor"
     RETIRING = "retiring"
 
@@ -35,7 +34,6 @@ class Health(Enum):
 class WorkerState(Enum):
     """What a worker reports of itself on its private socket."""
 
-    SPARE = "spare"
     STARTING = "starting"
     UP = "up"
     DRAINING = "draining"

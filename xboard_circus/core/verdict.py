@@ -74,8 +74,8 @@ class Preparation(NamedTuple):
 
 
 def is_up(worker: Worker) -> bool:
-    """Return whether a worker has come up to serve; False for a spare, and for a leaving worker."""
-    return worker["phase"] == "up" and worker["role"] != "spare"
+    """Return whether a worker has come up to serve; False for a leaving one."""
+    return worker["phase"] == "up"
 
 
 def serves(worker: Worker) -> bool:
@@ -105,8 +105,6 @@ def word_of(worker: Worker) -> str:
     >>> word_of({"phase": "up", "role": "serving", "health": "ok", "ready": False})
     'not ready'
     """
-    if worker["role"] == "spare" and worker["phase"] != "leaving":
-        return Say.STATE_SPARE()
     if worker["phase"] == "up" and worker["health"] not in ("ok", "unknown"):
         return state_named(worker["health"])
     is_unready = worker["phase"] == "up" and worker["ready"] is False
@@ -115,7 +113,7 @@ def word_of(worker: Worker) -> str:
 
 def worker_words() -> list[str]:
     """Return every word that `word_of` gives."""
-    states = ("held", "starting", "up", "leaving", "spare", "busy", "failing", "sick", "hung")
+    states = ("held", "starting", "up", "leaving", "busy", "failing", "sick", "hung")
     return [Say.FOUND_NOT_READY(), *map(state_named, states)]
 
 
@@ -426,7 +424,7 @@ def _troubled(watcher: WatcherFacts) -> list[Worker]:
 
 
 def _badness(watcher: WatcherFacts, worker: Worker) -> int:
-    if worker["role"] in ("spare", "successor") or worker["phase"] == "leaving":
+    if worker["role"] == "successor" or worker["phase"] == "leaving":
         return 9
     if worker["phase"] == "held":
         return 2
@@ -452,9 +450,8 @@ def _doing(workers: Iterable[Worker]) -> str:
     """Return what the workers that do not serve are doing, grouped."""
     doing: Counter[str] = Counter()
     for worker in workers:
-        if worker["role"] != "spare":
-            why = "" if worker["phase"] == "held" else worker["reason"]
-            doing[f"{word_of(worker)} ({why})" if why else word_of(worker)] += 1
+        why = "" if worker["phase"] == "held" else worker["reason"]
+        doing[f"{word_of(worker)} ({why})" if why else word_of(worker)] += 1
     return ", ".join(f"{count} {what}" for what, count in doing.items())
 
 

@@ -35,7 +35,6 @@ _CUT = re.compile(r"Cut (\d{1,9}) request\(s\) at the drain limit of ([0-9.]{1,9
 class Effect(Enum):
     """Effects of a transition, which circusd carries out."""
 
-    COUNT_START = "count the start"
     COUNT_UP = "count the worker as up"
     REPORT_UP = "report that it is up"
     WAKE = "wake it if it is halted"
@@ -75,7 +74,7 @@ class _Standing:
 
 
 class Starting(_Standing):
-    """The worker imports the app or runs its lifespan. A spare stays here until it is promoted."""
+    """The worker imports the app or runs its lifespan."""
 
 
 class Up(_Standing):
@@ -157,10 +156,6 @@ class _TimedEvent(LifeEvent):
     """An event with its time: *at* is in seconds of the monotonic clock."""
 
     at: float
-
-
-class Promoted(_TimedEvent):
-    """A spare takes a free slot."""
 
 
 class CameUp(_TimedEvent):
@@ -264,15 +259,7 @@ def step(life: Life, event: LifeEvent) -> Outcome:
 # Rules: each gets the life, its phase and the event
 
 
-def _promote(life: Life, phase: Starting, event: Promoted) -> Outcome:
-    if life.role is not Role.SPARE:
-        return life, ()
-    return replace(life, role=Role.SERVING, phase=Starting(event.at)), (Effect.COUNT_START,)
-
-
 def _come_up(life: Life, phase: Starting, event: CameUp) -> Outcome:
-    if life.role is Role.SPARE:
-        return life, ()
     up = replace(life, phase=Up(event.at), health=Health.UNKNOWN, reason="", ready=None)
     return up, (Effect.COUNT_UP, Effect.REPORT_UP)
 
@@ -318,8 +305,8 @@ def _change_role(life: Life, phase: LifePhase, event: Retired | Kept | Proven) -
 
 
 def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
-    # A spare may wait for any time; a successor is judged by the swap that made it.
-    if life.role in (Role.SPARE, Role.SUCCESSOR) or event.at - phase.since <= event.startup_timeout:
+    # A successor is judged by the swap that made it.
+    if life.role is Role.SUCCESSOR or event.at - phase.since <= event.startup_timeout:
         return life, ()
     order = Order(by="health.startup_timeout", why=event.why_late, cause=Cause.FAILED_START)
     return replace(life, phase=Leaving(order, event.at, event.at + event.grace, before=phase)), (Effect.TERMINATE,)
@@ -391,8 +378,7 @@ def _rows() -> Iterator[tuple[type[LifePhase], type[LifeEvent], Callable[[Life, 
             yield phase, event, _change_role, ()
     for phase in (Starting, Up):
         yield phase, Ordered, _order, (Leaving,)
-    yield Starting, Promoted, _promote, ()
-    yield Starting, CameUp, _come_up, (Up, Starting)
+    yield Starting, CameUp, _come_up, (Up,)
     yield Starting, Judged, _judge_starting, ()
     yield Starting, Ticked, _tick_starting, (Starting, Leaving)
     yield Starting, Paused, _pause_starting, ()

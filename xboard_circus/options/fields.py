@@ -67,14 +67,14 @@ class RestartOptions:
     the limit is never reached."""
     delay: float = option(1.0, kinds.seconds())
     """Wait before the second start in a row; the first is at once. It doubles with each further failure, and counts
-    from the slot's last start. A spare takes the place when the wait ends."""
+    from the slot's last start."""
     delay_max: float = option(60.0, kinds.seconds())
     """Longest wait that the doubling reaches, and the longest of all waits while no worker of the watcher is up. Lower
     it to be back sooner after an outage."""
     cooldown: float = option(300.0, kinds.seconds())
     """Time between two tries of a slot that has used up its restart budget, counted from its last start; it is tried
     for ever. While no worker of the watcher is up, restart.delay_max applies instead; and restart.delay for a worker
-    that was up for 5 s, if it was killed from outside or no other is up. A spare takes the place when the wait ends."""
+    that was up for 5 s, if it was killed from outside or no other is up."""
     reset_after: float = option(300.0, kinds.seconds())
     """Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late."""
 
@@ -99,7 +99,7 @@ class PortOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How many spares to keep, and when to replace a healthy worker."""
+    """How workers come to be, and when to replace a healthy one."""
 
     env_file: tuple[str, ...] | None = option(None, kinds.FILES, example=".env")
     """Files of NAME=value lines for the environment of the workers, separated by commas or lines; relative to the ini
@@ -111,7 +111,8 @@ class WorkerOptions:
     app whose import leaves threads, processes, connections, files or an event loop open is not forked: `server`
     applies then."""
     spares: int = option(0, kinds.count(low=0, high=64))
-    """Workers started beyond numprocesses that wait with the app loaded. Set 1 where a start takes seconds."""
+    """Has no effect any more: a worker is forked as soon as one dies. Where the import of the app takes seconds, set
+    worker.preload = app."""
     max_rss: int = option(0, kinds.SIZE, example="512M")
     """Resident memory at which a worker is replaced, new one first; 0 is no limit. Set it for an app that leaks."""
     max_requests: int = option(0, kinds.count(low=0, high=1_000_000_000))

@@ -23,10 +23,9 @@ class Worker:
     Attributes:
         process: Circus's own object for it.
         slot: Its slot in the watcher, for which its restarts are counted. A successor has its predecessor's, so it may
-            differ from Circus's *wid*. Spares have negative ones.
+            differ from Circus's *wid*.
         started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
         token: The name of its files in the runtime folder.
-        begun_at: When it was spawned; for a spare that serves, when it was ordered to.
         ended_at: When its end was seen first, as a start time; from then on the system may give its pid away again.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
@@ -44,7 +43,6 @@ class Worker:
     started: int
     token: str
     spawned_at: float
-    begun_at: float
     life: Life
     follows: int | None = None
     ended_at: int | None = None
@@ -71,10 +69,6 @@ class Worker:
     @property
     def is_leaving(self) -> bool:
         return isinstance(self.life.phase, Leaving)
-
-    @property
-    def is_spare(self) -> bool:
-        return self.life.role is Role.SPARE
 
     @property
     def up_since(self) -> float | None:
@@ -128,14 +122,6 @@ class Fleet:
         """Return the workers that count as some of the watcher's `numprocesses`."""
         return [worker for worker in self if worker.life.counts]
 
-    def spares(self) -> list[Worker]:
-        return [worker for worker in self if worker.is_spare]
-
-    def oldest_spare(self) -> Worker | None:
-        """Return the spare that has waited longest."""
-        waiting = (worker for worker in self.spares() if worker.is_starting)
-        return min(waiting, key=lambda worker: worker.spawned_at, default=None)
-
     def up(self) -> list[Worker]:
         """Return the workers that are up."""
         return [worker for worker in self if worker.is_up]
@@ -174,11 +160,7 @@ class Fleet:
         A command may name it (`$(circus.wid)`), so a held slot keeps its own.
         """
         used = {worker.wid for worker in self}
-        return slot if slot > 0 and slot not in used else _first_free({*used, *self.free_slots(wanted)})
-
-    def free_spare_slot(self) -> int:
-        """Return the highest negative slot without a spare."""
-        return -_first_free(-worker.slot for worker in self.spares())
+        return slot if slot not in used else _first_free({*used, *self.free_slots(wanted)})
 
     def least_serving(self, extra: int) -> list[Worker]:
         """Return the *extra* workers that serve least, the oldest first among equals."""
@@ -197,15 +179,6 @@ class Fleet:
     def note_up(self) -> None:
         """Pass the number of workers that are up to the budget: while none is, no wait exceeds `restart.delay_max`."""
         self.budget.up = len(self.up())
-
-    def count_start(self, worker: Worker) -> None:
-        """Count a start of the worker's slot from now on.
-
-        A spare waits: as a try it would report neither success nor failure, and delay all others.
-        """
-        worker.begun_at = self.clock()
-        if not worker.is_spare:
-            self.budget.started(worker.slot, worker.begun_at)
 
     def count_up(self, worker: Worker) -> None:
         """Count a worker as up."""

@@ -182,7 +182,7 @@ class Forks:
         armed = self.armed
         procs.adopt_orphans()
         env = armed.environment_of_spawn()
-        command = launch_command(armed.watcher, wid=0, token="forkserver", spare=False)
+        command = launch_command(armed.watcher, wid=0, token="forkserver")
         arguments = circus_process.arguments(armed.watcher, command, env)
         ours, theirs = _channel()
         output, output_end = os.pipe()

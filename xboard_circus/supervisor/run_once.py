@@ -140,7 +140,7 @@ class OneShot:
         command = shlex.join(["/bin/sh", "-c", REPORTING, "sh", *self._command])
         given = {name: getattr(watcher, name) for name in ("uid", "gid", "rlimits")}
         like = SimpleNamespace(cmd=command, working_dir=self._folder, **given)
-        return shlex.split(launch_command(like, wid=0, token=TOKEN, spare=False))
+        return shlex.split(launch_command(like, wid=0, token=TOKEN))
 
     def _take(self, data: bytes) -> None:
         """Write output of the command into the watcher's log."""

@@ -52,7 +52,7 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_stream, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
-from xboard_circus.supervisor.replace import recycle, rolling, spares, terminate
+from xboard_circus.supervisor.replace import recycle, rolling, terminate
 from xboard_circus.supervisor.replace.swap import Swap
 from xboard_circus.worker import limits_requests, refusal, runs_worker
 
@@ -518,20 +518,12 @@ class ArmedWatcher:
             added += 1
         if added == SPAWNS_AT_ONCE:
             self.supervisor.soon(0)
-        elif watcher.respawn:
-            self._fill_up_spares()
 
     def _add_one(self) -> bool:
         """Have one more worker serve; return whether one does: perhaps no slot is due, or the spawn fails."""
         before = self.missing()
-        if not spares.promote(self):
-            self.watcher.spawn_process()
+        self.watcher.spawn_process()
         return self.missing() < before
-
-    def _fill_up_spares(self) -> None:
-        wanted = self.options.worker.spares if self.has_private_socket and not self.watcher.singleton else 0
-        for _ in range(wanted - len(self.fleet.spares())):
-            self.spawn_for(SpawnRequest(spare=True))
 
     def missing(self) -> int:
         """Return how many workers are missing; negative: how many there are too many."""
@@ -598,7 +590,7 @@ class ArmedWatcher:
 
     def is_unsettled(self) -> bool:
         """Return whether something is under way, so that the next tick must come soon."""
-        starting = any(worker.is_starting and not worker.is_spare for worker in self.fleet)
+        starting = any(worker.is_starting for worker in self.fleet)
         return starting or bool(self.swaps or self.held_slots())
 
     @contained(None)
@@ -630,7 +622,6 @@ class ArmedWatcher:
 
 
 EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
-    Effect.COUNT_START: lambda armed, worker: armed.fleet.count_start(worker),
     Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
     Effect.REPORT_UP: ArmedWatcher.report_up,
     Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),

@@ -16,7 +16,6 @@ Any app can end so: it is believed of a worker that was up and whose command or 
 OF_CIRCUSD = frozenset(
     f"XBOARD_{name}"
     for name in [
-        "SPARE",
         "PREFLIGHT",
         "WID",
         "WORKER",

@@ -173,19 +173,14 @@ def main(config: uvicorn.Config | None) -> None:
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     config = config or configure()
     raise_limits()
-    for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
-        os.environ.pop(name, None)  # processes that the app starts are no spares, and do not use our files
-    if surroundings.spare and surroundings.folder is None:
-        log.error(
-            "XBOARD_SPARE is set without XBOARD_WORKER_DIR and XBOARD_WORKER: nothing could order this spare to serve"
-        )
-        sys.exit(STARTUP_FAILURE)
+    for name in ("XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
+        os.environ.pop(name, None)  # processes that the app starts do not use our files
     path, private = surroundings.file("sock"), None
     try:
         private = PrivateSocket(path) if path else None
     except OSError as error:
         log.error("The private socket %s can't be made (is XBOARD_RUNTIME_DIR too long?): %s", path, error)
-        if surroundings.spare or surroundings.can_use_folder():
+        if surroundings.can_use_folder():
             sys.exit(STARTUP_FAILURE)
         # Otherwise the folder is gone or closed: serving without probes is better than not serving.
     server = WorkerServer(config, surroundings, private)
@@ -199,7 +194,7 @@ def main(config: uvicorn.Config | None) -> None:
         pass
     finally:
         surroundings.remove_files()
-    if not server.started and not server.dismissed:
+    if not server.started:
         sys.exit(STARTUP_FAILURE)
     if server.recycled:
         sys.exit(EXIT_RECYCLED)

@@ -1,11 +1,7 @@
-"""Watch the process that a worker depends on: a spare's circusd, or the wrapper in front of the worker.
+"""Watch the process that a worker depends on: circusd, or the wrapper in front of the worker.
 
 Circus signals the process that it spawned. After a kill of a wrapper (``uv run``), its worker would live on, unknown to
 circusd, and hold the port; so the worker ends by itself.
-
-Only circusd orders a waiting spare to serve. Without circusd, the spare ends if other workers of its watcher serve: it
-would only hold memory, and the port without answering there. If none serves, the spare does: it has the app and the
-port, and the next circusd takes the port over from it.
 """
 
 import logging
@@ -17,38 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
-from xboard_circus.host.worker_files import takes_connections
 from xboard_circus.launch import circusd_is_alive, pipes
 
 log = logging.getLogger("uvicorn.error")
 
 POLL = 2.0
-DIES_WITHIN = 1.0
-
-
-def others_serve(folder: Path | None, token: str) -> bool:
-    """Return whether a worker in the runtime *folder* other than *token* is up and takes connections."""
-    if folder is None:
-        return False
-    try:
-        up = [path for path in folder.iterdir() if path.suffix == ".up" and path.stem != token]
-    except OSError:  # without the folder, nothing is known of others
-        return False
-    return any(takes_connections(path.with_suffix(".sock")) for path in up)
-
-
-def others_serve_on(folder: Path | None, token: str) -> bool:
-    """Return whether another worker than *token* serves, and still does in a moment; blocks until then.
-
-    One that is being killed, as all are at once when memory runs out, accepts connections until its last thread is
-    gone.
-    """
-    if not others_serve(folder, token):
-        return False
-    time.sleep(DIES_WITHIN)
-    return others_serve(folder, token)
 
 
 def end_with(launcher: str, *, grace: float) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -22,7 +21,7 @@ from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
-from xboard_circus.worker.forsaken import names_process, others_serve_on, when_gone
+from xboard_circus.worker.forsaken import names_process
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.handshakes import noting_handshakes
 from xboard_circus.worker.header_limit import limited
@@ -61,7 +60,6 @@ class Surroundings:
         asker: How a probe's request looks to the app.
         owner: The process that this is about: a child that the app forks never removes the files.
         preflight: A trial of new code, which stays away from the public socket.
-        spare: Import the app, and wait for the order to serve.
         instance: The instance that the worker belongs to.
         circusd: The circusd that started it, "pid:started".
         websocket_spread: Seconds over which a drain closes the WebSockets.
@@ -84,7 +82,6 @@ class Surroundings:
         self.live_path = given("LIVE_PATH") or None
         self.ready_path = given("READY_PATH") or None
         self.preflight = given("PREFLIGHT") == "1"
-        self.spare = given("SPARE") == "1"
         self.instance = given("INSTANCE")
         self.circusd = given("CIRCUSD")
         self.launcher = given("LAUNCHER")
@@ -202,12 +199,9 @@ class WorkerServer(SheddingServer):
         super().__init__(config)
         self._began_at = time.monotonic()
         self.recycled = False
-        self.dismissed = False  # a spare that was ordered to leave before it served
         self._surroundings = surroundings
         self._private = private
-        self._phase = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
-        self._called = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._phase = WorkerState.STARTING
         self._public: list[socket.socket] = []
         self._lag = LoopLag(period=TICK)
         self._traffic = Traffic()
@@ -226,16 +220,9 @@ class WorkerServer(SheddingServer):
         return GRACEFUL_SHUTDOWN if limit is None else limit
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
         self._public = sockets or []
         if self._private is not None:
-            await self._private.serve(
-                {
-                    "GET /-/worker": self._report,
-                    "POST /-/serve": self._serve_now,
-                    "POST /-/handover": self._hand_over,
-                }
-            )
+            await self._private.serve({"GET /-/worker": self._report, "POST /-/handover": self._hand_over})
         await super().serve(sockets)
 
     @contextlib.contextmanager
@@ -248,9 +235,6 @@ class WorkerServer(SheddingServer):
                 self._surroundings.remove_files()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._surroundings.spare and not await self._is_called():
-            self.dismissed = True
-            return
         app, ours = self.config.loaded_app, self._surroundings
         if ours.timeout:
             self.config.loaded_app = TimeLimit(app, seconds=ours.timeout, on_late=self._report_late)
@@ -289,44 +273,6 @@ class WorkerServer(SheddingServer):
     def _report_late(self, task: "asyncio.Task[Any]", stack: Stack) -> None:
         if self._slow is not None:
             self._slow.report_late(task, stack)
-
-    async def _is_called(self) -> bool:
-        """Wait as a spare for the order to serve; return False when an order to end comes first."""
-        log.info("Spare: the app is imported, waiting for the order to serve")
-        loop = asyncio.get_running_loop()
-
-        def circusd_is_gone() -> None:
-            others = others_serve_on(self._surroundings.folder, self._surroundings.token)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: this worker ends anyway
-                loop.call_soon_threadsafe(self._left_alone, others)
-
-        when_gone(self._surroundings.circusd, circusd_is_gone)
-        await self._called.wait()
-        return not self.should_exit
-
-    def _left_alone(self, others: bool) -> None:
-        """Serve as a spare whose circusd is gone, or end where *others* serve."""
-        if self._called.is_set():
-            return
-        log.warning("Spare: circusd is gone; %s", "others serve, so this one ends" if others else "serving")
-        if others:
-            self.should_exit = True
-        else:
-            self._phase = WorkerState.STARTING
-        self._called.set()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if self._phase is WorkerState.SPARE and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._called.set)  # a signal alone does not wake a loop without timers
-
-    async def _serve_now(self, _: PrivateRequest) -> tuple[dict[str, Any], None]:
-        """Serve from now on, as a spare that circusd calls."""
-        self._refuse_if_leaving()
-        if self._phase is WorkerState.SPARE:
-            self._phase = WorkerState.STARTING
-        self._called.set()
-        return {"state": self._phase.value}, None
 
     def _refuse_if_leaving(self) -> None:
         if self.should_exit or self._phase is WorkerState.DRAINING:

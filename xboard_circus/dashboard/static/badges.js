@@ -38,7 +38,6 @@ const LOOKS = {
   failing: ["warn", "triangle"],
   sick: ["bad", "triangle"],
   hung: ["bad", "square"],
-  spare: ["info", "ring"],
   leaving: ["idle", "half"],
   gone: ["idle", "square"],
   // ports

@@ -17,7 +17,7 @@ const FOUND = { HUNG: "hung", SICK: "sick" };
 const COMMANDED = new Set(["COMMANDED", "COMMANDED_BY_SIGNAL"]);
 
 /** Whether somebody who looks at the page should hear of this worker's end: not of one that was asked for. */
-export const isNews = (worker) => worker.pid && worker.role !== "spare" && (worker.phase !== "leaving" || keyOfReason(worker.say) in FOUND);
+export const isNews = (worker) => worker.pid && (worker.phase !== "leaving" || keyOfReason(worker.say) in FOUND);
 
 /** Remembers for one watcher who has ended, for some seconds. */
 export class Ghosts {

@@ -26,9 +26,6 @@ def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
     """Return the phase of a worker; while its watcher stops, every worker leaves."""
     if worker.is_leaving or is_stopping:
         return "leaving"
-    if worker.is_spare:
-        # It has imported the app once it answers probes.
-        return "up" if worker.probes and worker.probes[-1]["ok"] is not False else "starting"
     return "up" if worker.is_up else "starting"
 
 

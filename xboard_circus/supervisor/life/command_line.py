@@ -13,7 +13,7 @@ from xboard_circus.host.request_slots import VARIABLE
 LAUNCHER = Path(xboard_circus.__file__).absolute().with_name("launch.py")
 
 
-def launch_command(watcher: Any, *, wid: int, token: str, spare: bool, requests: int | None = None) -> str:
+def launch_command(watcher: Any, *, wid: int, token: str, requests: int | None = None) -> str:
     """Return the watcher's command with the launcher in front.
 
     *requests* is the descriptor of the memory in which it notes its requests. It also enters the directory and
@@ -27,8 +27,6 @@ def launch_command(watcher: Any, *, wid: int, token: str, spare: bool, requests:
             words += [f"--{option}", str(getattr(watcher, option))]
     for name, value in (watcher.rlimits or {}).items():
         words += ["--rlimit", f"{name}={value}"]
-    if spare:
-        words += ["--env", "XBOARD_SPARE=1"]
     if requests is not None:
         words += ["--env", f"{VARIABLE}={requests}"]
     return " ".join([*map(shlex.quote, words), "--", watcher.cmd])

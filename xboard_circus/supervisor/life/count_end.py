@@ -150,7 +150,7 @@ def _count_failure(
     armed.last_failure = poison or reason
     if poison:
         told |= with_say(poison, "poison")
-        decision = budget.excuse(worker.slot, now, started=worker.begun_at, why=poison)
+        decision = budget.excuse(worker.slot, now, started=worker.spawned_at, why=poison)
     else:
         jitter, up_for = random.uniform(-1, 1), told.get("ready_for") or 0.0
         decision = budget.failed(worker.slot, now, jitter=jitter, up_for=up_for, killed=cause is Cause.KILLED)

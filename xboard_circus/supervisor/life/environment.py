@@ -53,7 +53,6 @@ def environment(
     env["XBOARD_WATCHER"] = watcher
     for name in (
         "XBOARD_WORKER_DIR",
-        "XBOARD_SPARE",
         "XBOARD_PREFLIGHT",
         "XBOARD_FORK_ORDERS",
         "XBOARD_REFUSED",

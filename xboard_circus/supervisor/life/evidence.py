@@ -128,7 +128,7 @@ def of_requests(
 
 def of_start(worker: Worker) -> dict[str, Any]:
     """Return what is published of a worker that is up: how long that took, and in which worker's place."""
-    took = round((worker.up_since or worker.begun_at) - worker.begun_at, 3)
+    took = round((worker.up_since or worker.spawned_at) - worker.spawned_at, 3)
     say = Say.READY if worker.follows is None else Say.READY_IN_PLACE
     reason = say(after=seconds(took), pid=worker.follows)
     return {"reason": reason, **worker.ids, "after": took, "follows": worker.follows}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 NO_SLOT = 0
-"""The slot of spawns that failed inside circusd. Slots begin at 1, those of spares go down from -1."""
+"""The slot of spawns that failed inside circusd. Slots begin at 1."""
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Errors that keep circusd itself from forking: no fault of the app, and over soon."""
@@ -41,13 +41,11 @@ class SpawnRequest(NamedTuple):
     Attributes:
         slot: Slot of the new worker; None for any free one.
         successor_of: The worker that it replaces, in the same slot.
-        spare: It imports the app and waits.
         at_once: It was requested, so it does not wait for the restart budget.
     """
 
     slot: int | None = None
     successor_of: Worker | None = None
-    spare: bool = False
     at_once: bool = False
 
 
@@ -73,7 +71,7 @@ def spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
 def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
     watcher, wanted, fleet, now = armed.watcher, armed.wanted, armed.fleet, armed.clock()
     armed.note_number()
-    slot = wanted.slot or (fleet.free_spare_slot() if wanted.spare else fleet.free_slot(int(watcher.numprocesses)))
+    slot = wanted.slot or fleet.free_slot(int(watcher.numprocesses))
     if not (wanted.at_once or armed.may_run(slot)):
         armed.supervisor.soon(max(LOOK_AGAIN, armed.budget.wait(slot, now)))
         return True
@@ -81,7 +79,7 @@ def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
     wid = fleet.free_wid(slot, int(watcher.numprocesses))
     env, requests = armed.environment_of_spawn(), armed.memory_for_requests()
     number = None if requests is None else requests.fileno()
-    command = launch_command(watcher, wid=wid, token=token, spare=wanted.spare, requests=number)
+    command = launch_command(watcher, wid=wid, token=token, requests=number)
     with (
         circus_watcher.spawning_with(watcher, command=command, env=env, wid=wid, inherits=requests is not None),
         request_slots.inherited(requests),
@@ -106,7 +104,7 @@ def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
 def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, requests: io.FileIO | None) -> None:
     now, wanted = armed.clock(), armed.wanted
     old = wanted.successor_of
-    role = Role.SPARE if wanted.spare else Role.SERVING if old is None else Role.SUCCESSOR
+    role = Role.SERVING if old is None else Role.SUCCESSOR
     worker = Worker(
         process=process,
         pid=process.pid,
@@ -115,14 +113,12 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str,
         started=procs.start_time(process.pid) or 0,
         token=token,
         spawned_at=now,
-        begun_at=now,
         life=Life(phase=Starting(now), role=role),
         requests=requests,
     )
     armed.fleet.workers[worker.pid] = worker
     worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid
-    if role is not Role.SPARE:  # a waiting spare is no try, because it reports neither success nor failure
-        armed.budget.started(slot, now)
+    armed.budget.started(slot, now)
     if role is Role.SERVING:
         armed.left_to_spawn -= 1
 

@@ -14,7 +14,7 @@ UP_BY_UPTIME = 1.0
 def progress(workers: Iterable[Worker], folder: Path | None, now: float) -> Iterator[tuple[Worker, LifeEvent]]:
     """Yield which workers are up, or ready: as they report in *folder*; without one by their age."""
     for worker in workers:
-        if worker.is_starting and not worker.is_spare and _is_up(worker, folder, now):
+        if worker.is_starting and _is_up(worker, folder, now):
             yield worker, CameUp(now)
         if worker.is_up and not worker.life.was_ready and _reports_ready(worker, folder):
             yield worker, BecameReady()

@@ -114,7 +114,7 @@ def manage_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Keep up the number of serving workers, and end those that serve least when there are too many.
 
     Without it: Fewer workers wanted: the healthy one is killed and the one that waits is kept.
-    Fact: Circus kills the oldest, counts spares and retiring workers as serving, and drops dead ones unseen.
+    Fact: Circus kills the oldest, counts retiring workers as serving, and drops dead ones unseen.
     """
     return lambda: asyncio.ensure_future(ours.manage())
 

@@ -11,7 +11,6 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.verdict import word_of
 from xboard_circus.core.worker import Order
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.replace.swap import Swap
@@ -40,7 +39,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
     if kind == BY_OPERATOR:
         _for_operator(armed, worker, reason)
         return
-    if worker.up_since is None and not worker.is_spare:
+    if worker.up_since is None:
         raise MessageError(Say.STILL_STARTING(pid=pid))
     health = armed.options.health
     if probed_at < (worker.up_since or worker.spawned_at) or now - probed_at > health.timeout + health.period + 1.0:
@@ -61,9 +60,6 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
 
 def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
     """Begin a reload of one worker; it uses no restart budget, however it ends."""
-    if worker.is_spare:
-        word = word_of(state.worker_entry(armed, worker))
-        raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
     if armed.swaps_in_the_making() or armed.busy:
         raise MessageError(Say.ANOTHER_REPLACED())
     if alone := armed.why_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 WAIT = 0.1
 POLL = 0.05
 LEAVES_WITHIN = 5.0
-SPARE_ENDS_WITHIN = 5.0
 LOOK_FOR_ROOM = 1.0
 
 
@@ -61,7 +60,6 @@ class RollingReload:
         self.total, self.done = len(self.before) + len(self._held), 0
         self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
-        self._spares = armed.fleet.spares()
         self._drains: list[asyncio.Future[str | None]] = []
 
     @property
@@ -89,7 +87,7 @@ class RollingReload:
         }
 
     async def run(self) -> None:
-        """Replace the workers that ran when the reload began, one after the other, and then the spares.
+        """Replace the workers that ran when the reload began, one after the other.
 
         The old ones drain side by side, as memory permits: that takes longer than all the rest.
         """
@@ -103,7 +101,6 @@ class RollingReload:
             failure = await contained_task(work, f"putting the options of {self.armed.name} back", failure)
         if failure is None:
             self.state = "done"
-            await self._renew_spares(self._spares)
             self.armed.port.look_for_heirs()
             self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
         else:
@@ -127,7 +124,7 @@ class RollingReload:
 
     async def _replace_all(self) -> str | None:
         self.step = "workers"
-        if (failure := await self._replace(self._workers(), self._held)) is not None:
+        if (failure := await self._replace(self.before, self._held)) is not None:
             return failure
         stayed = next((each for each in self.before if each.pid in self.armed.fleet and not each.drains), None)
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
@@ -162,7 +159,6 @@ class RollingReload:
         self.reason, self.replaced = Say.TAKING_BACK(why=failure), []
         self.total, self.done = len(workers) + len(held), 0
         why = await self._replace(workers, held)
-        await self._renew_spares(each for each in since if each.is_spare)
         self.total, self.done, self.log = total, 0, log
         if why is not None:
             self.replaced = replaced
@@ -178,20 +174,6 @@ class RollingReload:
     def _has_room(self) -> bool:
         sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.armed.fleet]
         return surge.has_room(free_memory.available(), sizes)
-
-    def _workers(self) -> Iterator[Worker]:
-        """Yield the workers, then each spare that has replaced one that died meanwhile."""
-        yield from self.before
-        for spare in self._spares:
-            if spare.pid in self.armed.fleet and spare.life.counts:
-                self.total += 1
-                yield spare
-
-    async def _renew_spares(self, spares: Iterable[Worker]) -> None:
-        armed = self.armed
-        for spare in spares:
-            if spare.pid in armed.fleet and spare.is_spare and armed.is_running():
-                await armed.end(spare, Order(by="reload"), within=SPARE_ENDS_WITHIN)
 
     def _is_about_to_leave(self, old: Worker) -> bool:
         """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""
@@ -236,8 +218,6 @@ class RollingReload:
             return Say.WATCHER_STOPPED()
         if new is None:
             return Say.NOT_SPAWNED(why=armed.last_reason) if is_wanted else None  # fewer are wanted by now
-        if new in self._spares:
-            return None  # it has the former code: its turn comes
         failure = await until_ready(armed, new)
         if failure is not None and _is_commanded(new) and armed.is_running():
             return await self._fill(slot, old)

@@ -115,7 +115,7 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
     def is_ready() -> bool:
         # A server that is not our worker does not report. It has to run for a while, so that an app that cannot be
         # imported ends before the old worker is ordered to leave.
-        has_settled = armed.has_private_socket or armed.clock() >= new.begun_at + min(SETTLE, limit)
+        has_settled = armed.has_private_socket or armed.clock() >= new.spawned_at + min(SETTLE, limit)
         return new.is_up and new.life.was_ready and has_settled
 
     while not is_ready():
