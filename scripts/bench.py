@@ -63,7 +63,7 @@ def main() -> int:
     if options.keep:
         kept = json.loads(options.keep.read_text())
         sessions = [*kept["sessions"], *([session] if chosen else [])]
-        others = [Series.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
+        others = [Series.from_json(line) for line in kept["lines"] if line["row"] in {*ROW_NAMES} - {*chosen}]
         shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
         written = {"sessions": sessions, "lines": [line.as_json() for line in shown]}
