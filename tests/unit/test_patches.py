@@ -397,9 +397,11 @@ def test_what_circusd_has_not_come_to_in_its_start_is_starting_and_not_stopped(m
 def test_what_was_open_when_root_started_circusd_goes_to_no_worker_of_another_user(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Given a file and a shared listener that processes would inherit, then the file is withheld, where a watcher has a
-    user of its own and circusd is root's."""
+    """Given a file and a shared listener that processes would inherit, then the file is withheld, and the keyring left,
+    where a watcher has a user of its own and circusd is root's."""
+    left: list[bool] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("xboard_circus.launch.leave_session_keyring", lambda: left.append(True))
     with socket.socket() as listener, (tmp_path / "secret").open("w") as file:
         arbiter = SimpleNamespace(watchers=[SimpleNamespace(uid=None)], sockets={"web": listener})
         for descriptor in (listener.fileno(), file.fileno()):
@@ -407,8 +409,10 @@ def test_what_was_open_when_root_started_circusd_goes_to_no_worker_of_another_us
 
         boot.withhold_files(arbiter)
         assert os.get_inheritable(file.fileno())
+        assert not left
 
         arbiter.watchers.append(SimpleNamespace(uid=33))
         boot.withhold_files(arbiter)
+        assert left
         assert not os.get_inheritable(file.fileno())
         assert os.get_inheritable(listener.fileno())

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from xboard_circus.launch import leave_session_keyring
+
 READS_WITHIN = 5.0
 KEPT = 1 << 16  # of each stream, because the app of a watcher's user may write without end
 
@@ -22,6 +24,7 @@ def run_captured(
     It has a session of its own, because a program of a watcher's user could otherwise type into root's terminal, and
     read from it.
     """
+    withhold_keys()
     ends_at = time.monotonic() + timeout
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with (
@@ -48,8 +51,15 @@ def run_captured(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
+def withhold_keys() -> None:
+    """Leave root's session keyring, because the program may be another user's, or circusd, which starts such ones."""
+    if os.geteuid() == 0:
+        leave_session_keyring()
+
+
 def start_detached(command: list[str], *, cwd: Path | str, output: IO[bytes], **more: Any) -> subprocess.Popen[bytes]:
     """Start a program without input, in a session that a Ctrl-C here does not reach; it writes all to *output*."""
+    withhold_keys()
     where: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **more}
     return subprocess.Popen(command, cwd=cwd, start_new_session=True, **where)
 

@@ -261,12 +261,15 @@ def mark_helpers(arbiter: Any) -> None:
 
 @contained(None)
 def withhold_files(arbiter: Any) -> None:
-    """Hand on no file that was open when root started circusd, where a watcher has another user.
+    """Hand on no file that was open when root started circusd, and no key, where a watcher has another user.
 
     With use_sockets, Circus closes nothing in the processes that it starts.
     """
     if os.geteuid() != 0 or all(watcher.uid is None for watcher in arbiter.watchers):
         return
+    from xboard_circus.launch import leave_session_keyring  # imported only for watchers with a user of their own
+
+    leave_session_keyring()
     own = {shared.fileno() for shared in arbiter.sockets.values()}
     for descriptor in {int(name) for name in os.listdir("/dev/fd")} - own - {0, 1, 2}:
         with suppress(OSError):  # that of the listing
