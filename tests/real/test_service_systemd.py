@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from xboard_circus.host import procs, runtime
 
 from .alert_servers import HookServer, hook_server
@@ -277,6 +279,31 @@ def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
         assert all(c.said("stopped", pid) for pid in workers)
         assert all(map(is_gone, everything))
         assert marked(XBOARD_INSTANCE=runtime.instance_id(c.folder / "service.ini")) == []
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "then"),
+    [
+        pytest.param("ExecStartPre=/bin/sleep 5\n", "stop", id="a stop between two circusds"),
+        pytest.param(
+            "KillMode=mixed\nUnsetEnvironment=XBOARD_SERVICE\nExecStop=\nExecStopPost=\n", "", id="a unit by hand"
+        ),
+    ],
+)
+def test_what_is_in_flight_is_answered(tmp_path: Path, drop_in: str, then: str) -> None:
+    """Given requests in flight, when systemd restarts and then stops, or restarts a unit that is none of ours and keeps
+    no process, then they are answered before their workers end."""
+    with service(tmp_path, drop_in=f"[Service]\n{drop_in}") as (c, host):
+        old = c.wait_ready()
+        held = c.hold_each(old)
+        circusd = int(host.show(UNIT, "MainPID"))
+        host.ctl("restart", "--no-block", UNIT)
+        if then:
+            eventually(lambda: is_gone(circusd), timeout=60)
+            host.ctl(then, "--no-block", UNIT)
+        holds(lambda: not any(map(is_gone, old)), seconds=2, what="they answer")
+        c.finish(held)
+        until_gone(old)
 
 
 def test_an_end_from_elsewhere_is_known_as_one_and_answered_with_a_start(tmp_path: Path) -> None:

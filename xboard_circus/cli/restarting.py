@@ -28,6 +28,7 @@ from xboard_circus.core.kept_variables import kept
 from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime, servers
+from xboard_circus.host.service_manager import OUR_UNIT
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 from xboard_circus.worker import runs_worker
@@ -101,7 +102,14 @@ def _refuse_service(instance: Instance) -> None:
             f"the end of circusd (pid {circusd.pid}) ends the container; `xboard-circus reload` replaces the workers "
             "without a lost request, `circusctl reloadconfig` reads the ini file; for all else restart the container"
         )
-    if unit := procs.unit_of(circusd.pid):
+    unit = procs.unit_of(circusd.pid)
+    if unit and (procs.environ(circusd.pid) or {}).get(OUR_UNIT) != unit:
+        raise XboardError(
+            f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it, and "
+            "requests fail meanwhile; `xboard-circus reload` replaces the workers without a lost request, and a unit "
+            "of `xboard-circus service install` restarts without one"
+        )
+    if unit:
         raise XboardError(
             f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it without "
             "a lost request; `reload` replaces the workers alone"

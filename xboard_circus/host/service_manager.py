@@ -14,6 +14,8 @@ from pathlib import Path
 from xboard_circus.host.unix_sockets import MOST_DESCRIPTORS
 
 NAME = "xboard"
+OUR_UNIT = "XBOARD_SERVICE"
+"""Variable of our units with their own name: they keep what circusd leaves at a restart."""
 ANSWER_WITHIN = 5.0
 _FIRST = 3  # SD_LISTEN_FDS_START
 

@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--unit", required=True)
     parser.add_argument("--user", action="store_true")
     parser.add_argument("--ini")
+    parser.add_argument("--grace", type=float, default=0.0, help="seconds for workers to answer, in a stop")
     given = parser.parse_args(argv)
     job = job_of(given.unit, of_user=given.user)
     if job is None:
@@ -40,7 +41,8 @@ def main(argv: Sequence[str]) -> None:
         if job == "restart":
             leave(given.ini, os.environ.get("MAINPID", ""))
     elif not is_followed(job, os.environ):
-        end_group(given.unit)
+        # In a stop, workers are left only where it has come between two circusds, and may have requests in flight.
+        end_group(given.unit, grace=given.grace if job == "stop" else 0.0)
 
 
 def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:
@@ -93,17 +95,37 @@ def _endpoint(instance: str, ini: str) -> str:
     return config.absolute(str(endpoint), Path(ini).parent)
 
 
-def end_group(unit: str) -> None:
-    """Kill the rest of the control group of *unit*, as ``KillMode=mixed`` does; nothing outside of a unit."""
+def end_group(unit: str, *, grace: float = 0.0) -> None:
+    """Kill the rest of the control group of *unit*, as ``KillMode=mixed`` does; nothing outside of a unit.
+
+    Workers get SIGTERM first, and *grace* seconds.
+    """
     own = next((group for group in _groups_of("self") if group.endswith(f"/{unit}")), None)
     if own is None or "SERVICE_RESULT" not in os.environ:
         print(f"nothing is killed: this is not run by systemd in the control group of {unit}", file=sys.stderr)
         return
+    give_up_at = time.monotonic() + grace
+    workers = [pid for pid in _others_in(own) if _is_worker(pid)] if grace else []
+    for pid in workers:
+        _signal(pid, signal.SIGTERM)
+    while any(_is_alive(PROC / str(pid)) for pid in workers) and time.monotonic() < give_up_at:
+        time.sleep(LOOK_EVERY)
     while left := list(_others_in(own)):
         for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         time.sleep(LOOK_EVERY)
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def _is_worker(pid: int) -> bool:
+    """Return whether *pid* is a worker itself: what it has started has its variables too, but not its pid."""
+    with suppress(OSError):
+        return f"\0XBOARD_LAUNCHER={pid}:".encode() in b"\0" + (PROC / str(pid) / "environ").read_bytes()
+    return False
 
 
 def _others_in(group: str) -> Iterator[int]:
