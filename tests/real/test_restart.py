@@ -714,7 +714,7 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
 
 def test_who_has_no_place_in_the_next_circusd_answers_what_is_in_flight(tmp_path: Path) -> None:
     """Given a request on a watcher that the file has no more, and one with autostart = False, when restarted twice,
-    then the request is answered long after, no restart waits for it, and no old worker serves on."""
+    then the request is answered long after; no restart waits for it, but a stop does; and no old worker serves on."""
     api, idle = Watcher("api", numprocesses=1), Watcher("idle", numprocesses=1)
     with circusd(tmp_path, watchers=[Watcher(), api, idle]) as c:
         kept = c.wait_ready()
@@ -729,9 +729,13 @@ def test_who_has_no_place_in_the_next_circusd_answers_what_is_in_flight(tmp_path
         assert (ends.alive, is_refused(idle.port), c.status("idle")) == (False, True, "stopped")
         assert "SIGKILL" not in done(c, "restart", "--no-preflight")
         holds(lambda: drains.alive, seconds=HELPER_GRACE + 1, what="it answers")
-        c.finish(held, "api")
-        eventually(lambda: not drains.alive, what="it has ended")
         assert not set(kept) & set(c.wait_ready())
+        with ThreadPoolExecutor(1) as pool:
+            stop = pool.submit(done, c, "stop")
+            holds(lambda: drains.alive, seconds=1, what="it answers while all is stopped")
+            c.finish(held, "api")
+            assert "and all that it ran" in stop.result()
+        assert not drains.alive
 
 
 def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: Path) -> None:
