@@ -298,6 +298,9 @@ def test_the_timeline_tells_what_happened_and_why(visit: Visit, shared: Circusd)
     event.get_by_role("button").click()
     expect(event.locator(".why")).to_contain_text("SIGKILL")
     expect(event.locator(".why")).to_contain_text("not circusd: the signal came from outside")
+    for nothing in ("__proto__", "constructor/x", "%zz"):  # links by anybody: the view that is open stays
+        visit.page.goto(f"{visit.url}/#{nothing}")
+        expect(visit.page.locator("#timeline")).to_be_visible()
     visit.picture("timeline")
 
     visit.page.locator("#timeline-kind").select_option("cooldown")

@@ -24,7 +24,7 @@ def up(c: Circusd) -> dict[int, Any]:
     return {worker["pid"]: worker for worker in c.watcher()["workers"] if worker["ready_for"] is not None}
 
 
-def refusing(name: str, *, startup: float = 60, **options: object) -> Watcher:
+def refusing(name: str, startup: float = 60, /, **options: object) -> Watcher:
     """The app imports FastAPI, which takes seconds on a crowded machine."""
     return Watcher(app=f"refusing_app:{name}", options={**OPTIONS, "health.startup_timeout": startup, **options})
 
@@ -39,7 +39,7 @@ def refusing(name: str, *, startup: float = 60, **options: object) -> Watcher:
 )
 def test_an_app_that_refuses_the_probe_is_up_and_not_ready_with_a_hint(tmp_path: Path, app: str, hint: str) -> None:
     """Given an app that answers 4xx, when startup_timeout is long over, then its workers live on; the hint is shown."""
-    with circusd(tmp_path, watchers=[refusing(app, startup=STARTUP)], plugins=BUNDLE) as c:
+    with circusd(tmp_path, watchers=[refusing(app, STARTUP)], plugins=BUNDLE) as c:
         pids = sorted(eventually(lambda: up(c) if len(up(c)) == 2 else None))
 
         eventually(lambda: all(hint in worker["reason"] for worker in up(c).values()))

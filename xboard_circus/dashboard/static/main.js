@@ -83,12 +83,21 @@ function drawTitle(isQuiet) {
   set($("headlines"), "data-stale", isQuiet);
 }
 
+/** Decode a part of an address; one that nobody has encoded stays as it is. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Show the view that the address names: #timeline, #history/SERVER/WATCHER. */
 function route() {
   if (location.hash.startsWith("#token=")) return location.replace(`login${location.hash}`); // a link, pasted into a page that is open
-  const [name, ...place] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const [name, ...place] = location.hash.slice(1).split("/").map(decoded);
   const views = { overview: null, history, requests, timeline, logs };
-  if (name && !(name in views)) return; // the skip link
+  if (name && !Object.hasOwn(views, name)) return; // the skip link
   const chosen = name || "overview";
   for (const [each, view] of Object.entries(views)) {
     if (each !== chosen) view?.close();
