@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .attacker import PYTHON, run_as, running_as
+from .free_ports import free_port
 from .harness import BUNDLE, Watcher, circusd, eventually, kill
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
@@ -102,15 +103,24 @@ def test_another_user_of_the_host_gets_nothing_over_tcp(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
-@pytest.mark.parametrize("is_shared", [True, False], ids=["root has it too", "root has closed it"])
-def test_another_user_with_a_socket_that_root_made_commands_nothing(tmp_path: Path, is_shared: bool) -> None:
+@pytest.mark.parametrize(
+    ("port", "is_shared", "why"),
+    [
+        pytest.param(0, True, "root made its socket, and", id="root has it too"),
+        pytest.param(0, False, "root made its socket, and", id="root has closed it"),
+        pytest.param(free_port(), True, "no client has such a port", id="on a port of servers"),
+    ],
+)
+def test_another_user_with_a_socket_that_root_made_commands_nothing(
+    tmp_path: Path, port: int, is_shared: bool, why: str
+) -> None:
     """Given a listener that root made and handed on, as its circusd does to workers, and nginx and systemd to theirs,
     when its user shuts it down and connects it to the endpoint, then no command runs, and it is logged."""
     with circusd(tmp_path, watchers=[Watcher()], plugins=BUNDLE) as c:
         c.wait_ready()
         ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
         with (
-            socket.create_server(("127.0.0.1", 0)) as made,
+            socket.create_server(("127.0.0.1", port)) as made,
             running_as(USER, ATTACK, *ports, tmp_path / "proof", "stdin", stdin=made.fileno()) as attacker,
         ):
             address = made.getsockname()
@@ -120,7 +130,7 @@ def test_another_user_with_a_socket_that_root_made_commands_nothing(tmp_path: Pa
                 got = json.loads(attacker.communicate(timeout=30)[0])
 
         assert got == {"add": ""}
-        eventually(lambda: "root made its socket, and" in c.log("circusd") and f"({USER}) has it" in c.log("circusd"))
+        eventually(lambda: why in c.log("circusd"))
         assert "evil" not in c.call("list")["watchers"]
         assert "web: active" in c.run_circusctl("status").stdout
 

@@ -108,8 +108,11 @@ def users_of(pid: int) -> set[int]:
     """Return the real, effective and saved uid of *pid*, of which a program with the setuid bit has several; none if
     it is gone."""
     try:
-        return set(psutil.Process(pid).uids())
-    except (psutil.Error, OSError, ValueError):
+        if sys.platform != "linux":
+            return set(psutil.Process(pid).uids())
+        lines = _read(f"/proc/{pid}/status").splitlines()  # a tenth of psutil's work
+        return set(map(int, next(line for line in lines if line.startswith(b"Uid:")).split()[1:4]))
+    except (psutil.Error, OSError, ValueError, StopIteration):
         return set()
 
 

@@ -4,9 +4,11 @@ import contextlib
 import os
 import socket
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -15,6 +17,9 @@ from xboard_circus.errors import PortError
 from xboard_circus.host import procs, sockdiag
 
 Address = IPv4Address | IPv6Address
+
+
+OTHERS_WITHIN = 1.0  # below what a command waits for its answer
 
 
 class BindTarget(NamedTuple):
@@ -126,9 +131,33 @@ def pids_of_sockets(inodes: Collection[int], but: Collection[int] = ()) -> defau
     return pids
 
 
-def users_of_socket(inode: int) -> dict[int, set[int]]:
-    """Return, for each visible process that has a socket open, all uids that it runs under, for a thread: 10 ms."""
-    return {pid: procs.users_of(pid) for pid in pids_of_sockets({inode})[inode]}
+def users_of_socket(inode: int, users: Collection[int]) -> dict[int, set[int]]:
+    """Return, for each visible process that has a socket open, all uids that it runs under; for a thread, mostly 10 ms.
+
+    All processes of *users* are looked at, those of others for `OTHERS_WITHIN` seconds, the newest first: they may open
+    descriptors without measure, to keep *users* waiting.
+    """
+    name, found, give_up_at = f"socket:[{inode}]", {}, time.monotonic() + OTHERS_WITHIN
+    for pid in sorted(procs.pids(), reverse=True):
+        uids = procs.users_of(pid)
+        is_others = not uids <= set(users)
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for each in descriptors:
+                if is_others and time.monotonic() > give_up_at:
+                    break
+                with contextlib.suppress(OSError):
+                    if os.readlink(each.path) == name:
+                        found[pid] = uids
+                        break
+    return found
+
+
+def ports_of_clients() -> range:
+    """Return the ports that the kernel gives to clients; all where it does not say so."""
+    with contextlib.suppress(OSError, ValueError):
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+        return range(first, last + 1)
+    return range(1, 1 << 16)
 
 
 def by_process(wanted: Collection[Address], port: int) -> list[Listening]:

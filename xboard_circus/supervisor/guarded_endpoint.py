@@ -7,8 +7,9 @@ to and fro in circusd's loop. So `circusctl` works without an option, and anothe
 
 The kernel tells who made a socket, not who connected it. Root makes sockets and hands them on: its circusd to workers
 of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here. So
-root's circusd looks in /proc, in a thread, for who has the socket: one process, of a user who may, and not circusd,
-which has those of its workers. Another user's circusd cannot see that, and accepts no socket of root's.
+root's circusd refuses what comes from a port that the kernel gives to no client, since a listener that is connected
+keeps its port; and it looks in /proc, in a thread, for who has the socket: one process, of a user who may, and not
+circusd, which has those of its workers. Another user's circusd cannot see that, and accepts no socket of root's.
 
 The right user is not enough: a web page can have the browser of circusd's own user send an HTTP request here. ZeroMQ
 reads what does not begin with a greeting as its protocol of 2010, ZMTP 1.0: the request line became the name of a
@@ -30,7 +31,7 @@ from urllib.parse import urlsplit
 from circus import logger
 
 from xboard_circus.host import servers, sockdiag
-from xboard_circus.host.sockets import is_loopback, users_of_socket
+from xboard_circus.host.sockets import is_loopback, ports_of_clients, users_of_socket
 from xboard_circus.supervisor.boundary import in_daemon_thread
 
 CHUNK = 65536
@@ -158,13 +159,16 @@ class GuardedEndpoint:
             self._note_refusal(peer and peer.maker)
         elif os.geteuid() != 0:
             self._await_signature(outer, peer.maker)
+        elif (port := outer.getpeername()[1]) not in ports_of_clients():
+            outer.close()
+            self._note("port", f"refused a connection to {self.endpoint} from port {port}: no client has such a port")
         else:  # the next connection waits, so that a flood has one thread at most
             self._loop.remove_reader(self.listener)
             self._look = self._loop.create_task(self._look_for_holders(outer, peer))
 
     async def _look_for_holders(self, outer: socket.socket, peer: sockdiag.Peer) -> None:
         try:
-            holders = await in_daemon_thread(partial(users_of_socket, peer.inode))
+            holders = await in_daemon_thread(partial(users_of_socket, peer.inode, self._users))
         finally:
             self._accept_again()
         if may_command(holders, self._users, self._pid):
