@@ -108,7 +108,7 @@ def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None
     with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
         before = {found.pid for found in c.processes()} - {c.pid}
 
-        c.do("restart", name="web", waiting=True)
+        c.do("restart", name="web", waiting=True, timeout=60)  # a successor that has read "slow 30" gets its time
 
         c.wait_ready()
         eventually(lambda: len(c.processes()) == 3 + FORKSERVERS, what="circusd, two workers and their forkserver")

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
             leave(given.ini, os.environ.get("MAINPID", ""))
     elif not is_followed(job, os.environ):
         # In a stop, workers are left only where it has come between two circusds, and may have requests in flight.
-        end_group(given.unit, grace=given.grace if job == "stop" else 0.0)
+        end_group(given.unit, grace=given.grace if job in ("stop", None) else 0.0)
 
 
 def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:

@@ -30,7 +30,8 @@ class EndBySignal:
         self._is_looking = False
 
     def end(self, stop: Callable[[], object]) -> object:
-        """Leave if systemd restarts our unit; else, at a second signal, or if none can stay, stop everything.
+        """Leave if systemd restarts our unit, or does not say; else, at a second signal, or if none can stay, stop
+        everything.
 
         Any other unit may have systemd kill what is left, with the requests in flight.
         """
@@ -47,8 +48,9 @@ class EndBySignal:
         if self._supervisor.is_over():
             return
         if job is None:
-            logger.warning("xboard: requests may be lost in a restart: systemctl does not list the jobs of systemd")
-        if job == "restart":
+            logger.warning("xboard: systemctl does not list the jobs of systemd; the unit ends the workers in a stop")
+        # ExecStopPost= has the job listed by root: it keeps the workers in a restart, and drains them in a stop.
+        if job in ("restart", None):
             with suppress(MessageError):  # no worker could stay
                 leave(self._supervisor)
                 return
