@@ -21,7 +21,7 @@ import pytest
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 
 from .attacker import completed_as
-from .harness import BUNDLE, FORKSERVERS, Watcher, checkout, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, FORKSERVERS, Watcher, checkout, circusd, eventually, kill
 from .processes import process
 
 USER = "www-data"
@@ -182,7 +182,7 @@ def test_a_link_in_the_place_of_working_dir_leads_no_worker_to_where_its_user_ma
     for path in (folder / "web", folder / "home", folder / "home" / "web"):
         shutil.chown(path, USER, USER)
     env = library_path(open_folder / "python") if python != sys.executable else {}
-    options = {"uid": USER, "working_dir": folder / "home" / "web", "restart.delay": 1}
+    options = {"uid": USER, "working_dir": folder / "home" / "web", **FAST_RESTARTS}
     with circusd(folder, watchers=[Watcher(numprocesses=1, options=options)], python=python, env=env) as c:
         (pid,) = c.wait_ready()
         assert os.readlink(f"/proc/{pid}/cwd") == str(folder / "home" / "web")

@@ -6,12 +6,10 @@ Reads a few lines of /proc and /sys, which never block. Without them (macOS) the
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-
-import psutil
 
 from xboard_circus.core.sentences import Say
 
@@ -66,12 +64,21 @@ def kill_like_others(pid: int) -> None:
 
     See /proc/PID/oom_score_adj in proc(5).
     """
-    with suppress(OSError, psutil.Error):
+    with suppress(OSError):
         usual = _adjustment(os.getpid()).read_text()
-        for each in [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]:
+        for each in _with_descendants(pid):
             with suppress(OSError):
                 if _adjustment(each).read_text().strip() == FIRST_CHOICE:
                     _adjustment(each).write_text(usual)
+
+
+def _with_descendants(pid: int) -> Iterator[int]:
+    # Not by psutil, which reads every process of the host for that: circusd does this for each worker.
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in path.read_text().split():
+                yield from _with_descendants(int(child))
 
 
 def _adjustment(pid: int) -> Path:
