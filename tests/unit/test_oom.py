@@ -1,4 +1,7 @@
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +10,8 @@ import psutil
 import pytest
 
 from xboard_circus.core.sentences import Say
-from xboard_circus.host.oom import CGROUPS, HOST, OomKills, count_file_of, count_in
+from xboard_circus.host import oom
+from xboard_circus.host.oom import CGROUPS, HOST, OomKills, count_file_of, count_in, kill_like_others
 from xboard_circus.supervisor.life import evidence
 
 GROUP = Path("/group/memory.events")
@@ -161,3 +165,42 @@ def test_a_count_of_the_host_that_did_not_rise_rules_it_out_for_a_process_that_w
     kernel.look()
 
     assert kernel.kills.killed(2) == ""
+
+
+# words: how many processes, each the child of the last. Each prints its pid once it has all below it.
+CHAIN = """
+import subprocess, sys
+left = int(sys.argv[1])
+open("/proc/self/oom_score_adj", "w").write("1000")
+below = [sys.executable, "-c", sys.argv[2], str(left - 1), sys.argv[2]]
+child = subprocess.Popen(below, stdin=subprocess.PIPE) if left > 1 else None
+print("here", flush=True)
+sys.stdin.read()
+if child: child.communicate()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an oom_score_adj")
+def test_a_worker_that_serves_and_what_it_has_started_are_killed_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a worker with a child, a grandchild and so on, then all are put back; of very many, the first ones."""
+    usual = adjustment(os.getpid())
+    with subprocess.Popen(
+        [sys.executable, "-c", CHAIN, "4", CHAIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        for _ in range(4):
+            assert worker.stdout.readline() == "here\n"
+        family = [worker.pid, *(each.pid for each in psutil.Process(worker.pid).children(recursive=True))]
+        assert [adjustment(pid) for pid in family] == ["1000"] * 4
+
+        monkeypatch.setattr(oom, "MOST_DESCENDANTS", 2)
+        kill_like_others(worker.pid)
+        assert [adjustment(pid) for pid in family] == [usual, usual, "1000", "1000"]
+        monkeypatch.undo()
+        kill_like_others(worker.pid)
+        assert [adjustment(pid) for pid in family] == [usual] * 4
+        worker.communicate()
+
+
+def adjustment(pid: int) -> str:
+    return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()

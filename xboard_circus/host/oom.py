@@ -6,6 +6,7 @@ Reads a few lines of /proc and /sys, which never block. Without them (macOS) the
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -17,6 +18,8 @@ HOST = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")
 TOPS = (CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
 FIRST_CHOICE = "1000"
+MOST_DESCENDANTS = 256
+"""How many processes are looked at for one worker, so that one that starts thousands does not hold circusd up."""
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -74,11 +77,14 @@ def kill_like_others(pid: int) -> None:
 
 def _with_descendants(pid: int) -> Iterator[int]:
     # Not by psutil, which reads every process of the host for that: circusd does this for each worker.
-    yield pid
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in path.read_text().split():
-                yield from _with_descendants(int(child))
+    left = deque([pid])
+    for _ in range(MOST_DESCENDANTS):
+        if not left:
+            return
+        yield (each := left.popleft())
+        for path in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                left += map(int, path.read_text().split())
 
 
 def _adjustment(pid: int) -> Path:

@@ -98,10 +98,7 @@ def by_psutil(pid: int, ask: Callable[[psutil.Process], Found], missing: Missing
 
 def folder_of(pid: int) -> str:
     """Return the working directory of *pid*; "" where it is gone, or its path is longer than the kernel shows."""
-    try:
-        return psutil.Process(pid).cwd()
-    except (psutil.Error, OSError):
-        return ""
+    return by_psutil(pid, psutil.Process.cwd, "")
 
 
 def users_of(pid: int) -> set[int]:

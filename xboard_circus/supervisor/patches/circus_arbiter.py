@@ -265,7 +265,7 @@ def uncreated(arbiter: Any) -> dict[str, tuple[int, str]]:
         if given["name"].lower() not in created:
             try:
                 Watcher.load_from_config(dict(given))
-                why = ""
+                why = "it could be created when tried again"
             except Exception as error:  # whatever Circus raises for a value
                 why = str(error)
             found[given["name"]] = int(given.get("numprocesses", 1)), why
