@@ -56,6 +56,7 @@ class Say(Template):
     SOCKET_GONE = "its private socket is gone from the runtime folder, so it cannot be probed"
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
     NOT_CREATED = "Circus could not create it: {why}"
+    CREATED_WHEN_TRIED_AGAIN = "it could be created when tried again"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     ANOTHER_CIRCUSD = "circusd with pid {pid} runs on {file} already; `xboard-circus restart` replaces it"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"

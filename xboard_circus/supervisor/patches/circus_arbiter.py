@@ -14,6 +14,7 @@ from circus.config import get_config
 from circus.exc import ConflictError
 from circus.watcher import Watcher
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 REAP_WITHIN = 0.05
@@ -265,7 +266,7 @@ def uncreated(arbiter: Any) -> dict[str, tuple[int, str]]:
         if given["name"].lower() not in created:
             try:
                 Watcher.load_from_config(dict(given))
-                why = "it could be created when tried again"
+                why: str = Say.CREATED_WHEN_TRIED_AGAIN()
             except Exception as error:  # whatever Circus raises for a value
                 why = str(error)
             found[given["name"]] = int(given.get("numprocesses", 1)), why
