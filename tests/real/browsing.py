@@ -152,8 +152,8 @@ class Visit:
         expect(self.row(pid).locator(f'.badge[data-state="{state}"]').first).to_be_visible(timeout=PATIENCE * 1000)
 
     def picture(self, name: str, *, whole: bool = True) -> None:
-        """Keep a screenshot of the whole page, or of what the window shows."""
-        keep_picture(self.page, self.running.folder / "screenshots", name, whole=whole)
+        """Keep a screenshot of the whole page, or of what the window shows; see `keep_picture`."""
+        keep_picture(self.page, name, whole=whole)
 
 
 def press(place: Locator, name: str | re.Pattern[str]) -> None:
@@ -178,16 +178,16 @@ def check_sound(page: Page, name: str) -> None:
     assert wider == 0, f"{name} scrolls sideways by {wider} px"
     serious = [
         f"{each['id']}: {node['html'][:200]} {node.get('failureSummary', '')}"
-        for each in Axe().run(page).response["violations"]
+        for each in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         if each["impact"] in SERIOUS
         for node in each["nodes"]
     ]
     assert serious == [], "\n".join([name, *serious])
 
 
-def keep_picture(page: Page, folder: Path, name: str, *, whole: bool = True) -> None:
-    """Keep a screenshot of the page where XBOARD_SCREENSHOTS says, else in *folder*."""
-    folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or folder)
-    file = folder / f"{name}.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=file, full_page=whole, animations="disabled")
+def keep_picture(page: Page, name: str, *, whole: bool = True) -> None:
+    """Keep a screenshot of the page where XBOARD_SCREENSHOTS says; where it says nothing, none is taken."""
+    if folder := os.environ.get("XBOARD_SCREENSHOTS"):
+        file = Path(folder) / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=file, full_page=whole, animations="disabled")

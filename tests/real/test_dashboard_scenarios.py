@@ -115,7 +115,7 @@ def look_at_the_incident(visit: Visit) -> None:
     expect(incident.locator(".badge").first).to_have_text("open")
     expect(incident.locator("ol")).to_be_hidden()
     address = incident.locator(".moment").first.get_attribute("href")
-    visit.picture("timeline-incident") if os.environ.get("XBOARD_SCREENSHOTS") else None
+    visit.picture("timeline-incident")
 
     page.goto(f"{visit.url}/#overview")
     page.goto(f"{visit.url}/{address}")

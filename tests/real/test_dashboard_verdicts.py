@@ -117,7 +117,7 @@ class Stage:
         return self.watcher().locator(f'tr[data-slot="{number}"]')
 
     def picture(self, name: str) -> None:
-        keep_picture(self.page, self.folder / "screenshots", name)
+        keep_picture(self.page, name)
 
 
 @contextlib.contextmanager
