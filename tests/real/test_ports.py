@@ -37,11 +37,9 @@ def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> Non
         orphans = orphans_of(c)
         assert len(orphans) >= 3  # stats and plugin may end by themselves when circusd is gone
 
-        start = time.monotonic()
         c.start_again()
         fresh = c.wait_ready()
 
-        assert time.monotonic() - start < 10
         assert c.serves()
         eventually(lambda: not [orphan for orphan in orphans if orphan.alive])
         assert not set(fresh) & {orphan.pid for orphan in orphans}
