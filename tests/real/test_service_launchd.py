@@ -212,6 +212,10 @@ def test_a_service_of_another_folder_is_left_alone_and_removed_from_wherever_one
         assert f"xboard-backend is the service of {mac.folder}: say --dir {mac.folder} for that one" in told
     assert mac.plist.read_bytes() == job
     assert not (other / "service.ini").exists()
+    told = mac.script("install", "--user", "--name", "second", expect=1)
+    assert f"{mac.folder} has the service xboard-backend already" in told
+    told = mac.script("remove", "--user", "--name", "second", expect=1)
+    assert f"{mac.folder} has the service xboard-backend already" in told
     mac.script("remove", "--user", folder=other)
     assert [path for path in (mac.plist, command, mac.folder / "service.ini") if path.exists()] == []
 

@@ -21,6 +21,7 @@ from xboard_circus.service.layout import (
     is_ours,
     lay_out,
     overlay_of,
+    refuse_folder_of_another,
 )
 from xboard_circus.service.rendering import rendered
 
@@ -86,6 +87,18 @@ def test_a_service_is_not_given_to_another_user_in_between() -> None:
     assert as_installed(replace(WANTED, run_as="shop"), unit, "", action="upgrade").run_as == "shop"
     with pytest.raises(XboardError, match="runs as shop: say --run-as shop, or remove it first"):
         as_installed(replace(WANTED, run_as="other"), unit, "", action="install")
+
+
+@pytest.mark.parametrize("other", [replace(WANTED, name="second"), replace(WANTED, of_user=True)], ids=["name", "user"])
+def test_a_folder_has_one_service(other: ServiceOptions) -> None:
+    """Two would share one overlay: each at the endpoints of the other, and neither starts when one is removed."""
+    first, second = (lay_out(wanted, ROOT, action="install") for wanted in (WANTED, other))
+    overlay = rendered(first, venv=Path("/v"), group="www", ini_text="", **TIMEOUTS).overlay
+
+    refuse_folder_of_another(first, overlay)
+    refuse_folder_of_another(second, "")
+    with pytest.raises(XboardError, match="/opt/xboard has the service xboard-backend already, in /run/xboard-backend"):
+        refuse_folder_of_another(second, overlay)
 
 
 def test_what_is_not_installed_has_the_usual_user_and_file() -> None:

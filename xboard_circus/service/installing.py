@@ -15,7 +15,16 @@ from xboard_circus import config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.host.written_files import Owner
-from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, as_installed, is_ours, lay_out, overlay_of
+from xboard_circus.service.layout import (
+    Layout,
+    ServiceHost,
+    ServiceOptions,
+    as_installed,
+    is_ours,
+    lay_out,
+    overlay_of,
+    refuse_folder_of_another,
+)
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import Texts, rendered
 
@@ -112,6 +121,7 @@ class Service:
                 raise XboardError(f"{path} is there, and not of this script's making: choose another --name")
         overlay = overlay_of(written_files.read(layout.command) or "")
         if overlay in (None, layout.overlay):
+            refuse_folder_of_another(layout, written_files.read(layout.overlay) or "")
             return layout
         there = overlay.parent
         if self._action != "remove":

@@ -157,6 +157,20 @@ def _check_words(name: str, run_as: str, ini: str, folder: Path) -> None:
         )
 
 
+def refuse_folder_of_another(layout: Layout, overlay: str) -> None:
+    """Raise XboardError if the *overlay* in the folder is that of another service, which would run without it.
+
+    Both would answer at the endpoints of whichever was installed last.
+    """
+    name = re.search(r"for the service (\S+), and again", overlay)
+    runtime = re.search(r"^endpoint = ipc://(.+)/circusd\.sock$", overlay, re.MULTILINE)
+    if name and runtime and (name[1], Path(runtime[1])) != (layout.name, layout.runtime):
+        raise XboardError(
+            f"{layout.folder} has the service {name[1]} already, in {runtime[1]}: remove that one first, or say "
+            f"another --dir; without such a service, delete {layout.overlay}"
+        )
+
+
 def is_ours(text: str) -> bool:
     """Return whether *text* is that of a unit, job or command of ours; an empty one may be replaced, too."""
     return not text or "circus.circusd" in text or "-m xboard_circus -c " in text
