@@ -80,7 +80,8 @@ lock_folder() {
     "$python" -I -c 'import fcntl, signal, sys
 signal.signal(signal.SIGALRM, lambda *_: sys.exit(1))
 signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
-fcntl.flock(9, fcntl.LOCK_EX)' "$1"
+fcntl.flock(9, fcntl.LOCK_EX)
+signal.setitimer(signal.ITIMER_REAL, 0)' "$1"  # on a slow host it would come while Python ends
 }
 # Any user who may read the folder can lock it.
 lock_within=600
