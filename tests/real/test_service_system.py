@@ -6,6 +6,7 @@ import json
 import pwd
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,19 @@ from .service_host import NAME, SCRIPT, UNIT, UserManager, run, user_manager
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
 WANTED_SCORE = 3.0
+TAKEN_OVER = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("begun")
+while True:
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if b"unit_stop\\0end" in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGSTOP)
+        except OSError:
+            continue
+    time.sleep(0.005)
+"""
 
 
 def venv_of(folder: Path, python: str, home: Path) -> None:  # noqa: F811
@@ -70,13 +84,29 @@ def forks_again(host: Machine) -> bool:
     return any(marked)
 
 
+@contextmanager
+def taken_over(c: Circusd, host: Machine) -> Iterator[None]:
+    """A process of the service's user in its control group that is deaf, and holds up what is to end it."""
+    (c.folder / "taken_over.py").write_text(TAKEN_OVER)
+    enter = f"echo $$ >/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs; exec setpriv --reuid={USER} --regid={USER} "
+    command = f"{enter} --clear-groups {c.folder}/.venv/bin/python -u {c.folder}/taken_over.py"
+    inside = ["nsenter", "--mount", "--pid", f"--target={host.pid}", "--", "sh", "-c", command]
+    with subprocess.Popen(inside, env=host.environ, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline()
+            yield
+        finally:
+            running.kill()
+
+
 def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_machine(
     open_folder: Path,  # noqa: F811
     python: str,  # noqa: F811
 ) -> None:
     """Given the service under a systemd that is process 1, without D-Bus, when it is restarted, then 0 lost; when
     circusd is killed, and then the machine loses its power and boots, then the backend serves again each time, and the
-    ledger has each loss once, by its name."""
+    ledger has each loss once, by its name. A process of its user outlives no stop."""
     with service_of_the_system(open_folder, python, "reset") as (c, host):
         told_in(host, str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder), "--run-as", USER)
         again = [str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder)]
@@ -97,6 +127,13 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
         )
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
         eventually(lambda: losses(host) == ["circusd_lost"], timeout=60, every=0.3)
+
+        with taken_over(c, host):
+            host.ctl("stop", UNIT)
+            assert host.processes(UNIT) == []
+        assert host.inside(["ls", f"/run/{NAME}.job"]).returncode == 2
+        told_in(host, "systemctl", "start", UNIT)
+        assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
 
         host.cut_power()
         host.boot()

@@ -110,15 +110,16 @@ def end_group(unit: str, *, grace: float = 0.0) -> None:
         _signal(pid, signal.SIGTERM)
     while any(_is_alive(PROC / str(pid)) for pid in workers) and time.monotonic() < give_up_at:
         time.sleep(LOOK_EVERY)
-    while left := list(_others_in(own)):
-        for pid in left:
-            _signal(pid, signal.SIGKILL)
+    while [pid for pid in _others_in(own) if _signal(pid, signal.SIGKILL)]:
         time.sleep(LOOK_EVERY)
 
 
-def _signal(pid: int, signum: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+def _signal(pid: int, signum: signal.Signals) -> bool:
+    """Return whether *pid* got the signal: what is root's in the group ends at root's hands."""
+    with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signum)
+        return True
+    return False
 
 
 def _is_worker(pid: int) -> bool:
