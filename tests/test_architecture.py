@@ -19,6 +19,7 @@ PURE = {
     "functools",
     "itertools",
     "math",
+    "operator",
     "re",
     "typing",
     "xboard_circus.core",

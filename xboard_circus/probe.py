@@ -12,13 +12,13 @@ import json
 import socket
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import WorkerReport, parse_report
+from xboard_circus.core.state_schema import PathReport, WorkerReport, parse_report
 from xboard_circus.deadline import send_request
 from xboard_circus.host import unix_sockets
 from xboard_circus.host.worker_files import beat_of
@@ -122,9 +122,8 @@ async def _probe(target: Target) -> WorkerAnswer:
     asked_at, began = time.monotonic(), beat_of(target.socket)
     outcome, reason, report = Outcome.REPORT, "", WorkerReport()
     try:
-        report = await asyncio.wait_for(_exchange(target), target.timeout)
-    # Two classes until Python 3.11.
-    except (TimeoutError, asyncio.TimeoutError):
+        report = _report(await _exchange(target, asked_at + target.timeout))
+    except TimeoutError:
         outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(target.timeout))
     except _NoReport as failure:
         outcome, reason = failure.args
@@ -135,41 +134,52 @@ async def _probe(target: Target) -> WorkerAnswer:
     return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report, beats)
 
 
-async def _exchange(target: Target) -> WorkerReport:
-    loop = asyncio.get_running_loop()
-    with ExitStack() as opened:
-        connection = _connected(target.socket, opened)
-        await loop.sock_sendall(connection, target.request)
+async def _exchange(target: Target, ends_at: float) -> bytes:
+    connection = _connected(target.socket)
+    try:
+        connection.sendall(target.request)  # it fits into the empty buffer
         received = bytearray()
-        while (missing := _missing(received)) and (piece := await _received(connection, min(missing, PIECE))):
+        while (missing := _missing(received)) and (piece := await _received(connection, min(missing, PIECE), ends_at)):
             received += piece
-    return _report(bytes(received))
+        return bytes(received)
+    finally:
+        unix_sockets.close(connection)
 
 
-async def _received(connection: socket.socket, size: int) -> bytes:
-    """Receive as `loop.sock_recv` does, but close attached descriptors here, not in the kernel."""
-    loop = asyncio.get_running_loop()
-    while True:
-        with suppress(BlockingIOError):
-            return unix_sockets.read(connection, size)
+async def _received(connection: socket.socket, size: int, ends_at: float) -> bytes:
+    """Receive as `loop.sock_recv` does, until *ends_at*, and close attached descriptors here, not in the kernel.
+
+    200 workers are probed at once: no task, and no try in vain for each, and the selector gets a number, because it
+    writes out a socket that it does not know yet.
+    """
+    loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+    while time.monotonic() < ends_at:
         readable = asyncio.Event()
-        loop.add_reader(connection, readable.set)
+        loop.add_reader(descriptor, readable.set)
+        timer = loop.call_at(ends_at, readable.set)
         try:
             await readable.wait()
         finally:
-            loop.remove_reader(connection)
+            timer.cancel()
+            loop.remove_reader(descriptor)
+        with suppress(BlockingIOError):
+            return unix_sockets.read(connection, size)
+    raise TimeoutError
 
 
-def _connected(path: str, opened: ExitStack) -> socket.socket:
-    """Return a connection to *path*, which *opened* closes."""
+def _connected(path: str) -> socket.socket:
+    connection = None
     try:
-        connection = opened.enter_context(unix_sockets.opened())
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix_sockets.refuse_descriptors(connection)
         connection.setblocking(False)
         # Not loop.sock_connect, which takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
         connection.connect(path)
-    except BlockingIOError:
-        raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
     except OSError as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, BlockingIOError):
+            raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
         raise _NoReport(Outcome.UNCLEAR, Say.UNREACHABLE(error=error.strerror or error)) from None
     return connection
 
@@ -205,9 +215,13 @@ def _report(received: bytes) -> WorkerReport:
     if not isinstance(report, dict) or "pid" not in report:
         raise _NoReport(Outcome.UNCLEAR, Say.NO_REPORT())
     found = parse_report(report)
-    # The app's answer may contain a secret, and goes on to logs, alerts and the page.
-    found["live"], found["ready"] = masked(found.get("live")), masked(found.get("ready"))
+    # The app's answer may contain a secret, and goes on to logs, alerts and the page where it is a failing one.
+    found["live"], found["ready"] = _masked_failure(found["live"]), _masked_failure(found["ready"])
     return found
+
+
+def _masked_failure(path: PathReport | None) -> PathReport | None:
+    return path if path is None or path["ok"] else masked(path)
 
 
 def probe_url(url: str, *, timeout: float) -> UrlAnswer:

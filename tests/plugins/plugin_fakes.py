@@ -31,7 +31,6 @@ class FakeCircusd:
         refuses: By command, why it is refused.
         answers: By command, what is in its answer.
         is_gone: Nothing answers.
-        tells: It answers a report with its state.
         asked: How often it was asked for its state.
         on_call: Called with each command and its properties before it is answered.
     """
@@ -42,7 +41,6 @@ class FakeCircusd:
         self.refuses: dict[str, str] = {}
         self.answers: dict[str, dict[str, Any]] = {}
         self.is_gone = False
-        self.tells = False
         self.asked = 0
         self.on_call: Callable[[str, dict[str, Any]], None] = lambda command, properties: None
 
@@ -59,8 +57,6 @@ class FakeCircusd:
         self.sent.append((command, properties))
         if command in self.refuses:
             raise CommandRefused(command, self.refuses[command])
-        if properties.get("state") and self.tells:
-            return {"status": "ok", **self._answer()}
         return {"status": "ok", **self.answers.get(command, {})}
 
     def _answer(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.probe import Outcome, Target, UrlAnswer, WorkerAnswer
 
 ME = Identity(99, 990)
+SPAWN = BusEvent("web", "spawn")
 PERIOD = 2.0
 
 
@@ -38,6 +39,11 @@ class Bench:
             self.workers.mood = dict.fromkeys(pids, mood) if isinstance(mood, str) else dict(mood)
             await self.prober.tick()
             self.clock.sleep(PERIOD)
+
+    def change(self, *views: Mapping[str, Any]) -> None:
+        """Have circusd show something else, and publish an event."""
+        self.circusd.state = {"watchers": list(views)}
+        self.prober.handle_event(SPAWN)
 
     def asked_for(self) -> list[tuple[str, int | None, str]]:
         """Return what circusd was asked to do or to publish: kind or event, whose, why."""
@@ -160,42 +166,43 @@ def test_a_refused_replacement_is_asked_for_again_in_the_next_round() -> None:
 # Who is asked
 
 
-def test_the_answer_to_a_report_tells_who_is_asked_next() -> None:
+def test_what_circusd_said_of_its_workers_holds_for_some_rounds() -> None:
     bench = Bench(one())
-    bench.circusd.tells = True
 
-    asyncio.run(bench.rounds("well", "well", "well"))
+    asyncio.run(bench.rounds(*["well"] * 7))
 
-    assert bench.circusd.asked == 1
-    assert len(bench.circusd.named("xboard_report")) == 3
+    assert bench.circusd.asked == 2
+    assert len(bench.circusd.named("xboard_report")) == 7
 
 
 def test_after_an_event_circusd_is_asked_anew() -> None:
     bench = Bench(one())
-    bench.circusd.tells = True
     asyncio.run(bench.rounds("well"))
 
-    bench.circusd.state = {"watchers": [two()]}
-    bench.prober.handle_event(BusEvent("web", "spawn"))
+    bench.change(two())
     asyncio.run(bench.rounds("well"))
 
     assert bench.circusd.asked == 2
     assert set(bench.last_report()) == {"1", "2"}
 
 
-def test_after_a_pause_circusd_is_asked_anew() -> None:
+def test_after_an_event_that_the_answer_may_not_know_circusd_is_asked_anew() -> None:
     bench = Bench(one())
-    bench.circusd.tells = True
-    asyncio.run(bench.rounds("well"))
 
-    bench.clock.sleep(60)
-    asyncio.run(bench.rounds("well"))
+    def publish_meanwhile(command: str, _: object) -> None:
+        if command == "xboard_state":
+            bench.prober.handle_event(SPAWN)
+
+    bench.circusd.on_call = publish_meanwhile
+
+    asyncio.run(bench.rounds("well", "well"))
 
     assert bench.circusd.asked == 2
 
 
-def test_a_circusd_that_does_not_tell_with_a_report_is_asked_each_time() -> None:
+def test_after_a_refusal_circusd_is_asked_anew() -> None:
     bench = Bench(one())
+    bench.circusd.refuses["xboard_report"] = "not now"
 
     asyncio.run(bench.rounds("well", "well"))
 
@@ -234,9 +241,9 @@ def test_a_stop_forgets_what_was_counted() -> None:
 
     async def scenario() -> None:
         await bench.rounds("well", "silent", "silent")
-        bench.circusd.state = {"watchers": [watcher_view(worker_view(1), status="stopping")]}
+        bench.change(watcher_view(worker_view(1), status="stopping"))
         await bench.rounds("silent")
-        bench.circusd.state = {"watchers": [one()]}
+        bench.change(one())
         await bench.rounds("well", "silent", "silent")
 
     asyncio.run(scenario())
@@ -249,7 +256,7 @@ def test_a_successor_with_the_same_pid_begins_with_a_clean_count() -> None:
 
     async def scenario() -> None:
         await bench.rounds("well", "silent", "silent")
-        bench.circusd.state = {"watchers": [watcher_view(worker_view(1, started=77, ready_for=None))]}
+        bench.change(watcher_view(worker_view(1, started=77, ready_for=None)))
         await bench.rounds("silent", "silent", "silent")
 
     asyncio.run(scenario())
@@ -272,9 +279,8 @@ def test_the_options_of_the_watcher_rule_and_may_change() -> None:
 
     async def scenario() -> None:
         await bench.rounds("well", "silent")
-        bench.circusd.state = {
-            "watchers": [watcher_view(worker_view(1), options={"health.failure_threshold": 2, "health.timeout": 0.5})]
-        }
+        options = {"health.failure_threshold": 2, "health.timeout": 0.5}
+        bench.change(watcher_view(worker_view(1), options=options))
         await bench.rounds("silent")
 
     asyncio.run(scenario())

@@ -5,6 +5,7 @@ so that neither a lost probe nor a clock that is set shows. The wall clock only 
 """
 
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -285,7 +286,7 @@ class WatcherHistory:
         if known is None and (report.get("uptime") or 0.0) > now - self._counted_until:
             known = _Known(routes, counts, cpu)  # what it has counted is in the totals already, or most of it
         before = known.counted(routes) if known is not None and cpu >= known.cpu else None
-        change = counts if before is None else [new - old for new, old in zip(counts, before, strict=True)]
+        change = counts if before is None else [*map(operator.sub, counts, before)]
         grown = [sum(change[place::STRIDE]) for place in range(STRIDE)]
         if before is None or known is None or min(grown) < 0:
             change = counts  # of another worker, or of one that began anew
@@ -320,4 +321,4 @@ def _rows(routes: Sequence[str], counts: list[int]) -> dict[str, list[int]]:
 
 
 def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    return [a + b for a, b in zip(one, other, strict=True)]
+    return [*map(operator.add, one, other)]

@@ -25,32 +25,30 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 def count_file_of(pid: int, *, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> Path | None:
     """Return the file in which the kernel counts its kills in the memory cgroup of process *pid*."""
-    # Strings, because paths would be most of the work of a round: circusd does this for each worker.
     try:
-        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open(f"{proc}/{pid}/cgroup", "rb", buffering=0) as file:
+            return _count_file(file.read(), cgroups)
     except OSError:
         return None
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if "memory" in controllers.split(","):
-            name, top = "memory.oom_control", f"{cgroups}/memory"
-        elif not controllers:
-            name, top = "memory.events", str(cgroups)
-        else:
-            continue
-        # In a container without a namespace of its own the path is the host's, and its own group lies at the top.
-        for found in (f"{top}/{path.lstrip('/')}/{name}", f"{top}/{name}"):
-            if os.path.isfile(found):
-                return _path(found)
-    return None
 
 
 @lru_cache(64)
-def _path(name: str) -> Path:
-    # A path that is made anew hashes its name anew, and most workers are in one group.
-    return Path(name)
+def _count_file(groups: bytes, cgroups: Path) -> Path | None:
+    # Kept, because most workers are in one group, and circusd looks at each of them in each round.
+    for line in os.fsdecode(groups).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            name, top = "memory.oom_control", cgroups / "memory"
+        elif not controllers:
+            name, top = "memory.events", cgroups
+        else:
+            continue
+        # In a container without a namespace of its own the path is the host's, and its own group lies at the top.
+        for found in (top / path.lstrip("/") / name, top / name):
+            if os.path.isfile(found):
+                return found
+    return None
 
 
 def count_in(path: Path) -> int | None:

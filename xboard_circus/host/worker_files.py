@@ -81,11 +81,12 @@ def beat_of(sock: str) -> int | None:
     None if unknown. It is the worker's own claim; a link is not followed, and nothing is waited for.
     """
 
-    def opened(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-    with suppress(OSError), open(f"{os.path.splitext(sock)[0]}.beat", "rb", buffering=0, opener=opened) as file:
-        beat = file.read(BEAT_BYTES + 1) or b""
+    with suppress(OSError):
+        file = os.open(f"{os.path.splitext(sock)[0]}.beat", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            beat = os.read(file, BEAT_BYTES + 1)
+        finally:
+            os.close(file)
         return int.from_bytes(beat, "little") if len(beat) == BEAT_BYTES else None
     return None
 

@@ -76,14 +76,14 @@ def _armed(supervisor: Supervisor, props: Props) -> ArmedWatcher:
 
 
 def _report(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
-    """Take what a prober saw in one round; return the state for its next one if it asks for that."""
+    """Take what a prober saw in one round."""
     supervisor.report(str(props["plugin"]), procs.Identity(int(props["pid"]), int(props["started"])))
     seen = parse_judgements(props["workers"])
     for armed in supervisor.armed.values():
         for worker in armed.fleet:
             if worker.pid in seen:
                 _take_report(armed, worker, seen[worker.pid])
-    return supervisor.view() if props.get("state") else {}
+    return {}
 
 
 def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:

@@ -43,7 +43,8 @@ def look(supervisor: Supervisor) -> bool:
     live = {worker.pid: worker for armed in supervisor.armed.values() for worker in armed.fleet}
     supervisor.oom.look(live)
     for worker in live.values():
-        worker.rss = circus_process.resident(worker.process) or worker.rss
+        if not worker.probe.get("rss"):  # otherwise its probes show it
+            worker.rss = circus_process.resident(worker.process) or worker.rss
     return True
 
 
