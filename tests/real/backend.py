@@ -24,6 +24,7 @@ import gc
 import json
 import mmap
 import os
+import re
 import signal
 import socket
 import struct
@@ -142,7 +143,8 @@ def obey(order: list[str]) -> None:
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does,
     and a ``hidden_heir`` accepts; an ``heir_beside`` on a socket of its own. A ``bare`` job has no environment of ours
     either. ``shut`` shuts the public socket down for all workers, and ``deaf`` has the kernel drop what comes to it.
-    ``change`` sets an option on it that its connections inherit. ``print`` prints the words behind it.
+    ``change`` sets an option on it that its connections inherit. ``print`` prints the words behind it. ``hang spin``
+    and others: see `HANGS`.
     """
     verb, words = order[0], order[1:]
     if verb == "print":
@@ -151,6 +153,9 @@ def obey(order: list[str]) -> None:
     if verb == "change":
         for descriptor in public_listeners():
             change(descriptor, *words)
+        return
+    if verb == "hang":
+        HANGS[words[0]]()
         return
     values = [float(word) for word in words]
     if verb == "block":
@@ -266,17 +271,54 @@ def block_the_loop(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def spin() -> None:
+    while True:
+        pass
+
+
+def wait_for_a_deadlock() -> None:
+    """Wait for two threads, each of which waits for the lock of the other."""
+    locks, both_have_one = (threading.Lock(), threading.Lock()), threading.Barrier(2)
+
+    def take(first: threading.Lock, second: threading.Lock) -> None:
+        with first:
+            both_have_one.wait()
+            second.acquire()
+
+    threads = [threading.Thread(target=take, args=order, daemon=True) for order in (locks, locks[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def match_for_ever() -> None:
+    re.match("(a+)+$", 64 * "a" + "b")  # 2 ** 64 steps in C, which hold the GIL
+
+
+HANGS: dict[str, Callable[[], object]] = {
+    "sleep": lambda: block_the_loop(3600),
+    "spin": spin,
+    "deadlock": wait_for_a_deadlock,
+    "regex": match_for_ever,
+}
+
+
 async def compute(seconds: float) -> None:
     began_at = time.thread_time()
     while time.thread_time() < began_at + seconds:
         pass
 
 
-def fill_the_pool(threads: int, seconds: float) -> None:
+async def sleep_in_the_pool(seconds: float) -> None:
     from anyio import to_thread
 
+    await to_thread.run_sync(time.sleep, seconds)
+
+
+def fill_the_pool(threads: int, seconds: float) -> None:
     for _ in range(threads):
-        asyncio.get_running_loop().create_task(to_thread.run_sync(time.sleep, seconds))
+        asyncio.get_running_loop().create_task(sleep_in_the_pool(seconds))
 
 
 async def respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
@@ -358,6 +400,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await asyncio.sleep(seconds)
     elif path == "/block":
         block_the_loop(seconds)
+    elif path == "/pool":
+        await sleep_in_the_pool(seconds)
     elif path == "/compute":
         while (await receive()).get("more_body"):
             pass

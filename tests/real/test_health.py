@@ -4,8 +4,7 @@ import contextlib
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,47 +35,38 @@ def probed(c: Circusd, number: int | None = None) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
-    """Three workers with the figures of the promise: period 1, timeout 1, threshold 2."""
-    figures = {"health.period": 1, "health.timeout": 1, "health.failure_threshold": 2, **FAST_RESTARTS}
-    with circusd(
-        tmp_path_factory.mktemp("slow"), numprocesses=3, options={**PATHS, **figures}, plugins=BUNDLE, check_delay=1
-    ) as c:
-        yield c
-
-
-def block(c: Circusd, pid: int) -> None:
-    c.tell(pid, "block 600")
-
-
-def freeze(c: Circusd, pid: int) -> None:
-    kill(pid, signal.SIGSTOP)
-
-
-@pytest.mark.parametrize(("hang", "line"), [(block, "in block_the_loop"), (freeze, "most recent call first")])
-def test_a_hung_worker_is_replaced_and_its_stack_is_in_the_log(
-    slow: Circusd, hang: Callable[[Circusd, int], None], line: str
-) -> None:
-    """Given three workers, when the loop of one stands still for good, then it is replaced within 6 s, only it."""
-    hung, *siblings = probed(slow)
-    logged, before = len(slow.log()), slow.last_told()
-    start = time.monotonic()
-
-    hang(slow, hung)
-    eventually(lambda: hung not in slow.workers(), timeout=6)
-    slow.wait_ready(timeout=6 - (time.monotonic() - start))
-
-    eventually(lambda: line in slow.log()[logged:], what="circusd has written its last words")
-    assert set(siblings) <= set(slow.workers())
-    (failure,) = slow.failures(after=before)
-    assert (failure.pid, failure.message["cause"]) == (hung, "unhealthy")
-    assert "hung" in failure.reason
-
-
-@pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
     with circusd(tmp_path_factory.mktemp("quick"), numprocesses=3, options=QUICK, plugins=BUNDLE, check_delay=1) as c:
         yield c
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("SIGSTOP", "most recent call first"),
+        ("sleep", "in block_the_loop"),
+        ("spin", "in spin"),
+        ("deadlock", "in wait_for_a_deadlock"),
+        ("regex", "in match_for_ever"),
+    ],
+)
+def test_a_hung_worker_is_replaced_and_its_stack_is_in_the_log(quick: Circusd, how: str, line: str) -> None:
+    """Given three workers, when the loop of one stands still for good, whatever for, then it is replaced, only it."""
+    hung, *siblings = probed(quick)
+    logged, before = len(quick.log()), quick.last_told()
+
+    if how == "SIGSTOP":
+        kill(hung, signal.SIGSTOP)
+    else:
+        quick.tell(hung, f"hang {how}")
+    eventually(lambda: hung not in quick.workers())
+    probed(quick)
+
+    eventually(lambda: line in quick.log()[logged:], what="circusd has written its last words")
+    assert set(siblings) <= set(quick.workers())
+    (failure,) = eventually(lambda: quick.failures(after=before))
+    assert (failure.pid, failure.message["cause"]) == (hung, "unhealthy")
+    assert "hung: no answer 2 times in a row" in failure.reason
 
 
 @pytest.mark.parametrize("answer", ["500", "drip", "huge", "hang", "raise"])

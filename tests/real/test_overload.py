@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import signal
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,28 +23,70 @@ OPTIONS = {
     "health.failure_threshold": 3,
     **FAST_RESTARTS,
 }
-HEAD = b"POST /compute?s=%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n"
+HEAD = b"POST /compute?s=0 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Each takes seconds of one turn of the loop, in pieces of a twentieth of a second or so.
-ATTACKS = {
-    "bodies in chunks of one byte": (
-        80,
-        HEAD % (b"0", b"Transfer-Encoding: chunked"),
-        b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n",
-    ),
-    "requests that compute": (120, HEAD % (b"0.05", b"Content-Length: 1"), b"x"),
-}
+BODY, BODIES = b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n", 80
+CONNECTIONS = 128
+ROUTES = {"fast": "/", "computes in the loop": "/compute?s={s}", "fills the thread pool": "/pool?s={s}"}
+OVERLOADED = {"fast": "", "computes in the loop": "overloaded", "fills the thread pool": "thread pool full"}
+# Requests of each connection, for longer than it takes to replace a hung worker.
+EACH = {"fast": 20, "computes in the loop": 2, "fills the thread pool": 10}
 
 
-def sent_at_once(c: Circusd, pid: int, clients: contextlib.ExitStack, attack: str) -> list[socket.socket]:
+@dataclass
+class Saturation:
+    """Connections each of which sends its next request when the last one is answered, until `stop`."""
+
+    port: int
+    path: str
+    answered: int = 0
+    is_over: bool = False
+
+    async def drive(self) -> None:
+        await asyncio.gather(*(self._ask() for _ in range(CONNECTIONS)))
+
+    async def _ask(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        while not self.is_over:
+            writer.write(f"GET {self.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            await reader.readexactly(int(re.findall(rb"content-length: (\d+)", head)[0]))
+            self.answered += 1
+        writer.close()
+
+
+@contextlib.contextmanager
+def saturated(c: Circusd, path: str) -> Iterator[Saturation]:
+    """Keep the workers busy for as long as the block takes, and until the last answer."""
+    load = Saturation(c.watchers["web"].port, path)
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(asyncio.run, load.drive())
+        try:
+            yield load
+        finally:
+            load.is_over = True
+        done.result()
+
+
+def shows(c: Circusd, words: str) -> bool:
+    """Say whether the state has a busy worker whose reason has these *words*."""
+    return any(worker["health"] == "busy" and words in worker["reason"] for worker in c.watcher()["workers"])
+
+
+def is_well(c: Circusd) -> bool:
+    return c.watcher()["verdict"]["word"] == "ok" and {worker["health"] for worker in c.watcher()["workers"]} == {"ok"}
+
+
+def sent_at_once(c: Circusd, pid: int, clients: contextlib.ExitStack) -> list[socket.socket]:
     """Send what the loop of the worker *pid* then finds in one turn; return the connections."""
-    count, head, rest = ATTACKS[attack]
     address = ("127.0.0.1", c.watchers["web"].port)
-    connections = [clients.enter_context(socket.create_connection(address, 120)) for _ in range(count)]
+    connections = [clients.enter_context(socket.create_connection(address, 120)) for _ in range(BODIES)]
     for connection in connections:
-        connection.sendall(head)
+        connection.sendall(HEAD)
     kill(pid, signal.SIGSTOP)
     for connection in connections:
-        connection.sendall(rest)
+        connection.sendall(BODY)
     kill(pid, signal.SIGCONT)
     return connections
 
@@ -55,25 +101,20 @@ def body(connection: socket.socket) -> str:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_an_overloaded_worker_is_not_taken_for_hung(tmp_path: Path, attack: str, loop: str) -> None:
-    """Given more work than a turn of the loop does in the time of many probes, then the worker is shown as busy, does
-    all of it and is well; when it hangs after that, then it is replaced."""
+def test_an_overloaded_worker_is_not_taken_for_hung(tmp_path: Path, loop: str) -> None:
+    """Given bodies in chunks of a byte, more than a turn of the loop reads in the time of many probes, then the worker
+    is shown as busy, reads all of them and is well; when it hangs after that, then it is replaced."""
     web = Watcher(numprocesses=1, options=OPTIONS, arguments=f"--ws none --http h11 --loop {loop}")
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c, contextlib.ExitStack() as clients:
         (pid,) = c.wait_ready()
         eventually(lambda: c.worker(pid)["latency"] is not None, what="it was probed")
 
-        connections = sent_at_once(c, pid, clients, attack)
+        connections = sent_at_once(c, pid, clients)
 
-        def overloaded() -> dict[str, Any] | None:
-            found = c.watcher()
-            return found if found["workers"][0]["say"] and "overloaded" in found["workers"][0]["reason"] else None
-
-        found = eventually(overloaded)
-        assert [worker["pid"] for worker in found["workers"]] == [pid]
-        assert found["workers"][0]["health"] == "busy"
-        assert (found["verdict"]["word"], "overloaded" in found["verdict"]["cause"]) == ("degraded", True)
+        eventually(lambda: shows(c, "overloaded"))
+        verdict = c.watcher()["verdict"]
+        assert (verdict["word"], "overloaded" in verdict["cause"]) == ("degraded", True)
+        assert c.workers() == [pid]
         assert [body(connection) for connection in connections] == [str(pid)] * len(connections)
         eventually(lambda: c.words() == ["up"], what="it is well")
         assert c.workers() == [pid]
@@ -84,3 +125,21 @@ def test_an_overloaded_worker_is_not_taken_for_hung(tmp_path: Path, attack: str,
         eventually(lambda: pid not in c.workers(), what="it is replaced as hung")
         (failure,) = eventually(c.failures)
         assert "no answer 3 times in a row" in failure.reason
+
+
+def test_saturation_kills_nobody_and_is_shown_while_it_lasts(tmp_path: Path) -> None:
+    """Given 128 connections whose requests are fast, compute in the loop or fill the thread pool, then both workers do
+    all of it, and are well again; for the full length see scripts/saturation.py."""
+    with circusd(tmp_path, watchers=[Watcher(options=OPTIONS)], plugins=BUNDLE) as c:
+        pids = c.wait_ready()
+        eventually(lambda: is_well(c), what="they were probed")
+        for name, path in ROUTES.items():
+            with saturated(c, path.format(s=0.03)) as load:
+                if OVERLOADED[name]:
+                    eventually(lambda name=name: shows(c, OVERLOADED[name]), what=name)  # type: ignore[misc]
+                eventually(lambda name=name, load=load: load.answered > EACH[name] * CONNECTIONS, what=name)  # type: ignore[misc]
+            eventually(lambda: is_well(c), what=f"well after {name}")
+
+        assert sorted(c.workers()) == sorted(pids)
+        assert c.told("unhealthy") == []
+        assert c.failures() == []

@@ -41,10 +41,12 @@ class HealthOptions:
     """Address to probe where the command is not xboard_circus.worker, so that it has no private socket. With more than
     one worker, the sick one cannot be identified, so none is replaced."""
     period: float = option(2.0, kinds.seconds())
-    """Time between two probes of a worker. Lower it to notice sooner, raise it with hundreds of workers."""
+    """Time between two probes of a worker. Lower it, and health.timeout with it, to notice sooner; raise it with
+    hundreds of workers."""
     timeout: float = option(2.0, kinds.seconds())
-    """Time for a whole probe, from connect to the last byte. Raise it where the app blocks its event loop for longer on
-    purpose."""
+    """Time for a whole probe, from connect to the last byte. A hung worker is ended after health.failure_threshold
+    times this, or health.period if that is longer, and a period more at most. Raise it where the app blocks its event
+    loop for longer on purpose."""
     failure_threshold: int = option(3, kinds.count())
     """Failed probes in a row before a worker is replaced. Raise it where single probes fail under load."""
     success_threshold: int = option(1, kinds.count())
