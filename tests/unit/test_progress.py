@@ -51,9 +51,11 @@ def test_callbacks_one_after_the_other_are_progress(tmp_path: Path) -> None:
 
 def test_a_callback_that_does_not_end_is_none(tmp_path: Path) -> None:
     path = tmp_path / "w.beat"
+    counts = []
 
     def work() -> None:
         time.sleep(6 * PERIOD)
+        counts.append(count(path))  # here: the end of the loop takes turns too, and on a crowded machine long ones
 
     async def main() -> None:
         gauge, loop = LoopLag(period=0.1), asyncio.get_running_loop()
@@ -64,7 +66,7 @@ def test_a_callback_that_does_not_end_is_none(tmp_path: Path) -> None:
 
     asyncio.run(main())
 
-    assert count(path) == 0
+    assert counts == [0]
 
 
 @pytest.mark.parametrize("lag", [0.0, 2 * LATE])
