@@ -1,7 +1,8 @@
 """Build the documentation into site/ with zensical, in two languages, of README.md, CONTRIBUTING.md and docs/.
 
 The pages of each language are laid side by side, with their links as they are there. A page without a Chinese twin is
-English in both. What a link names in the checkout but is no page, such as deploy/nginx, becomes plain text.
+English in both, and says so in the Chinese site. What a link names in the checkout but is no page, such as
+deploy/nginx, becomes plain text.
 """
 
 import json
@@ -34,6 +35,7 @@ PAGES = {  # by name: the file, and its title in the navigation in both language
 }
 FILES = {file: name for name, (file, *_) in PAGES.items()}
 TWIN = ".zh-CN"
+ONLY_ENGLISH = "\n\n> 本页只有英文版。\n"
 LANGUAGES = {"en": ("English", ""), "zh": ("简体中文", "zh-CN/")}  # with the folder in the site
 PICTURES = (".png", ".svg")
 _OUTSIDE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^\s\"'>]+")
@@ -89,6 +91,8 @@ def lay(folder: Path, language: str) -> None:
         twin = f"{stem}{TWIN}.md"
         file = twin if language == "zh" and (ROOT / twin).exists() else f"{stem}.md"
         text = (ROOT / file).read_text(encoding="utf-8")
+        if language == "zh" and file != twin:
+            text = text.replace("\n", ONLY_ENGLISH, 1)
         (docs / f"{name}.md").write_text(linked(text, file, language, pictures), encoding="utf-8")
     for path in pictures:
         shutil.copy(ROOT / path, docs)

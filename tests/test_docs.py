@@ -106,6 +106,25 @@ def test_each_verdict_and_each_cure_of_one_is_on_the_page(page: str) -> None:
         assert re.search(rf"\| {pattern} \|\n", text), key
 
 
+def test_the_chinese_site_has_the_figures_of_planned_operations_and_says_which_pages_are_english(
+    site: Any, tmp_path: Path
+) -> None:
+    pages = [(ROOT / "docs" / f"planned{twin}.md").read_text(encoding="utf-8") for twin in ("", ".zh-CN")]
+    cells = [re.findall(r"(`[^`]+`)|\| ([\d,.]+)", page.partition("|---|")[2]) for page in pages]
+    for language in ("en", "zh"):
+        (tmp_path / language).mkdir()
+        site.lay(tmp_path / language, language)
+
+    def is_marked(name: str, language: str) -> bool:
+        return site.ONLY_ENGLISH in (tmp_path / language / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+    assert len(cells[0]) > 30
+    assert cells[0] == cells[1]
+    marked = {name for name in site.PAGES if is_marked(name, "zh")}
+    assert marked == {"options", "benchmark", "design", "patches", "contributing", "changelog"}
+    assert not any(is_marked(name, "en") for name in site.PAGES)
+
+
 def test_the_design_names_no_file_that_is_not_there() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:core|ledger|dashboard|checks|patches)/\w+\.py)`", text))
