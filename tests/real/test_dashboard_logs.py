@@ -127,6 +127,14 @@ def test_a_long_log_is_filtered_searched_and_read_back_to_its_rotated_files(visi
     expect(foot).to_contain_text("500 of 500 lines")
     assert visit.page.locator("#log .line").count() < 150
 
+    # All of it is saved, whatever is shown.
+    with visit.page.expect_download() as whole:
+        visit.page.get_by_role("button", name="Download").click()
+    saved_lines = Path(whole.value.path()).read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in saved_lines] == [str(number) for number in range(5000)]
+    assert re.fullmatch(r"web[\w-]*\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.log", whole.value.suggested_filename)
+    expect(visit.page.get_by_role("button", name="Download")).to_be_visible()
+
     # Older lines come as one scrolls up, also from the rotated file, to the first one.
     for _ in range(8):
         log.evaluate("log => { log.scrollTop = 0; }")
@@ -144,6 +152,7 @@ def test_a_long_log_is_filtered_searched_and_read_back_to_its_rotated_files(visi
     with visit.page.expect_download() as saved:
         visit.page.get_by_role("button", name="Download").click()
     assert Path(saved.value.path()).read_text().count("\n") == 50
+    assert ".slot-1.filtered." in saved.value.suggested_filename
     assert visit.page.evaluate("location.hash").endswith("/1/number%2010%5Cd%5Cd%24")
 
     # The address alone brings all of it back.
@@ -204,3 +213,9 @@ def test_a_death_leads_to_the_log_of_its_second(visit: Visit) -> None:
     expect(visit.page.get_by_role("log")).to_contain_text("number 4999")
     visit.page.get_by_label("Go to").fill(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(BEGUN + 3000)))
     expect(marked).to_contain_text("number 3000")
+    with visit.page.expect_download() as saved:
+        visit.page.get_by_role("button", name="Download").click()
+    assert Path(saved.value.path()).read_text().count("\n") == 2000
+    assert (
+        f".from-{time.strftime('%Y-%m-%dT%H-%M-%S', time.localtime(BEGUN + 3000))}." in saved.value.suggested_filename
+    )

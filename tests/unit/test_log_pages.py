@@ -104,6 +104,16 @@ def test_lines_carry_their_time_level_and_pid_and_a_traceback_those_above_it(tmp
     assert [row[:3] for row in rows] == [(AT, 40, 7), (AT, 40, 7)]
 
 
+def test_a_whole_log_is_read_from_its_oldest_line_on_also_where_a_file_goes_meanwhile(tmp_path: Path) -> None:
+    web = three_files(tmp_path)
+
+    page = page_after(places_in("begin", [web]), 2)
+    assert texts(page) == ["0", "1"]
+    web.path.with_name(f"{web.path.name}.2").unlink()  # the file in which the page ends
+
+    assert texts(page_after(places_in(page["end"], [web]), 100)) == [str(number) for number in range(4, 12)]
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "1.2.3", "-1.5", "9" * 30 + ".1", "1.2,3.4,5.6", "٣.٣"])
 def test_a_cursor_of_a_page_is_a_claim(tmp_path: Path, cursor: str) -> None:
     web = three_files(tmp_path)

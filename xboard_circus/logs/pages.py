@@ -32,13 +32,16 @@ def place_at(log: LogFile, time: float) -> Place:
 
 
 def lines_from(log: LogFile, lines: int, place: Place) -> tuple[list[Line], Place]:
-    """Return the next *lines* lines from a place on, and the place behind them; OSError where it cannot be read."""
+    """Return the next *lines* lines from a place on, and the place behind them; OSError where it cannot be read.
+
+    From a place whose file is gone, as `NOWHERE`, on the oldest that is left comes next.
+    """
     found: list[Line] = []
     left, last, end = MOST_BYTES, None, place
     with contextlib.ExitStack() as opened:
         files = [(os.fstat(file.fileno()).st_ino, file) for file in reversed(opened_files(log, opened))]
         inodes = [inode for inode, _ in files]
-        for inode, file in files[inodes.index(place.inode) :] if place.inode in inodes else ():
+        for inode, file in files[inodes.index(place.inode) if place.inode in inodes else 0 :]:
             for offset, raw in _forwards(file, place.offset if inode == place.inode else 0):
                 if len(found) == lines or left <= 0:
                     return found, end

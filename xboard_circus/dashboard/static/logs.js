@@ -8,10 +8,12 @@ import { el, set, show, write } from "./dom.js";
 import { LineList, MOST } from "./lines.js";
 import { reasonIn } from "./reason.js";
 import { listen } from "./stream.js";
-import { count, text, timeOf } from "./text.js";
+import { bytes, count, text, timeOf } from "./text.js";
 
 const FIRST = 500;
 const PAGE = 1000; // lines of each further question
+const MOST_AT_ONCE = 2000; // lines of a question while a log is saved
+const MOST_SAVED = 256 << 20; // characters
 const AGAIN = 2000;
 const SOON = 300; // ms without scrolling until the address has the line
 const HUES = 6; // of workers, by their slots
@@ -309,12 +311,38 @@ export class Logs {
     globalThis.history.replaceState(null, "", `#logs/${parts.map(encodeURIComponent).join("/")}`.replace(/\/+$/, ""));
   }
 
-  /** Save the lines that are shown as a file. */
-  save() {
-    const lines = this.list.shown.map((line) => `${plain(line.text)}\n`);
-    const url = URL.createObjectURL(new Blob(lines, { type: "text/plain" }));
-    el("a", { href: url, download: `${this.file.value.replaceAll(",", "-")}.log` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), AGAIN);
+  /** Save all lines of the file that fit, its rotated ones too, from the chosen time on; pressed again, give it up. */
+  async save() {
+    if (this.isSaving) return void (this.isSaving = false);
+    this.isSaving = true;
+    const { path, list: { fits } } = this;
+    const [begun, from] = [Date.now() / 1000, this.isLive ? 0 : Math.floor(Number(this.when.split("~")[0])) || 0];
+    const name = this.nameOfSaved(begun, from);
+    let [parts, size, isEnd, query] = [[], 0, false, from ? { at: from } : { after: "begin" }];
+    try {
+      while (this.isSaving && !isEnd) {
+        write(this.download, text("logs.saving", { size: bytes(size) }));
+        const page = await get(path, { server: this.server.value, lines: MOST_AT_ONCE, ...query });
+        this.learn(page.slots);
+        const lines = linesOf(page.lines).slice(page.older ?? 0);
+        isEnd = !lines.length || lines[lines.length - 1].time > begun || size > MOST_SAVED;
+        const words = lines.filter(fits).map((line) => `${plain(line.text)}\n`).join("");
+        parts.push(new Blob([size > MOST_SAVED ? text("logs.cut", { size: bytes(size) }) : words]));
+        [size, query] = [size + words.length, { after: page.end }];
+      }
+      if (isEnd) saveAs(name, new Blob(parts, { type: "text/plain" }));
+    } catch (refused) {
+      this.notify(this.failure(refused));
+    }
+    this.isSaving = false;
+    write(this.download, text("logs.download"));
+  }
+
+  /** A name that says which log it is, from when on, filtered by what, and when it was saved. */
+  nameOfSaved(begun, from) {
+    const { level, slot, filter } = this;
+    const chosen = [from && `from-${stampOf(from)}`, level.value && `level-${level.value}`, slot.value && `slot-${slot.value}`, filter.value && "filtered"];
+    return [this.file.value.replaceAll(",", "-"), ...chosen, stampOf(begun), "log"].filter(Boolean).join(".");
   }
 
   drawFoot() {
@@ -340,6 +368,15 @@ export class Logs {
 
 /** The lines of what the server sends; one without a time has that of the line above. */
 const linesOf = (rows, above = null) => rows.map(([time, level, pid, words]) => ({ time: (above = time ?? above), level, pid, text: words.replaceAll("\t", "    ") }));
+
+/** A local time as it may stand in the name of a file. */
+const stampOf = (seconds) => new Date((seconds - 60 * new Date(seconds * 1000).getTimezoneOffset()) * 1000).toISOString().slice(0, 19).replaceAll(":", "-");
+
+function saveAs(name, blob) {
+  const url = URL.createObjectURL(blob);
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), AGAIN);
+}
 
 /** The files, and for each watcher that writes several one entry for all of them. */
 function withTogether(files) {
