@@ -270,6 +270,8 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 *("hung", "degraded", "degraded for .*: web, 1 of 2 up", "Why: #.*hung"),
                 chinese="降级已持续.*：web，1/2 运行中",
                 title="web: degraded",
+            for curve in visit.watcher().locator(".pulse .chart-line").all()[:2]:
+                expect(curve).to_have_attribute("d", re.compile("^M"))
             )
             c.set("boot", "")
             c.wait_ready()

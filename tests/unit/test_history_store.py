@@ -1,6 +1,7 @@
 """The file of the history: small whatever the clock does, and of harm to nobody where it is damaged."""
 
 import sqlite3
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.config import load
 from xboard_circus.core.history import FIGURES, STEPS, Figures, Point, kept_points
 from xboard_circus.core.route_counts import STRIDE
 from xboard_circus.core.state_schema import parse_traffic
-from xboard_circus.ledger import LedgerError
+from xboard_circus.dashboard.death_view import FEW, Evidence
+from xboard_circus.dashboard.settings import Settings
+from xboard_circus.ledger import LedgerError, LedgerStore
 from xboard_circus.ledger.history_store import PRUNE_EVERY, HistoryStore, Totals, read_points, read_totals
+from xboard_circus.ledger.location import history_in, ledger_of
 
 NOW = 1_800_000_000
 MB = 1_000_000
@@ -216,3 +221,24 @@ def test_of_figures_without_measure_the_first_are_read(store: HistoryStore) -> N
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 1_000_000
+
+
+def test_the_page_gets_small_curves_of_the_last_hour_where_there_are_few_watchers(tmp_path: Path) -> None:
+    ini = tmp_path / "circus.ini"
+    ini.write_text("[watcher:web]\ncmd = sleep 9\n[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
+    config = load(ini)
+    history = history_in(config)
+    assert history is not None
+    LedgerStore(ledger_of(config)).append([])
+    with closing(HistoryStore(history)) as store:
+        store.write(points(10, until=time.time(), count=400), {})
+    page = Evidence(Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", config=config))
+
+    few = page.beats({"web": [], "other": []}, span=86_400, troubled=[])
+    many = page.beats({f"web{number}": [] for number in range(FEW + 1)}, span=86_400, troubled=[])
+
+    pulse = few["web"]["pulse"]
+    assert 350 < len(pulse["t"]) < 370
+    assert {len(pulse[name]) for name in ("requests", "errors", "p95")} == {len(pulse["t"])}
+    assert few["other"]["pulse"]["t"] == []
+    assert not any("pulse" in each for each in many.values())

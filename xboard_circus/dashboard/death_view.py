@@ -29,6 +29,7 @@ from xboard_circus.masking import masked
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
+PULSE, FEW = 3600, 8  # seconds of the small curves of a watcher; of so many watchers and the page they are shown
 MOST_MARKS = 200
 MOST_RELOADS, MOST_STARTS = 10, 500
 MOST_REQUESTS = 50
@@ -85,6 +86,9 @@ class Evidence:
                 found, bus_name(name), up, is_troubled=name in troubled, begun=begun, now=now, span=span
             )
             beats[name] = {"cells": [*map(_cell, cells)], "shares": shares}
+            if len(watchers) <= FEW:
+                with contextlib.suppress(LedgerError):
+                    beats[name]["pulse"] = self._series(name, WHOLE_WATCHER, PULSE, until=now)
         return beats
 
     def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
@@ -151,14 +155,13 @@ class Evidence:
     def traffic(self, watcher: str, *, slot: int, span: int) -> dict[str, Any]:
         """Return the curves of a slot, with 0 of the whole watcher, over *span* seconds, and what happened in them."""
         span, until = max(SHORTEST, min(span, LONGEST)), time.time()
-        step = step_for(span)
-        points = (
-            read_points(self._history, watcher, slot=slot, step=step, since=until - span, until=until)
-            if self._history is not None
-            else []
-        )
-        series = curves(points, step=step, span=span)
-        return {"span": span, "until": until, "series": series, "marks": self._marks(watcher, slot, since=until - span)}
+        series, marks = self._series(watcher, slot, span, until=until), self._marks(watcher, slot, since=until - span)
+        return {"span": span, "until": until, "series": series, "marks": marks}
+
+    def _series(self, watcher: str, slot: int, span: int, *, until: float) -> dict[str, list[float | None]]:
+        step, bounds = step_for(span), {"since": until - span, "until": until}
+        points = read_points(self._history, watcher, slot=slot, step=step, **bounds) if self._history else []
+        return curves(points, step=step, span=span)
 
     def _marks(self, watcher: str, slot: int, *, since: float) -> list[dict[str, Any]]:
         """Return the last events that the curves of a slot mark; those of no slot concern all."""

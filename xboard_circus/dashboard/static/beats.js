@@ -1,6 +1,7 @@
 // The heart-beat strip of a watcher: 90 cells of the chosen range, coloured by the verdict, with the cause on hover.
 
 import { get, Refused } from "./api.js";
+import { Sparkline, shown } from "./charts.js";
 import { el, set, svg, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
@@ -10,6 +11,7 @@ import { rangeName } from "./trends.js";
 export const RANGES = [3600, 21600, 86400, 604800, 2592000];
 const KEY = "xboard_range";
 const EVERY = 15; // seconds
+const HOUR = 3600;
 const SPANS = { day: "unit.h24", week: "unit.d7", month: "unit.d30" };
 const TONES = { ok: "good", degraded: "warn", down: "bad", none: "idle" };
 
@@ -58,6 +60,28 @@ export class Strip {
     write(this.share, words[0] ?? "");
     set(this.share, "title", words.join(", "));
     set(this.svg, "aria-label", text("beats", { range: rangeName(chosenRange()), shares: words.join(", ") }));
+  }
+}
+
+/** Requests a second, those that failed, and the p95 of the last hour, as small curves with their last figures. */
+export class Pulse {
+  constructor() {
+    this.parts = ["requests", "errors", "p95"].map((kind) => ({ kind, value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
+    const names = [text("chart.requests"), text("chart.errors"), "p95"];
+    const caption = (at) => el("span", { class: "muted" }, `${names[at]} · ${rangeName(HOUR)}`, this.parts[at].value);
+    for (const { curve } of this.parts) set(curve.node, "preserveAspectRatio", "none");
+    this.node = el("div", { class: "pulse" }, ...this.parts.map(({ curve }, at) => el("div", { class: "pulse-part" }, caption(at), curve.node)));
+  }
+
+  update(series) {
+    if (!series || series === this.drawn) return;
+    this.drawn = series;
+    for (const { kind, value, curve } of this.parts) {
+      const last = series[kind].findLast((each) => each !== null);
+      write(value, last === undefined ? "–" : shown(kind, last));
+      curve.update(series, HOUR);
+      set(curve.node.parentNode, "data-tone", kind === "errors" && series.errors.some((each) => each > 0) ? "bad" : null);
+    }
   }
 }
 

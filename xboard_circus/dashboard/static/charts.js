@@ -14,7 +14,7 @@ const KINDS = {
   requests: { name: "chart.requests", show: perSecond, least: 1, fromZero: true },
   errors: { name: "chart.errors", show: perSecond, least: 1, fromZero: true },
   p50: { name: "chart.percentiles", show: milliseconds, least: 0.005, fromZero: true },
-  p95: { show: milliseconds },
+  p95: { show: milliseconds, least: 0.005, fromZero: true },
   p99: { show: milliseconds },
   active: { name: "chart.active", show: count, least: 1, fromZero: true },
   lag: { name: "chart.lag", show: milliseconds, least: 0.005, fromZero: true },
@@ -32,9 +32,9 @@ export class Sparkline {
     this.node = svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, this.area, this.line);
   }
 
-  update(series) {
+  update(series, span = SPAN) {
     const [first, last] = [series.t[0], series.t[series.t.length - 1]];
-    const curve = draw(series, [this.kind], this.box, Math.min(SPAN, Math.max(YOUNG, last - first)));
+    const curve = draw(series, [this.kind], this.box, Math.min(span, Math.max(YOUNG, last - first)));
     set(this.line, "d", curve.lines[0]);
     set(this.area, "d", curve.area);
   }

@@ -18,7 +18,7 @@ import { WatcherCard, isPlugin, memoryOf } from "./watcher.js";
 const STALE = 8; // seconds after which figures are shown in grey
 const PROBES_STALE = 30;
 const OPEN = "xboard_open"; // where it is kept that all cards are open
-const FEW = 6; // watchers of one circusd that need no filter
+const FEW = 6; // watchers of one circusd that need no filter, and have curves while they are well
 const MANY = 12; // workers of one circusd above which the healthy ones are folded
 
 export class ServerSection {
@@ -118,7 +118,8 @@ export class ServerSection {
     const folds = server.watchers.reduce((sum, watcher) => sum + watcher.workers.length, 0) > MANY;
     const isOwn = (watcher) => isSystem(watcher) && !isTrouble({ line: lineOf(server, watcher.name) });
     const backends = server.watchers.filter((watcher) => !isOwn(watcher));
-    const asItem = (watcher) => ({ server, watcher, folds, opens: this.tools.opens, past: this.past.watchers[watcher.name] });
+    const hasPulse = server.has_history && backends.length <= FEW;
+    const asItem = (watcher) => ({ server, watcher, folds, opens: this.tools.opens, past: this.past.watchers[watcher.name], hasPulse: hasPulse && !isSystem(watcher) });
     this.items = this.tools.sorted(this.tools.filtered(backends), server).map(asItem);
     this.ownItems = server.watchers.filter(isOwn).sort((a, b) => rank(a) - rank(b)).map(asItem);
     show(this.none, backends.length > 0 && !this.items.length);

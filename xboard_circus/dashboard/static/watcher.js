@@ -2,7 +2,7 @@
 
 import { Menu, actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
-import { Strip } from "./beats.js";
+import { Pulse, Strip } from "./beats.js";
 import { isHealthy, serving } from "./condition.js";
 import { Keyed, el, linkButton, set, show, svg, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
@@ -43,6 +43,7 @@ export class WatcherCard {
     this.rows = new Keyed(body, ({ worker }) => keyOf(worker), (item) => new WorkerRow({ ...item, history, details }));
     this.fold = new Fold(() => this.drawRows());
     this.strip = new Strip();
+    this.pulse = new Pulse();
     this.glance = el("span", { class: "glance muted" });
     this.opener = el("button", { type: "button", class: "icon-button opener", "aria-controls": `${id}-body` }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M5 3l6 5-6 5z", fill: "currentColor" })));
     this.opener.addEventListener("click", () => this.toggle());
@@ -58,6 +59,7 @@ export class WatcherCard {
         this.glance,
         ...(MAY_ACT ? [this.makeActions()] : []),
       ),
+      this.pulse.node,
       this.body,
     );
     this.body.append(this.facts, this.incident.node, this.reloading.node, this.last, this.portReason, this.empty, this.table, this.fold.node);
@@ -123,7 +125,7 @@ export class WatcherCard {
     return { title: text(`do.${name}.ask`, names), what: text(`do.${name}.what`, names), yes: text(`do.${name}`) };
   }
 
-  update({ server, watcher, stale, elapsed, folds, opens, past }) {
+  update({ server, watcher, stale, elapsed, folds, opens, past, hasPulse }) {
     this.server = server;
     this.watcher = watcher;
     const { armed, workers } = watcher;
@@ -147,7 +149,10 @@ export class WatcherCard {
     show(this.empty, !workers.length);
     this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
     this.strip.update(past);
-    write(this.glance, glanceOf(server, watcher));
+    this.pulse.update(past?.pulse);
+    const isPulseShown = hasPulse && watcher.armed && !stale && this.node.dataset.tone === undefined;
+    show(this.pulse.node, isPulseShown);
+    write(this.glance, glanceOf(server, watcher, isPulseShown));
     this.drawBody();
     this.drawRows();
     if (MAY_ACT) this.updateActions(stale);
@@ -244,9 +249,9 @@ class Fold {
 /** The memory of a watcher's workers. */
 export const memoryOf = (watcher) => watcher.workers.reduce((sum, { rss }) => sum + (rss ?? 0), 0);
 
-/** The figures of a watcher in a line. */
-function glanceOf(server, watcher) {
-  const [rate, p95] = server.traffic?.[watcher.name] ?? [];
+/** The figures of a watcher in a line, but those that the curves below it have. */
+function glanceOf(server, watcher, isPulseShown) {
+  const [rate, p95] = (!isPulseShown && server.traffic?.[watcher.name]) || [];
   const memory = memoryOf(watcher);
   return [perSecond(rate), p95 ? text("glance.p95", { p95: milliseconds(p95) }) : "", memory ? bytes(memory) : ""].filter(Boolean).join(" · ");
 }
