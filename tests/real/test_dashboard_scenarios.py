@@ -39,8 +39,13 @@ class Watch:
     def line(self, visit: Visit) -> Locator:
         return visit.page.locator(".headline").first
 
-    def see(self, name: str, verdict: str, *english: str, chinese: str, title: str, icon: str = TROUBLE) -> None:
-        """Check that the first line of both has these words, within the first 400 px, and nothing green there."""
+    def see(
+        self, name: str, verdict: str, *english: str, chinese: str, title: str, icon: str = TROUBLE, card: str = ""
+    ) -> None:
+        """Check that the first line of both has these words, within the first 400 px, and nothing green there.
+
+        And that the *card* adds what it has beyond the line.
+        """
         for visit, words in zip(self.visits, (english, (chinese,)), strict=True):
             line = self.line(visit)
             expect(visit.page.locator(f'.headline[data-verdict="{verdict}"]')).to_be_visible()
@@ -55,6 +60,8 @@ class Watch:
             assert box["y"] + box["height"] <= FIRST, f"{name}: the line ends at {box['y'] + box['height']:.0f} px"
             if icon == TROUBLE:
                 eventually(lambda page=visit.page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
+        if card:
+            expect(self.visits[0].watcher().locator(".incident")).to_contain_text(card)
         self.keep(name)
 
     def keep(self, name: str) -> None:
@@ -62,7 +69,8 @@ class Watch:
         if not os.environ.get("XBOARD_SCREENSHOTS"):
             return
         visit = self.visits[0]
-        told = [[str(visit.running.folder), "/srv/app"], [f"{sys.prefix}/bin/", ""]]
+        own = [[str(visit.running.folder), "/srv/app"], [f"{sys.prefix}/bin/", ""]]
+        told = [*own, [str(HERE.parents[1]), "/srv/xboard-circus"], [sys.base_prefix, "/usr"]]
 
         def is_kept() -> bool:
             visit.page.evaluate(RENAME, told)
@@ -263,6 +271,8 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.do("restart", name="web", waiting=True)
             first, second = c.wait_ready()
             watch.see_fine("last trouble .* ago")
+            for curve in visit.watcher().locator(".pulse .chart-line").all()[:2]:
+                expect(curve).to_have_attribute("d", re.compile("^M"))
 
             c.set("boot", "held")
             c.tell(first, "block 60")
@@ -270,8 +280,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 *("hung", "degraded", "degraded for .*: web, 1 of 2 up", "Why: #.*hung"),
                 chinese="降级已持续.*：web，1/2 运行中",
                 title="web: degraded",
-            for curve in visit.watcher().locator(".pulse .chart-line").all()[:2]:
-                expect(curve).to_have_attribute("d", re.compile("^M"))
+                card="Its stacks when it was ended",
             )
             c.set("boot", "")
             c.wait_ready()
@@ -311,12 +320,14 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
         with watching(c) as watch:
             watch.see(
                 *("port-taken", "blocked", "DOWN for .*: web, 0 of 2 up", f"held by pid {holder.pid}"),
-                *("the port is tried again", "stop what holds port"),
+                *("the port is tried again", "stop what holds port .* xboard-circus check names"),
                 chinese="中断已持续.*：web，0/2 运行中",
                 title="web: port taken",
             )
             visit = watch.visits[0]
-            expect(visit.watcher().locator(":is(.last, .incident):visible")).to_have_count(1)
+            expect(visit.watcher().locator(":is(.last, .incident):visible")).to_have_count(0)
+            expect(visit.page.get_by_role("button", name="Try now")).to_have_count(0)
+            expect(watch.line(visit).get_by_role("button", name="Copy")).to_be_visible()
             waiting = visit.watcher().locator(".reason", has_text="waits for the port")
             expect(waiting).to_have_text(["waits for the port"] * 2)
             kill(holder.pid)

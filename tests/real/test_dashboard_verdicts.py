@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from playwright.sync_api import Locator, Page, expect
 from xboard_circus.config import load
 from xboard_circus.dashboard.settings import of_config
 from xboard_circus.dashboard.tokens import load_or_make
+from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.record import record_of
 
 from .browsing import check_sound, chromium, keep_picture, press
 from .harness import eventually
@@ -31,6 +35,9 @@ endpoint = {endpoint}
 cmd = sleep 1000
 stdout_stream.class = FileStream
 stdout_stream.filename = web.log
+
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
 """
 OK: dict[str, Any] = {"status": "ok"}
 
@@ -164,12 +171,13 @@ def test_title_icon_and_colour_follow_the_verdict_and_go_back_with_it(stage: Sta
     expect(badge).to_have_text(words)
     expect(badge).to_have_attribute("data-tone", tone)
     expect(stage.watcher().locator(".watcher-title .badge[data-tone=good]")).to_have_count(0)
-    incident = stage.watcher().locator(".incident")
-    expect(incident).to_contain_text("for 2 min")
+    since = re.compile(r"for 2 min \d+ s, since (\d+ \w+ )?\d\d:\d\d:\d\d: web, ")
+    expect(stage.page.locator(".headline strong")).to_contain_text(since)
+    expect(stage.watcher().locator(".pulse")).to_be_hidden()
 
     stage.show(WELL)
 
-    expect(incident).to_be_hidden()
+    expect(stage.page.locator(".headline[data-verdict=ok]")).to_be_visible()
     expect(stage.page).to_have_title("xboard-circus")
     expect(stage.page.locator("#icon")).to_have_attribute("href", "static/icon.svg")
 
@@ -212,7 +220,7 @@ def test_a_change_of_verdict_is_notified_to_who_has_asked_for_it(stage: Stage) -
     stage.show(COOLING)
     eventually(told, what="the trouble is notified, by a page that was opened anew")
     ((title, body, _),) = told()
-    assert title == "DOWN for 2 min 5 s: web, 0 of 2 up"
+    assert re.fullmatch(r"DOWN for 2 min 5 s, since .*: web, 0 of 2 up", title)
     assert "exited with code 3" in body
 
     button.click()
@@ -221,16 +229,35 @@ def test_a_change_of_verdict_is_notified_to_who_has_asked_for_it(stage: Stage) -
     assert len(told()) == 1
 
 
-def test_an_incident_has_its_cause_a_live_countdown_and_a_cure(stage: Stage) -> None:
+def test_an_incident_is_told_once_with_a_live_countdown_and_the_card_adds_what_the_line_has_not(stage: Stage) -> None:
+    """Given a trouble, then the first line has it, and the card how bad it was and the last words of its worker, once
+    the ledger has them; a trouble that is not among the first is told by its card."""
     stage.show(COOLING)
+    first, card = stage.page.locator(".headline").first, stage.watcher().locator(".incident")
+    expect(first).to_contain_text("exited with code 3")
+    expect(first).to_contain_text("read the end of its log")
+    expect(first).to_contain_text(re.compile(r"#1 is started again in \d+ s"))
+    expect(card).to_be_hidden()
 
-    incident = stage.watcher().locator(".incident")
-    expect(incident).to_contain_text("exited with code 3")
-    expect(incident).to_contain_text("read the end of its log")
-    expect(incident).to_contain_text(re.compile(r"#1 is started again · in \d+ s"))
+    store = LedgerStore(ledger_of(load(stage.folder / "circus.ini")))
+    died = {"time": time.time() - 100, "pid": 9, "cause": "crash", "slot": 1, "reason": "exited with code 3"}
+    lines = "\n".join(f"frame {number}" for number in range(30))
+    store.append([record_of("web", "restart", {**died, "log": f"{lines}\nKeyError: 'DATABASE_URL'"}, now=time.time())])
+    store.close()
+    worse = {"incident": {"age": 125.0, "worst": "down"}, "last_reason": "exited with code 3", "last_reason_age": 1.0}
+    stage.show({**COOLING, **worse})
+    expect(card).to_contain_text("at worst: down")
+    expect(card.locator("pre")).to_have_text(re.compile(r"^frame \d+\n(frame \d+\n){6}KeyError: 'DATABASE_URL'\n$"))
+    expect(card).not_to_contain_text("read the end of its log")
+
     stage.circusd.answers["xboard_state"] = lambda asked: None  # nothing new comes in: the page counts on by itself
-    first = incident.inner_text()
-    eventually(lambda: incident.inner_text() != first, what="the countdown goes on")
+    said = first.inner_text()
+    eventually(lambda: first.inner_text() != said, what="the countdown goes on")
+
+    stage.circusd.answers["xboard_state"] = lambda asked: stage.state
+    stage.show(*({**COOLING, "name": name} for name in "abcde"))
+    expect(stage.page.locator(".headline")).to_have_count(4)
+    expect(stage.page.locator(".incident", has_text="exited with code 3. Next: ")).to_have_count(1)
 
 
 def test_several_in_trouble_are_counted_and_come_first_the_worst_before_the_others(stage: Stage) -> None:
@@ -245,17 +272,17 @@ def test_several_in_trouble_are_counted_and_come_first_the_worst_before_the_othe
 
 
 def test_a_held_worker_offers_retry_and_one_that_is_up_reload(stage: Stage) -> None:
-    stage.show(backend("degraded", held(1), slot(2), slot(3, "leaving"), slot(4, "starting")))
+    waiting = [held(5, "port"), held(6, "before")]  # it would fail at once for as long as what holds it is there
+    stage.show(backend("degraded", held(1), slot(2), slot(3, "leaving"), slot(4, "starting"), *waiting))
 
     def offered(number: int) -> list[str]:
         return stage.row(number).get_by_role("button").all_inner_texts()
 
     expect(stage.row(1)).to_contain_text("cooling down")
-    assert [offered(number) for number in (1, 2, 3, 4)] == [
+    assert [offered(number) for number in range(1, 7)] == [
         ["Details", "Try now"],
         ["Details", "Reload one"],
-        ["Details"],
-        ["Details"],
+        *[["Details"]] * 4,
     ]
     behind = [stage.row(number).locator(".menu:visible").all_inner_texts() for number in (1, 2, 3, 4)]
     assert [len(each) for each in behind] == [0, 1, 0, 1]

@@ -1,5 +1,6 @@
 """The first line of each face: what is wrong, since when, why, what comes next, what to do."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from xboard_circus.core.headlines import Recent, gone, headlines
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
 from xboard_circus.core.verdict import Word, verdict_entry
+from xboard_circus.local_time import since
 
 UP: dict[str, Any] = {"phase": "up", "health": "ok"}
 HELD: dict[str, Any] = {"phase": "held", "held_by": "cooldown", "next_try": 108.0}
@@ -34,10 +36,41 @@ def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
     assert texts([line]) == [
         (
             "DOWN for 3 min 12 s: web, 0 of 2 up. Every start fails: exited with code 1: KeyError: 'DATABASE_URL'. "
-            "Next: #1 is started again in 1 min 48 s. Cure: `xboard-circus logs web` shows what its workers wrote"
+            "Next: #1 is started again in 1 min 48 s. Cure: `xboard-circus why web` "
+            "shows the last death with its stacks, `xboard-circus logs web` what its workers wrote"
         )
     ]
     assert (line["word"], line["watcher"], line["slot"]) == ("looping", "web", 1)
+
+
+def test_an_outage_has_since_when_in_local_time_with_the_date_where_that_is_not_today() -> None:
+    now = datetime(2026, 1, 31, 0, 2, 0).timestamp()
+    incidents = [watcher(LOOPING, HELD, age=age, name=name) for age, name in ((3720.0, "web"), (60.0, "api"))]
+
+    dead = gone(age=60.0, why="", is_dead=True, serving_on=[], aged=since(now))
+    lines = texts([*headlines(incidents, elapsed=10.0, aged=since(now)), dead])
+
+    assert [text.partition(". ")[0] for text in lines] == [
+        "DOWN for 1 h 2 min, since Jan 30 22:59:50: web, 0 of 1 up",
+        "DOWN for 1 min 10 s, since 00:00:50: api, 0 of 1 up",
+        "circusd is down for 1 min, since 00:01:00: nothing replaces a worker that ends",
+    ]
+
+
+def test_the_page_gets_the_moment_itself_for_its_reader_may_live_elsewhere() -> None:
+    (line,) = headlines([watcher(LOOPING, HELD, age=60.0)], aged=since(1000.0))
+
+    assert line["lines"][0]["say"]["fields"]["age"]["fields"]["at"] == 940
+
+
+@pytest.mark.parametrize(("state", "command"), [("refused", "xboard-circus check"), ("bound", "")])
+def test_a_taken_port_has_the_command_that_names_its_holder_and_nothing_to_try(state: str, command: str) -> None:
+    port = {"host": "127.0.0.1", "port": 8000, "state": state, "reason": "held by pid 812", "say": None}
+    blocked = verdict_entry(Word.BLOCKED, Say.PORT_OF_IT(port=8000, why="held by pid 812"))
+
+    (line,) = headlines([watcher(blocked, {**HELD, "held_by": "port"}, age=1.0, port=port)])
+
+    assert (line["command"], line["slot"]) == (command, None)
 
 
 def test_a_line_has_that_workers_of_an_earlier_circusd_serve() -> None:

@@ -9,10 +9,12 @@ from state_views import watcher_view, worker_view
 from xboard_circus.cli.summary import COLUMNS, FEW, Summary, folded, headline, rows, table
 from xboard_circus.core.history import FIGURES
 from xboard_circus.core.state_schema import parse_state
+from xboard_circus.local_time import local_time
 from xboard_circus.snapshot import from_state
 
 WIDTHS = (40, 60, 80, 120)
 MIB = 2**20
+NOW = 1_000_000.0
 
 
 def figures(**known: float) -> tuple[float | None, ...]:
@@ -29,7 +31,7 @@ def summary(*watchers: Any, quiet_for: float | None = None) -> Summary:
     traffic = {
         watcher["name"]: {0: RATES, 1: RATES} for watcher in found.watchers if watcher["name"] != "plugin:xboard"
     }
-    return Summary(found, dict.fromkeys(pids, (56 * MIB, 3.0)), traffic, quiet_for)
+    return Summary(found, dict.fromkeys(pids, (56 * MIB, 3.0)), traffic, quiet_for, NOW)
 
 
 def workers(count: int, *, first: int = 100) -> list[Any]:
@@ -53,7 +55,8 @@ def test_the_first_line_is_what_since_when_why_what_next_and_the_cure() -> None:
     text = headline(summary(watcher_view(*workers(2)), looping())).plain
 
     assert text.startswith(
-        "DOWN for 3 min 12 s: api, 0 of 1 up. Every start fails: exited with code 1 before it was up: "
+        f"DOWN for 3 min 12 s, since {local_time(NOW - 192, NOW)}: api, 0 of 1 up. "
+        "Every start fails: exited with code 1 before it was up: "
         "KeyError: 'DATABASE_URL'. Next: #1 is started again in 1 min 48 s. Cure: correct what `xboard-circus why`"
     )
     assert "fine" not in text
@@ -72,7 +75,7 @@ def test_further_trouble_and_what_is_stopped_is_named_after_the_worst() -> None:
     stopped = watcher_view(name="job", status="stopped", numprocesses=1)
     text = headline(summary(looping(), looping(name="web"), stopped)).plain
 
-    assert text.startswith("DOWN for 3 min 12 s: api, ")
+    assert text.startswith("DOWN for 3 min 12 s, since ")
     assert text.endswith(" Also: web is looping, job is stopped.")
     assert headline(summary(watcher_view(*workers(1)), stopped)).plain.endswith(" Also: job is stopped.")
 

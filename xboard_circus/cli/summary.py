@@ -12,7 +12,7 @@ from rich.text import Text
 
 from xboard_circus.cli.screen import plain
 from xboard_circus.core.durations import roughly, span
-from xboard_circus.core.headlines import VERDICTS, headlines, latency_text, rate_text
+from xboard_circus.core.headlines import VERDICTS, Recent, headlines, latency_text, rate_text
 from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
 from xboard_circus.core.names import is_helper
@@ -23,6 +23,7 @@ from xboard_circus.instance import Instance
 from xboard_circus.ledger.history_store import last_figures
 from xboard_circus.ledger.location import history_in, ledger_of
 from xboard_circus.ledger.query import last_trouble
+from xboard_circus.local_time import since
 from xboard_circus.snapshot import Figures, Snapshot, measured
 
 FEW = 12
@@ -55,6 +56,7 @@ class Summary(NamedTuple):
     figures: Figures
     traffic: Mapping[str, Mapping[int, Traffic]]
     quiet_for: float | None  # seconds since the last trouble in the ledger
+    now: float  # wall-clock time
 
 
 class SummaryRow(NamedTuple):
@@ -77,14 +79,15 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
         if (history := history_in(instance.config)) is not None:
             traffic = last_figures(history, since=now - RECENT)
         last = last_trouble(ledger_of(instance.config))
-    return Summary(found, measured(found), traffic, None if last is None else now - last)
+    return Summary(found, measured(found), traffic, None if last is None else now - last, now)
 
 
 def headline(summary: Summary) -> Text:
     """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
     known = {name: shown(slots[WHOLE_WATCHER]) for name, slots in summary.traffic.items() if WHOLE_WATCHER in slots}
     traffic = {name: (each["requests"] or 0.0, each["p95"]) for name, each in known.items()}
-    found = headlines(summary.found.watchers, traffic={"watchers": traffic, "trouble_age": summary.quiet_for})
+    recent: Recent = {"watchers": traffic, "trouble_age": summary.quiet_for}
+    found = headlines(summary.found.watchers, aged=since(summary.now), traffic=recent)
     first, *others = found
     head, *rest = [line["reason"] for line in first["lines"]]
     text = plain(f"{head}.", STYLES["ok"] if first["word"] == "ok" else f"bold {STYLES.get(first['word'], '')}")

@@ -3,7 +3,7 @@
 The page, the terminal and an alert begin with these lines. All of it is in the state; nothing here reads a clock.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from xboard_circus.core.durations import roughly, span
@@ -28,6 +28,7 @@ VERDICTS = {
 }
 """The words of verdicts, and of what is shown in place of one."""
 
+LOOK_AT_PORT = "xboard-circus check"
 FAILED_RELOAD = 3600.0
 """Seconds for which a reload that failed is news."""
 
@@ -39,7 +40,7 @@ class Headline(TypedDict, total=False):
         word: A verdict, "reload_failed", "circusd_lost" for one that does not answer, or "ok" where all is well.
         watcher: "" for all of them.
         slot: The held worker that can be started now.
-        command: What to run, where that is the cure.
+        command: What to run, where that is the cure or names what has to be stopped.
     """
 
     word: str
@@ -57,25 +58,30 @@ class Recent(TypedDict):
 
 
 def headlines(
-    watchers: Sequence[WatcherEntry], *, elapsed: float = 0.0, traffic: Recent | None = None
+    watchers: Sequence[WatcherEntry],
+    *,
+    elapsed: float = 0.0,
+    aged: Callable[[float], str] = span,
+    traffic: Recent | None = None,
 ) -> list[Headline]:
     """Return a line for each watcher with news, the worst first; that all is well before those that are just stopped.
 
     Args:
         elapsed: Seconds since circusd gave this state.
+        aged: What is said of a trouble so many seconds old: for how long, or since when, too.
     """
-    found = sorted((pair for each in watchers for pair in _of_watcher(each, elapsed)), key=lambda pair: -pair[0])
+    found = sorted((pair for each in watchers for pair in _of_watcher(each, elapsed, aged)), key=lambda pair: -pair[0])
     is_news = any(rank is not Word.STOPPED.rank for rank, _ in found)
     return [*([] if is_news else [_fine(watchers, traffic)]), *(line for _, line in found)]
 
 
-def headline_of(watcher: WatcherEntry, elapsed: float = 0.0) -> str:
+def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[float], str] = span) -> str:
     """Return what is wrong with a watcher, and since when."""
     verdict, incident = watcher["verdict"], watcher["incident"]
     is_outage = Word(verdict["word"]).is_outage
     return Say.HEAD_TROUBLE(
         verdict=Say.HEAD_DOWN() if is_outage else VERDICTS[verdict["word"]](),
-        age=span((verdict["since"] if incident is None else incident["age"]) + elapsed),
+        age=aged((verdict["since"] if incident is None else incident["age"]) + elapsed),
         watcher=watcher["name"],
         n=serving(watcher),
         total=watcher["numprocesses"],
@@ -87,7 +93,14 @@ def is_troubled(watcher: WatcherEntry) -> bool:
     return (watcher["armed"] or watcher["incident"] is not None) and Word(watcher["verdict"]["word"]).is_trouble
 
 
-def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tuple[int, int]]) -> Headline:
+def gone(
+    *,
+    age: float | None,
+    why: str,
+    is_dead: bool,
+    serving_on: Sequence[tuple[int, int]],
+    aged: Callable[[float], str] = span,
+) -> Headline:
     """Return the line on a circusd that does not answer.
 
     Args:
@@ -96,7 +109,7 @@ def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tup
         serving_on: The ports that still answer, each with how many workers of it are alive.
     """
     say = Say.GONE_NEVER if age is None else Say.GONE if is_dead else Say.GONE_SILENT
-    lines = [say(age=span(age or 0.0), why=why)]
+    lines = [say(age=aged(age or 0.0), why=why)]
     lines += [Say.GONE_SERVES(n=n, port=port) for port, n in serving_on]
     if is_dead and not serving_on:
         lines.append(Say.GONE_ALL())
@@ -105,14 +118,15 @@ def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tup
     return _headline("circusd_lost", lines, command=command)
 
 
-def _of_watcher(watcher: WatcherEntry, elapsed: float) -> Iterator[tuple[int, Headline]]:
+def _of_watcher(watcher: WatcherEntry, elapsed: float, aged: Callable[[float], str]) -> Iterator[tuple[int, Headline]]:
     verdict, reload = watcher["verdict"], watcher["reload"]
     word = Word(verdict["word"])
     if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
-        lines = [headline_of(watcher, elapsed), *_explained(verdict, elapsed)]
-        yield word.rank, _headline(word.value, lines, watcher)
+        lines = [headline_of(watcher, elapsed, aged), *_explained(verdict, elapsed)]
+        is_taken = word is Word.BLOCKED and watcher["port"] is not None and watcher["port"]["state"] == "refused"
+        yield word.rank, _headline(word.value, lines, watcher, command=LOOK_AT_PORT if is_taken else "")
     elif word is Word.STOPPED and not is_helper(watcher["name"]):
-        head = Say.HEAD_STOPPED(watcher=watcher["name"], age=span(verdict["since"] + elapsed))
+        head = Say.HEAD_STOPPED(watcher=watcher["name"], age=aged(verdict["since"] + elapsed))
         yield word.rank, _headline(word.value, [head, *_explained(verdict, elapsed)], watcher)
     elif reload is not None and reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD:
         age = span((reload["age"] or 0.0) + elapsed)

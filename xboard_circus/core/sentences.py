@@ -420,9 +420,15 @@ class Say(Template):
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
         "or refuse these requests until then, by the proxy or request.refuse_poison"
     )
-    CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
+    CURE_LOGS = (
+        "`xboard-circus why {watcher}` shows the last death with its stacks, "
+        "`xboard-circus logs {watcher}` what its workers wrote"
+    )
     CURE_START = "`xboard-circus start {watcher}` starts it"
-    CURE_PORT = "stop what holds port {port}, or set another port in the ini file"
+    CURE_PORT = (
+        "stop what holds port {port}, which `xboard-circus check` names (as root also another user's), "
+        "or set another port in the ini file"
+    )
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_PROBER = "put [plugin:xboard] into the ini file; where it is there, its log says what is wrong"
@@ -438,6 +444,7 @@ class Say(Template):
     VERDICT_RELOAD_FAILED = "reload failed"
     VERDICT_CIRCUSD_LOST = "circusd down"
     HEAD_DOWN = "DOWN"
+    HEAD_SINCE = "{age}, since {at}"
     HEAD_TROUBLE = "{verdict} for {age}: {watcher}, {n} of {total} up"
     HEAD_STOPPED = "stopped for {age}: {watcher}"
     HEAD_RELOAD_FAILED = "reload failed {age} ago: {watcher}, {n} replaced, the old code serves on"

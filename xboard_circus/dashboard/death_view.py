@@ -193,15 +193,17 @@ class Evidence:
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why the last event happened: the text of `xboard-circus why`, and its parts."""
+        age, now = None, time.time()
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
         elif (found := last_with_reason(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
-            story = story_of(*found, now=time.time())
+            story, age = story_of(*found, now=now), now - found[0].time
         safe = Story(*masked([story.headline, story.facts, story.blocks]))
         return {
             "text": text_of(safe),
+            "age": age,
             **with_say(safe.headline, "headline"),
             "facts": [{"title": title, **with_say(fact, "text")} for title, fact in safe.facts],
             "blocks": [

@@ -17,6 +17,7 @@ from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import for_client
+from xboard_circus.local_time import since
 from xboard_circus.probe import probe_url
 
 log = logging.getLogger("uvicorn.error")
@@ -134,10 +135,13 @@ class Server:
 
     def headlines(self, traffic: Recent | None) -> list[Headline]:
         """Return what the page begins with."""
-        age = self.age()
+        age, aged = self.age(), since(time.time())
         if not self.is_reachable and (self._is_dead or age is None or age > STALE):
-            return [gone(age=age, why=str(self.error), is_dead=self._is_dead, serving_on=self._serving_on)]
-        return headlines(self.state["watchers"], elapsed=age or 0.0, traffic=traffic) if self.state is not None else []
+            why = str(self.error)
+            return [gone(age=age, why=why, is_dead=self._is_dead, serving_on=self._serving_on, aged=aged)]
+        if self.state is None:
+            return []
+        return headlines(self.state["watchers"], elapsed=age or 0.0, aged=aged, traffic=traffic)
 
     def view(self, traffic: Recent | None = None, **more: object) -> dict[str, Any]:
         """Return its part of the page's state."""

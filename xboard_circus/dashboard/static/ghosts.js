@@ -6,11 +6,10 @@ import { conditionOf } from "./condition.js";
 import { now } from "./feed.js";
 import { keyOf } from "./history.js";
 import { keyOfReason } from "./reason.js";
-import { verdictOf } from "./verdict.js";
+import { LEDGER_WAIT, verdictOf } from "./verdict.js";
 
 const SECONDS = 20;
 const MOST = 3;
-const LEDGER_WAIT = 1200; // ms: it is written half a second late
 const ENDS = new Set(["end", "restart"]);
 // The keys of the reasons for which circusd ends a worker by itself.
 const FOUND = { HUNG: "hung", SICK: "sick" };

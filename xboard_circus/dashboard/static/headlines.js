@@ -29,7 +29,9 @@ export class Headlines {
     const all = servers.flatMap((server) => (server.headlines ?? []).map((line) => ({ server, line })));
     const troubled = all.filter(isTrouble);
     this.all = troubled;
-    this.lines.update((troubled.length ? all.filter(({ line }) => line.word !== "ok") : all).slice(0, MOST));
+    const first = (troubled.length ? all.filter(({ line }) => line.word !== "ok") : all).slice(0, MOST);
+    for (const { line } of first) line.isFirst = true;
+    this.lines.update(first);
     set(document.documentElement, "data-trouble", troubled.length > 0);
   }
 
@@ -48,6 +50,9 @@ export class Headlines {
 
 /** The line of one watcher; undefined where nothing is to be said of it. */
 export const lineOf = (server, name) => server.headlines?.find(({ watcher }) => watcher === name);
+
+/** All of a line, for a card whose watcher is not among the first. */
+export const sentencesOf = ({ lines }) => lines.map((each) => reasonIn(each)).join(text("sentence.between"));
 
 class Line {
   constructor(item) {
@@ -84,5 +89,6 @@ class Line {
     show(this.retry, MAY_ACT && line.slot !== null);
     allow(this.retry, line.slot !== null);
     show(this.copy, line.command !== "");
+    set(this.copy, "title", line.command);
   }
 }

@@ -1,5 +1,7 @@
 // A reason in the language of the page: `say` is its key and its fields, `words` its English text.
 
+import { timeOf } from "./text.js";
+
 const sentences = new Map(Object.entries(JSON.parse(document.getElementById("sentences").textContent)));
 const WRAPPERS = new Set(["COUNTED", "EVENT"]);
 const FIELD = /\{\w+\}/g;
@@ -24,7 +26,7 @@ function rendered(value, depth = 0) {
     return items.includes(null) ? null : items.join(sentences.get("between"));
   }
   if (typeof value !== "object") return String(value);
-  const values = new Map(Object.entries(value?.fields ?? {}).map(([name, each]) => [name, rendered(each, depth + 1)]));
+  const values = new Map(Object.entries(value?.fields ?? {}).map(([name, each]) => [name, name === "at" ? timeOf(each) : rendered(each, depth + 1)]));
   const template = sentences.get(value?.key);
   const wanted = template?.match(FIELD)?.map((field) => field.slice(1, -1)) ?? [];
   if (!template || wanted.some((name) => (values.get(name) ?? null) === null)) return null;

@@ -1,12 +1,19 @@
 // The verdict of circusd on a watcher: the headline, the colour and the order of everything that the page shows.
 
+import { Refused, get } from "./api.js";
 import { toneOf } from "./badges.js";
 import { el, set, show, write, writeCode } from "./dom.js";
-import { reasonIn } from "./reason.js";
-import { duration, text, timeOf, word } from "./text.js";
+import { now } from "./feed.js";
+import { tell } from "./story.js";
+import { duration, text, word } from "./text.js";
 
 const WORST_FIRST = ["down", "blocked", "looping", "dependency", "degraded", "unknown"];
-const DRIFT = 2; // seconds that the computed beginning of an incident may differ from the one shown
+const LOG = "last lines of its log"; // titles of parts of `why`
+const WORDS = new Set([LOG, "its stacks when it was ended"]);
+const MOST = 8; // lines of it
+const MOST_ASKED = 4; // times, where the ledger is later than usual
+const SLACK = 30; // seconds by which a death may come before the incident that it begins
+export const LEDGER_WAIT = 1200; // ms: it is written half a second late
 
 /** The word of the verdict; "unknown" where circusd gives none. */
 export const verdictOf = (watcher) => watcher.verdict?.word ?? "unknown";
@@ -19,65 +26,64 @@ export function severity(watcher) {
   return isTroubled(watcher) ? WORST_FIRST.indexOf(verdictOf(watcher)) : WORST_FIRST.length;
 }
 
-/** An open incident: since when, cause, next step with its countdown, cure. Hidden as soon as the verdict is well. */
-export class Incident {
+/** What the first lines of the page have not: how bad it was at worst, and the last words of the worker that ended. */
+export class Evidence {
   constructor() {
-    this.head = el("strong");
-    this.since = el("span");
-    this.worst = el("span", { class: "muted" });
-    this.lines = ["cause", "next", "cure"].map((name) => new Line(name));
-    const facts = el("dl", { class: "incident-facts" }, ...this.lines.flatMap(({ nodes }) => nodes));
-    this.node = el("section", { class: "incident", hidden: true }, el("p", { class: "incident-head" }, this.head, this.since, this.worst), facts);
-    this.began = null;
+    this.line = el("p");
+    this.worst = el("p", { class: "muted" });
+    this.story = el("div", { class: "why" });
+    this.timer = null;
+    this.node = el("section", { class: "incident", hidden: true }, this.line, this.worst, this.story);
   }
 
-  /** Take a watcher, and the sentence that names its trouble. */
-  update(watcher, head) {
-    const { verdict, incident } = watcher;
-    this.verdict = verdict;
-    show(this.node, isTroubled(watcher));
-    if (this.node.hidden) {
-      this.began = null;
-      return;
+  /** Take a watcher, and the sentences on it that stand nowhere else. */
+  update(server, watcher, sentences) {
+    const { verdict, incident, last_reason: last } = watcher;
+    if (!isTroubled(watcher)) {
+      this.known = null;
+      this.story.replaceChildren();
+    } else {
+      this.began = now() - incident.age;
+      set(this.node, "data-tone", toneOf(verdict.word));
+      set(this.node, "aria-label", text("incident", { name: watcher.name }));
+      writeCode(this.line, sentences);
+      write(this.worst, incident.worst !== verdict.word ? text("incident.worst", { verdict: word("verdict", incident.worst) }) : "");
+      if (server.has_ledger && this.known !== last) this.askSoon(server.id, watcher.name, MOST_ASKED);
+      this.known = last;
     }
-    this.age = incident.age;
-    set(this.node, "data-tone", toneOf(verdict.word));
-    set(this.node, "data-verdict", verdict.word);
-    set(this.node, "aria-label", text("incident", { name: watcher.name }));
-    write(this.head, head);
-    const { worst } = incident;
-    write(this.worst, worst !== verdict.word ? text("incident.worst", { verdict: word("verdict", worst) }) : "");
-    const [cause, , cure] = this.lines;
-    cause.write(reasonIn(verdict, "cause"));
-    cure.write(reasonIn(verdict, "cure"));
+    this.draw();
   }
 
-  /** Let the age and the countdown go on by `elapsed` seconds since circusd sent them. */
-  tick(elapsed) {
-    if (this.node.hidden) return;
-    const age = this.age + elapsed;
-    const began = Date.now() / 1000 - age;
-    if (this.began === null || Math.abs(began - this.began) > DRIFT) this.began = began;
-    write(this.since, text("incident.since", { time: timeOf(this.began) }));
-    this.lines[1].write([reasonIn(this.verdict, "next"), countdown(this.verdict.next_in, elapsed)].filter(Boolean).join(" · "));
-  }
-}
-
-class Line {
-  constructor(name) {
-    this.value = el("dd");
-    this.nodes = [el("dt", {}, text(`incident.${name}`)), this.value];
+  draw() {
+    const parts = [this.line, this.worst, this.story];
+    for (const part of parts) show(part, part.textContent !== "");
+    show(this.node, this.known !== null && parts.some((part) => !part.hidden));
   }
 
-  write(words) {
-    writeCode(this.value, words);
-    for (const node of this.nodes) show(node, Boolean(words));
+  askSoon(...asked) {
+    this.timer ??= setTimeout(() => this.ask(...asked), LEDGER_WAIT);
+  }
+
+  /** Take from the ledger the last lines of the log of a worker that ended in this incident, or its stacks. */
+  async ask(server, watcher, tries) {
+    this.timer = null;
+    try {
+      const { headline, headline_say, age, blocks } = await get("api/why", { server, watcher });
+      const words = blocks.findLast(({ title }) => WORDS.has(title));
+      if (this.known === null) return;
+      if (!words || now() - age < this.began - SLACK) return void (tries > 1 && this.askSoon(server, watcher, tries - 1));
+      const lines = words.title === LOG ? words.lines.slice(-MOST) : words.lines.slice(0, MOST);
+      tell(this.story, { headline, headline_say, facts: [], blocks: [{ ...words, lines }] });
+      this.draw();
+    } catch (refused) {
+      if (!(refused instanceof Refused)) throw refused;
+    }
   }
 }
 
 /** How long until the next step, as a person says it; empty where nothing is due. */
-export function countdown(wait, elapsed, key = "wait.in") {
+export function countdown(wait, elapsed) {
   if (wait === null || wait === undefined) return "";
   const left = wait - elapsed;
-  return left < 0.5 ? text(`${key}.now`) : text(key, { age: duration(Math.ceil(left)) });
+  return left < 0.5 ? text("wait.next_try.now") : text("wait.next_try", { age: duration(Math.ceil(left)) });
 }

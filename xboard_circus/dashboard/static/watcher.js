@@ -6,14 +6,14 @@ import { Pulse, Strip } from "./beats.js";
 import { isHealthy, serving } from "./condition.js";
 import { Keyed, el, linkButton, set, show, svg, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
-import { lineOf } from "./headlines.js";
+import { lineOf, sentencesOf } from "./headlines.js";
 import { keyOf } from "./history.js";
 import { showOptions } from "./options.js";
 import { keyOfReason, reasonIn } from "./reason.js";
 import { Reload } from "./reload.js";
 import { MAY_ACT } from "./session.js";
 import { bytes, duration, milliseconds, perSecond, text, word } from "./text.js";
-import { Incident, isTroubled, verdictOf } from "./verdict.js";
+import { Evidence, isTroubled, verdictOf } from "./verdict.js";
 import { COLUMNS, WorkerRow } from "./worker.js";
 
 const FEW = 3; // healthy workers that are shown, however many there are in all
@@ -32,7 +32,7 @@ export class WatcherCard {
     this.up = el("span", { class: "up-count" });
     this.unarmed = el("span", { class: "chip", title: text("watcher.unarmed.what") }, text("watcher.unarmed"));
     this.makeFacts();
-    this.incident = new Incident();
+    this.evidence = new Evidence();
     this.last = el("p", { class: "last" });
     this.portReason = el("p", { class: "last" });
     this.reloading = new Reload(() => this.drawBody());
@@ -62,7 +62,7 @@ export class WatcherCard {
       this.pulse.node,
       this.body,
     );
-    this.body.append(this.facts, this.incident.node, this.reloading.node, this.last, this.portReason, this.empty, this.table, this.fold.node);
+    this.body.append(this.facts, this.evidence.node, this.reloading.node, this.last, this.portReason, this.empty, this.table, this.fold.node);
   }
 
   /** Open or close the card, for as long as the trouble of its watcher stays as it is. */
@@ -142,7 +142,7 @@ export class WatcherCard {
     write(this.up, text("watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
-    this.incident.update(watcher, reasonIn(line?.lines[0]));
+    this.evidence.update(server, watcher, line && !line.isFirst ? sentencesOf(line) : "");
     this.reloading.update(server, watcher, elapsed);
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
@@ -202,11 +202,12 @@ export class WatcherCard {
   }
 
   updateActions(stale) {
-    const { armed, numprocesses } = this.watcher;
+    const { armed, numprocesses, port } = this.watcher;
     const isStopped = this.watcher.status === "stopped";
     show(this.start, isStopped);
     for (const button of [this.restart, this.stop]) show(button, !isStopped);
-    show(this.reload, !isStopped && armed);
+    const isVain = verdictOf(this.watcher) === "blocked" && port?.state === "refused"; // no new worker gets the port either
+    show(this.reload, !isStopped && armed && !isVain);
     for (const button of [this.start, this.restart, this.stop, this.incr]) allow(button, !stale);
     allow(this.reload, !stale && this.watcher.reload?.state !== "running");
     allow(this.decr, !stale && numprocesses > 1);
@@ -214,9 +215,8 @@ export class WatcherCard {
   }
 
   tick(elapsed) {
-    this.incident.tick(elapsed);
     this.reloading.tick(elapsed);
-    // What happened last is worth a line for a while, with its age; of an incident the box above has more.
+    // What happened last is worth a line for a while, with its age; of an incident the first line has more.
     const { last_reason: last, last_reason_age: age } = this.watcher;
     const isOfPanel = !this.reloading.node.hidden && keyOfReason(this.watcher.last_reason_say) === "RELOAD_BROKEN_OFF";
     const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfPanel;

@@ -86,11 +86,12 @@ export class WorkerRow {
   }
 
   updateActions(stale, hasEnded) {
-    const { phase, role } = this.worker;
+    const { phase, role, held_by: heldBy } = this.worker;
     const { armed } = this.at.watcher;
     // Another worker would fail like this one while what they depend on is down.
     const isInVain = verdictOf(this.at.watcher) === "dependency";
-    show(this.retry, armed && phase === "held");
+    // What holds the port, or fails before the start, is there at the next try, too.
+    show(this.retry, armed && phase === "held" && !["port", "before"].includes(heldBy));
     show(this.replace, armed && !hasEnded && phase === "up" && role === "serving" && !isInVain);
     show(this.kill, !hasEnded && ["up", "starting"].includes(phase) && !isInVain);
     this.menu.update();
@@ -106,7 +107,7 @@ export class WorkerRow {
       return;
     }
     write(this.age, age === null || age === undefined ? "" : duration(age + elapsed));
-    write(this.nextTry, phase === "held" ? countdown(nextTry, elapsed, "wait.next_try") : "");
+    write(this.nextTry, phase === "held" ? countdown(nextTry, elapsed) : "");
   }
 
   names() {
