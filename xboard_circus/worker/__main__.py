@@ -13,7 +13,6 @@ if __name__ == "__main__":
     gc.disable()  # the imports leave next to no garbage, and a tenth of their time would go into the search for it
 
 import contextlib
-import errno
 import faulthandler
 import logging
 import os
@@ -78,26 +77,13 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
 
 
 class PublicListener(socket.socket):
-    """A listener that asyncio leaves alone for a second when it accepts nothing.
+    """A listener that one worker may have changed for all."""
 
-    Without free descriptors asyncio goes on with up to 2,048 tries and tracebacks: a worker looked hung. A listener
-    that was shut down it would try, and log, at every turn of its loop.
-    """
-
-    __slots__ = ("_is_paused",)
+    __slots__ = ()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        if getattr(self, "_is_paused", False):
-            self._is_paused = False
-            raise BlockingIOError
-        self.setblocking(False)  # one for all workers: one that was taken over could make the others hang here
-        try:
-            connection, address = super().accept()
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                error = OSError(errno.ENOBUFS, "the listener was shut down")
-            self._is_paused = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-            raise error from None
+        self.setblocking(False)  # one that was taken over could make the others hang here
+        connection, address = super().accept()
         if self.family != socket.AF_UNIX:
             undo_inherited(connection)
         return connection, address
@@ -106,7 +92,7 @@ class PublicListener(socket.socket):
 def undo_inherited(connection: socket.socket) -> None:
     """Undo what a worker that was taken over may set on the listener: it leaves requests unread, or cuts answers.
 
-    circusd restores the listener itself within seconds. This takes 1 us; uvloop accepts without us.
+    circusd restores the listener itself within seconds. This takes 1 us.
     """
     with contextlib.suppress(OSError):  # closed already
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)

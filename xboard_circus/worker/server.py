@@ -19,6 +19,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
+from xboard_circus.worker.accepting import Acceptor, Counts
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process
@@ -42,8 +43,6 @@ log = logging.getLogger("uvicorn.error")
 GRACEFUL_SHUTDOWN = 20
 WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
-LATE = 0.02
-MOST_ACCEPTED = 64
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
 
@@ -123,49 +122,33 @@ class Surroundings:
 class SheddingServer(uvicorn.Server):
     """Run uvicorn's server for clients that take all they can get.
 
-    It limits the headers of requests, accepts new connections beside busy ones, and closes silent ones before
-    descriptors run out.
+    It limits the headers of requests, accepts as many connections as its siblings, also beside busy ones, and closes
+    silent ones before descriptors run out.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, wid: int = 0) -> None:
         super().__init__(config)
         log.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
-        self._listeners: list[socket.socket] = []
-        self._attaching: set[asyncio.Task[None]] = set()
         self._handshakes: WeakSet[Any] = WeakSet()
-        self._ticked_at = float("inf")
+        connections = self.server_state.connections
+        self._acceptor = Acceptor(Counts(wid), attach=self._attach, served=connections.__len__)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         protocol = one_at_a_time(limited(self.config.http_protocol_class))
         self.config.http_protocol_class = (
             noting_handshakes(protocol, self._handshakes) if self.config.is_ssl else protocol
         )
-        await super().startup(sockets)
-        if type(asyncio.get_running_loop()).__module__ != "asyncio.unix_events":  # it accepts all that wait in one turn
-            self._listeners = sockets or []
+        await super().startup(None if sockets is None else [])
+        for listener in sockets or []:
+            listener.listen(self.config.backlog)
+        self._acceptor.start(sockets or [])
 
     async def on_tick(self, counter: int) -> bool:
-        now = time.monotonic()
-        if now - self._ticked_at > TICK + LATE and not self.should_exit:
-            self._accept_waiting()
-        self._ticked_at = now
+        self._acceptor.note()
         self._shed_silent()
         return await super().on_tick(counter)
-
-    def _accept_waiting(self) -> None:
-        """Accept connections in a busy loop of uvloop's, which accepts one in each of its turns.
-
-        A turn lasts as long as all that is ready in it: beside 200 kept-alive connections that are always busy, each
-        new one waited for one turn more than the one before it, and 20 of them took 2.4 s; with asyncio 0.25 s.
-        """
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # none waits any more
-                for _ in range(MOST_ACCEPTED):
-                    task = asyncio.create_task(self._attach(listener.accept()[0]))
-                    self._attaching.add(task)
-                    task.add_done_callback(self._attaching.discard)
 
     async def _attach(self, connection: socket.socket) -> None:
         config = self.config
@@ -196,7 +179,7 @@ class WorkerServer(SheddingServer):
     """Run uvicorn's server, report its health on the private socket, and drain before the shutdown."""
 
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
-        super().__init__(config)
+        super().__init__(config, surroundings.wid or 0)
         self._began_at = time.monotonic()
         self.recycled = False
         self._surroundings = surroundings
@@ -364,6 +347,7 @@ class WorkerServer(SheddingServer):
         self.should_exit = True  # then one SIGINT more forces the end, of a recycled worker too
         if self._starting is not None:
             self._starting.cancel()
+        self._acceptor.stop()
         await stop_accepting(self.servers, sockets or [])
         log.info("Draining %d connection(s)", len(self.server_state.connections))
         await drain(

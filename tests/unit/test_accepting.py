@@ -1,0 +1,130 @@
+"""Connections are shared evenly among workers, and none waits for a worker that does not accept."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from xboard_circus.worker.accepting import Acceptor, Counts
+
+BURST = 40
+
+
+class Worker(Acceptor):
+    """Accept, keep what is accepted, and count the pauses."""
+
+    def __init__(self, wid: int, shared: "memoryview[int]", clock: Callable[[], float]) -> None:
+        self.kept: list[socket.socket] = []
+        self.pauses: list[float] = []
+        super().__init__(Counts(wid, shared), attach=self._keep, served=self.kept.__len__, clock=clock)
+
+    async def _keep(self, connection: socket.socket) -> None:
+        self.kept.append(connection)
+
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        self.pauses.append(seconds)
+        super()._pause(listener, seconds)
+
+
+@pytest.fixture
+def listeners() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return one listener in two workers, with a burst of connections that wait."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2 * BURST))
+        listener.setblocking(False)
+        for _ in range(BURST):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        yield listener, stack.enter_context(listener.dup())
+
+
+@pytest.fixture
+def shared() -> "memoryview[int]":
+    return memoryview(bytearray(16)).cast("I")
+
+
+async def accept_all(*workers: Worker) -> None:
+    while sum(len(worker.kept) for worker in workers) < BURST:
+        await asyncio.sleep(0)
+    for worker in workers:
+        worker.stop()
+        for connection in worker.kept:
+            connection.close()
+
+
+def test_a_burst_is_shared_by_workers_that_both_accept(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    workers = [Worker(wid, shared, clock=lambda: 0.0) for wid in range(2)]
+
+    async def run() -> None:
+        for worker, listener in zip(workers, listeners, strict=True):
+            worker.start([listener])
+        await accept_all(*workers)
+
+    asyncio.run(run())
+    assert max(len(worker.kept) for worker in workers) <= 0.6 * BURST
+
+
+def test_nothing_waits_long_for_a_sibling_that_is_busy(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    """Given a sibling with fewer connections that accepts none, then twice as many are accepted after each pause."""
+    worker = Worker(0, shared, clock=lambda: 0.0)
+    Counts(1, shared).note(0, now=0.0)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        await accept_all(worker)
+
+    asyncio.run(run())
+    assert (len(worker.kept), max(worker.pauses)) == (BURST, 0.001)
+    assert 1 <= len(worker.pauses) <= 7
+
+
+@pytest.mark.parametrize("later", [0.3, 3600.0])
+def test_a_sibling_that_hangs_or_is_dead_does_not_count(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]", later: float
+) -> None:
+    worker = Worker(0, shared, clock=lambda: later)
+    Counts(1, shared).note(0, now=0.0)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        await accept_all(worker)
+
+    asyncio.run(run())
+    assert (len(worker.kept), worker.pauses) == (BURST, [])
+
+
+def test_a_worker_that_accepts_no_more_does_not_count(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    """Given a worker that drains, and goes on to tick, then its siblings leave nothing to it once its number is old."""
+    worker, now = Worker(0, shared, clock=lambda: 9.0), Counts(1, shared)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        worker.stop()
+        worker._clock = lambda: 9.3
+        worker.note()
+
+    asyncio.run(run())
+    assert now.of_siblings(now=9.3) == []
+
+
+def test_a_listener_that_was_shut_down_is_left_alone_for_a_second(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    worker = Worker(0, shared, clock=lambda: 0.0)
+    listeners[0].shutdown(socket.SHUT_RDWR)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        for _ in range(100):
+            await asyncio.sleep(0)
+        worker.stop()
+
+    asyncio.run(run())
+    assert worker.pauses == [1.0]
