@@ -758,7 +758,7 @@ def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Pa
     assert (dry.exit_code, result.exit_code) == (0, 0)
     assert f"would remove {folder}/circusd.pid: the circusd that wrote it is gone" in dry.stdout
     assert f"removed {folder}/web.sock: no process listens on it" in result.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["circus.ini", "other.sock", "runtime"]
+    assert sorted(path.name for path in folder.iterdir()) == ["circus.ini", "other.sock"]
 
 
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
@@ -1129,3 +1129,15 @@ def test_describe_shows_options_with_their_places_and_no_secret(folder: Path) ->
         False,
         True,
     )
+
+
+@pytest.mark.parametrize(("command", "answer"), [("clean", "nothing that belongs to"), ("stop", "does not run")])
+def test_what_has_ended_needs_no_runtime_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, answer: str
+) -> None:
+    """systemd removes that of a stopped service, and its user cannot make it."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", "/proc/none")
+
+    result = run(command, "-c", str(write_ini(tmp_path)))
+
+    assert (result.exit_code, answer in result.output) == (0, True), result.output

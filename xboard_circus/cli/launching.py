@@ -21,7 +21,7 @@ from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero,
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.written_files import narrow, opener
-from xboard_circus.instance import LOOK_EVERY, Instance, locked
+from xboard_circus.instance import LOOK_EVERY, Instance, NoLockFile, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
 
@@ -89,8 +89,14 @@ class Outlook:
 
 
 def alone(instance: Instance) -> AbstractContextManager[None]:
-    """Lock the start or stop of this ini file against others, such as the monitor's."""
-    path = runtime.instance_dir(instance.id) / "start.lock"
+    """Lock the start or stop of this ini file against others, such as the monitor's.
+
+    NoLockFile where there is no place for it: the runtime folder of a stopped service is gone, and root alone makes it.
+    """
+    try:
+        path = runtime.instance_dir(instance.id) / "start.lock"
+    except XboardError as error:
+        raise NoLockFile(str(error)) from error
     return locked(path, f"try again later: another start or stop of {instance.shown} is at work", within=LOCK_WITHIN)
 
 

@@ -289,9 +289,11 @@ def remove_stale(instance: str) -> list[Path]:
     supervises the instance: call it before `write_record`. Nothing else is touched: a name must match whole. What a
     worker has put in the place of a file, such as a FIFO or a link, is removed too, neither opened nor followed.
     """
-    instance_dir(instance)  # nothing is removed in a folder that is not ours
+    found = stale(instance)
+    if found:
+        instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
-    for path in stale(instance):
+    for path in found:
         with suppress(OSError):
             path.unlink()
             removed.append(path)
