@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -31,6 +32,8 @@ while True:
         try:
             if b"unit_stop\\0end" in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGSTOP)
+                print(entry.name)
+                time.sleep(60)
         except OSError:
             continue
     time.sleep(0.005)
@@ -85,8 +88,8 @@ def forks_again(host: Machine) -> bool:
 
 
 @contextmanager
-def taken_over(c: Circusd, host: Machine) -> Iterator[None]:
-    """A process of the service's user in its control group that is deaf, and holds up what is to end it."""
+def taken_over(c: Circusd, host: Machine) -> Iterator[IO[str]]:
+    """A deaf process of the service's user in its control group, which stops what is to end it and prints its pid."""
     (c.folder / "taken_over.py").write_text(TAKEN_OVER)
     enter = f"echo $$ >/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs; exec setpriv --reuid={USER} --regid={USER} "
     command = f"{enter} --clear-groups {c.folder}/.venv/bin/python -u {c.folder}/taken_over.py"
@@ -95,7 +98,7 @@ def taken_over(c: Circusd, host: Machine) -> Iterator[None]:
         try:
             assert running.stdout is not None
             assert running.stdout.readline()
-            yield
+            yield running.stdout
         finally:
             running.kill()
 
@@ -132,6 +135,14 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
             host.ctl("stop", UNIT)
             assert host.processes(UNIT) == []
         assert host.inside(["ls", f"/run/{NAME}.job"]).returncode == 2
+        told_in(host, "systemctl", "start", UNIT)
+        with taken_over(c, host) as held:
+            host.ctl("restart", "--no-block", UNIT)
+            pid = held.readline().strip()
+            host.ctl("stop", "--no-block", UNIT)
+            told_in(host, "kill", "-CONT", pid)
+            eventually(lambda: host.show(UNIT, "ActiveState") == "inactive", timeout=60, what="the stop replaces it")
+            assert host.processes(UNIT) == []
         told_in(host, "systemctl", "start", UNIT)
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
 
