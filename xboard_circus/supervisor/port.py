@@ -69,6 +69,7 @@ class PortGuard:
         self._run = 0
         self._last_error = ""
         self._is_taken = False
+        self._is_given_back = True
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
         self._shut_reported_at = self._deaf_at = self._heirs_at = float("-inf")
@@ -431,13 +432,25 @@ class PortGuard:
             self._shut_reported_at = self.armed.clock()
             self.armed.publish("port_shut", reason=reason)
 
-    def give_back(self) -> None:
-        """Close the listener of a watcher without workers, because connections to it would wait without an answer."""
+    def close(self) -> bool:
+        """Close the listener of a watcher that stops or is stopped; return whether it is closed.
+
+        The kernel would take connections for as long as workers drain, and reset them when the last one has ended.
+        """
         shared = self.socket()
-        if shared is None or self._serves_others(shared) or not is_listening(shared):
+        if shared is None or self._serves_others(shared):
+            return False
+        if is_listening(shared):
+            self._release(shared)
+            self.state, self.reason, self._is_given_back = PortState.WAITING, Say.WATCHER_IS_STOPPED(), False
+        return True
+
+    def give_back(self) -> None:
+        """Close the listener of a watcher without workers, and end what else of ours holds its port."""
+        if not self.close() or self._is_given_back:
             return
-        self._release(shared)
-        self.state, self.reason = PortState.WAITING, Say.WATCHER_IS_STOPPED()
+        self._is_given_back = True
+        remove_path(self.socket())  # draining workers took connections there
         address = self.address()
         if address is not None and self.armed.policy is not Policy.NEVER:
             self.armed.supervisor.run(self._end_holders(address), f"the look at the port of {self.armed.name}")
@@ -468,10 +481,14 @@ class PortGuard:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             unix_sockets.do_not_linger(shared.fileno())  # a worker may have connected it, and left data unsent
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
-        # Not a socket of another process that listens there by now.
-        if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):
-            with suppress(FileNotFoundError):
-                os.unlink(shared.path)
+        remove_path(shared)
+
+
+def remove_path(shared: Any) -> None:
+    """Remove the path of a unix socket on which no process listens by now."""
+    if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):
+        with suppress(FileNotFoundError):
+            os.unlink(shared.path)
 
 
 def handed_over(

@@ -342,6 +342,8 @@ class ArmedWatcher:
         """Note a stop, and return whether Circus is to carry it out."""
         self.before.stop()
         self.forks.end()
+        if not self.stays and circus_arbiter.stops_for_good(self.supervisor.arbiter):
+            self.port.close()
         return not self.stays
 
     def reloads_rolling(self) -> bool:

@@ -186,6 +186,12 @@ def running_command(arbiter: Any) -> str | None:
     return found
 
 
+def stops_for_good(arbiter: Any) -> bool:
+    """Return whether a watcher that stops now is not started again at once, as by a restart."""
+    stops = ("watcher_stop", "arbiter_stop", "arbiter_stop_watchers", "arbiter_rm_watcher")
+    return is_stopping(arbiter) or running_command(arbiter) in stops
+
+
 def keep_stopped(arbiter: Any, names: Iterable[str]) -> None:
     """Note which watchers the boot, or a restart of all, leaves stopped, as an operator has stopped them."""
     vars(arbiter)[KEPT_STOPPED] = frozenset(names)
