@@ -1,6 +1,7 @@
 """Start circusd in the background, and wait until the backend is up or has failed."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -122,6 +123,26 @@ def set_umask(found: config.Config) -> int:
     return umask
 
 
+def keep_limits(circusd: procs.Identity) -> None:
+    """Raise our resource limits to those of *circusd*, as far as we may: the shell of a restart may have smaller ones,
+    which the next circusd and all workers would inherit. Larger ones stay.
+    """
+    if not hasattr(resource, "prlimit"):  # macOS
+        return
+    for limit in {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}:
+        with suppress(OSError, ValueError):  # another user's, or gone
+            theirs, (soft, hard) = resource.prlimit(circusd.pid, limit), resource.getrlimit(limit)
+            raised = [max(pair, key=_size_of_limit) for pair in zip((soft, hard), theirs, strict=True)]
+            with suppress(OSError, ValueError):  # only root raises a hard one
+                resource.setrlimit(limit, (raised[0], raised[1]))
+                continue
+            resource.setrlimit(limit, (min(raised[0], hard, key=_size_of_limit), hard))
+
+
+def _size_of_limit(limit: int) -> float:
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
     """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach.
 
@@ -132,6 +153,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
     own, gate, box = procs.Identity.of(os.getpid()), None, None
     if after is not None:
+        keep_limits(after)
         gate, folder = os.getpid(), runtime.instance_dir(instance.id)
         turn = ["--turn", str(runtime.make_gate(folder, gate)), "--starter", str(own)]
         if any(map(config.is_armed, found.watchers)):  # otherwise it has no code of ours to open it
