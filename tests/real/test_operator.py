@@ -28,7 +28,7 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
         assert c.replace(old, "sick", "slow")["status"] == "ok"
         eventually(lambda: c.worker(old, "slow")["drains"])
 
-        with c.answering(within=0.5):
+        with c.answering():
             killed_at = kill(dead)
             c.wait_ready()
             assert time.monotonic() - killed_at < 2
@@ -76,7 +76,7 @@ def test_a_stop_ends_a_halted_worker_by_the_signal_that_lets_it_drain(tmp_path: 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_stop_in_a_replacement_stops(tmp_path: Path, phase: str) -> None:
     """Given a replacement under way, when the operator stops the watcher, then it stops and stays stopped."""
-    with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
+    with being_replaced(tmp_path, phase) as (c, _), c.answering():
         c.do("stop", name="web", waiting=True)
 
         eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=0.5)
@@ -95,7 +95,7 @@ def test_a_stop_that_has_to_kill_answers_when_nothing_is_listed_any_more(tmp_pat
     with circusd(tmp_path, watchers=[watcher], check_delay=5) as c:
         c.wait_ready(20, timeout=40)
 
-        with c.answering(within=0.5):
+        with c.answering():
             c.do("stop", name="web", waiting=True, timeout=20)
 
         assert c.call("list", name="web")["pids"] == []
@@ -105,7 +105,7 @@ def test_a_stop_that_has_to_kill_answers_when_nothing_is_listed_any_more(tmp_pat
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None:
     """Given a replacement under way, when the operator restarts the watcher, then two new workers serve."""
-    with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
+    with being_replaced(tmp_path, phase) as (c, _), c.answering():
         before = {found.pid for found in c.processes()} - {c.pid}
 
         c.do("restart", name="web", waiting=True, timeout=60)  # a successor that has read "slow 30" gets its time
@@ -127,7 +127,7 @@ def test_a_quit_in_a_replacement_quits(tmp_path: Path, phase: str) -> None:
 
 def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
     """Given a replacement under way, when the operator wants one worker fewer, then exactly one serves in the end."""
-    with being_replaced(tmp_path, "draining") as (c, _), c.answering(within=0.5):
+    with being_replaced(tmp_path, "draining") as (c, _), c.answering():
         c.do("decr", name="web", waiting=True)
 
         c.wait_ready(1)
@@ -161,7 +161,7 @@ def test_a_sigterm_while_a_decr_drains_ends_circusd_within_one_graceful_timeout(
 
 def test_a_stop_while_a_decr_drains_waits_for_its_turn(tmp_path: Path) -> None:
     """Given a decr that drains, when circusctl stops another watcher, then it is not refused, and that one stops."""
-    with draining_decr(tmp_path, graceful_timeout=4) as (c, _), c.answering(within=0.5):
+    with draining_decr(tmp_path, graceful_timeout=4) as (c, _), c.answering():
         refused = c.call("incr", name="web")
         result = c.call("stop", name="web")
 
@@ -190,14 +190,14 @@ def test_a_start_in_a_wait_is_answered_and_adds_nothing(tmp_path: Path) -> None:
         (sound,) = c.wait_ready(1)
         eventually(lambda: c.events.named("cooldown") and held(c))
 
-        with c.answering(within=0.5):
+        with c.answering():
             c.do("start", name="web", waiting=True)
             holds(lambda: c.workers() == [sound] and len(held(c)) == 1, seconds=1)
 
 
 def test_a_start_beside_a_replacement_adds_nothing(tmp_path: Path) -> None:
     """Given a replacement under way, when told to start an active watcher, then circusd answers and two serve."""
-    with being_replaced(tmp_path, "draining") as (c, old), c.answering(within=0.5):
+    with being_replaced(tmp_path, "draining") as (c, old), c.answering():
         c.do("start", name="web", waiting=True)
 
         eventually(lambda: old not in c.workers())

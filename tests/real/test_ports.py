@@ -67,7 +67,7 @@ def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
 
         start = time.monotonic()
         c.start_again()
-        with c.answering(within=0.5):
+        with c.answering():
             eventually(lambda: c.watcher()["port"]["state"] == "cleaning")
             holds(lambda: deaf.alive, seconds=6 - (time.monotonic() - start) - 0.2, what="killed before the grace")
             eventually(lambda: not deaf.alive)
@@ -258,7 +258,7 @@ def test_a_stranger_on_the_port_lives_and_is_named(tmp_path: Path, host: str, re
         assert {(worker["phase"], worker["held_by"]) for worker in workers} == {("held", "port")}
         assert all("port" in worker["reason"] for worker in workers)
         assert c.status() == "active"
-        with c.answering(within=0.5):
+        with c.answering():
             holds(lambda: other.alive and not c.starts(), seconds=1.2)
         (refused,) = c.told("port_refused")
         assert str(other.pid) in refused.reason
@@ -273,7 +273,7 @@ def test_a_stranger_on_the_port_lives_and_is_named(tmp_path: Path, host: str, re
 def test_the_operator_may_stop_and_start_while_the_port_is_refused(tmp_path: Path) -> None:
     """Given a stranger on the port, when the watcher is stopped, then it stays so when the stranger is gone."""
     watcher = Watcher(options=RETRY)
-    with circusd_beside_stranger(tmp_path, watcher) as (c, other), c.answering(within=0.5):
+    with circusd_beside_stranger(tmp_path, watcher) as (c, other), c.answering():
         c.do("stop", name="web", waiting=True)
         other.signal(signal.SIGKILL)
         holds(lambda: c.status() == "stopped" and not c.workers(), seconds=1.2)

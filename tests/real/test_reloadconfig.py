@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 def c(shared: Circusd) -> Iterator[Circusd]:
     """The shared circusd, with its ini as it was when it started."""
     shared.wait_ready()
-    with shared.answering(within=0.5):
+    with shared.answering():
         yield shared
     shared.write_ini()
 
@@ -341,7 +341,7 @@ def test_a_watcher_that_leaves_the_ini_with_its_socket_takes_nobody_along(tmp_pa
 
         del c.watchers["leaving"], c.watchers["plain"]
         c.write_ini()
-        with c.answering(within=0.5):
+        with c.answering():
             reply = c.call("reloadconfig", waiting=True)
 
         if reply["status"] == "ok":
