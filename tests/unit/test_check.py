@@ -1256,6 +1256,22 @@ def test_our_own_circusd_may_hold_its_ports(write: Write, held: int) -> None:
     assert ports_of(load(file)) == []
 
 
+def test_two_files_of_one_folder_that_share_a_ledger_are_told(write: Write) -> None:
+    """Their `why`, `events` and page would show the other's deaths; one that does not run is no harm."""
+    from xboard_circus.host import procs
+
+    file = write({"plugin:xboard": {"use": "xboard_circus.plugins.bundle.Bundle"}})
+    other = file.with_name("other.ini")
+    shutil.copy(file, other)
+    assert not [line for line in lines(check(file)) if "ledger" in line]
+    record = {"pid": os.getpid(), "started": procs.start_time(os.getpid()), "config_file": str(other)}
+    runtime.write_record(runtime.instance_id(other), **record)
+
+    (told,) = [line for line in lines(check(file)) if "ledger" in line]
+
+    assert f"circusd of {other} (pid {os.getpid()}) records to {file.with_name('ledger.db')}, too" in told
+
+
 def test_an_address_of_another_host_cannot_be_bound(write: Write) -> None:
     assert ports_of(load(write({"socket:web": {"host": "192.0.2.1"}}))) == [
         (

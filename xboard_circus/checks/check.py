@@ -6,6 +6,7 @@ plugins and of the app's module, `endpoint_rules` and `port_rules`.
 
 import importlib.util
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus import config as configuration
@@ -14,6 +15,8 @@ from xboard_circus.checks.findings import Finding, Level, Report, report, within
 from xboard_circus.checks.judgement import of_file, placed, read
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
+from xboard_circus.ledger.location import ledgers_of
 
 __all__ = ["Finding", "Level", "Report", "check"]
 
@@ -74,8 +77,22 @@ def _of_host(
         yield from import_rules.findings(config)
     else:
         yield Finding(Level.WARNING, "", f"hooks, plugins and apps were not looked for: {refusal}", "")
+    yield from _ledgers(config)
     if not running:
         yield from port_rules.findings(config)
+
+
+def _ledgers(config: Config) -> Iterator[Finding]:
+    """Yield a finding for each ledger that another circusd of this user records to."""
+    own, ours = runtime.instance_id(config.path), set(ledgers_of(config))
+    for circusd, instance in runtime.supervisors().items():
+        if instance != own and procs.is_running(circusd.pid, circusd.started):
+            with suppress(XboardError):  # its file is gone, or broken
+                theirs = configuration.load_readable(str((runtime.read_record(instance) or {}).get("config_file")))
+                for ledger in sorted(ours & set(ledgers_of(theirs))):
+                    what = f"circusd of {theirs.path} (pid {circusd.pid}) records to {ledger}, too: each shows the"
+                    hint = "name another ledger.file in [plugin:xboard] of one of them"
+                    yield Finding(Level.WARNING, "", f"{what} other's events as its own", hint)
 
 
 def _circus(config: Config, others: Collection[str]) -> Iterator[Finding]:
