@@ -13,6 +13,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor.life import environment
+from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.patch import PatchFailed
 from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -75,10 +76,10 @@ def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
 
 def bind_plainly(watcher: Any) -> None:
     """Bind the sockets that were left for the port guard, because Circus would bind one per worker, beside any
-    stranger."""
+    stranger; and those that it has given back at a stop."""
     named = circus_process.sockets_named(watcher)
     for name, shared in (watcher.sockets or {}).items():
-        if shared.so_reuseport and name.lower() in named:
+        if name.lower() in named and (shared.so_reuseport or not is_listening(shared)):
             try:
                 shared.so_reuseport = False
                 shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
