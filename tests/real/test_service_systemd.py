@@ -25,6 +25,17 @@ from .test_lost import losses
 # Seconds, in place of the minute and a half that the unit gives circusd.
 WATCHDOG = 12
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
+ENDED_EARLY = """
+import logging, os, signal
+
+class Early(logging.Handler):
+    def emit(self, record):
+        if record.getMessage() == "sockets started" and os.path.exists("{flag}"):
+            os.unlink("{flag}")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+logging.getLogger("circus").addHandler(Early())
+"""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SHORT_WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG}\n"
 
@@ -131,8 +142,11 @@ def test_a_reload_loses_no_request_and_one_that_fails_leaves_all_as_it_is(tmp_pa
 def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: Path) -> None:
     """Given load, when systemd restarts, also while a reload runs or circusd hangs, then circusd and workers are new, 0
     lost; with a file that nobody can read, or code that dies, the old ones serve on, also over a restart with the cure;
-    a stop in the middle leaves nothing."""
-    with service(tmp_path) as (c, host):
+    a stop in the middle leaves nothing. Nor is a request lost to a signal that comes before circusd's first hook."""
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / "sitecustomize.py").write_text(ENDED_EARLY.format(flag=early / "now"))
+    with service(tmp_path, drop_in=f"Environment=PYTHONPATH={early}:{Path(__file__).parent}\n") as (c, host):
         old = c.wait_ready()
         with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=100) as fresh:
             for _ in range(ROUNDS):
@@ -155,10 +169,16 @@ def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: 
             until_gone(before)
             assert host.show(UNIT, "NRestarts") == "0"
 
-            before, text = c.wait_ready(), c.ini.read_text()
+            before = c.wait_ready()
+            (early / "now").touch()
+            host.ctl("restart", "--no-block", UNIT)
+            eventually(lambda: not (early / "now").exists(), timeout=60, what="it has come")
+            until_gone(before)
+
+            before, text, restarts = c.wait_ready(), c.ini.read_text(), int(host.show(UNIT, "NRestarts"))
             c.ini.write_text(f"{text}\ngarbage [\n")
             host.ctl("restart", "--no-block", UNIT)
-            eventually(lambda: int(host.show(UNIT, "NRestarts")) > 0, timeout=60, what="circusd does not start")
+            eventually(lambda: int(host.show(UNIT, "NRestarts")) > restarts, timeout=60, what="circusd does not start")
             c.ini.write_text(text)
             until_gone(before)
             old = c.wait_ready()

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host import procs
 from xboard_circus.host.unix_sockets import MOST_DESCRIPTORS
 
 NAME = "xboard"
@@ -57,6 +58,12 @@ def take() -> list[socket.socket]:
         if found and (to := address()):
             send(to, f"FDSTOREREMOVE=1\nFDNAME={NAME}")
     return found
+
+
+def own_unit() -> str:
+    """Return the name of our unit if systemd runs this process in it: it ends, or keeps, what circusd leaves."""
+    unit = procs.unit_of(os.getpid())
+    return unit if unit and unit == os.environ.get(OUR_UNIT) else ""
 
 
 def job_of(unit: str, *, of_user: bool) -> str | None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from circus import logger
 from circus.exc import MessageError
 
-from xboard_circus.host import procs, service_manager
-from xboard_circus.host.service_manager import OUR_UNIT
+from xboard_circus.host import service_manager
 from xboard_circus.supervisor.boundary import in_daemon_thread
 from xboard_circus.supervisor.leave import leave
 
@@ -35,8 +34,8 @@ class EndBySignal:
 
         Any other unit may have systemd kill what is left, with the requests in flight.
         """
-        unit = procs.unit_of(os.getpid())
-        if not unit or unit != os.environ.get(OUR_UNIT) or self._is_looking or self._supervisor.is_over():
+        unit = service_manager.own_unit()
+        if not unit or self._is_looking or self._supervisor.is_over():
             return stop()
         self._is_looking = True
         self._supervisor.run(self._end(unit, stop), "the look for systemd's job", on_failure=stop)

@@ -25,7 +25,7 @@ from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker, uncreated_watcher
 from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime, sockets
+from xboard_circus.host import circusd_record, listeners, procs, runtime, service_manager, sockets
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
@@ -297,7 +297,8 @@ class Supervisor:
         """End, once, the leftovers of a watcher from an earlier circusd; the future is what was ended.
 
         None stands for everything in whose place this circusd starts nothing: plugins, Circus's helpers, workers of
-        watchers that the file has no more, or does not start. Workers answer what they have in flight.
+        watchers that the file has no more, or does not start. Workers answer what they have in flight. A signal may end
+        circusd before its first hook knows for what; then the unit decides, see `service.unit_stop`.
         """
         if watcher not in self._sweeps:
             work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())
@@ -305,6 +306,8 @@ class Supervisor:
         return self._sweeps[watcher]
 
     async def _end_orphans(self, watcher: str | None, grace: float) -> list[Holder]:
+        if self.is_over() and service_manager.own_unit():
+            return []
         left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
