@@ -35,6 +35,7 @@ def lines(*records: Record, of: int = 0) -> list[str]:
             id="out of memory",
         ),
         pytest.param(death(1, wid=None), "A process of web (pid 71) crashed: died by SIGSEGV", id="without a wid"),
+        pytest.param(death(1, slot=4), "Worker 4 of web (pid 71) crashed: died by SIGSEGV", id="by its slot"),
         pytest.param(death(1, "novel", ""), "Worker 1 of web (pid 71) ended: novel", id="a cause of a later version"),
         pytest.param(
             record(1, "port_refused", reason="held by 4711 (nginx)"),

@@ -226,7 +226,7 @@ def test_why_alone_tells_the_worst_of_the_last_hour_and_what_fixed_it(store: Led
 
     lines = run("why").stdout.splitlines()
 
-    assert lines[0] == "Worker 2 of my_web (pid 71) crashed: died again"
+    assert lines[0] == "Worker 1 of my_web (pid 71) crashed: died again"
     assert lines[2:5] == [
         "  incident: #1 ended 2 times in 10 s: died again (over after 43 s)",
         "  fixed by: retry my_web, requested by ops; then ready #1 (pid 72): up 0.4 s after its start",
