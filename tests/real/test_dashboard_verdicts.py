@@ -260,6 +260,16 @@ def test_an_incident_is_told_once_with_a_live_countdown_and_the_card_adds_what_t
     expect(stage.page.locator(".incident", has_text="exited with code 3. Next: ")).to_have_count(1)
 
 
+def test_since_when_is_in_the_time_of_the_reader(tmp_path: Path) -> None:
+    with staged(tmp_path, timezone_id="Asia/Kathmandu") as stage:  # 5:45 from UTC, as no host of ours is
+        stage.show(COOLING)
+        began = time.time() + 5.75 * 3600 - 125
+        minutes = "|".join(time.strftime("%H:%M", time.gmtime(began + late)) for late in (-10, 50))
+        expect(stage.page.locator(".headline strong")).to_contain_text(
+            re.compile(rf"since (\w+ \d+,? )?({minutes}):\d\d:")
+        )
+
+
 def test_several_in_trouble_are_counted_and_come_first_the_worst_before_the_others(stage: Stage) -> None:
     stage.show(
         backend("ok", slot(1), name="a"),

@@ -41,6 +41,8 @@ from xboard_circus.translations import sentences
 METRICS_EVERY = 1.0  # seconds: scrapers that come together get the same figures
 BODY_WITHIN = 10.0
 MOST_LOGS = 8  # in one view
+DATED = {each.name: each.value for each in Say if each.name.startswith(("HEAD_", "GONE", "VERDICT_", "UNIT"))}
+"""What an English page needs to say since when in the time of its reader; of all else it has the text."""
 ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
@@ -92,7 +94,7 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
     def rendered(name: str, language: str, theme: str) -> bytes:
         text = templates.get_template(name).render(
             text=translations.catalogue(language),
-            sentences=sentences(language),
+            sentences=sentences(language) or DATED,
             language=language,
             languages=translations.LANGUAGES,
             theme=theme,
