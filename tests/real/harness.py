@@ -70,14 +70,15 @@ def eventually(
     """Return the first true value of *condition*; AssertionError that names it when *timeout* seconds pass without.
 
     What it raises counts as not yet: what it looks at may be in the making, half written, or gone. RuntimeError goes
-    through at once, for what cannot come any more. What takes long is looked at less often, down to a fifth: each look
-    costs circusd and the test some milliseconds, which on two cores the other tests lack.
+    through at once, for what cannot come any more. What takes long is looked at less often, down to a fifth, and a look
+    that takes long itself, such as a command, no more than a third of the time: the other tests lack what it costs.
     """
     began = time.monotonic()
     deadline = began + timeout
     while True:
         error: Exception | None = None
         value: object = None
+        looks_at = time.monotonic()
         try:
             value = result = condition()
             if result:
@@ -90,7 +91,8 @@ def eventually(
             name = what or f"{condition.__qualname__} ({condition.__code__.co_firstlineno})"
             last = f"{type(error).__name__}: {error}" if error else repr(value)
             raise AssertionError(f"not within {timeout:g} s: {name}; last: {last}") from error
-        time.sleep(every * min(1 + 2 * (time.monotonic() - began), 5))
+        now = time.monotonic()
+        time.sleep(max(every * min(1 + 2 * (now - began), 5), min(2 * (now - looks_at), 1.0)))
 
 
 def holds(condition: Callable[[], object], *, seconds: float, every: float = 0.05, what: str = "") -> None:

@@ -451,7 +451,7 @@ def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_i
 def test_what_a_failed_import_has_started_ends_with_the_forkserver(tmp_path: Path, then: str) -> None:
     """Given an app that starts a process and then fails or hangs in the forkserver alone, in a process that does not
     hear SIGTERM, then nothing is left of any try."""
-    watcher = simple(tmp_path, **{"health.startup_timeout": 2})
+    watcher = simple(tmp_path, **{"health.startup_timeout": 6})
     job = "import subprocess\n    subprocess.Popen(['sh', '-c', 'trap : TERM; while :; do sleep 1000; done'])"
     write_app(tmp_path, before=f"import time\nif os.environ['XBOARD_WID'] == '0':\n    {job}\n    {then}")
     with circusd(tmp_path, watchers=[watcher]) as c:

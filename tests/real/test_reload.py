@@ -163,8 +163,8 @@ def test_reloads_under_load_lose_nothing(
     ("setting", "value", "reason"),
     [
         pytest.param("boot", "die", "told to die at import", id="dies at import"),
-        pytest.param("boot", "hang", "not ready within health.startup_timeout = 3 s", id="never starts"),
-        pytest.param("ready", "500", "not ready within health.startup_timeout = 3 s", id="answers 500 on ready"),
+        pytest.param("boot", "hang", "not ready within health.startup_timeout = 8 s", id="never starts"),
+        pytest.param("ready", "500", "not ready within health.startup_timeout = 8 s", id="answers 500 on ready"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--no-preflight"]], ids=["preflight", "no preflight"])
@@ -172,7 +172,7 @@ def test_bad_code_ends_the_reload_and_the_old_workers_serve_on(
     tmp_path: Path, setting: str, value: str, reason: str, more: list[str]
 ) -> None:
     """Given code that can't get ready, when reloaded with the command line, then exit 1, old pids, nothing lost."""
-    options = {**READY, "health.startup_timeout": 3}
+    options = {**READY, "health.startup_timeout": 8}
     with circusd(tmp_path, options=options) as c:
         before = c.wait_ready()
         c.set(setting, value)

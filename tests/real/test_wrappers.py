@@ -58,12 +58,12 @@ def probed(c: Circusd) -> dict[str, Any]:
 )
 def test_a_worker_behind_a_wrapper_is_probed_and_replaced_like_any_other(tmp_path: Path, command: str) -> None:
     """Given a wrapper, then its worker is ready, outlives startup_timeout, is reloaded, and ends with `stop`."""
-    with circusd(tmp_path, watchers=[wrapped(command, **{"health.startup_timeout": 3})], plugins=BUNDLE) as c:
+    with circusd(tmp_path, watchers=[wrapped(command, **{"health.startup_timeout": 6})], plugins=BUNDLE) as c:
         first = probed(c)
         (start,) = c.starts()
         assert start.pid != first["pid"]
 
-        holds(lambda: [each["pid"] for each in c.watcher()["workers"]] == [first["pid"]], seconds=4)
+        holds(lambda: [each["pid"] for each in c.watcher()["workers"]] == [first["pid"]], seconds=7)
         assert c.failures() == []
 
         result = c.run_cli("reload", "--no-preflight")
