@@ -123,20 +123,28 @@ def set_umask(found: config.Config) -> int:
     return umask
 
 
-def keep_limits(circusd: procs.Identity) -> None:
-    """Raise our resource limits to those of *circusd*, as far as we may: the shell of a restart may have smaller ones,
-    which the next circusd and all workers would inherit. Larger ones stay.
+def keep_limits(circusd: procs.Identity) -> list[str]:
+    """Raise our resource limits to those of *circusd*, and return those that stay smaller: only root raises a hard one.
+
+    The shell of a restart may have smaller ones, which the next circusd and all workers inherit. Larger ones stay.
     """
+    smaller: list[str] = []
     if not hasattr(resource, "prlimit"):  # macOS
-        return
-    for limit in {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}:
+        return smaller
+    # RLIMIT_OFILE is another name of RLIMIT_NOFILE.
+    limits = {getattr(resource, name): name for name in sorted(dir(resource), reverse=True) if name[:7] == "RLIMIT_"}
+    for limit, name in limits.items():
         with suppress(OSError, ValueError):  # another user's, or gone
             theirs, (soft, hard) = resource.prlimit(circusd.pid, limit), resource.getrlimit(limit)
             raised = [max(pair, key=_size_of_limit) for pair in zip((soft, hard), theirs, strict=True)]
-            with suppress(OSError, ValueError):  # only root raises a hard one
+            with suppress(OSError, ValueError):
                 resource.setrlimit(limit, (raised[0], raised[1]))
                 continue
             resource.setrlimit(limit, (min(raised[0], hard, key=_size_of_limit), hard))
+            if _size_of_limit(hard) < _size_of_limit(theirs[0]):
+                lost = "unlimited" if theirs[0] == resource.RLIM_INFINITY else theirs[0]
+                smaller.append(f"{name} {hard} in place of {lost}")
+    return smaller
 
 
 def _size_of_limit(limit: int) -> float:
@@ -153,7 +161,9 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
     own, gate, box = procs.Identity.of(os.getpid()), None, None
     if after is not None:
-        keep_limits(after)
+        if smaller := keep_limits(after):
+            cure = "restart again from a shell that allows more"
+            say(f"the backend gets this shell's smaller limits: {', '.join(smaller)}; {cure}", "yellow")
         gate, folder = os.getpid(), runtime.instance_dir(instance.id)
         turn = ["--turn", str(runtime.make_gate(folder, gate)), "--starter", str(own)]
         if any(map(config.is_armed, found.watchers)):  # otherwise it has no code of ours to open it
