@@ -271,7 +271,9 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.do("restart", name="web", waiting=True)
             first, second = c.wait_ready()
             watch.see_fine("last trouble .* ago")
-            for curve in visit.watcher().locator(".pulse .chart-line").all()[:2]:
+            curves = visit.watcher().locator(".pulse .chart-line")
+            expect(curves).to_have_count(3)
+            for curve in curves.all()[:2]:
                 expect(curve).to_have_attribute("d", re.compile("^M"))
 
             c.set("boot", "held")
