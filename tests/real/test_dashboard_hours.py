@@ -102,7 +102,7 @@ def test_the_overview_weighs_little_and_does_not_grow_in_an_hour(tmp_path: Path)
                 return found["JSHeapUsedSize"], found["Nodes"]
 
             def at_rest() -> tuple[float, float] | None:
-                """Return the size once no node comes or goes: what a frame is drawing counts twice until it is drawn."""
+                """Return the size once no node comes or goes: what is being drawn counts beside what it replaces."""
                 first, second = size(), size()
                 return second if first[1] == second[1] else None
 

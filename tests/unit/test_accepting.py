@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -18,7 +19,7 @@ class Worker(Acceptor):
     def __init__(self, wid: int, shared: "memoryview[int]", clock: Callable[[], float]) -> None:
         self.kept: list[socket.socket] = []
         self.pauses: list[float] = []
-        super().__init__(Counts(wid, shared), attach=self._keep, served=self.kept.__len__, clock=clock)
+        super().__init__(Counts(wid, shared), attach=self._keep, clock=clock)
 
     async def _keep(self, connection: socket.socket) -> None:
         self.kept.append(connection)
@@ -56,7 +57,7 @@ async def accept_all(*workers: Worker) -> None:
 def test_a_burst_is_shared_by_workers_that_both_accept(
     listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
 ) -> None:
-    workers = [Worker(wid, shared, clock=lambda: 0.0) for wid in range(2)]
+    workers = [Worker(wid, shared, clock=lambda: 9.0) for wid in range(2)]
 
     async def run() -> None:
         for worker, listener in zip(workers, listeners, strict=True):
@@ -71,8 +72,8 @@ def test_nothing_waits_long_for_a_sibling_that_is_busy(
     listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
 ) -> None:
     """Given a sibling with fewer connections that accepts none, then twice as many are accepted after each pause."""
-    worker = Worker(0, shared, clock=lambda: 0.0)
-    Counts(1, shared).note(0, now=0.0)
+    worker = Worker(0, shared, clock=lambda: 9.0)
+    Counts(1, shared).note(0, now=9.0)
 
     async def run() -> None:
         worker.start(listeners[:1])
@@ -83,12 +84,56 @@ def test_nothing_waits_long_for_a_sibling_that_is_busy(
     assert 1 <= len(worker.pauses) <= 7
 
 
-@pytest.mark.parametrize("later", [0.3, 3600.0])
+def test_nothing_waits_for_the_turns_of_a_busy_loop(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    """Given a loop that is busy for longer than a step back, and a sibling with ever new numbers, all are accepted."""
+    worker, sibling = Worker(0, shared, clock=time.monotonic), Counts(1, shared)
+
+    async def run() -> int:
+        worker.start(listeners[:1])
+        turns = 0
+        while len(worker.kept) < BURST:
+            sibling.note(turns % 2, now=time.monotonic())
+            time.sleep(0.01)
+            await asyncio.sleep(0)
+            turns += 1
+        await accept_all(worker)
+        return turns
+
+    assert asyncio.run(run()) <= 20
+
+
+def test_what_was_accepted_before_does_not_count(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    """Given a worker with many connections, when a new one starts, then of a burst each gets about as many."""
+    workers = [Worker(wid, shared, clock=lambda: 9.0) for wid in range(2)]
+    Counts(0, shared).note(600, now=8.9)
+
+    async def run() -> None:
+        for worker, listener in zip(workers, listeners, strict=True):
+            worker.start([listener])
+        await accept_all(*workers)
+
+    asyncio.run(run())
+    assert max(len(worker.kept) for worker in workers) <= 0.6 * BURST
+
+
+@pytest.mark.parametrize("noted", [2**32 - 1, 95, 0])
+def test_a_false_time_of_a_sibling_is_none(shared: "memoryview[int]", noted: int) -> None:
+    """Given what a worker that was taken over wrote in the name of one that is dead, or of none, then it is ignored."""
+    shared[3] = noted
+
+    assert Counts(0, shared).of_siblings(now=9.0) == []
+
+
+@pytest.mark.parametrize("later", [9.3, 3600.0])
 def test_a_sibling_that_hangs_or_is_dead_does_not_count(
     listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]", later: float
 ) -> None:
     worker = Worker(0, shared, clock=lambda: later)
-    Counts(1, shared).note(0, now=0.0)
+    Counts(1, shared).note(0, now=9.0)
 
     async def run() -> None:
         worker.start(listeners[:1])
@@ -117,7 +162,7 @@ def test_a_worker_that_accepts_no_more_does_not_count(
 def test_a_listener_that_was_shut_down_is_left_alone_for_a_second(
     listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
 ) -> None:
-    worker = Worker(0, shared, clock=lambda: 0.0)
+    worker = Worker(0, shared, clock=lambda: 9.0)
     listeners[0].shutdown(socket.SHUT_RDWR)
 
     async def run() -> None:

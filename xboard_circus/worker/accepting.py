@@ -2,7 +2,8 @@
 
 Each connection wakes every idle worker, and the first that runs accepts. asyncio accepts all that wait: of 40
 connections at once, one of four workers got 36 to 40; uvloop accepts one in each turn of its loop, and one worker got
-16 to 20. Here a worker with more connections than a sibling leaves the next one to it for a moment.
+16 to 20. Here a worker that accepted more than a sibling leaves the next one to it for a moment. What counts is this
+tenth of a second: by all connections, a new worker among siblings with idle ones would get each new one for long.
 """
 
 import asyncio
@@ -19,50 +20,57 @@ log = logging.getLogger("uvicorn.error")
 MOST_AT_ONCE, ALONE = 64, 16
 """Connections accepted in one turn of the loop; fewer where the numbers of the siblings are not known."""
 MOST_CONNECTIONS = 1 << 30
-STEP_BACK = 0.001
+STEP_BACK, LATE = 0.001, 0.005
+"""Seconds for which a worker leaves the listener to a sibling; a worker that returns so much later is busy itself."""
 RETRY_AFTER = 1.0
 KEPT = 3
-"""A number counts for its tenth of a second and two more: not that of a worker that hangs or is dead."""
+"""A worker that noted nothing for so many tenths of a second hangs or is dead, and nothing is left to it."""
 WORKERS = 512
 _SHARED = memoryview(mmap.mmap(-1, 2 * 4 * WORKERS)).cast("I")
-"""Of each worker that one forkserver forks: its connections, then when it noted them. A started worker has its own."""
+"""Of each worker that one forkserver forks: what it accepted, then in which tenth. A started worker has its own."""
 
 
 class Counts:
-    """Share the number of connections with the siblings, and read theirs.
+    """Share how many connections were accepted in this tenth of a second with the siblings, and read theirs.
 
     >>> shared = memoryview(bytearray(16)).cast("I")
     >>> one, other = Counts(0, shared), Counts(1, shared)
-    >>> one.note(7, now=0.0)
-    >>> other.note(2, now=0.0)
-    >>> one.of_siblings(now=0.1), other.of_siblings(now=0.1), one.of_siblings(now=0.3)
-    ([2], [7], [])
+    >>> one.note(7, now=9.0), other.note(2, now=9.0), other.note(1, now=9.01)
+    (7, 2, 3)
+    >>> one.of_siblings(now=9.0), one.of_siblings(now=9.1), one.of_siblings(now=9.3)
+    ([3], [0], [])
     """
 
     def __init__(self, own: int, shared: "memoryview[int]" = _SHARED) -> None:
         half = len(shared) // 2
         self._own, self._numbers, self._noted_in = own % half, shared[:half], shared[half:]
+        self._number = 0
         self._siblings: list[int] = []
-        self._looked_in = -1
+        self._noted = self._looked_in = -1
 
-    def note(self, number: int, now: float) -> None:
-        """Note the number of this worker's connections."""
-        self._numbers[self._own], self._noted_in[self._own] = number, int(now * 10) + KEPT
+    def note(self, accepted: int, now: float) -> int:
+        """Note that *accepted* more were accepted, and that the loop turns; return the number of this tenth."""
+        if self._noted != (tenth := int(now * 10)):
+            self._noted, self._number = tenth, 0
+        self._number += accepted
+        self._numbers[self._own], self._noted_in[self._own] = self._number, tenth
+        return self._number
 
     def of_siblings(self, now: float) -> list[int]:
-        """Return the numbers of the siblings whose loops turn."""
+        """Return the numbers of the siblings whose loops turn; a time that is to come is false, and counts for none."""
         if self._looked_in != (tenth := int(now * 10)):
             self._looked_in = tenth
             noted = enumerate(self._noted_in.tolist())
-            self._siblings = [at for at, until in noted if until > tenth and at != self._own]
-        return [self._numbers[at] for at in self._siblings]
+            self._siblings = [at for at, then in noted if tenth - KEPT < then <= tenth + 1 and at != self._own]
+        return [self._numbers[at] if self._noted_in[at] >= tenth else 0 for at in self._siblings]
 
 
 class Acceptor:
     """Accept connections in turn with the siblings.
 
     A worker that is ahead leaves the listener alone for a millisecond, and then accepts one connection. If no sibling
-    has accepted any meanwhile it accepts two the next time, then four: all may be busy, and nothing waits for them.
+    has accepted any meanwhile it accepts two the next time, then four: all may be busy, and nothing waits for them. Nor
+    does anything wait for the turns of a loop that is busy itself: it had left the listener alone for long enough.
 
     Attributes:
         attaching: Accepted connections that the loop does not serve yet.
@@ -73,13 +81,13 @@ class Acceptor:
         counts: Counts,
         *,
         attach: Callable[[socket.socket], Coroutine[Any, Any, None]],
-        served: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.attaching: set[asyncio.Task[None]] = set()
-        self._counts, self._attach, self._served, self._clock = counts, attach, served, clock
+        self._counts, self._attach, self._clock = counts, attach, clock
         self._listeners: Sequence[socket.socket] = ()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._returns_at = 0.0
         self._patience = 1
         self._seen: list[int] = []
 
@@ -97,12 +105,10 @@ class Acceptor:
             pause.cancel()
         self._listeners = ()
 
-    def note(self) -> int:
-        """Share the number of connections while we accept any; each tenth of a second, otherwise it counts no more."""
-        number = self._served() + len(self.attaching)
+    def note(self) -> None:
+        """Note that the loop turns, while we accept any; each tenth of a second."""
         if self._listeners:
-            self._counts.note(number, self._clock())
-        return number
+            self._counts.note(0, self._clock())
 
     def _listen(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().add_reader(listener.fileno(), self._accept_waiting, listener)
@@ -111,22 +117,25 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener.fileno())
         self._pauses[listener] = loop.call_later(seconds, self._resume, listener)
+        self._returns_at = self._clock() + seconds
 
     def _accept_waiting(self, listener: socket.socket) -> None:
-        siblings = self._counts.of_siblings(self._clock())
+        now = self._clock()
+        siblings = self._counts.of_siblings(now)
         for _ in range(MOST_AT_ONCE if siblings else ALONE):
-            if self.note() > min(siblings, default=MOST_CONNECTIONS) + 1:
+            if self._counts.note(0, now) > min(siblings, default=MOST_CONNECTIONS) + 1:
                 self._pause(listener, STEP_BACK)
                 return
             if not self._accept(listener):
                 return
 
     def _resume(self, listener: socket.socket) -> None:
-        siblings = self._counts.of_siblings(self._clock())
+        now = self._clock()
+        siblings = self._counts.of_siblings(now)
         self._patience = 1 if siblings != self._seen else min(2 * self._patience, MOST_AT_ONCE)
         self._seen = siblings
         self._listen(listener)
-        for _ in range(self._patience):
+        for _ in range(ALONE if now > self._returns_at + LATE else self._patience):
             if not self._accept(listener):
                 return
 
@@ -141,6 +150,7 @@ class Acceptor:
             log.error("No connection can be accepted: %s; trying again in %g s", why, RETRY_AFTER)
             self._pause(listener, RETRY_AFTER)
             return False
+        self._counts.note(1, self._clock())
         task = asyncio.get_running_loop().create_task(self._attach(connection))
         self.attaching.add(task)
         task.add_done_callback(self.attaching.discard)

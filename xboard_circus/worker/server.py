@@ -132,8 +132,7 @@ class SheddingServer(uvicorn.Server):
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
         self._handshakes: WeakSet[Any] = WeakSet()
-        connections = self.server_state.connections
-        self._acceptor = Acceptor(Counts(wid), attach=self._attach, served=connections.__len__)
+        self._acceptor = Acceptor(Counts(wid), attach=self._attach)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         protocol = one_at_a_time(limited(self.config.http_protocol_class))
