@@ -366,6 +366,29 @@ def test_a_lone_server_that_binds_by_itself_and_hangs_is_ended_first(tmp_path: P
         assert "unhealthy" in {event.message["cause"] for event in c.failures()}
 
 
+SLOW = """
+import http.server, sys, time
+time.sleep(4)
+http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]), bind="127.0.0.1")
+"""
+
+
+def test_a_server_that_binds_by_itself_is_up_with_the_first_good_answer(tmp_path: Path) -> None:
+    """Given a server that listens only after many failed probes, then it is not up before, and never killed as sick."""
+    watcher = binds_by_itself("")
+    probes = {"health.url": f"http://127.0.0.1:{watcher.port}/", "health.period": 0.2, "health.failure_threshold": 2}
+    (tmp_path / "slow.py").write_text(SLOW)
+    watcher = dataclasses.replace(
+        watcher, command=f"{{python}} {tmp_path / 'slow.py'} {{port}}", options={**watcher.options, **probes}
+    )
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        eventually(lambda: c.watcher()["workers"][0]["phase"] == "up")
+        c.get()
+
+        eventually(lambda: c.watcher()["workers"][0]["health"] == "ok")
+        assert c.failures() == []
+
+
 def binds_by_itself(arguments: str) -> Watcher:
     port = free_port()
     return Watcher(

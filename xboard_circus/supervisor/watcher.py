@@ -378,7 +378,8 @@ class ArmedWatcher:
     def see_progress(self) -> None:
         """Note which workers are up, or ready; report those with forgiven failures after a long time up."""
         folder = self.folder if self.has_private_socket and worker_files.is_usable(self.folder) else None
-        for worker, event in start.progress(self.fleet, folder, self.clock()):
+        has_url = bool(self.options.health.url) and self.watcher.numprocesses == 1
+        for worker, event in start.progress([*self.fleet], folder, self.clock(), has_url=has_url):
             self.happen(worker, event)
         for worker in self.fleet.forgive():
             reason = Say.FORGIVEN(held=exactly(self.budget.limits.reset_after))

@@ -1,30 +1,37 @@
 """Find which workers have completed their start."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xboard_circus.core.worker import BecameReady, CameUp, LifeEvent
 from xboard_circus.host import worker_files
 from xboard_circus.supervisor.fleet import Worker
 
-UP_BY_UPTIME = 1.0
-"""Seconds after which another server than our worker counts as up: it does not report that its start is complete."""
+UP_BY_UPTIME, UNPROBED = 1.0, 10.0
+"""Seconds after which another server than our worker counts as up: it does not report that its start is complete.
+
+One that has `health.url` to itself is up with its first good answer there, unless nobody probes it for so long.
+"""
 
 
-def progress(workers: Iterable[Worker], folder: Path | None, now: float) -> Iterator[tuple[Worker, LifeEvent]]:
-    """Yield which workers are up, or ready: as they report in *folder*; without one by their age."""
+def progress(
+    workers: Collection[Worker], folder: Path | None, now: float, *, has_url: bool = False
+) -> Iterator[tuple[Worker, LifeEvent]]:
+    """Yield which workers are up, or ready: as they report in *folder*; without one by ``health.url``, or their age."""
     for worker in workers:
-        if worker.is_starting and _is_up(worker, folder, now):
+        if worker.is_starting and _is_up(worker, folder, now, has_url=has_url and len(workers) == 1):
             yield worker, CameUp(now)
         if worker.is_up and not worker.life.was_ready and _reports_ready(worker, folder):
             yield worker, BecameReady()
 
 
-def _is_up(worker: Worker, folder: Path | None, now: float) -> bool:
+def _is_up(worker: Worker, folder: Path | None, now: float, *, has_url: bool) -> bool:
     if folder is not None:
         return worker_files.has(folder, worker.token, "up")
+    if has_url and worker.probe:
+        return worker.probe["ok"] is True
     standing = worker.life.standing
-    return standing is not None and now - standing.since > UP_BY_UPTIME
+    return standing is not None and now - standing.since > (UNPROBED if has_url else UP_BY_UPTIME)
 
 
 def _reports_ready(worker: Worker, folder: Path | None) -> bool:
