@@ -23,7 +23,11 @@ def watcher(verdict: Any, *workers: dict[str, Any], age: float | None = None, **
     incident = None if age is None else {"age": age, "worst": verdict["word"]}
     entries = [worker_entry(pid=7 + slot, slot=slot, **each) for slot, each in enumerate(workers, 1)]
     known = {"name": "web", "status": "active", "armed": True, "numprocesses": len(workers), **changes}
-    return {**watcher_entry(**known, workers=entries), "verdict": verdict, "incident": incident}  # type: ignore[typeddict-item]
+    return {
+        **watcher_entry(**known, workers=entries),
+        "verdict": {**verdict, "since": verdict["since"] or age or 0.0},
+        "incident": incident,
+    }  # type: ignore[typeddict-item]
 
 
 def texts(lines: Any) -> list[str]:
@@ -41,6 +45,13 @@ def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
         )
     ]
     assert (line["word"], line["watcher"], line["slot"]) == ("looping", "web", 1)
+
+
+def test_an_outage_is_as_old_as_the_time_without_a_worker() -> None:
+    """Given trouble for ten minutes, of which nothing served for 20 s, then it is down for 20 s."""
+    (line,) = headlines([watcher({**LOOPING, "since": 20.0}, HELD, age=600.0)])
+
+    assert texts([line])[0].startswith("DOWN for 20 s: web")
 
 
 def test_an_outage_has_since_when_in_local_time_with_the_date_where_that_is_not_today() -> None:

@@ -15,7 +15,8 @@ WHY = Say.EXITED_STARTING(code=3)
 
 def event(time: float, kind: str, slot: int = 1, *, watcher: str = "web", pid: int = 7, **data: Any) -> Record:
     cause = data.pop("cause", "crash" if kind in ("restart", "cooldown") else None)
-    return Record(time, watcher, kind, pid, slot, cause, data.pop("reason", WHY), {"slot": slot, **data}, next(numbers))
+    seq, reason = data.pop("seq", None), data.pop("reason", WHY)
+    return Record(time, watcher, kind, pid, slot, cause, reason, {"slot": slot, **data}, next(numbers), seq)
 
 
 def lines(found: list[IncidentRecord]) -> list[str]:
@@ -79,6 +80,25 @@ def test_an_incident_ends_with_what_ends_its_trouble(events: list[Record], until
     assert [each.until for each in fold(events, [])] == until
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event(0, "unhealthy", pid=0), event(9, "recovered", pid=0)],
+        [event(0, "unhealthy"), event(9, "recovered", pid=0)],
+        [event(0, "unhealthy"), event(5, "restart"), event(9, "ready", pid=8)],
+        [event(0, "unhealthy"), event(5, "ready", pid=8, follows=7), event(9, "restart")],
+        [event(0, "unhealthy"), event(9, "restart", cause="commanded")],
+        [event(0, "restart"), event(0, "poison"), event(9, "ready", pid=8)],
+    ],
+    ids=["a dependency is back", "all are well", "replaced", "successor first", "taken away", "poison"],
+)
+def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
+    """Given a sick worker that is replaced, when another one dies an hour later, then that is another incident."""
+    found = fold([*events, event(3600, "restart", 2, pid=9), event(3601, "ready", 2, pid=10)], [])
+
+    assert [each.until for each in found] == [9, 3601]
+
+
 def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
     """Given a worker that was up before, a reload and a crash of the last one, then only the crash is an outage."""
     reload = [event(1, "ready", pid=8), event(2, "restart", pid=7, cause="commanded")]
@@ -91,6 +111,15 @@ def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
     assert outages([event(3, "restart", pid=6, cause="failed start")], []) == [(3, float("inf"))]
     assert outages([event(3, "port_refused")], [7]) == []
     assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == []
+
+
+def test_workers_of_an_earlier_circusd_are_up_until_the_next_one_has_a_worker() -> None:
+    """Given workers of which no end is known, because their circusd was restarted, then they hide no later outage."""
+    earlier = [event(0, "ready", pid=7, seq="a-1"), event(0, "ready", 2, pid=8, seq="a-2")]
+    restarted = [event(5, "ready", pid=9, seq="b-1"), event(6, "restart", pid=9, seq="b-2")]
+
+    assert outages([*earlier, *restarted, event(8, "ready", pid=10, seq="b-3")], [10]) == [(6, 8)]
+    assert outages([*earlier, event(4, "restart", pid=9, cause="failed start", seq="b-1")], [7, 8]) == []
 
 
 def test_the_share_of_a_time_without_an_outage_is_whole() -> None:

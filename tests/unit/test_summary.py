@@ -44,7 +44,8 @@ def looping(**more: Any) -> Any:
     failure = "exited with code 1 before it was up: KeyError: 'DATABASE_URL'"
     known = {"name": "api", "last_reason": failure, "last_reason_age": 12.0, "port": port}
     known |= {"incident": {"age": 192.0, "worst": "looping"}, "budget": {"used": 5, "limit": 5}}
-    return watcher_view(held, **{**known, **more})
+    entry = watcher_view(held, **{**known, **more})
+    return {**entry, "verdict": {**entry["verdict"], "since": 192.0}}
 
 
 def lines(given: Summary, width: int, *, whole: bool = False) -> list[str]:

@@ -477,6 +477,15 @@ def test_what_an_operator_wanted_is_no_incident(word: Word) -> None:
     assert keeper.view(3) is None
 
 
+def test_an_outage_lasts_since_nothing_serves() -> None:
+    """Given trouble that becomes an outage, when only its word changes, then its age is that of the outage."""
+    keeper = IncidentKeeper()
+    for now, word in [(10, Word.DEGRADED), (60, Word.DOWN), (70, Word.LOOPING), (80, Word.DOWN)]:
+        keeper.take(word, now=now)
+
+    assert (keeper.since(90), keeper.view(90)) == (30, {"age": 80, "worst": "down"})
+
+
 def test_a_word_that_stays_keeps_its_time() -> None:
     keeper = IncidentKeeper()
     keeper.take(Word.LOOPING, now=10)

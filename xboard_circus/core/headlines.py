@@ -81,7 +81,7 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
     is_outage = Word(verdict["word"]).is_outage
     return Say.HEAD_TROUBLE(
         verdict=Say.HEAD_DOWN() if is_outage else VERDICTS[verdict["word"]](),
-        age=aged((verdict["since"] if incident is None else incident["age"]) + elapsed),
+        age=aged((verdict["since"] if is_outage or incident is None else incident["age"]) + elapsed),
         watcher=watcher["name"],
         n=serving(watcher),
         total=watcher["numprocesses"],

@@ -8,7 +8,7 @@ from xboard_circus.core.durations import lasted
 from xboard_circus.core.sentences import Say
 
 PROBLEMS = {  # by name: the kinds that open it, and those that close it
-    "health": (("unhealthy", "poison"), ("recovered",)),
+    "health": (("unhealthy",), ("recovered",)),  # of one worker, with whose end it ends, or of all
     "port": (("port_refused", "port_shut"), ("port_freed", "ready")),
     "output": (("output_lost",), ("output_back",)),
     "before": (("before_failed",), ("before_done",)),
@@ -16,7 +16,7 @@ PROBLEMS = {  # by name: the kinds that open it, and those that close it
 }
 OPENED_BY = {kind: name for name, (kinds, _) in PROBLEMS.items() for kind in kinds}
 CLOSED_BY = {kind: name for name, (_, kinds) in PROBLEMS.items() for kind in kinds}
-KINDS = frozenset({*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "stop", "reload_end"})
+KINDS = frozenset({*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "poison", "stop", "reload_end"})
 """Kinds of event that matter here."""
 
 NEVER_UP = ("failed start", "cannot be run", "port conflict")
@@ -51,10 +51,12 @@ class IncidentRecord:
     next_try: float | None = None
     failures: list[Happening] = field(default_factory=list)
     problems: set[str] = field(default_factory=set)
+    replaced: set[int] = field(default_factory=set)
 
     def add(self, problem: str, event: Happening) -> None:
-        """Take an event that opens a problem."""
-        self.problems |= {problem} - {"reload"}  # over as soon as it has failed
+        """Take an event that opens a problem; not a failed reload, nor the end of a worker whose successor is up."""
+        if problem != "reload" and event.pid not in self.replaced:
+            self.problems.add(problem)
         self.until = None
         if event.kind in ("restart", "end"):
             self.failures.append(event)
@@ -64,8 +66,14 @@ class IncidentRecord:
     def settle(self, event: Happening) -> None:
         """Take an event of any kind, of which some solve problems; with the last one it is over."""
         self.last = event
+        if event.kind == "ready":
+            self.replaced |= {event.data.get("follows")} - {None}
+        if event.kind in ("restart", "end"):
+            self.problems.discard(_health(event.pid))
         if not _problem(event):
             solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
+            if event.kind == "recovered":
+                solved = {_health(event.pid)} if event.pid else {each for each in self.problems if "health" in each}
             self.problems -= self.problems if event.kind in ("stop", "reload_end") else solved
         if not self.problems or event.data.get("gap"):
             self.until = event.time
@@ -131,28 +139,43 @@ def folded(events: Iterable[Happening], found: Iterable[IncidentRecord]) -> list
 
 
 def _problem(event: Happening) -> str:
-    if event.kind in ("restart", "end", "cooldown"):
+    if event.kind in ("restart", "end", "cooldown", "poison"):
         return "" if event.cause == "commanded" else f"slot {event.data.get('slot')}"
+    if event.kind == "unhealthy":
+        return _health(event.pid)
     if event.kind == "reload_end":
         return "reload" if event.data.get("state") == "failed" else ""
     return OPENED_BY.get(event.kind, "")
 
 
+def _health(pid: int | None) -> str:
+    return f"health {pid or 'of all'}"
+
+
+def _circusd_of(event: Happening) -> str | None:
+    """Return which circusd published an event, by the number that it gave it; see `Record.seq`."""
+    circusd, _, number = (event.seq or "").rpartition("-")
+    return circusd if number.isdecimal() and " " not in circusd else None
+
+
 def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[float, float]]:
     """Return when no worker of a watcher was up, though it was not stopped; *up_now* are the pids that are."""
-    first: dict[int, str] = {}
+    first: dict[int, Happening] = {}
     for event in events:
         if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
-            first.setdefault(event.pid, event.kind)
-    up = {pid for pid, kind in first.items() if kind != "ready"} | ({*up_now} - {*first})
+            first.setdefault(event.pid, event)
+    up = {pid: _circusd_of(each) for pid, each in first.items() if each.kind != "ready"}
+    up |= dict.fromkeys({*up_now} - {*first})
     found: list[tuple[float, float]] = []
     # One that has failed from its first event on was never up.
     since: float | None = events[0].time if events and not up and _problem(events[0]) else None
     for event in events:
         if event.kind == "ready" and event.pid:
-            up.add(event.pid)
+            # Of the workers of an earlier circusd no end is known: they end once this one has a worker.
+            circusd = _circusd_of(event)
+            up = {pid: of for pid, of in up.items() if circusd is None or of in (None, circusd)} | {event.pid: circusd}
         elif event.kind in ("restart", "end") and event.pid in up:
-            up.discard(event.pid)
+            del up[event.pid]
             # "end": no worker takes its place, because it is stopped.
             since = event.time if not up and event.kind == "restart" else since
         if since is not None and (up or event.kind == "stop"):

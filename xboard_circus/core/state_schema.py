@@ -158,7 +158,7 @@ class VerdictEntry(TypedDict):
     """The verdict on a watcher: see `core.verdict`.
 
     Attributes:
-        since: Seconds for which it has been this word.
+        since: Seconds for which it has been this word; of an outage, whatever its word, since nothing serves.
         next_in: Seconds until what *next* names.
     """
 

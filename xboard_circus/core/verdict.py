@@ -489,7 +489,9 @@ class IncidentKeeper:
     def take(self, word: Word, now: float) -> None:
         """Note the verdict at *now*."""
         if word is not self.word:
-            self.word, self._changed_at = word, now
+            if self.word is None or not (word.is_outage and self.word.is_outage):
+                self._changed_at = now
+            self.word = word
         if not word.is_trouble:
             self.worst = None
         elif self.worst is None:
@@ -498,7 +500,7 @@ class IncidentKeeper:
             self.worst = word
 
     def since(self, now: float) -> float:
-        """Return the seconds for which the verdict has been the same."""
+        """Return the seconds for which the verdict has been the same; of an outage, since nothing serves."""
         return round(now - self._changed_at, 3)
 
     def view(self, now: float) -> IncidentEntry | None:
