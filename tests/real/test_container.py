@@ -212,14 +212,18 @@ def test_a_circusd_that_hangs_is_replaced_in_the_same_container(built: str) -> N
 
 def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> None:
     """Given frozen workers, which circusd still takes for ready, then the check says that their port is silent."""
-    frozen = backend.workers()
-    for pid in frozen:
-        backend.kill(pid, "STOP")
-    check = podman("exec", backend.id, "python", "-m", "xboard_circus.container", "health", check=False)
+    frozen: set[int] = set()
 
-    assert check.returncode == 1
-    assert "xboard at port 8000, /health/live: " in check.stdout
-    eventually(lambda: len(set(backend.workers()) - set(frozen)) == 2, timeout=120, every=0.5, what="others serve")
+    def failed_check() -> str | None:
+        """What it says of workers that are all frozen; on a crowded machine others may be there before it has asked."""
+        for pid in backend.workers():
+            backend.kill(pid, "STOP")
+            frozen.add(pid)
+        check = podman("exec", backend.id, "python", "-m", "xboard_circus.container", "health", check=False)
+        return check.stdout if check.returncode == 1 else None
+
+    assert "xboard at port 8000, /health/live: " in eventually(failed_check)
+    eventually(lambda: len(set(backend.workers()) - frozen) == 2, timeout=120, every=0.5, what="others serve")
 
 
 def test_orphans_are_reaped_and_a_stop_ends_it(built: str, tmp_path: Path) -> None:
@@ -294,15 +298,15 @@ app = FastAPI(lifespan=lifespan)
 def test_an_app_that_cannot_start_ends_the_container_with_the_reason(built: str, tmp_path: Path) -> None:
     """Given an app that fails at its start, then the container ends with 1 after the set time and says why, last."""
     (tmp_path / "broken.py").write_text(BROKEN)
-    env = {"XBOARD_APP": "broken:app", "XBOARD_GIVE_UP_AFTER": "6"}
+    env = {"XBOARD_APP": "broken:app", "XBOARD_GIVE_UP_AFTER": "15"}
     began_at = time.monotonic()
     with running(*HARDENED, env=env, mounts=[f"{tmp_path / 'broken.py'}:/app/broken.py:ro"]) as container:
         code = container.wait_end()
 
         assert code == 1
-        assert time.monotonic() - began_at > 6
+        assert time.monotonic() - began_at > 15
         told = last_line(container.logs())
-        assert told.startswith("xboard-circus: giving up: xboard could not be kept up for 6 s: ")
+        assert told.startswith("xboard-circus: giving up: xboard could not be kept up for 15 s: ")
         assert "RuntimeError: no database at db:5432" in told
 
 

@@ -1,7 +1,7 @@
 """The first line of each face: what is wrong, since when, why, what comes next, what to do."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,11 +23,9 @@ def watcher(verdict: Any, *workers: dict[str, Any], age: float | None = None, **
     incident = None if age is None else {"age": age, "worst": verdict["word"]}
     entries = [worker_entry(pid=7 + slot, slot=slot, **each) for slot, each in enumerate(workers, 1)]
     known = {"name": "web", "status": "active", "armed": True, "numprocesses": len(workers), **changes}
-    return {
-        **watcher_entry(**known, workers=entries),
-        "verdict": {**verdict, "since": verdict["since"] or age or 0.0},
-        "incident": incident,
-    }  # type: ignore[typeddict-item]
+    since_when = {"since": verdict["since"] or age or 0.0}
+    found: Any = {**watcher_entry(**known, workers=entries), "verdict": verdict | since_when, "incident": incident}
+    return cast(WatcherEntry, found)
 
 
 def texts(lines: Any) -> list[str]:
