@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import plistlib
+import re
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,34 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a f
 
 def unit_of(layout: Layout, *, python: str = "/opt/xboard/.venv/bin/python", ini: str = "") -> str:
     return rendered(layout, venv=Path(python).parents[1], group="www", ini_text=ini, **TIMEOUTS).unit
+
+
+@pytest.mark.parametrize(("invocation", "kills"), [("this", 1), ("a later start", 0)])
+def test_root_ends_a_stop_that_is_held_up_and_no_later_start(tmp_path: Path, invocation: str, kills: int) -> None:
+    """Given the line of the unit that waits, when a start has replaced the stop meanwhile, then it kills nothing."""
+    (line,) = [each for each in unit_of(lay_out(WANTED, ROOT, action="install")).splitlines() if "(sleep" in each]
+    for name in ("sleep", "systemctl"):
+        (tmp_path / name).write_text(FAKES[name].format(invocation=invocation, log=tmp_path / "log"))
+        (tmp_path / name).chmod(0o755)
+    command = re.fullmatch(r"ExecStopPost=\+/bin/sh -c '(.*)'", line)
+    assert command is not None
+    script = command[1].replace("$$", "$").replace("%n", "x.service").replace("/run/%N", str(tmp_path / "x"))
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INVOCATION_ID": "this"}
+
+    subprocess.run(["sh", "-c", f"{script} wait"], env=environ, check=True, timeout=60)
+
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len([call for call in log if call == "kill --kill-who=control --signal=KILL x.service"]) == kills
+
+
+FAKES = {
+    "sleep": "#!/bin/sh\n",
+    "systemctl": """#!/bin/sh
+echo $* >>{log}
+[ $1 != list-jobs ] || echo 1 x stop running
+[ $1 != show ] || echo {invocation}
+""",
+}
 
 
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
