@@ -244,6 +244,29 @@ def test_a_greeting_may_come_in_pieces(loop: asyncio.AbstractEventLoop, guarded:
         assert got == SIGNATURE + b"more"
 
 
+@pytest.mark.parametrize("first", [SIGNATURE, b""])
+def test_a_client_that_leaks_connections_keeps_nobody_out(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    """Given more idle connections than may be open, when another one comes, then the quietest is closed, and logged."""
+    lines: list[str] = []
+    monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
+    guarded._most = 3
+    port = int(guarded.endpoint.rpartition(":")[2])
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server, contextlib.ExitStack() as held:
+        server.bind(guarded.inner)
+        for _ in range(5):
+            held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(first)
+            until(loop, lambda: guarded._open if first else guarded._ungreeted)
+        client = held.enter_context(context.socket(zmq.DEALER))
+        client.connect(guarded.endpoint)
+        client.send(b"q")
+        until(loop, lambda: server.poll(0))
+
+        assert max(len(guarded._open), len(guarded._ungreeted)) <= 3
+    assert [" are open: that which was quiet for longest is closed" in line for line in lines] == [True] * bool(first)
+
+
 def test_who_sends_no_greeting_is_closed_after_a_while(
     loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

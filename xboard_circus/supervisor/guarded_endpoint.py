@@ -3,7 +3,9 @@
 ZeroMQ listens on a unix socket that accepts only this process. In front of it, on the endpoint itself, each
 connection's user is looked up while both of its ends are open, before a byte is read; an accepted connection is copied
 to and fro in circusd's loop. So `circusctl` works without an option, and another user gets nothing. A look-up takes
-0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not delay the workers.
+0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not delay the workers. Nor
+does a client of the right user that leaks connections take circusd down: ZeroMQ aborts the process that has no
+descriptor left for one, and each takes three, so the one that was quiet for longest makes room.
 
 The kernel tells who made a socket, not who connected it. Root makes sockets and hands them on: its circusd to workers
 of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here. So
@@ -20,6 +22,7 @@ import asyncio
 import errno
 import os
 import re
+import resource
 import select
 import socket
 import time
@@ -115,6 +118,8 @@ class GuardedEndpoint:
         self._loop = loop
         self._noted: dict[int | str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = max(4, files // 8) if files != resource.RLIM_INFINITY else 1 << 16
         self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
         self.listener = listener or socket.create_server(address_of(endpoint), backlog=BACKLOG)
         self.listener.setblocking(False)
@@ -179,6 +184,8 @@ class GuardedEndpoint:
             outer.close()
 
     def _await_signature(self, outer: socket.socket, user: int) -> None:
+        if len(self._ungreeted) >= self._most:
+            self._refuse(next(iter(self._ungreeted)))
         self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
         self._loop.add_reader(outer, self._read_signature, outer, user, bytearray())
 
@@ -222,6 +229,12 @@ class GuardedEndpoint:
         except OSError as error:
             self._failed(outer, error)
         else:
+            if len(self._open) >= self._most:
+                min(self._open, key=lambda each: each.heard_at).close()
+                what = (
+                    f"{self._most} connections to {self.endpoint} are open: that which was quiet for longest is closed"
+                )
+                self._note("full", f"{what}. Look for the program that leaves them open")
             connection = _Connection(outer, inner, self._loop, self._open.discard)
             self._open.add(connection)
             connection.send(signature)
@@ -283,7 +296,11 @@ def _is_open(outer: socket.socket) -> bool:
 
 
 class _Connection:
-    """One accepted connection; *ended* is called with it at its end."""
+    """One accepted connection; *ended* is called with it at its end.
+
+    Attributes:
+        heard_at: When something was sent last.
+    """
 
     def __init__(
         self,
@@ -293,6 +310,7 @@ class _Connection:
         ended: "Callable[[_Connection], None]",
     ) -> None:
         self.inner = inner
+        self.heard_at = time.monotonic()
         self._outer = outer
         self._loop = loop
         self._ended = ended
@@ -324,6 +342,7 @@ class _Connection:
         except OSError:
             data = b""
         if data:
+            self.heard_at = time.monotonic()
             self._send(source, to, data)
         else:
             self.close()
