@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
@@ -25,7 +26,13 @@ from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.worker.forkserver import place
 from xboard_circus.worker.refusal import Refusal, encoded
-from xboard_circus.worker.request_record import LONGEST_METHOD, MOST_PATHS, RequestRecord, name_routes
+from xboard_circus.worker.request_record import (
+    LONGEST_METHOD,
+    MOST_PATHS,
+    SERIAL,
+    RequestRecord,
+    name_routes,
+)
 from xboard_circus.worker.server import Surroundings, WorkerServer
 from xboard_circus.worker.traffic import Traffic
 
@@ -215,6 +222,36 @@ def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
     assert shared.shown() == []
 
 
+def test_a_route_is_looked_at_once() -> None:
+    """Given a route of FastAPI's, whose class goes on to Starlette's, then only one of the two looks for it."""
+    looks = 0
+
+    class Scope(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            nonlocal looks
+            looks += name == SERIAL
+            return super().get(name, default)
+
+    app, shown = routed()
+    shared = app.state.shared = Shared(app)
+    name_routes(shared.record)
+
+    async def main() -> None:
+        scope = Scope(type="http", method="GET", path="/reports/7", root_path="", query_string=b"", headers=[])
+        await shared.record(scope, never, never)
+
+    async def never(*_: Any) -> Any: ...
+
+    asyncio.run(main())
+    handle: Any = APIRoute.handle
+    named = 0
+    while (handle := getattr(handle, "__wrapped__", None)) is not None:  # other tests have named routes too
+        named += 1
+
+    assert shown == [[("GET", "/reports/{id}")]]
+    assert looks == named
+
+
 def test_routes_whose_paths_have_the_same_words_are_kept_apart() -> None:
     """Given two routes that differ by the kind of an id alone, then each request is noted and counted as its own."""
     app, seen = FastAPI(), []
@@ -268,6 +305,19 @@ def test_a_route_is_refused_before_the_app_is_called(path: str) -> None:
 @pytest.mark.parametrize("path", [f"/p/{secret}" for secret in SECRETS] + ["/a\nb", "no path", "/x/" + "y" * 9999])
 def test_of_a_path_without_a_route_only_words_are_noted(path: str) -> None:
     assert masked_path(path) in ("/p/{id}", "/{id}", "/x/{id}")
+
+
+@pytest.mark.parametrize("path", ["/reports/7", "/7", "/v1/7/007", "/Ab3/7", "/x" * 160 + "/7", "no/7"])
+def test_a_number_is_masked_the_same_each_time(held: tuple[Shared, asyncio.Event], path: str) -> None:
+    """Given a path that ends with a number, then it is noted as it is masked, also where its like was noted before."""
+    shared, event = held
+    event.set()
+
+    asyncio.run(shared.call(path))
+    event.clear()
+    noted = in_flight(shared, event, shared.shown, (path, "http"), (path, "http"))
+
+    assert noted == [("GET", masked_path(path)[:164])] * 2
 
 
 def test_no_secret_of_a_request_is_in_the_memory() -> None:

@@ -131,7 +131,7 @@ class RequestRecord:
         self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
-        self.paths: dict[str, _Path] = {}  # by method and words, such as "GET /items/{id}"
+        self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
         self._served = self._over = self._running = self._websockets = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -141,10 +141,11 @@ class RequestRecord:
             return
         self._served = serial = self._served + 1
         method, path = scope["method"], scope["path"]
-        known = self.paths.get(f"{method} {path}") or self._know(method, path)
-        texts = known.texts
-        if self._header in map(name_of, scope["headers"]):
-            texts = self._with_its_id(known, scope)
+        known = self.paths.get(method + path) or self._know(method, path)
+        texts, header = known.texts, self._header
+        for name, _ in scope["headers"]:
+            if name == header:
+                texts = self._with_its_id(known, scope)
         if self._sends_id:
             send = self._identified(send, serial, texts)
         status, ended_at = 0, 0.0
@@ -164,7 +165,7 @@ class RequestRecord:
         began_at = monotonic()
         pack_begun(self._memory, slot, texts, serial, began_at)
         state: list[Any] = [serial, slot, known]
-        scope[SERIAL] = state
+        scope[SERIAL] = state  # that does not lead back to the scope: only the garbage collector would free both
         if TELLS_CONTEXT:
             _serial.set(serial)  # uvicorn runs each request in a task, and so in a context, of its own
         try:
@@ -244,8 +245,11 @@ class RequestRecord:
 
     def _know(self, method: str, path: str) -> _Path:
         """Return what is noted of a path, which is kept by its words: paths with ids would be kept for nothing."""
+        folder, _, last = path.rpartition("/")
+        if last.isdecimal() and (known := self.paths.get(f"{method}{folder}/{{id}}")) is not None:
+            return known  # as masked below, in a third of the time
         shown = masked_path(path)
-        name = f"{method} {shown}"
+        name = method + shown
         if (known := self.paths.get(name)) is None:
             if len(self.paths) >= MOST_PATHS:
                 self.paths.clear()
@@ -372,6 +376,12 @@ def name_routes(record: RequestRecord) -> None:
     The scope says it only where somebody looks again later, and a request that kills its worker at once leaves no time
     for that.
     """
+    route: Any = getattr(sys.modules.get("starlette.routing"), "Route", None)
+    fastapi_route: Any = getattr(sys.modules.get("fastapi.routing"), "APIRoute", None)
+    if "handle" in vars(fastapi_route or object) and fastapi_route.__bases__ == (route,):
+        # FastAPI's goes on to Starlette's, which would look at the same route again.
+        with suppress(TypeError):  # an app has a class of its own between the two
+            fastapi_route.__bases__ = (type("UnnotedRoute", (route,), {"handle": route.handle}),)
     kinds = [("starlette.routing", name) for name in ("Route", "WebSocketRoute", "Mount")]
     for module, name in [*kinds, ("fastapi.routing", "APIRoute")]:
         kind: Any = getattr(sys.modules.get(module), name, None)
