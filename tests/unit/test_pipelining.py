@@ -4,15 +4,16 @@ import asyncio
 import functools
 import importlib.util
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.server import ServerState
 
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.pipelining import one_at_a_time
+from xboard_circus.worker.server import SheddingServer
 
 KIB = 1024
 READ = 250 * KIB  # as much as one read of an event loop brings
@@ -47,11 +48,15 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
+        self.socket: socket.socket | None = None
         self.written = b""
         self.is_paused = self.is_closed = False
 
     def write(self, data: Any) -> None:
         self.written += data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.socket if name == "socket" else default
 
     def pause_reading(self) -> None:
         self.is_paused = True
@@ -82,8 +87,9 @@ class Connection:
             self._app, http=parser, interface="asgi3", ws="none", lifespan="off", log_config=None, access_log=False
         )
         config.load()
+        self.server = SheddingServer(config)
         self.protocol: Any = one_at_a_time(limited(config.http_protocol_class))(  # type: ignore[call-arg]
-            config=config, server_state=ServerState(), app_state={}
+            config=config, server_state=self.server.server_state, app_state={}
         )
         self.transport = Transport()
         self.protocol.connection_made(self.transport)
@@ -122,6 +128,11 @@ class Connection:
     @property
     def answered(self) -> list[int]:
         return [int(path) for path in re.findall(rb"\r\n\r\n/(\d+)", self.transport.written)]
+
+
+async def answer_at_once(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
 
 
 async def turns(number: int = 20) -> None:
@@ -230,3 +241,47 @@ async def test_a_request_of_very_many_headers_is_refused(parser: str, number: in
     assert connection.began == len(connection.answered)
     assert connection.transport.is_closed is (number > 2_048)
     assert (b" 400 Bad Request" in connection.transport.written) is (number > 2_048)
+
+
+@each_parser
+@in_a_loop
+async def test_a_connection_that_is_not_used_is_closed_in_time_and_no_other(parser: str) -> None:
+    """Given an answer, then the connection is closed 5 s later, but not once a part of the next request has come."""
+    idle, half_sent, unread = (Connection(parser) for _ in range(3))
+    for connection in (idle, half_sent, unread):
+        connection.may_answer.set()
+        await connection.send(GET % 1)
+        await turns()
+        assert connection.answered == [1]
+        assert (connection.protocol.timeout_keep_alive_task is None) == (parser == "httptools")
+    half_sent.protocol.data_received(GET[:9])
+    client, server = socket.socketpair()
+
+    with client, server:
+        for connection, is_closed in ((idle, True), (half_sent, False), (unread, False)):
+            connection.transport.socket = server
+            if connection is unread:
+                client.send(GET[:1])
+            for now in (10.0, 14.4):
+                connection.server.end_idle(now)
+                assert not connection.transport.is_closed
+            connection.server.end_idle(15.0)
+            assert connection.transport.is_closed == (is_closed and parser == "httptools")  # with h11 uvicorn does it
+
+
+@each_parser
+@in_a_loop
+async def test_a_body_that_comes_after_its_answer_keeps_the_connection_open(parser: str) -> None:
+    """Given an answer before the whole body, then the connection is left to uvicorn, which sees whether more comes."""
+    connection = Connection(parser)
+    connection.protocol.app = answer_at_once
+    connection.protocol.data_received(POST[: POST.index(b"%s")] % (1, 9) + b"some")
+    await turns()
+
+    connection.server.end_idle(10.0)
+    connection.server.end_idle(20.0)
+
+    assert connection.transport.written
+    assert connection.protocol.timeout_keep_alive_task is not None
+    assert not connection.transport.is_closed
+    connection.protocol.timeout_keep_alive_task.cancel()

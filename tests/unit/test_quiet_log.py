@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ def test_invalid_requests_fill_no_log(
 ) -> None:
     """Given 100 invalid requests, then one is logged, and the next after a while says how many there were."""
     monkeypatch.setattr(QUIET_LOG, "_next_at", {})
+    monkeypatch.setattr(QUIET_LOG, "_dropped", Counter())
     config = uvicorn.Config("xboard_circus.app:app", http=http, log_config=None)
     config.load()
     with caplog.at_level(logging.WARNING, "uvicorn.error"):

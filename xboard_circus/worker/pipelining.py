@@ -13,6 +13,8 @@ from weakref import WeakMethod
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from xboard_circus.worker.drain import is_idle
+
 _END = b"\r\n\r\n"  # llhttp takes nothing else for the end of headers
 
 
@@ -39,6 +41,27 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+def is_kept(connection: Any) -> bool:
+    """Return whether *connection* waits for another request, without a timer of its own."""
+    is_without = isinstance(getattr(connection, "loop", None), _LoopWithoutTimers)
+    return is_without and connection.cycle is not None and is_idle(connection)
+
+
+class _LoopWithoutTimers:
+    """Stand for the loop in uvicorn, which sets a timer after each answer and cancels it at the next request.
+
+    That takes 2 us with uvloop. `SheddingServer` looks once in a while which connections are not used.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.with_timers, self.create_task = loop, loop.create_task
+
+    def call_later(self, seconds: float, expire: Callable[[], None]) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.with_timers, name)
+
+
 class _OneAtATime(asyncio.Protocol):
     """Bound what h11 keeps behind a request that is not answered; it parses one at a time."""
 
@@ -61,9 +84,11 @@ class _OfHttpTools(_OneAtATime):
     _body_of: Any = None
     _body_read = 0
 
-    def __init__(self, *args: Any, **named: Any) -> None:
+    def __init__(self: Any, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._waiting = bytearray()
+        if self.timeout_keep_alive >= 1:  # a shorter time is too short to look once in a while
+            self.loop = _LoopWithoutTimers(self.loop)
 
     def data_received(self: Any, data: bytes) -> None:
         cycle = self.cycle
@@ -82,6 +107,8 @@ class _OfHttpTools(_OneAtATime):
         super().on_body(body)  # type: ignore[misc]
 
     def on_response_complete(self: Any) -> None:
+        if self.cycle.more_body and isinstance(self.loop, _LoopWithoutTimers):
+            self.loop = self.loop.with_timers  # the rest of the body shows that it is used, which uvicorn alone sees
         self._complete()
         if self._waiting:
             self._parse_waiting()

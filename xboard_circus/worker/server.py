@@ -27,7 +27,7 @@ from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.handshakes import noting_handshakes
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
-from xboard_circus.worker.pipelining import one_at_a_time
+from xboard_circus.worker.pipelining import is_kept, one_at_a_time
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
@@ -43,6 +43,7 @@ log = logging.getLogger("uvicorn.error")
 GRACEFUL_SHUTDOWN = 20
 WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
+LOOK_EVERY = 0.5
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
 
@@ -131,6 +132,8 @@ class SheddingServer(uvicorn.Server):
         log.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
+        self._idle_since: dict[Any, float] = {}  # by the last request of a connection
+        self._looked_at = 0.0
         self._handshakes: WeakSet[Any] = WeakSet()
         self._acceptor = Acceptor(Counts(wid), attach=self._attach)
 
@@ -147,6 +150,7 @@ class SheddingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self._acceptor.note()
         self._shed_silent()
+        self.end_idle(time.monotonic())
         return await super().on_tick(counter)
 
     async def _attach(self, connection: socket.socket) -> None:
@@ -160,6 +164,18 @@ class SheddingServer(uvicorn.Server):
 
         with contextlib.suppress(OSError):  # such as a handshake that fails
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=config.ssl)
+
+    def end_idle(self, now: float) -> None:
+        """Close the connections that were not used for as long as they are kept alive, or half a second longer."""
+        if now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        connections: set[Any] = self.server_state.connections
+        kept = {connection.cycle: connection for connection in connections if is_kept(connection)}
+        self._idle_since = {request: self._idle_since.get(request, now) for request in kept}
+        for request, connection in kept.items():
+            if now - self._idle_since[request] >= self.config.timeout_keep_alive and not has_unread(connection):
+                close(connection)
 
     def _shed_silent(self) -> None:
         """Close connections on which no request comes, while connections take half of all descriptors.
