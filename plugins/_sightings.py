@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.health import Observation, Round, Worker
-from xboard_circus.core.reason import reason_in, with_say
+from xboard_circus.core.reason import key_of, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PathReport, ProbeFigures, WatcherEntry, WorkerEntry, WorkerReport
 from xboard_circus.core.states import Health, WorkerState
@@ -83,7 +83,10 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
         return Sighting(seen, answer.asked_at, is_clear)
     report = answer.report
     live, ready = report.get("live"), report.get("ready")
-    failing = next((path for path in (live, ready) if path is not None and path["ok"] is False), None)
+    failed = [path for path in (live, ready) if path is not None and path["ok"] is False]
+    # The ready path may name the dependency for want of which the live path fails.
+    naming = (path for path in failed if key_of(reason_in(path)) == Say.STATUS_SAYING.name)
+    failing = next(naming, failed[0] if failed else None)
     files_full = report.get("files_full") or 0
     leaks = files_full > 0 and 2 * (report.get("connections") or 0) < files_full
     observation = Observation(

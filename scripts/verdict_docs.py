@@ -17,7 +17,7 @@ HEADS = {
 }
 CRASH = Say.EXITED_STARTING(code=1)
 SILENT = Say.HUNG(why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)))
-LIVE_FAILED = Say.SICK(why=Say.STATUS_SAYING(status=503, why="database: no answer"))
+FAILED = Say.STATUS_SAYING(status=503, why="database: no answer")
 STRANGER = Say.PORT_HELD(
     holders=Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nginx")], whose=Say.WHOSE_STRANGER())
 )
@@ -48,7 +48,9 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     shared = Say.PORT_SHARED(
         holders=Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nc -l")], whose=Say.WHOSE_HEIR())
     )
-    lost = Say.OUTPUT_LOST(file="logs/web.log", error="No space left on device")
+    full = Say.DISK_FULL(error="No space left on device", used="20 GiB", size="20 GiB", mount="/srv", free="0 B")
+    lost = Say.OUTPUT_LOST(file="logs/web.log", error=full)
+    unready = Say.FOUND(found=Say.FOUND_NOT_READY(), why=FAILED)
     ended = Say.POISON(request="POST /report", n=3, held=span(80), id="7f3a")
     poison = {"reason": ended, "say": data_of(ended)}
     looping = {"budget": {"used": 5, "limit": 5}, "last_failure": CRASH}
@@ -61,11 +63,12 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([{**UP, "health": "hung", "reason": SILENT}, UP])
     yield _row([HELD, UP], **looping)
     yield _row([{**UP, "health": "busy", "ready": False, "reason": Say.FOUND_OVERLOADED()}, UP])
+    yield _row([{**UP, "ready": False, "reason": unready}, UP])
     yield _row([HELD, UP], poison=poison)
     yield _row([HELD, UP], port=taken, port_retry_in=10.0)
     yield _row([UP, UP], port={**bound, "reason": shared, "say": data_of(shared)})
     yield _row([UP, UP], output={"lost": 9, "file": "logs/web.log", "reason": lost, "say": data_of(lost)})
-    yield _row([{**UP, "health": "sick", "reason": LIVE_FAILED}] * 2)
+    yield _row([{**UP, "health": "sick", "reason": Say.SICK(why=FAILED)}] * 2)
     yield _row([HELD, HELD], **looping)
     yield _row([], start_retry_in=10.0, last_failure=CRASH)
     yield _row([{**HELD, "held_by": "port"}] * 2, port=taken, port_retry_in=10.0)

@@ -200,10 +200,17 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             watch.keep("healthy")
             look_at_the_options(watch.visits[0])
 
-            c.set("live", "503")
+            c.set("live", '503 {"checks": {"database": "no answer", "disk": "ok"}}')
             does = "restore what the live path depends on"
             watch.see(
-                *("dependency", "dependency", "dependency down for .*: web, 2 of 2 up", "503", "Next: ", does),
+                *(
+                    "dependency",
+                    "dependency",
+                    "dependency down for .*: web, 2 of 2 up",
+                    "503, database: no answer",
+                    "Next: ",
+                    does,
+                ),
                 chinese="依赖中断已持续.*：web，2/2 运行中",
                 title="web: dependency down",
             )
@@ -339,7 +346,8 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
             filler = fill(log.parent)
             c.tell(first, f"print {'nobody reads this ' * 500}")
             watch.see(
-                *("disk-full", "degraded", "degraded for .*: web, 2 of 2 up", "No space left on device"),
+                *("disk-full", "degraded", "degraded for .*: web, 2 of 2 up", "No space left on device: "),
+                rf"[\d.]+ KiB of [\d.]+ KiB used on {re.escape(str(log.parent))}, 0 B free",
                 f"make room for {re.escape(str(log))}",
                 chinese="降级已持续.*：web，2/2 运行中",
                 title="web: degraded",

@@ -134,6 +134,8 @@ class Say(Template):
     CURE_ENV_FILE = "correct the file; it is read again every few seconds"
     BEFORE_RUNS = "run.before is running: {command}"
     OUTPUT_LOST = "output is lost: {file} cannot be written: {error}"
+    DISK_FULL = "{error}: {used} of {size} used on {mount}, {free} free"
+    NO_INODES = "{error}: all {n} inodes used on {mount}"
     OUTPUT_BACK = "{file} is written again; {lost} bytes were lost in {held}"
     BEFORE_DONE = "run.before done in {took}"
     BEFORE_EXITED = "run.before exited with code {code}"
@@ -431,6 +433,7 @@ class Say(Template):
     )
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
+    CURE_NOT_READY = "restore what the ready path depends on, such as a database"
     CURE_PROBER = "put [plugin:xboard] into the ini file; where it is there, its log says what is wrong"
 
     # The first line of each face

@@ -353,11 +353,13 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         if troubled and troubled[0]["phase"] != "up" and watcher["last_failure"] and _failures(watcher):
             why = Say.OF_WORKER_AFTER(what=why, why=watcher["last_failure"])
         next_, next_in = _next(watcher, troubled)
-        is_overloaded = bool(troubled) and troubled[0]["health"] == "busy"
+        worst = word_of(troubled[0]) if troubled else ""
         if held := held_by_budget(troubled):
             cure = Say.CURE_HELD(watcher=watcher["name"], slot=held[0]["slot"])
+        elif worst == Say.FOUND_NOT_READY():
+            cure = Say.CURE_NOT_READY()
         else:
-            cure = (Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS)(watcher=watcher["name"])
+            cure = (Say.CURE_OVERLOAD if worst == Say.STATE_BUSY() else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
 

@@ -5,6 +5,7 @@ does can block the caller or fill the memory.
 """
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from xboard_circus.core.durations import exactly, seconds
+from xboard_circus.core.failed_checks import failed_checks
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 
@@ -30,6 +32,14 @@ def hidden(text: str) -> str:
     from xboard_circus.masking import safe_text, secrets_of, without  # only an app that fails needs them
 
     return safe_text(without(text, secrets_of(os.environ)))
+
+
+def failing_in(body: bytes) -> str:
+    """Return the checks that fail as *body* names them, if it is JSON, without secrets."""
+    try:
+        return hidden(failed_checks(json.loads(body)))
+    except (ValueError, RecursionError):
+        return ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +192,7 @@ class AppCall:
     def _why_not(self, failure: str) -> str:
         if self._status is None:
             return failure
+        failure = failure or failing_in(self._first)
         return (Say.STATUS_SAYING if failure else Say.STATUS)(status=self._status, why=failure)
 
     def _refusal(self, status: int) -> str:

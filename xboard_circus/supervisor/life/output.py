@@ -15,6 +15,7 @@ from circus import logger
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.masked_path import masked_path
 from xboard_circus.core.sentences import Say
+from xboard_circus.host.mounts import why_unwritten
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.patches import circus_stream
 
@@ -203,7 +204,7 @@ class Tail:
 
     def _begin_loss(self, error: Exception) -> OutputLoss:
         file = circus_stream.name_of(self.inner)
-        reason = Say.OUTPUT_LOST(file=file, error=(isinstance(error, OSError) and error.strerror) or str(error))
+        reason = Say.OUTPUT_LOST(file=file, error=why_unwritten(error, file))
         logger.error("xboard: %s", reason)
         self._report("output_lost", reason=reason)
         return OutputLoss(file, reason, since=self._failed_at)
