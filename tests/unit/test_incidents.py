@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.core.incidents import IncidentRecord, fold, heartbeat, outages, share, worst
+from xboard_circus.core.incidents import DAY, IncidentRecord, fold, heartbeat, outages, share, worst
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import Record
 
@@ -134,8 +134,17 @@ def test_a_heartbeat_has_the_worst_of_each_of_its_cells() -> None:
 
     words = ["none", "none", "ok", "ok", "down", *["degraded"] * 5]
     assert [cell.word for cell in found.cells] == words
-    assert found.shares == dict.fromkeys(("day", "week", "month"), 0.875)
-    assert heartbeat([], "web", [], is_troubled=False, begun=100.0, now=100.0, span=9.0).shares["day"] is None
+    assert found.shares == [(0.875, 80.0, False)]
+    assert heartbeat([], "web", [], is_troubled=False, begun=100.0, now=100.0, span=9.0).shares == []
+
+
+def test_availability_is_of_the_time_that_is_known() -> None:
+    """Given an outage of 12 h and a ledger of 3 days, then one day is known whole, and of a week these three days."""
+    events = [event(0.0, "ready"), event(2.5 * DAY, "restart")]
+
+    found = heartbeat(events, "web", [], is_troubled=True, begun=0.0, now=3 * DAY, span=DAY)
+
+    assert found.shares == [(0.5, DAY, True), (pytest.approx(5 / 6), 3 * DAY, False)]
 
 
 def test_the_worst_incident_was_the_longest_without_a_worker() -> None:

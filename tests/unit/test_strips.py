@@ -4,14 +4,17 @@ import pytest
 
 from xboard_circus.cli.strips import strip
 from xboard_circus.cli.summary import folded
-from xboard_circus.core.incidents import Beat, Heartbeat
+from xboard_circus.core.incidents import DAY, Beat, Heartbeat, Share
 
 WORDS = ("none", "ok", "ok", "degraded", "down", "ok")
 
 
-def beat(count: int, **shares: float | None) -> Heartbeat:
+SHARES = [Share(0.99999, DAY), Share(1.0, 7 * DAY), Share(0.5, 30 * DAY)]
+
+
+def beat(count: int, *shares: Share) -> Heartbeat:
     cells = [Beat(WORDS[at % len(WORDS)], 0.0, 0.0, None) for at in range(count)]
-    return Heartbeat(cells, {"day": 0.99999, "week": 1.0, "month": 0.5, **shares})
+    return Heartbeat(cells, [*shares] or SHARES)
 
 
 @pytest.mark.parametrize(
@@ -39,5 +42,5 @@ def test_a_share_that_has_no_room_is_left_out_whole(room: int, shown: str) -> No
     assert [each.plain for each in folded(line, room)] == [line.plain]
 
 
-def test_what_is_not_known_yet_is_not_shown() -> None:
-    assert strip(beat(6, day=None), 80, "utf-8").plain[6:] == " up 100 % of 7 d, 50 % of 30 d"
+def test_a_share_of_less_than_a_day_says_of_which_time_it_is() -> None:
+    assert strip(beat(6, Share(0.96, 58.0, False)), 80, "utf-8").plain[6:] == " up 96 % of 58 s known"

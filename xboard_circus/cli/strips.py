@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from xboard_circus.cli.summary import Summary
-from xboard_circus.core.incidents import CELLS, SHARES, Heartbeat, heartbeat
+from xboard_circus.core.durations import roughly
+from xboard_circus.core.incidents import CELLS, DAY, Heartbeat, heartbeat
 from xboard_circus.core.names import bus_name, is_helper
 from xboard_circus.core.verdict import is_up
 from xboard_circus.errors import XboardError
@@ -19,8 +20,7 @@ from xboard_circus.ledger.query import month_of
 NARROWEST = 80
 """Columns of a terminal that has room for a heartbeat."""
 
-ROOM_OF_SHARE = len(" up 99.99 % of 24 h")
-SPANS = {"day": "24 h", "week": "7 d", "month": "30 d"}
+ROOM_OF_SHARE = len(" up 99.99 % of 119 min known")
 INDENT = "  "
 MARKS = {"none": ("\u00b7", ".", "dim"), "ok": ("\u2581", "_", "green")}
 MARKS |= {"degraded": ("\u2584", "+", "yellow"), "down": ("\u2588", "#", "bold red")}
@@ -44,7 +44,7 @@ def strips(instance: Instance, summary: Summary, console: Console) -> dict[str, 
                     is_troubled=bool(each["incident"]),
                     begun=begun,
                     now=now,
-                    span=SHARES["day"],
+                    span=DAY,
                     count=min(CELLS, room - ROOM_OF_SHARE),
                 )
                 found[each["name"]] = strip(beat, room, console.encoding)
@@ -62,10 +62,10 @@ def strip(beat: Heartbeat, room: int, encoding: str) -> Text:
     for cell in beat.cells:
         line.append(MARKS[cell.word][place], MARKS[cell.word][2])
     lead = " up "
-    for title, share in beat.shares.items():
+    for part, span, whole in beat.shares:
         # Rounded down: 100 % is without any outage.
-        words = "" if share is None else f"{lead}{floor(share * 10_000) / 100:g} % of {SPANS[title]}"
-        if words and len(line) + len(words) <= room:
+        words = f"{lead}{floor(part * 10_000) / 100:g} % of {roughly(span)}{'' if whole else ' known'}"
+        if len(line) + len(words) <= room:
             line.append(words)
             lead = ", "
     return line

@@ -25,7 +25,8 @@ NEVER_UP = ("failed start", "cannot be run", "port conflict")
 CALM = 60.0
 """Seconds without trouble after which the next trouble is another incident."""
 
-SHARES = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
+DAY = 86_400.0
+SHARES = (DAY, 7 * DAY, 30 * DAY)
 """Spans of time of which the availability is shown, in seconds."""
 
 CELLS = 90
@@ -203,11 +204,19 @@ class Beat(NamedTuple):
     incident: IncidentRecord | None
 
 
+class Share(NamedTuple):
+    """In which *part* of *span* seconds a worker was up; *whole* if all of a span of `SHARES` is known."""
+
+    part: float
+    span: float
+    whole: bool = True
+
+
 class Heartbeat(NamedTuple):
-    """How a watcher has been: its cells, and in which share of each of `SHARES` a worker was up."""
+    """How a watcher has been: its cells, and its shares up to the first span that is not known whole."""
 
     cells: list[Beat]
-    shares: dict[str, float | None]
+    shares: list[Share]
 
 
 def heartbeat(
@@ -224,8 +233,9 @@ def heartbeat(
     """Return how *watcher* has been in the last *span* seconds, in *count* cells; nothing is known before *begun*."""
     own = [each for each in events if each.watcher == watcher]
     down, trouble = outages(own, up_now), fold(own, [watcher] if is_troubled else [])
-    sinces = {title: max(now - age, begun) for title, age in SHARES.items()}
-    shares = {title: share(down, since, now) if since < now else None for title, since in sinces.items()}
+    shares = [Share(share(down, now - age, now), age) for age in SHARES if now - age >= begun]
+    if len(shares) < len(SHARES) and begun < now:
+        shares.append(Share(share(down, begun, now), now - begun, whole=False))
     width = span / count
     return Heartbeat([_beat(now - span + at * width, width, begun, down, trouble) for at in range(count)], shares)
 

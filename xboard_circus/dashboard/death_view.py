@@ -78,7 +78,7 @@ class Evidence:
         """
         if self.ledger is None:
             return {}
-        now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES.values())))
+        now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES)))
         found, begun = month_of(self.ledger, now=now)
         beats = {}
         for name, up in watchers.items():

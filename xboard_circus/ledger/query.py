@@ -178,7 +178,7 @@ def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float |
 
 def month_of(path: Path, *, now: float, unstored: Sequence[Record] = ()) -> tuple[list[Record], float]:
     """Return the events of a month that incidents are folded from, and since when all are known. LedgerError."""
-    since, kinds = now - max(SHARES.values()), OF_INCIDENTS
+    since, kinds = now - max(SHARES), OF_INCIDENTS
     found = search(path, since=since, kind=kinds, limit=MOST_FOLDED, is_brief=True, unstored=unstored)
     if len(found) == MOST_FOLDED:
         return found, found[0].time

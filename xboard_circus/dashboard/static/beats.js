@@ -5,14 +5,13 @@ import { Sparkline, shown } from "./charts.js";
 import { el, set, svg, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
-import { shareOf, text, timeOf, word } from "./text.js";
+import { duration, shareOf, text, timeOf, word } from "./text.js";
 import { rangeName } from "./trends.js";
 
 export const RANGES = [3600, 21600, 86400, 604800, 2592000];
 const KEY = "xboard_range";
 const EVERY = 15; // seconds
 const HOUR = 3600;
-const SPANS = { day: "unit.h24", week: "unit.d7", month: "unit.d30" };
 const TONES = { ok: "good", degraded: "warn", down: "bad", none: "idle" };
 
 /** The range that was chosen, in seconds. */
@@ -55,8 +54,7 @@ export class Strip {
     this.drawn = past;
     while (this.cells.length < past.cells.length) this.cells.push(new Cell(this.svg, this.cells.length));
     past.cells.forEach((cell, at) => this.cells[at].update(cell));
-    const known = Object.entries(past.shares).filter(([, share]) => share !== null);
-    const words = known.map(([span, share]) => text("beats.share", { share: shareOf(share), span: text(SPANS[span]) }));
+    const words = past.shares.map(([part, span, isWhole]) => text(isWhole ? "beats.share" : "beats.share.known", { share: shareOf(part), span: isWhole ? rangeName(span) : duration(span) }));
     write(this.share, words[0] ?? "");
     set(this.share, "title", words.join(", "));
     set(this.svg, "aria-label", text("beats", { range: rangeName(chosenRange()), shares: words.join(", ") }));
