@@ -168,7 +168,8 @@ def look_at_the_failed_reload(visit: Visit) -> None:
     panel = visit.watcher().locator(".reload")
     expect(panel).to_contain_text("The old code still serves: 2 of 2 workers are up.")
     expect(panel.locator("li[data-step=done]").first).to_contain_text("Preflight")
-    expect(panel.locator("li[data-step=failed]")).to_contain_text("code 3")
+    expect(panel.locator("li[data-step=failed]")).to_contain_text("this worker was not replaced")
+    assert visit.page.locator("main").inner_text().count("exited with code 3") == 1
     expect(panel.locator(".reload-head .mono")).to_contain_text(re.compile("files of .* → files of .*"))
     check_sound(visit.page, "a failed reload")
     panel.get_by_role("button", name="Dismiss").click()
@@ -220,9 +221,13 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.set("boot", "exit 3")
             watch.visits[0].watcher().get_by_role("button", name="Reload", exact=True).first.click()
             watch.see(
-                *("reload-failed", "reload_failed", "reload failed .* ago: web, 0 replaced, the old code serves on"),
+                *(
+                    "reload-failed",
+                    "reload_failed",
+                    r"reload failed, begun .* ago, at \d.*: web, 0 replaced, the old code",
+                ),
                 *("Why: .*exit", "xboard-circus reload web"),
-                chinese="前重载失败：web",
+                chinese="重载失败（.*前开始）：web",
                 title="web: reload failed",
             )
             look_at_the_failed_reload(watch.visits[0])

@@ -235,16 +235,17 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
         "#1 held 4194311 75 s",
     ]
     assert " ".join(lines[6].split()) == "api looping 0 of 1 127.0.0.1:8000 bound 5 of 5 used"
-    assert lines[7:9] == [
-        "  cause: none of 1 workers is up: exited with code 3: no module [red]nosuch[/red], for 1 h 1 min",
-        "  next: #1 is started again in 4 min 50 s",
+    assert re.fullmatch(r"  DOWN for 0 s, since .*\d: api, 0 of 1 up", lines[7])
+    assert lines[8:10] == [
+        "  Every start fails: exited with code 3: no module [red]nosuch[/red]",
+        "  Next: #1 is started again in 4 min 50 s",
     ]
-    assert lines[9].startswith("  cure: correct what `xboard-circus why` and `xboard-circus logs api` show")
-    assert lines[10] == "  last: exited with code 3: no module [red]nosuch[/red] (1 min 15 s ago)"
-    assert lines[11].split() == ["#1", "held", str(2**22 + 7), "75", "s", "in", "5", "min"]
-    assert lines[12] == "    cooling down, next try in 290 s"
-    assert " ".join(lines[13].split()) == "web ok 1 of 1 127.0.0.1:8000 bound 0 of 5 used"
-    assert lines[14].split() == ["#1", "up", str(2**22 + 7), "75", "s"]
+    assert lines[10].startswith("  Cure: correct what `xboard-circus why` and `xboard-circus logs api` show")
+    assert lines[11] == "  last: exited with code 3: no module [red]nosuch[/red] (1 min 15 s ago)"
+    assert lines[12].split() == ["#1", "held", str(2**22 + 7), "75", "s", "in", "5", "min"]
+    assert lines[13] == "    cooling down, next try in 290 s"
+    assert " ".join(lines[14].split()) == "web ok 1 of 1 127.0.0.1:8000 bound 0 of 5 used"
+    assert lines[15].split() == ["#1", "up", str(2**22 + 7), "75", "s"]
 
 
 @pytest.mark.parametrize(
@@ -937,7 +938,9 @@ def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Pa
         write_ini(folder, endpoint=fake.endpoint)
         result = run("status")
 
-    assert "cause: set to 0 workers, so nothing answers: `xboard-circus scale web 1` starts one" in result.stdout
+    assert (
+        "  Why: set to 0 workers, so nothing answers\n  Cure: `xboard-circus scale web 1` starts one" in result.stdout
+    )
 
 
 # --- watchers by name ---

@@ -1,18 +1,23 @@
 """The first line of each face: what is wrong, since when, why, what comes next, what to do."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
-from xboard_circus.core.headlines import Recent, gone, headlines
+from xboard_circus.core.durations import span
+from xboard_circus.core.headlines import Recent, gone
+from xboard_circus.core.headlines import headlines as headlines_with
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
 from xboard_circus.core.verdict import Word, verdict_entry
-from xboard_circus.local_time import since
+from xboard_circus.local_time import local_time, since
 
+headlines = partial(headlines_with, aged=lambda age, say=None: span(age))
 UP: dict[str, Any] = {"phase": "up", "health": "ok"}
 HELD: dict[str, Any] = {"phase": "held", "held_by": "cooldown", "next_try": 108.0}
+NOW = 1_000_000.0
 CAUSE = Say.NONE_UP_SAYING(total=2, why=Say.EXITED_SAYING(code=1, line="KeyError: 'DATABASE_URL'"))
 LOOPING = verdict_entry(
     Word.LOOPING, CAUSE, next=Say.NEXT_TRY(slot=1), next_in=110.0, cure=Say.CURE_LOGS(watcher="web")
@@ -26,6 +31,12 @@ def watcher(verdict: Any, *workers: dict[str, Any], age: float | None = None, **
     since_when = {"since": verdict["since"] or age or 0.0}
     found: Any = {**watcher_entry(**known, workers=entries), "verdict": verdict | since_when, "incident": incident}
     return cast(WatcherEntry, found)
+
+
+def test_what_is_due_within_a_second_is_next_at_once() -> None:
+    (line,) = headlines([watcher(LOOPING, HELD, age=190.0)], elapsed=109.2)
+
+    assert "Next: #1 is started again at once. Cure" in texts([line])[0]
 
 
 def texts(lines: Any) -> list[str]:
@@ -128,15 +139,17 @@ def test_all_fine_counts_the_backends_and_not_the_page_nor_the_plugins(traffic: 
 
 
 @pytest.mark.parametrize(
-    ("age", "lines"), [(120.0, ["reload failed 2 min ago: web, 0 replaced, the old code serves on"]), (4000.0, [])]
+    ("age", "lines"),
+    [(120.0, ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on"]), (4000.0, [])],
 )
 def test_a_failed_reload_is_news_for_an_hour(age: float, lines: list[str]) -> None:
     reload = {"state": "failed", "done": 0, "total": 1, "age": age, "replaced": [], "reason": "it dies", "log": ""}
     failed = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP, reload=reload)
 
-    (line,) = headlines([failed])
+    (line,) = headlines([failed], aged=since(NOW))
 
-    assert ([line["lines"][0]["reason"]] if lines else []) == lines
+    began = local_time(NOW - age, NOW)
+    assert ([line["lines"][0]["reason"]] if lines else []) == [each.format(began) for each in lines]
     assert line["word"] == ("reload_failed" if lines else "ok")
 
 

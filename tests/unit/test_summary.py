@@ -8,6 +8,8 @@ from state_views import watcher_view, worker_view
 
 from xboard_circus.cli.summary import COLUMNS, FEW, Summary, folded, headline, rows, table
 from xboard_circus.core.history import FIGURES
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import parse_state
 from xboard_circus.local_time import local_time
 from xboard_circus.snapshot import from_state
@@ -117,8 +119,19 @@ def test_trouble_is_first_and_many_healthy_workers_are_folded() -> None:
 def test_only_the_trouble_that_is_not_in_the_first_line_has_its_cause_below() -> None:
     found = summary(looping(), looping(name="web"))
 
-    causes = [row.watcher for row in rows(found, whole=False) for note in row.notes if "cause: " in note.plain]
+    causes = [row.watcher for row in rows(found, whole=False) for note in row.notes if "Every start" in note.plain]
     assert causes == ["web"]
+
+
+def test_why_a_reload_failed_is_said_once() -> None:
+    why = Say.NEW_FAILED(why=Say.EXITED_STARTING(code=3))
+    reload = {"state": "failed", "done": 0, "total": 2, "age": 5.0, "replaced": [], "log": "", **with_say(why)}
+    last = with_say(Say.RELOAD_BROKEN_OFF(state="failed", why=why), "last_reason")
+    failed: Any = {**watcher_view(*workers(2)), "reload": reload, **last}
+
+    for found in (summary(failed), summary(looping(), failed)):
+        assert f"{headline(found).plain} {lines(found, 200)}".count(why) == 1
+    assert headline(summary(looping(), failed)).plain.endswith(" Also: a reload of web failed.")
 
 
 def test_what_a_process_calls_itself_cannot_move_the_cursor() -> None:

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from xboard_circus.cli.screen import plain
 from xboard_circus.core.durations import roughly, span
-from xboard_circus.core.headlines import VERDICTS, Recent, headlines, latency_text, rate_text
+from xboard_circus.core.headlines import VERDICTS, Headline, Recent, headlines, latency_text, rate_text
 from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
 from xboard_circus.core.names import is_helper
+from xboard_circus.core.reason import key_of, reason_in
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import Word, running_reload, serving, word_of
 from xboard_circus.errors import XboardError
@@ -43,7 +45,7 @@ COLUMNS = (
 # Styles of verdicts, workers and ports.
 STYLES = {
     **dict.fromkeys(("ok", "up", "bound"), "green"),
-    **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
+    **dict.fromkeys(("degraded", "deploying", "reload_failed", "unknown", "busy", "failing", "not ready"), "yellow"),
     **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
     **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
 }
@@ -91,8 +93,13 @@ def headline(summary: Summary) -> Text:
     first, *others = found
     head, *rest = [line["reason"] for line in first["lines"]]
     text = plain(f"{head}.", STYLES["ok"] if first["word"] == "ok" else f"bold {STYLES.get(first['word'], '')}")
-    also = ", ".join(f"{each['watcher']} is {VERDICTS[each['word']]()}" for each in others)
+    also = ", ".join(map(_briefly, others))
     return text.append_text(plain("".join(f" {line}." for line in [*rest, *([f"Also: {also}"] if also else [])])))
+
+
+def _briefly(line: Headline) -> str:
+    name, word = line["watcher"], line["word"]
+    return f"a reload of {name} failed" if word == "reload_failed" else f"{name} is {VERDICTS[word]()}"
 
 
 def worst_first(watchers: Iterable[WatcherEntry]) -> list[WatcherEntry]:
@@ -107,12 +114,12 @@ def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
     """Yield the rows of the table; without *whole*, healthy watchers without their workers if there are many."""
     watchers = worst_first(summary.found.watchers)
     is_whole = whole or sum(len(watcher["workers"]) for watcher in watchers) <= FEW
-    in_headline = next((each for each in watchers if Word(each["verdict"]["word"]).is_trouble), None)
+    found = headlines(summary.found.watchers, aged=since(summary.now))
+    told = {each["watcher"]: each for each in found}
     for watcher in watchers:
         traffic = summary.traffic.get(watcher["name"], {})
-        yield SummaryRow(
-            watcher["name"], 0, _of_watcher(watcher, summary, traffic), [*_notes(watcher, watcher is in_headline)]
-        )
+        of_watcher = _notes(watcher, told.get(watcher["name"]), watcher["name"] == found[0]["watcher"])
+        yield SummaryRow(watcher["name"], 0, _of_watcher(watcher, summary, traffic), [*of_watcher])
         if is_whole or watcher["verdict"]["word"] != "ok":
             for worker in watcher["workers"]:
                 cells = _of_worker(worker, summary.figures.get(worker["pid"]), traffic.get(worker["slot"]))
@@ -145,7 +152,7 @@ def _of_worker(worker: WorkerEntry, used: tuple[int, float] | None, traffic: Tra
         "STATE": plain(word, STYLES.get(word, "")),
         "PID": Text(str(worker["pid"] or "-")),
         "AGE": Text("" if age is None else roughly(age)),
-        "NEXT TRY": Text("" if next_try is None else f"in {roughly(next_try)}"),
+        "NEXT TRY": Text("" if next_try is None else f"in {roughly(next_try)}" if next_try >= 1 else "at once"),
         **_used(used),
         **_requests(traffic, [worker["probe"]["requests_active"]]),
     }
@@ -168,19 +175,17 @@ def _requests(traffic: Traffic | None, active: Iterable[int | None]) -> dict[str
     }
 
 
-def _notes(watcher: WatcherEntry, in_headline: bool) -> Iterator[Text]:
-    """Yield a watcher's cause, next step and cure, unless the headline has them, its reload, and the last reason."""
-    verdict, incident, reload = watcher["verdict"], watcher["incident"], running_reload(watcher)
+def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> Iterator[Text]:
+    """Yield a watcher's reload, what is *told* of its trouble unless the headline has it, and the last reason."""
+    reload = running_reload(watcher)
     if reload is not None:
         since = "" if reload["age"] is None else f", for {span(reload['age'])}"
         yield Text(f"reload: {reload['done']} of {reload['total']} replaced{since}", style="yellow")
-    if verdict["word"] not in ("ok", "deploying") and not in_headline:
-        yield plain(f"cause: {verdict['cause']}" + ("" if incident is None else f", for {span(incident['age'])}"))
-        if verdict["next"]:
-            yield plain(f"next: {verdict['next']}" + (f" in {span(verdict['next_in'])}" if verdict["next_in"] else ""))
-        if verdict["cure"]:
-            yield plain(f"cure: {verdict['cure']}")
-    if watcher["last_reason"]:
+    if told is not None and not in_headline:
+        yield from (plain(line["reason"]) for line in told["lines"])
+    has_reason = told is not None and told["word"] == "reload_failed"
+    has_reason = has_reason and key_of(reason_in(watcher, "last_reason")) == Say.RELOAD_BROKEN_OFF.name
+    if watcher["last_reason"] and not has_reason:
         age = watcher["last_reason_age"]
         yield plain(f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
 

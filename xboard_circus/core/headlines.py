@@ -10,7 +10,7 @@ from xboard_circus.core.durations import roughly, span
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import Reason, reason_in, with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import VerdictEntry, WatcherEntry
+from xboard_circus.core.state_schema import ReloadEntry, VerdictEntry, WatcherEntry
 from xboard_circus.core.verdict import Word, held_by_budget, serving
 
 VERDICTS = {
@@ -60,15 +60,15 @@ class Recent(TypedDict):
 def headlines(
     watchers: Sequence[WatcherEntry],
     *,
+    aged: Callable[..., str],
     elapsed: float = 0.0,
-    aged: Callable[[float], str] = span,
     traffic: Recent | None = None,
 ) -> list[Headline]:
     """Return a line for each watcher with news, the worst first; that all is well before those that are just stopped.
 
     Args:
+        aged: What is said of a trouble so many seconds old, by HEAD_SINCE or another sentence with its fields.
         elapsed: Seconds since circusd gave this state.
-        aged: What is said of a trouble so many seconds old: for how long, or since when, too.
     """
     found = sorted((pair for each in watchers for pair in _of_watcher(each, elapsed, aged)), key=lambda pair: -pair[0])
     is_news = any(rank is not Word.STOPPED.rank for rank, _ in found)
@@ -91,6 +91,11 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
 def is_troubled(watcher: WatcherEntry) -> bool:
     """Return whether a person should look at a watcher; of one that is not armed no incident is known."""
     return (watcher["armed"] or watcher["incident"] is not None) and Word(watcher["verdict"]["word"]).is_trouble
+
+
+def has_failed_lately(reload: ReloadEntry, elapsed: float = 0.0) -> bool:
+    """Return whether a reload is news because it failed."""
+    return reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD
 
 
 def gone(
@@ -118,7 +123,7 @@ def gone(
     return _headline("circusd_lost", lines, command=command)
 
 
-def _of_watcher(watcher: WatcherEntry, elapsed: float, aged: Callable[[float], str]) -> Iterator[tuple[int, Headline]]:
+def _of_watcher(watcher: WatcherEntry, elapsed: float, aged: Callable[..., str]) -> Iterator[tuple[int, Headline]]:
     verdict, reload = watcher["verdict"], watcher["reload"]
     word = Word(verdict["word"])
     if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
@@ -128,8 +133,8 @@ def _of_watcher(watcher: WatcherEntry, elapsed: float, aged: Callable[[float], s
     elif word is Word.STOPPED and not is_helper(watcher["name"]):
         head = Say.HEAD_STOPPED(watcher=watcher["name"], age=aged(verdict["since"] + elapsed))
         yield word.rank, _headline(word.value, [head, *_explained(verdict, elapsed)], watcher)
-    elif reload is not None and reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD:
-        age = span((reload["age"] or 0.0) + elapsed)
+    elif reload is not None and has_failed_lately(reload, elapsed):
+        age = aged((reload["age"] or 0.0) + elapsed, Say.HEAD_BEGUN)
         head = Say.HEAD_RELOAD_FAILED(watcher=watcher["name"], age=age, n=len(reload["replaced"]))
         lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))]
         yield Word.UNKNOWN.rank, _headline("reload_failed", lines, watcher)
@@ -155,7 +160,8 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
     if why or verdict["word"] == "deploying":
         yield (Say.HEAD_FAILS if verdict["word"] == "looping" else Say.HEAD_WHY)(why=why or cause)
     if next_ and verdict["next_in"] is not None:
-        yield Say.HEAD_NEXT_IN(next=next_, wait=span(max(0.0, verdict["next_in"] - elapsed)))
+        wait = verdict["next_in"] - elapsed
+        yield Say.HEAD_NEXT_AT_ONCE(next=next_) if wait < 1 else Say.HEAD_NEXT_IN(next=next_, wait=span(wait))
     elif next_:
         yield Say.HEAD_NEXT(next=next_)
     if cure:

@@ -4,6 +4,7 @@ import { get, Refused } from "./api.js";
 import { serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
+import { lineOf } from "./headlines.js";
 import { reasonIn } from "./reason.js";
 import { duration, text, timeOf } from "./text.js";
 import { isTroubled } from "./verdict.js";
@@ -12,6 +13,7 @@ const SEEN = 60; // seconds for which a reload that went well is shown, to those
 const FAILED = 3600; // the same for one that failed, to everybody
 const DISMISSED = "xboard_dismissed"; // by watcher, when the reload began that somebody put away
 const DRIFT = 5;
+const BROKEN = ["failed", "stopped"];
 const STEPS = ["before", "import", "workers"];
 
 export class Reload {
@@ -42,7 +44,7 @@ export class Reload {
     this.tick(elapsed);
     if (this.node.hidden) return;
     if (wasHidden || isOver) this.ask();
-    const { state, done, total, log, replaced = [] } = reload;
+    const { state, done, total, log } = reload;
     set(this.node, "data-tone", { running: "info", done: "good" }[state] ?? "warn");
     set(this.node, "aria-label", text("reload.of", { name: watcher.name }));
     show(this.progress, state === "running");
@@ -50,9 +52,6 @@ export class Reload {
     set(this.progress, "max", Math.max(1, total));
     set(this.progress, "value", done);
     this.steps.update(stepsOf(reload, watcher));
-    const isBroken = !["running", "done"].includes(state);
-    show(this.serves, isBroken);
-    write(this.serves, text(replaced.length ? "reload.serves.both" : "reload.serves", { up: serving(watcher), wanted: watcher.numprocesses, n: replaced.length }));
     show(this.more, Boolean(log));
     write(this.log, log);
   }
@@ -61,8 +60,13 @@ export class Reload {
     const wasHidden = this.node.hidden;
     show(this.node, this.isNews(elapsed));
     if (!this.node.hidden) {
-      const { state, age } = this.reload;
-      write(this.words, text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
+      const { state, age, replaced = [] } = this.reload;
+      const line = lineOf(this.server, this.watcher.name);
+      const isTold = line?.word === "reload_failed" && line.isFirst; // the first line of the page has why
+      const serves = text(replaced.length ? "reload.serves.both" : "reload.serves", { up: serving(this.watcher), wanted: this.watcher.numprocesses, n: replaced.length });
+      write(this.words, isTold ? serves : text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
+      write(this.serves, serves);
+      show(this.serves, BROKEN.includes(state) && !isTold);
     }
     if (wasHidden !== this.node.hidden) this.changed();
   }
@@ -127,7 +131,7 @@ function codeOf({ old, new: fresh }) {
 }
 
 /** What a reload does before it touches a worker, then each worker: {key, state, words}; "wait" are those to come. */
-function stepsOf({ state, step, replaced = [], done, total, reason, say }, watcher) {
+function stepsOf({ state, step, replaced = [], done, total }, watcher) {
   const at = STEPS.indexOf(step);
   const broken = state === "running" ? "runs" : state === "done" ? "done" : "failed";
   const placeOf = (pid) => watcher.workers.find((worker) => worker.pid === pid)?.slot;
@@ -139,7 +143,7 @@ function stepsOf({ state, step, replaced = [], done, total, reason, say }, watch
   const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: text("reload.step.pair", { slot: placeOf(pid) ? `#${placeOf(pid)}` : "", old, pid }).trim() }));
   if (at < 2 || state === "done") return [...before, ...pairs];
   const fresh = watcher.workers.find(({ role, phase }) => role === "successor" && phase === "starting");
-  const words = state !== "running" ? reasonIn({ reason, say }) : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");
+  const words = state !== "running" ? text("reload.step.broken") : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");
   const left = total - done - 1;
   const rest = left > 0 ? [{ key: "rest", state: "wait", words: text(state === "running" ? "reload.step.rest" : "reload.step.kept", { n: left }) }] : [];
   return [...before, ...pairs, { key: "now", state: broken, words }, ...rest];

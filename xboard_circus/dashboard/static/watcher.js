@@ -218,8 +218,8 @@ export class WatcherCard {
     this.reloading.tick(elapsed);
     // What happened last is worth a line for a while, with its age; of an incident the first line has more.
     const { last_reason: last, last_reason_age: age } = this.watcher;
-    const isOfPanel = !this.reloading.node.hidden && keyOfReason(this.watcher.last_reason_say) === "RELOAD_BROKEN_OFF";
-    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfPanel;
+    const isOfReload = keyOfReason(this.watcher.last_reason_say) === "RELOAD_BROKEN_OFF"; // which its panel and the first line have
+    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfReload;
     write(this.last, isNews ? text("watcher.last", { age: duration(age + elapsed), why: reasonIn(this.watcher, "last_reason") }) : "");
     show(this.last, isNews);
     for (const row of this.rows.views.values()) row.tick(elapsed);
