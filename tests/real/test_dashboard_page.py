@@ -358,9 +358,11 @@ def read_a_moment(visit: Visit) -> None:
     expect(charts.locator(".reading").last).to_contain_text("MiB")
     visit.page.mouse.move(2, 2)
     expect(charts.locator(".chart-cross[d]")).to_have_count(0)
-    visit.page.get_by_label("Moment").press("ArrowLeft")
+    visit.page.get_by_label("Moment", exact=True).press("ArrowLeft")
     expect(charts.locator(".chart-cross[d]")).to_have_count(7)
-    expect(visit.page.get_by_label("Moment")).to_have_attribute("aria-valuetext", re.compile("Memory [0-9]+ MiB"))
+    expect(visit.page.get_by_label("Moment", exact=True)).to_have_attribute(
+        "aria-valuetext", re.compile("Memory [0-9]+ MiB")
+    )
 
 
 # Each pair of a language, a theme and a width: axe takes ten seconds of CPU for the views of one.

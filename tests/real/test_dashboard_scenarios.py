@@ -189,6 +189,25 @@ def look_at_the_running_reload(visit: Visit) -> None:
     expect(panel.locator(".reload-past li")).to_contain_text(re.compile("failed: 0 of 2 replaced.* · .*admin"))
 
 
+def look_at_a_moment_of_the_small_curves(visit: Visit) -> None:
+    """Find what all three had at one moment, by the pointer and by the keyboard."""
+    pulse = visit.watcher().locator(".pulse")
+    cross, moment = pulse.locator(".chart-cross[d]"), re.compile(r"Requests per second · .*\d\d:\d\d:\d\d.*/s")
+    expect(pulse).to_contain_text(re.compile("Requests per second · 1 h.*/s"))
+    pulse.locator(".sparkline").nth(1).hover()
+    expect(cross).to_have_count(3)
+    expect(pulse).to_contain_text(moment)
+    visit.page.mouse.move(0, 0)
+    expect(cross).to_have_count(0)
+    slider = pulse.get_by_label("web: Moment")
+    slider.press("ArrowLeft")
+    expect(cross).to_have_count(3)
+    expect(pulse).to_contain_text(moment)
+    expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^\d.*, Requests per second .*, p95 "))
+    slider.blur()
+    expect(cross).to_have_count(0)
+
+
 def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp_path: Path) -> None:
     """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
     (tmp_path / "app.py").touch()
@@ -287,6 +306,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             expect(curves).to_have_count(3)
             for curve in curves.all()[:2]:
                 expect(curve).to_have_attribute("d", re.compile("^M"))
+            look_at_a_moment_of_the_small_curves(visit)
 
             c.set("boot", "held")
             c.tell(first, "block 60")
@@ -308,6 +328,8 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 chinese="circusd 已停止",
                 title="circusd down",
             )
+            expect(visit.page.locator(".server > .notice")).to_be_hidden()
+            expect(visit.page.locator(".server-age")).to_contain_text(re.compile(r"figures are \d+ s old"))
             assert c.get() in map(str, workers)
             c.start_again()
             watch.see_fine("last trouble .* ago")

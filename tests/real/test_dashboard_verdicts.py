@@ -345,6 +345,43 @@ def test_a_worker_that_was_ended_for_hanging_is_shown_as_hung_for_a_while(stage:
     expect(stage.row(1)).to_contain_text(re.compile(r"ended \d+ s ago"))
 
 
+def test_the_deaths_of_a_slot_are_one_line(stage: Stage) -> None:
+    """Given five deaths of a slot, of which the page saw two, then its line has how many there were, and the last."""
+    last, now = 4_000_101, time.time()
+    deaths = [(30, 1, 11), (20, 1, 12), (10, 1, 13), (9, 2, 4_000_102), (5, 1, 4_000_100), (3, 1, last)]
+    store = LedgerStore(ledger_of(load(stage.folder / "circus.ini")))
+    for ago, number, pid in deaths:
+        died = {"time": now - ago, "slot": number, "pid": pid, "cause": "crash", "reason": "exited with code 3"}
+        store.append([record_of("web", "restart", died, now=now)])
+    store.close()
+    for pid in (4_000_100, last):
+        stage.show(backend("degraded", {**slot(1), "pid": pid}, slot(2)))
+        expect(stage.row(1).first.locator(".cell-pid")).to_have_text(str(pid))
+    stage.show(backend("degraded", *({**held(number), "pid": 0} for number in (1, 2))))
+
+    ended = stage.watcher().locator("tr[data-ended]")
+    expect(ended).to_have_count(2)
+    expect(ended.first).to_contain_text("5 deaths in 27 s, last: exited with code 3")
+    expect(ended.last).not_to_contain_text("deaths")
+
+
+def test_what_is_known_of_the_past_follows_the_verdict(stage: Stage) -> None:
+    """Given a clock that stands still, when the verdict changes, then the past is asked for as soon as it is kept."""
+    asked: list[str] = []
+    stage.page.clock.install()
+    stage.page.on("request", lambda request: asked.append(request.url))
+    stage.page.reload()
+    expect(stage.watcher()).to_be_visible()
+    stage.page.clock.pause_at(time.time() + 5)
+    beats = sum("api/beats" in url for url in asked)
+
+    stage.show(COOLING)
+    expect(stage.page).to_have_title("web: looping · xboard-circus")
+    stage.page.clock.run_for(2000)
+
+    eventually(lambda: sum("api/beats" in url for url in asked) > beats, what="the past is asked for")
+
+
 def test_of_many_watchers_those_in_trouble_are_open_on_top_and_the_healthy_a_line_each(tmp_path: Path) -> None:
     """Given 15 backends, a page and a plugin, then the troubled one is open, and the others are found and sorted."""
     many = [backend("ok", slot(1), slot(2), name=f"b{number:02}") for number in range(14)]

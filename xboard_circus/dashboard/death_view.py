@@ -52,13 +52,20 @@ class Evidence:
                 self.ledger = ledger_of(settings.config)
 
     def events(
-        self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int
+        self,
+        *,
+        watcher: str | None = None,
+        kind: str | None = None,
+        after: int | None = None,
+        limit: int,
+        is_brief: bool = False,
     ) -> list[dict[str, Any]]:
-        """Return the newest matching events, oldest first; LedgerError if the ledger cannot be read."""
+        """Return the newest matching events, oldest first, *is_brief* without evidence; LedgerError if unreadable."""
         if self.ledger is None:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
-        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
+        found = search(self.ledger, watcher=name, kind=kinds, after=after, limit=most, is_brief=is_brief)
+        return [*map(_shown, found)]
 
     def slots(self, logs: Collection[LogFile]) -> dict[int, int]:
         """Return by pid the slots of the last workers that wrote *logs*; nothing if the ledger cannot be read."""

@@ -197,9 +197,10 @@ def _api(hub: Hub, access: Access) -> APIRouter:
         kind: str | None = None,
         after: int | None = None,
         limit: int = 100,
+        brief: bool = False,
         evidence: Evidence = of_here,
     ) -> Response:
-        found = evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=limit)
+        found = evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=limit, is_brief=brief)
         return JSONResponse({"events": found})
 
     @router.get("/traffic", dependencies=in_turn)

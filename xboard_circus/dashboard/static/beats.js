@@ -1,7 +1,7 @@
 // The heart-beat strip of a watcher: 90 cells of the chosen range, coloured by the verdict, with the cause on hover.
 
 import { get, Refused } from "./api.js";
-import { Sparkline, shown } from "./charts.js";
+import { Crosshair, Sparkline } from "./charts.js";
 import { el, set, svg, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
@@ -63,23 +63,30 @@ export class Strip {
 
 /** Requests a second, those that failed, and the p95 of the last hour, as small curves with their last figures. */
 export class Pulse {
-  constructor() {
-    this.parts = ["requests", "errors", "p95"].map((kind) => ({ kind, value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
-    const names = [text("chart.requests"), text("chart.errors"), "p95"];
-    const caption = (at) => el("span", { class: "muted" }, `${names[at]} · ${rangeName(HOUR)}`, this.parts[at].value);
+  constructor(watcher) {
+    const names = { requests: text("chart.requests"), errors: text("chart.errors"), p95: "p95" };
+    this.parts = Object.entries(names).map(([kind, name]) => ({ name, title: el("span"), value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
+    const slider = el("input", { type: "range", class: "pulse-moment", min: "0", autocomplete: "off", "aria-label": `${watcher}: ${text("history.moment")}` });
+    const nodes = this.parts.map(({ title, value, curve }) => el("div", { class: "pulse-part" }, el("span", { class: "muted" }, title, value), curve.node));
     for (const { curve } of this.parts) set(curve.node, "preserveAspectRatio", "none");
-    this.node = el("div", { class: "pulse" }, ...this.parts.map(({ curve }, at) => el("div", { class: "pulse-part" }, caption(at), curve.node)));
+    this.node = el("div", { class: "pulse" }, ...nodes, slider);
+    this.crosshair = new Crosshair(this.node, this.parts.map(({ curve }) => curve), slider, (time, values) => this.say(time, values));
   }
 
   update(series) {
     if (!series || series === this.drawn) return;
     this.drawn = series;
-    for (const { kind, value, curve } of this.parts) {
-      const last = series[kind].findLast((each) => each !== null);
-      write(value, last === undefined ? "–" : shown(kind, last));
-      curve.update(series, HOUR);
-      set(curve.node.parentNode, "data-tone", kind === "errors" && series.errors.some((each) => each > 0) ? "bad" : null);
-    }
+    for (const { curve } of this.parts) curve.update(series, HOUR);
+    set(this.parts[1].curve.node.parentNode, "data-tone", series.errors.some((each) => each > 0) ? "bad" : null);
+    this.crosshair.update(series.t);
+  }
+
+  say(time, values) {
+    return this.parts.map(({ name, title, value }, at) => {
+      write(title, `${name} · ${time === null ? rangeName(HOUR) : timeOf(time)}`);
+      write(value, values[at] || "–");
+      return `${name} ${value.textContent}`;
+    });
   }
 }
 

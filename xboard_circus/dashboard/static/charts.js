@@ -2,7 +2,7 @@
 
 import { set, svg, write } from "./dom.js";
 import { SPAN } from "./history.js";
-import { bytes, count, milliseconds, perSecond, percent, text } from "./text.js";
+import { bytes, count, milliseconds, perSecond, percent, text, timeOf } from "./text.js";
 
 const YOUNG = 30; // seconds that a small curve shows at least: a young worker's would be a dot otherwise
 
@@ -22,73 +22,22 @@ const KINDS = {
 
 export const shown = (kind, value) => KINDS[kind].show(value);
 
-/** A small curve without axes, beside a figure that says the same. */
-export class Sparkline {
-  constructor(kind, { width = 72, height = 20 } = {}) {
-    this.kind = kind;
-    this.box = { left: 0, top: 1, width, height: height - 2 };
-    this.area = svg("path", { class: "chart-area" });
-    this.line = svg("path", { class: "chart-line" });
-    this.node = svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, this.area, this.line);
-  }
-
-  update(series, span = SPAN) {
-    const [first, last] = [series.t[0], series.t[series.t.length - 1]];
-    const curve = draw(series, [this.kind], this.box, Math.min(span, Math.max(YOUNG, last - first)));
-    set(this.line, "d", curve.lines[0]);
-    set(this.area, "d", curve.area);
-  }
-}
-
-const MARKS = ["crash", "cooldown", "reload", "restart", "operator"];
-
-/** One or several curves of one unit with axes, and a description for who does not see it. */
-export class Chart {
-  constructor(kind, kinds = [kind]) {
-    this.kinds = kinds;
-    this.name = KINDS[kind].name;
-    this.box = { left: 58, top: 10, width: 494, height: 84 };
-    const { left, top, width, height } = this.box;
+/** Curves of one unit in a box of a drawing that is `wide`, and a cross that shows where a moment is. */
+class Curves {
+  constructor(kinds, box, wide) {
+    [this.kinds, this.box, this.wide] = [kinds, box, wide];
     this.area = svg("path", { class: "chart-area" });
     this.lines = kinds.map((_, at) => svg("path", { class: "chart-line", "data-line": at }));
-    this.marks = new Map(MARKS.map((mark) => [mark, svg("path", { class: "chart-mark", "data-mark": mark })]));
     this.cross = svg("path", { class: "chart-cross" });
-    this.most = svg("text", { class: "chart-label", x: 50, y: 14, "text-anchor": "end" });
-    this.least = svg("text", { class: "chart-label", x: 50, y: 98, "text-anchor": "end" });
-    this.first = svg("text", { class: "chart-label", x: left, y: 112 });
-    this.node = svg(
-      "svg",
-      { class: "chart", viewBox: "0 0 560 116", role: "img" },
-      ...[0, 0.5, 1].map((part) => svg("path", { class: "chart-grid", d: `M${left} ${top + height * part}h${width}` })),
-      this.area,
-      ...this.marks.values(),
-      ...this.lines,
-      this.cross,
-      this.most,
-      this.least,
-      this.first,
-      svg("text", { class: "chart-label", x: left + width, y: 112, "text-anchor": "end" }, text("now")),
-    );
   }
 
-  /** Draw series over `span` seconds `until` then, the last five minutes until their end otherwise, with `{time, mark}` on them. */
-  update(series, { span = SPAN, until = series.t[series.t.length - 1], name: ago = text("unit.min", { n: SPAN / 60 }), marks = [] } = {}) {
+  /** Draw series over `span` seconds `until` then; return the known values, and the bounds of the scale. */
+  draw(series, span, until) {
     [this.series, this.span, this.until] = [series, span, until];
-    const { show } = KINDS[this.kinds[0]];
-    const curves = draw(series, this.kinds, this.box, span, until);
-    write(this.first, `−${ago}`);
-    const { top, height } = this.box;
-    for (const [kind, node] of this.marks) {
-      const places = new Set(marks.filter(({ mark }) => mark === kind).map(({ time }) => this.place(time)));
-      set(node, "d", [...places].map((x) => `M${x} ${top}v${height}`).join("") || null);
-    }
-    this.lines.forEach((line, at) => set(line, "d", curves.lines[at]));
-    set(this.area, "d", this.lines.length === 1 ? curves.area : null);
-    const known = curves.known;
-    write(this.most, known.length ? show(curves.top) : "");
-    write(this.least, known.length ? show(curves.bottom) : "");
-    const words = { name: text(this.name), value: this.valuesAt(), most: show(Math.max(...known)) };
-    set(this.node, "aria-label", known.length ? text("chart.now", words) : text("chart.none", words));
+    const { lines, area, ...scale } = pathsOf(series, this.kinds, this.box, span, until);
+    this.lines.forEach((line, at) => set(line, "d", lines[at]));
+    set(this.area, "d", this.lines.length === 1 ? area : null);
+    return scale;
   }
 
   /** What the curves have at a place of the series, or where they end, in words; "" where nothing is known. */
@@ -112,13 +61,106 @@ export class Chart {
   /** The moment below a pointer. */
   timeAt({ clientX }) {
     const { left, width } = this.node.getBoundingClientRect();
-    const part = (((clientX - left) / width) * 560 - this.box.left) / this.box.width;
+    const part = (((clientX - left) / width) * this.wide - this.box.left) / this.box.width;
     return this.until - this.span * (1 - Math.min(1, Math.max(0, part)));
   }
 }
 
+/** A small curve without axes, beside a figure that says the same. */
+export class Sparkline extends Curves {
+  constructor(kind, { width = 72, height = 20 } = {}) {
+    super([kind], { left: 0, top: 1, width, height: height - 2 }, width);
+    this.node = svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, this.area, ...this.lines, this.cross);
+  }
+
+  update(series, span = SPAN) {
+    const [first, last] = [series.t[0], series.t[series.t.length - 1]];
+    this.draw(series, Math.min(span, Math.max(YOUNG, last - first)), last);
+  }
+}
+
+const MARKS = ["crash", "cooldown", "reload", "restart", "operator"];
+
+/** One or several curves of one unit with axes, and a description for who does not see it. */
+export class Chart extends Curves {
+  constructor(kind, kinds = [kind]) {
+    super(kinds, { left: 58, top: 10, width: 494, height: 84 }, 560);
+    this.name = KINDS[kind].name;
+    const { left, top, width, height } = this.box;
+    this.marks = new Map(MARKS.map((mark) => [mark, svg("path", { class: "chart-mark", "data-mark": mark })]));
+    this.most = svg("text", { class: "chart-label", x: 50, y: 14, "text-anchor": "end" });
+    this.least = svg("text", { class: "chart-label", x: 50, y: 98, "text-anchor": "end" });
+    this.first = svg("text", { class: "chart-label", x: left, y: 112 });
+    this.node = svg(
+      "svg",
+      { class: "chart", viewBox: "0 0 560 116", role: "img" },
+      ...[0, 0.5, 1].map((part) => svg("path", { class: "chart-grid", d: `M${left} ${top + height * part}h${width}` })),
+      this.area,
+      ...this.marks.values(),
+      ...this.lines,
+      this.cross,
+      this.most,
+      this.least,
+      this.first,
+      svg("text", { class: "chart-label", x: left + width, y: 112, "text-anchor": "end" }, text("now")),
+    );
+  }
+
+  /** Draw series over `span` seconds `until` then, the last five minutes until their end otherwise, with `{time, mark}` on them. */
+  update(series, { span = SPAN, until = series.t[series.t.length - 1], name: ago = text("unit.min", { n: SPAN / 60 }), marks = [] } = {}) {
+    const { show } = KINDS[this.kinds[0]];
+    const { known, top: most, bottom } = this.draw(series, span, until);
+    write(this.first, `−${ago}`);
+    const { top, height } = this.box;
+    for (const [kind, node] of this.marks) {
+      const places = new Set(marks.filter(({ mark }) => mark === kind).map(({ time }) => this.place(time)));
+      set(node, "d", [...places].map((x) => `M${x} ${top}v${height}`).join("") || null);
+    }
+    write(this.most, known.length ? show(most) : "");
+    write(this.least, known.length ? show(bottom) : "");
+    const words = { name: text(this.name), value: this.valuesAt(), most: show(Math.max(...known)) };
+    set(this.node, "aria-label", known.length ? text("chart.now", words) : text("chart.none", words));
+  }
+}
+
+/** One moment of several charts, which the pointer or a slider chooses, and that all of them show. */
+export class Crosshair {
+  /** `say(time, values)` shows what the charts have then, or last where that is null, and returns it in words. */
+  constructor(area, charts, slider, say) {
+    [this.charts, this.slider, this.say, this.times, this.time] = [charts, slider, say, [], null];
+    for (const chart of charts) chart.node.addEventListener("pointermove", (event) => this.times.length && this.point(chart.timeAt(event)));
+    area.addEventListener("pointerleave", () => this.point(null));
+    slider.addEventListener("input", () => this.point(this.times[Number(slider.value)] ?? null));
+    slider.addEventListener("blur", () => this.point(null));
+  }
+
+  /** Take the times of new series. */
+  update(times) {
+    this.times = times;
+    this.point(this.time);
+  }
+
+  point(time) {
+    if (!this.charts[0].series) return;
+    this.time = time;
+    const place = time === null ? this.times.length - 1 : nearest(this.times, time);
+    const values = this.charts.map((chart) => chart.valuesAt(time === null ? undefined : place));
+    for (const chart of this.charts) chart.point(time);
+    set(this.slider, "max", Math.max(0, this.times.length - 1));
+    this.slider.value = String(place);
+    set(this.slider, "aria-valuetext", [time === null ? text("now") : timeOf(time), ...this.say(time, values)].join(", "));
+  }
+}
+
+/** The place of the time next to a moment. */
+function nearest(times, moment) {
+  const next = times.findIndex((time) => time >= moment);
+  if (next <= 0) return next < 0 ? times.length - 1 : 0;
+  return moment - times[next - 1] < times[next] - moment ? next - 1 : next;
+}
+
 /** The paths of some series in a box, on one scale, and the area below the first. A gap in the figures is a gap in the curve. */
-function draw(series, kinds, box, span, end = series.t[series.t.length - 1]) {
+function pathsOf(series, kinds, box, span, end) {
   const known = kinds.flatMap((kind) => series[kind].filter((value) => value !== null && value !== undefined));
   if (!known.length) return { lines: [], area: null, known, top: 0, bottom: 0 };
   const { bottom, top } = bounds(known, KINDS[kinds[0]]);

@@ -6,10 +6,11 @@ import { conditionOf } from "./condition.js";
 import { now } from "./feed.js";
 import { keyOf } from "./history.js";
 import { keyOfReason } from "./reason.js";
-import { LEDGER_WAIT, verdictOf } from "./verdict.js";
+import { LEDGER_WAIT, SLACK, verdictOf } from "./verdict.js";
 
 const SECONDS = 20;
 const MOST = 3;
+const CALM = 60; // seconds without a death, after which one is not counted with those before
 const ENDS = new Set(["end", "restart"]);
 // The keys of the reasons for which circusd ends a worker by itself.
 const FOUND = { HUNG: "hung", SICK: "sick" };
@@ -18,7 +19,7 @@ const COMMANDED = new Set(["COMMANDED", "COMMANDED_BY_SIGNAL"]);
 /** Whether somebody who looks at the page should hear of this worker's end: not of one that was asked for. */
 export const isNews = (worker) => worker.pid && (worker.phase !== "leaving" || keyOfReason(worker.say) in FOUND);
 
-/** Remembers for one watcher who has ended, for some seconds. */
+/** Remembers for one watcher who has ended, for some seconds, or as long as its incident lasts. */
 export class Ghosts {
   constructor() {
     this.watcher = null;
@@ -27,7 +28,7 @@ export class Ghosts {
 
   /** Take a new state of the watcher; return its workers and, after them, those that have just ended. */
   update(server, watcher) {
-    for (const [key, ghost] of this.ended) if (now() - ghost.endedAt > SECONDS) this.ended.delete(key);
+    for (const [key, ghost] of this.ended) if (now() - ghost.endedAt > SECONDS && !watcher.incident) this.ended.delete(key);
     if (this.watcher !== watcher) this.compare(this.watcher, watcher, server);
     this.watcher = watcher;
     return [...watcher.workers, ...this.ended.values()];
@@ -40,11 +41,15 @@ export class Ghosts {
     }
     const alive = new Set(watcher.workers.map(keyOf));
     const gone = before.workers.filter((worker) => !alive.has(keyOf(worker)));
-    const news = gone.filter(isNews);
+    // Of a new worker that a reload has made its panel says why it ended.
+    const isOfReload = ({ role }) => role === "successor" && before.reload?.state === "running";
+    const news = gone.filter((worker) => isNews(worker) && !isOfReload(worker));
     // The watcher's last reason is that of its last end: with two at once it is not known whose it is.
     const isKnown = gone.length === 1 && watcher.last_reason !== before.last_reason;
     for (const worker of news) {
-      this.ended.set(keyOf(worker), ghostOf(worker));
+      const former = [...this.ended].find(([, { slot }]) => slot > 0 && slot === worker.slot); // one line for each slot
+      if (former) this.ended.delete(former[0]);
+      this.ended.set(keyOf(worker), ghostOf(worker, former?.[1]));
       if (isKnown) this.explain(keyOf(worker), { reason: watcher.last_reason, say: watcher.last_reason_say });
     }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
@@ -58,12 +63,21 @@ export class Ghosts {
     else Object.assign(ghost, { reason, say, was: FOUND[keyOfReason(say)] ?? ghost.was });
   }
 
+  /** Count the deaths of a slot in this incident, or of the last minute; the page does not see the quick ones. */
+  count(ghost, ends) {
+    const last = ends[ends.length - 1]?.time;
+    const recent = ends.filter(({ time }) => time >= last - Math.max(CALM, (this.watcher.incident?.age ?? 0) + SLACK));
+    if (recent.length > ghost.deaths) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
+  }
+
   /** Take the reason of each end from the ledger, which has it by pid. */
   async lookUp(server, watcher) {
     try {
-      const { events } = await get("api/events", { server, watcher, limit: 50 });
+      const { events } = await get("api/events", { server, watcher, limit: 200, brief: true });
+      const ends = events.filter(({ kind, cause }) => ENDS.has(kind) && cause !== "commanded");
       for (const [key, ghost] of this.ended) {
         const found = events.findLast(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
+        this.count(ghost, ends.filter(({ data, time }) => data.slot === ghost.slot && time <= (found?.time ?? Infinity)));
         if (found) this.explain(key, found);
       }
     } catch (refused) {
@@ -72,8 +86,10 @@ export class Ghosts {
   }
 }
 
-function ghostOf(worker) {
+// A former end of the slot is counted with it.
+function ghostOf(worker, former) {
   const { pid, started, slot, reason, say } = worker;
   const last = FOUND[keyOfReason(say)] ?? conditionOf(worker);
-  return { pid, started, slot, reason, say, probe: {}, endedAt: now(), was: ["hung", "sick"].includes(last) ? last : "gone" };
+  const [deaths, firstAt] = former ? [former.deaths + 1, former.firstAt] : [1, now()];
+  return { pid, started, slot, reason, say, probe: {}, deaths, firstAt, endedAt: now(), was: ["hung", "sick"].includes(last) ? last : "gone" };
 }

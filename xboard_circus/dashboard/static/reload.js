@@ -76,7 +76,8 @@ export class Reload {
     const { state, age } = this.reload;
     this.began = Date.now() / 1000 - age - elapsed;
     if (state === "running") return true;
-    if (Math.abs(this.began - (dismissed()[this.key()] ?? 0)) < DRIFT) return false;
+    // A page that was busy has taken a state for younger than it was: what was put away then seems to have begun later.
+    if (this.began < (dismissed()[this.key()] ?? 0) + DRIFT) return false;
     if (state === "done") return this.sawIt && !isTroubled(this.watcher) && now() - this.endedAt < SEEN;
     return age + elapsed < FAILED;
   }
@@ -140,7 +141,8 @@ function stepsOf({ state, step, replaced = [], done, total }, watcher) {
     state: number < at || state === "done" ? "done" : number === at ? broken : "wait",
     words: text(`reload.step.${name}`),
   }));
-  const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: text("reload.step.pair", { slot: placeOf(pid) ? `#${placeOf(pid)}` : "", old, pid }).trim() }));
+  // One that came up meanwhile for another reason has the new code, and no predecessor.
+  const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: text(old === pid ? "worker.name" : "reload.step.pair", { slot: placeOf(pid) ? `#${placeOf(pid)}` : "", old, pid }).trim() }));
   if (at < 2 || state === "done") return [...before, ...pairs];
   const fresh = watcher.workers.find(({ role, phase }) => role === "successor" && phase === "starting");
   const words = state !== "running" ? text("reload.step.broken") : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");

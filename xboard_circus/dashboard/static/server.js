@@ -12,7 +12,7 @@ import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
 import { bytes, duration, perSecond, percent, text, word } from "./text.js";
 import { rangeName } from "./trends.js";
-import { severity, verdictOf } from "./verdict.js";
+import { LEDGER_WAIT, severity, verdictOf } from "./verdict.js";
 import { WatcherCard, isPlugin, memoryOf } from "./watcher.js";
 
 const STALE = 8; // seconds after which figures are shown in grey
@@ -101,7 +101,7 @@ export class ServerSection {
     const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version }), percent(cpu) && text("server.cpu", { cpu: percent(cpu) }), bytes(rss)];
     write(this.process, words.filter(Boolean).join(" · "));
     this.tools.update(server);
-    if (server.has_ledger) this.past.ask(() => this.arrange());
+    if (server.has_ledger) this.askPast();
     show(this.empty, server.reachable && !server.watchers.length);
     this.sockets.update(server);
     show(this.options, server.reachable);
@@ -110,6 +110,14 @@ export class ServerSection {
       show(this.remove, server.removable);
     }
     this.arrange();
+  }
+
+  /** Ask for the past now and then, and as soon as the ledger has why a verdict changed: no "100 % up" beside "DOWN". */
+  askPast() {
+    const verdicts = this.server.watchers.map(verdictOf).join();
+    if (verdicts !== (this.verdicts ?? verdicts)) setTimeout(() => this.past.ask(() => this.arrange(), { soon: true }), LEDGER_WAIT);
+    this.verdicts = verdicts;
+    this.past.ask(() => this.arrange());
   }
 
   /** Put the cards: those in trouble first, then as it was chosen; the page and the plugins in a group of their own. */
@@ -133,11 +141,12 @@ export class ServerSection {
     const age = this.server.age === null ? null : this.server.age + since;
     const stale = !this.server.reachable || age === null || age > STALE;
     set(this.node, "data-stale", stale ? "yes" : null);
-    write(this.age, stale ? "" : text("server.fresh", { age: duration(age) }));
-    show(this.problem, stale);
+    // Where the first line says that circusd is down, there is left to say how old the figures are.
+    const isGone = lineOf(this.server, "")?.word === "circusd_lost";
+    write(this.age, stale && !isGone ? "" : age === null ? text("server.never") : text(stale ? "server.as_of" : "server.fresh", { age: duration(age) }));
+    set(this.age, "data-tone", stale ? "warn" : null);
+    show(this.problem, stale && !isGone);
     if (stale) write(this.problem, this.trouble(age));
-    // Where the first line says that circusd is down, one red box is enough.
-    set(this.problem, "class", lineOf(this.server, "")?.word === "circusd_lost" ? "notice" : "notice notice-bad");
     this.drawProbes(since, stale);
     // Nothing is known of a circusd that is silent: its ages and countdowns stand still.
     const elapsed = stale ? 0 : age;

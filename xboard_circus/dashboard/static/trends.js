@@ -1,9 +1,9 @@
 // The history of a watcher, or of one of its slots: curves over minutes to a week, with what happened to its workers.
 
 import { get, poll, Refused } from "./api.js";
-import { Chart } from "./charts.js";
+import { Chart, Crosshair } from "./charts.js";
 import { offer, offerServers, WatcherView } from "./choices.js";
-import { el, set, show, write } from "./dom.js";
+import { el, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { text, timeOf, word } from "./text.js";
 
@@ -28,14 +28,10 @@ export class Trends extends WatcherView {
     this.range = $("history-range");
     this.turn = 0;
     offer(this.range, RANGES.map((seconds) => [String(seconds), rangeName(seconds)]));
-    this.moment = $("history-moment");
     this.charts = CHARTS.map((kinds) => new Chart(kinds[0], kinds));
     this.readings = this.charts.map(() => el("span", { class: "reading" }));
     $("history-charts").append(...this.charts.map((chart, at) => el("figure", {}, el("figcaption", {}, text(chart.name), this.readings[at]), chart.node)));
-    for (const chart of this.charts) chart.node.addEventListener("pointermove", (event) => this.found && this.point(chart.timeAt(event)));
-    $("history-charts").addEventListener("pointerleave", () => this.point(null));
-    this.moment.addEventListener("input", () => this.point(this.found?.series.t[Number(this.moment.value)] ?? null));
-    this.moment.addEventListener("blur", () => this.point(null));
+    this.crosshair = new Crosshair($("history-charts"), this.charts, $("history-moment"), (time, values) => this.say(time, values));
     for (const select of [this.server, this.watcher, this.slot, this.range]) select.addEventListener("change", () => this.reload());
   }
 
@@ -78,37 +74,20 @@ export class Trends extends WatcherView {
     series.cpu = series.cpu.map((cores) => (cores === null ? null : 100 * cores));
     this.found = found;
     for (const chart of this.charts) chart.update(series, { span, until, name: rangeName(span), marks });
-    this.point(this.time ?? null);
+    this.crosshair.update(series.t);
   }
 
   /** Show what all charts have at a moment, and what happened then; null shows the last figures. */
-  point(time) {
-    if (!this.found) return;
-    const { t } = this.found.series;
-    const place = time === null ? t.length - 1 : nearest(t, time);
-    this.time = time;
-    this.charts.forEach((chart, at) => {
-      chart.point(time);
-      write(this.readings[at], time === null ? chart.valuesAt() : chart.valuesAt(place));
-    });
+  say(time, values) {
+    this.readings.forEach((reading, at) => write(reading, values[at]));
     const near = time === null ? [] : this.found.marks.filter((each) => Math.abs(each.time - time) < NEAR * this.found.span);
     const words = near.slice(-3).map((each) => `${timeOf(each.time)} ${word("mark", each.mark)}: ${reasonIn(each)}`);
     write($("history-said"), time === null ? "" : [timeOf(time), ...words].join(" · "));
-    set(this.moment, "max", Math.max(0, t.length - 1));
-    this.moment.value = String(place);
-    const values = this.charts.map((chart, at) => `${text(chart.name)} ${this.readings[at].textContent}`);
-    set(this.moment, "aria-valuetext", [time === null ? text("now") : timeOf(time), ...words, ...values].join(", "));
+    return [...words, ...this.charts.map((chart, at) => `${text(chart.name)} ${values[at]}`)];
   }
 
   notice(words) {
     write($("history-notice"), words);
     show($("history-notice"), Boolean(words));
   }
-}
-
-/** The place of the time next to a moment. */
-function nearest(times, moment) {
-  const next = times.findIndex((time) => time >= moment);
-  if (next <= 0) return next < 0 ? times.length - 1 : 0;
-  return moment - times[next - 1] < times[next] - moment ? next - 1 : next;
 }

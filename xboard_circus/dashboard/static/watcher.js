@@ -43,7 +43,7 @@ export class WatcherCard {
     this.rows = new Keyed(body, ({ worker }) => keyOf(worker), (item) => new WorkerRow({ ...item, history, details }));
     this.fold = new Fold(() => this.drawRows());
     this.strip = new Strip();
-    this.pulse = new Pulse();
+    this.pulse = new Pulse(watcher.name);
     this.glance = el("span", { class: "glance muted" });
     this.opener = el("button", { type: "button", class: "icon-button opener", "aria-controls": `${id}-body` }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M5 3l6 5-6 5z", fill: "currentColor" })));
     this.opener.addEventListener("click", () => this.toggle());

@@ -70,7 +70,9 @@ export class WorkerRow {
     const isKnown = !hasEnded && phase !== "leaving" && ["successor", "retiring"].includes(role);
     write(this.role, isKnown ? text(`role.${role}`) : "");
     // What a held one waits for is said in one word, with a countdown that goes on; the incident has the rest.
-    const reason = phase === "held" && worker.held_by ? text(`held.${worker.held_by}`) : reasonIn(worker);
+    const why = phase === "held" && worker.held_by ? text(`held.${worker.held_by}`) : reasonIn(worker);
+    const { deaths, firstAt, endedAt } = worker;
+    const reason = deaths > 1 ? text("worker.deaths", { n: deaths, age: duration(Math.round(endedAt - firstAt)), why }) : why;
     write(this.reason, reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
