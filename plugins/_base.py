@@ -21,22 +21,69 @@ from typing import Any, Protocol
 from circus.plugins import CircusPlugin
 
 import xboard_circus
-from xboard_circus.circus_client import CircusdClient, CommandRefused
-from xboard_circus.core.lost import Loss
+from xboard_circus.circus_client import CircusdClient, CommandRefused, state_in
+from xboard_circus.core.lost import Loss, witnessed
 from xboard_circus.core.names import CIRCUSD, plugin_log_name
-from xboard_circus.core.state_schema import State, UnreadableState, parse_state
+from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs
+from xboard_circus.host import circusd_record, procs
 from xboard_circus.options.reading import parse_plugin
-from xboard_circus.plugins._alarm import Alarm
 from xboard_circus.plugins._log import Sparingly, open_log
-from xboard_circus.plugins._obituary import obituary, reported
 
 log = logging.getLogger("xboard_circus.plugins")
 
 PARENT_EVERY = 1.0
 CLOSE_SECONDS = 3.0
 LEAST_PAUSE = 0.05
+
+
+def obituary() -> Loss | None:
+    """Return the loss of the circusd that is gone, and record its reporter; None if it had a stop request.
+
+    A circusd that starts meanwhile leaves the loss to this process, and reports that it is back.
+    """
+    instance = os.environ.get("XBOARD_INSTANCE", "")
+    found = circusd_record.read(instance) if instance else None
+    if found is None or str(procs.Identity(found.pid, found.started)) != os.environ.get("XBOARD_CIRCUSD"):
+        return None
+    now = time.time()
+    loss = witnessed(found, kills=circusd_record.kills_since(found), now=now)
+    if loss is not None:
+        circusd_record.amend(instance, _of(loss), gone_at=now, witness=str(procs.Identity.of(os.getpid()) or ""))
+    return loss
+
+
+def reported(loss: Loss) -> None:
+    """Record that *loss* is in the ledger and in the alerts; a process that is killed before does not get here."""
+    circusd_record.amend(os.environ.get("XBOARD_INSTANCE", ""), _of(loss), witness="")
+
+
+def _of(loss: Loss) -> procs.Identity:
+    return procs.Identity(loss.pid, loss.started)
+
+
+class Alarm:
+    """Wake one sleeper on *loop*. A ring without a sleeper counts for the next sleep."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._rung = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after *seconds*, or on `ring`."""
+        self.ring(seconds)
+        await self._rung.wait()
+        self._rung.clear()
+        self._timer = None
+
+    def ring(self, within: float) -> None:
+        """End the sleep within that many seconds."""
+        due = self._loop.time() + within
+        if self._timer is None or due < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._rung.set)
 
 
 @dataclass(frozen=True)
@@ -95,11 +142,7 @@ class Part:
 
 async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
     """Query the state of circusd and validate it; raise CircusdGone or CommandRefused."""
-    answer = await commands.call("xboard_state", deadline=deadline)
-    try:
-        return parse_state(answer)
-    except UnreadableState as error:
-        raise CommandRefused("xboard_state", str(error)) from None
+    return state_in(await commands.call("xboard_state", deadline=deadline))
 
 
 class ThreadedCommands:

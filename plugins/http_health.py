@@ -7,8 +7,12 @@ refuses a finding that is too old. ``[plugin:health] use = xboard_circus.plugins
 import asyncio
 import logging
 import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -22,10 +26,8 @@ from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
-from xboard_circus.plugins._native import WITHIN, native_frames
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
-from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
-from xboard_circus.plugins._slow import SlowEvents
+from xboard_circus.plugins._sightings import WHOLE, ProbeRound, SlowEvents, is_probed, judgements, key, up_workers
 from xboard_circus.plugins.traffic_recorder import TrafficRecorder
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
@@ -34,6 +36,35 @@ log = logging.getLogger("xboard_circus.plugins.http_health")
 LONGEST_PAUSE = 2.0
 STATE_HOLDS = 5 * LONGEST_PAUSE
 GATHER_SECONDS = 0.05
+WITHIN = 2.0
+MOST_CHARS = 20_000
+
+
+async def native_frames(pid: int, within: float) -> str:
+    """Return the frames of all threads of a process; "" where py-spy is missing, may not, or is late.
+
+    Python's own stacks of a hung worker end at a call of C.
+    """
+    import shutil  # not above: most plugins see no hung worker
+
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if (program := shutil.which("py-spy", path=path)) is None:
+        return ""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program, "dump", "--native", "--pid", str(pid), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
+        )
+    except OSError:
+        return ""
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), within)
+    except (TimeoutError, asyncio.TimeoutError):
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        return ""
+    text = said.decode(errors="replace")
+    return text[text.find("\nThread ") + 1 :][:MOST_CHARS] if "\nThread " in text else ""  # before that: its command
 
 
 @dataclass(slots=True)

@@ -9,16 +9,18 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.durations import backoff
+from xboard_circus.core.reason import Reason
 from xboard_circus.errors import XboardError
-from xboard_circus.ledger import LedgerError, LedgerStore
+from xboard_circus.ledger import LedgerError, LedgerStore, Record
+from xboard_circus.ledger.record import WHOLE_CHARS, record_of
+from xboard_circus.ledger.story import DEATHS, KINDS
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
-from xboard_circus.plugins._records import Waiting
-from xboard_circus.plugins._sequence import Sequence
 
 log = logging.getLogger("xboard_circus.plugins.ledger")
 
@@ -31,6 +33,147 @@ BATCH_CHARS = 100_000
 QUEUE = 5000
 CLOSE_SECONDS = 2.0
 LAST_WORDS = 0.2  # for events that circusd has published and that are not read from the bus yet
+SHORT_CHARS = 2000
+MANY = 200
+REAP_WAITS = 2.0
+
+
+class Waiting:
+    """Queue the records that are not stored yet, the last *size* of them, each death once.
+
+    Circus publishes ``reap`` for a death that our event reports a moment later, in full. Such a ``reap`` is kept for 2
+    s, and dropped when the event comes.
+
+    Attributes:
+        lost: How many were pushed out by later ones.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.lost = 0
+        self._queue: deque[Record] = deque(maxlen=size)
+        self._reaped: dict[tuple[str, int], tuple[Record, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._reaped)
+
+    @property
+    def size(self) -> int:
+        """Return the size of the queue."""
+        return self._queue.maxlen or 0
+
+    def take(self, event: BusEvent, *, now: float, wall_now: float) -> bool:
+        """Queue an event; return whether it is of a kind that is recorded."""
+        if event.kind not in KINDS:
+            return False
+        # A long queue means trouble with the disk; it must not become trouble with the memory.
+        longest = WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS
+        record = record_of(event.watcher, event.kind, event.data, now=wall_now, longest=longest)
+        if record.pid is not None:
+            if record.kind == "reap" and len(self._reaped) < self.size:
+                self._reaped[record.watcher, record.pid] = record, now
+                return True
+            if record.kind in DEATHS:
+                self._reaped.pop((record.watcher, record.pid), None)
+        self._push(record)
+        return True
+
+    def settle(self, now: float) -> None:
+        """Queue each ``reap`` that was kept for long enough."""
+        for key, (record, at) in list(self._reaped.items()):
+            if now - at >= REAP_WAITS:
+                del self._reaped[key]
+                self._push(record)
+
+    def settles_in(self, now: float) -> float:
+        """Return the seconds until the next `settle` has work; infinite without any."""
+        return min((at + REAP_WAITS - now for _, at in self._reaped.values()), default=math.inf)
+
+    def put_in_order(self) -> None:
+        """Sort by time, after late arrivals. No batch may be under way."""
+        ordered = sorted(self._queue, key=lambda record: record.time)
+        self._queue.clear()
+        self._queue.extend(ordered)
+
+    def batch(self, most: int, longest: int) -> list[Record]:
+        """Return the first records, at most *most* of them and *longest* characters, but at least one."""
+        chosen: list[Record] = []
+        left = longest
+        for record in self._queue:
+            left -= _length(record)
+            if len(chosen) == most or (chosen and left < 0):
+                break
+            chosen.append(record)
+        return chosen
+
+    def done(self, number: int) -> None:
+        """Drop the first *number*, which are stored."""
+        for _ in range(number):
+            self._queue.popleft()
+
+    def has_any(self) -> bool:
+        """Return whether there is anything to store now."""
+        return bool(self._queue)
+
+    def _push(self, record: Record) -> None:
+        if len(self._queue) == self._queue.maxlen:
+            self.lost += 1
+        self._queue.append(record)
+
+
+def _length(record: Record) -> int:
+    size = record.reason.size if isinstance(record.reason, Reason) else 0
+    return 200 + size + sum(len(value) for value in record.data.values() if isinstance(value, str))
+
+
+class Sequence:
+    """Take each event once, and notice gaps.
+
+    >>> sequence = Sequence()
+    >>> sequence.caught_up("e", 3)
+    >>> sequence.takes("e-4"), sequence.takes("e-4"), sequence.is_behind
+    (True, False, False)
+    >>> sequence.takes("e-6"), sequence.is_behind
+    (True, True)
+
+    Attributes:
+        epoch: Names the circusd of these events; "" before the first.
+        floor: All events up to this number are known.
+        is_behind: Events are missing; query circusd for them.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = ""
+        self.floor = 0
+        self.is_behind = True
+        self._seen: set[int] = set()
+
+    def takes(self, name: object) -> bool:
+        """Note an event by its ``seq``; return whether it is new. One without a ``seq`` always is."""
+        epoch, _, number = str(name or "").rpartition("-")
+        if not epoch or not number.isdigit() or len(number) > 15:
+            return True
+        self._enter(epoch)
+        place = int(number)
+        if place <= self.floor or place in self._seen:
+            return False
+        self._seen.add(place)
+        while self.floor + 1 in self._seen:
+            self.floor += 1
+            self._seen.discard(self.floor)
+        self.is_behind = self.is_behind or bool(self._seen)
+        return True
+
+    def caught_up(self, epoch: str, last: int) -> None:
+        """Note that circusd has answered with all events that it keeps, up to number *last*."""
+        self._enter(epoch)
+        self.floor = max(self.floor, last)
+        self._seen = {place for place in self._seen if place > self.floor}
+        self.is_behind = bool(self._seen)
+
+    def _enter(self, epoch: str) -> None:
+        if epoch != self.epoch:
+            self.epoch, self.floor, self.is_behind = epoch, 0, True
+            self._seen.clear()
 
 
 class LedgerRecorder(Part):

@@ -42,9 +42,8 @@ ABOUT_PATCHES = {
     "boot": "Everything in circusd, before it binds anything",
     "circus_arbiter": "The arbiter",
     "circus_controller": "The controller and its commands",
-    "circus_log": "The log",
     "circus_process": "Each process",
-    "circus_stream": "The logs of watchers",
+    "circus_stream": "The logs of watchers and of circusd",
     "circus_watcher": "Each armed watcher, and each plugin of ours",
 }
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +92,14 @@ class CircusdBusy(CommandRefused):
         why = Say.CIRCUS_BUSY(command=running) if running else Say.CIRCUS_RESTARTING()
         super().__init__(command, Say.STILL_BUSY(wait=exactly(wait), why=why))
         self.running = running
+
+
+def state_in(answer: Mapping[str, Any]) -> State:
+    """Return the state in circusd's answer, validated; raise CommandRefused if it is invalid."""
+    try:
+        return parse_state(answer)
+    except UnreadableState as error:
+        raise CommandRefused("xboard_state", str(error)) from None
 
 
 @dataclass
@@ -180,11 +188,7 @@ class CircusdClient:
             CircusdGone: It did not answer.
             CommandRefused: It has no armed watcher, or its answer is invalid.
         """
-        answer = self.call("xboard_state", deadline=deadline)
-        try:
-            return parse_state(answer)
-        except UnreadableState as error:
-            raise CommandRefused("xboard_state", str(error)) from None
+        return state_in(self.call("xboard_state", deadline=deadline))
 
     def statuses(self) -> dict[str, str]:
         """Return Circus's status of each watcher: active, stopped, starting or stopping."""
@@ -215,9 +219,9 @@ class CircusdClient:
         """Have watcher *name* run *count* workers; it answers before they do."""
         self.call("set", name=name, options={"numprocesses": count}, waiting=False, deadline=deadline)
 
-    def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
+    def retry(self, name: str, slot: int) -> None:
         """Start the held worker in *slot* of armed watcher *name* now; refused if none is held there."""
-        self.call("xboard_retry", name=name, slot=slot, deadline=deadline)
+        self.call("xboard_retry", name=name, slot=slot)
 
     def quit(self, *, deadline: float = 5.0) -> None:
         """Order circusd to stop all watchers and end; it answers that it will, not when it is done."""

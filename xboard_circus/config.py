@@ -18,8 +18,7 @@ from circus.config import get_config, read_config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
-from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.alert_section import parse_alert
+from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
 from xboard_circus.options.ini_scan import Scan
 from xboard_circus.options.reading import Problem, parse_plugin, parse_watcher

@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from xboard_circus.plugins._alarm import Alarm
+from xboard_circus.plugins._base import Alarm
 
 LONG = 60.0
 

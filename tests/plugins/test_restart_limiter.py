@@ -11,7 +11,7 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.plugins._base import BusEvent
-from xboard_circus.plugins._deaths import DeadProcess, DeathCount
+from xboard_circus.plugins._limited import DeadProcess, DeathCount
 from xboard_circus.plugins.restart_limiter import Limiter, stopped_under
 
 BUSY = "still busy after 1 s (arbiter is already running manage_watchers command)"

@@ -20,8 +20,7 @@ from xboard_circus.checks.check import Level, check
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
-from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.alert_section import parse_alert
+from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.reading import ini_text
 from xboard_circus.options.reference import OptionDoc, documented
 

@@ -23,8 +23,8 @@ from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
-from xboard_circus.supervisor.patches import circus_log as log
 from xboard_circus.supervisor.patches import circus_process as of_process
+from xboard_circus.supervisor.patches import circus_stream as log
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
 from xboard_circus.supervisor.port import PortGuard

@@ -1,4 +1,4 @@
-from xboard_circus.plugins._sequence import Sequence
+from xboard_circus.plugins.ledger import Sequence
 from xboard_circus.supervisor.bus.journal import Journal
 
 

@@ -28,8 +28,8 @@ from xboard_circus.supervisor.life.output import Tail
 from xboard_circus.supervisor.patches import boot, patch
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
-from xboard_circus.supervisor.patches import circus_log as log
 from xboard_circus.supervisor.patches import circus_process as of_process
+from xboard_circus.supervisor.patches import circus_stream as log
 from xboard_circus.supervisor.patches import circus_stream as of_stream
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.hooks import ArmedHooks

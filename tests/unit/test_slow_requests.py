@@ -14,8 +14,7 @@ from anyio import to_thread
 from xboard_circus.core.health import Observation, Round
 from xboard_circus.core.in_flight import MOST_SLOW, SeenRequest
 from xboard_circus.core.state_schema import parse_report, watcher_entry
-from xboard_circus.plugins._sightings import ProbeRound, Sighting
-from xboard_circus.plugins._slow import MOST, MOST_IN, SlowEvents
+from xboard_circus.plugins._sightings import MOST, MOST_IN, ProbeRound, Sighting, SlowEvents
 from xboard_circus.worker.request_record import RequestRecord
 from xboard_circus.worker.slow_requests import LOOK_EVERY, MOST_ROUTES, ONCE_IN, SlowRequests
 from xboard_circus.worker.task_stack import place, shown, stack_of

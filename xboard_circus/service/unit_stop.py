@@ -3,7 +3,7 @@
 A restart of the unit loses no request: circusd leaves, its workers serve on in the control group, and the next circusd
 takes their port over. Every other end of the unit ends all processes in its control group. systemd itself knows no such
 difference: it offers one KillMode for both, and a command of the unit sees it only by the running job. It runs no
-``ExecStop=`` for a unit that starts or reloads; there circusd looks for the job itself (`supervisor.service_end`).
+``ExecStop=`` for a unit that starts or reloads; there circusd looks for the job itself (`supervisor.leave`).
 """
 
 import argparse

@@ -14,7 +14,10 @@ that no other user gets their ports in between, and those of the watchers, so th
 worker, whose event loop may be late. For a restart of the service systemd keeps them meanwhile.
 """
 
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
@@ -23,6 +26,7 @@ from circus.exc import MessageError
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, runtime, service_manager
+from xboard_circus.supervisor.boundary import in_daemon_thread
 from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import boot, circus_arbiter
 
@@ -84,3 +88,42 @@ def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Ite
             inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
     except OSError as error:  # such as one started by an older release
         logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)
+
+
+class EndBySignal:
+    """What circusd does at SIGTERM and SIGINT: in a restart of the service it leaves, and its workers serve on.
+
+    The unit's ``ExecStop=`` orders that (`service.unit_stop`), but systemd skips it for a unit that starts or reloads,
+    and sends SIGTERM at once: a restart that interrupts a reload, or that repairs code with which nothing starts.
+    """
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+        self._is_looking = False
+
+    def end(self, stop: Callable[[], object]) -> object:
+        """Leave if systemd restarts our unit, or does not say; else, at a second signal, or if none can stay, stop
+        everything.
+
+        Any other unit may have systemd kill what is left, with the requests in flight.
+        """
+        unit = service_manager.own_unit()
+        if not unit or self._is_looking or self._supervisor.is_over():
+            return stop()
+        self._is_looking = True
+        self._supervisor.run(self._end(unit, stop), "the look for systemd's job", on_failure=stop)
+        return None
+
+    async def _end(self, unit: str, stop: Callable[[], object]) -> None:
+        of_user = "MANAGERPID" in os.environ  # see systemd.exec(5)
+        job = await in_daemon_thread(partial(service_manager.job_of, unit, of_user=of_user))
+        if self._supervisor.is_over():
+            return
+        if job is None:
+            logger.warning("xboard: systemctl does not list the jobs of systemd; the unit ends the workers in a stop")
+        # ExecStopPost= has the job listed by root: it keeps the workers in a restart, and drains them in a stop.
+        if job in ("restart", None):
+            with suppress(MessageError):  # no worker could stay
+                leave(self._supervisor)
+                return
+        stop()

@@ -37,7 +37,7 @@ from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
-from xboard_circus.supervisor.patches.circus_log import rotate_log
+from xboard_circus.supervisor.patches.circus_stream import rotate_log
 from xboard_circus.supervisor.port import named
 
 if TYPE_CHECKING:

@@ -421,11 +421,6 @@ class ArmedWatcher:
         await terminate.kill_with_stacks(worker, worker_files.path_of(self.folder, worker.token, "sock"))
         self.keep_up()
 
-    def kill_now(self, worker: Worker, order: Order, within: float) -> None:
-        """Kill a worker that serves no request; the order for that expires *within* so many seconds."""
-        self.happen(worker, Ordered(self.clock(), order, within))
-        circus_process.send(worker.process, signal.SIGKILL)
-
     # Processes
 
     def spawn(self, original: Callable[[], Any]) -> Any:

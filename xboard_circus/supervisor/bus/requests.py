@@ -17,10 +17,10 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor import reconfigure
 from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.leave import EndBySignal
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
 from xboard_circus.supervisor.patches.circus_controller import answer_empty_messages, dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
-from xboard_circus.supervisor.service_end import EndBySignal
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor

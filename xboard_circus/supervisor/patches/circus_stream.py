@@ -1,10 +1,15 @@
-"""Patch Circus's FileStream: its file, which a failed rotation leaves closed, and which others delete."""
+"""Patch the log files of Circus: those of watchers, which a failed rotation closes and others delete, and its own."""
 
+import logging
 import os
 from contextlib import suppress
+from logging.handlers import WatchedFileHandler
 from typing import IO, Any
 
+from circus.util import LOG_FMT
+
 from xboard_circus.host.written_files import opener
+from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, RotatingLog
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 
@@ -62,3 +67,27 @@ def is_nameless(stream: Any) -> bool:
 def name_of(stream: Any) -> str:
     """Return the name of the file of *stream*, for a message."""
     return str(getattr(stream, "_filename", type(stream).__name__))
+
+
+LOG_BYTES = 10 << 20
+
+
+@replaces("logging.Logger.handlers")
+def rotate_log(handlers: list[logging.Handler], _: object) -> list[logging.Handler]:
+    """Let circusd rotate its log file. A logger that was set up by `loggerconfig` is left as it is.
+
+    Without it: circusd's log grows without bound.
+    Fact: Circus writes to it with a WatchedFileHandler, which only follows what others rotate.
+    """
+    return [_rotating(each) for each in handlers]
+
+
+def _rotating(handler: logging.Handler) -> logging.Handler:
+    """Return a rotating handler in place of Circus's; any other is returned as it is."""
+    if type(handler) is not WatchedFileHandler or getattr(handler.formatter, "_fmt", None) != LOG_FMT:
+        return handler
+    ours = RotatingLog(handler.baseFilename, max_bytes=LOG_BYTES, old_files=CIRCUSD_OLD_FILES)
+    ours.setFormatter(handler.formatter)
+    ours.setLevel(handler.level)
+    handler.close()  # a removed handler that is installed again opens its file again
+    return ours
