@@ -64,15 +64,14 @@ class Sparingly:
     [True, False, True]
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, repeat_after: float = REPEAT_AFTER) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._repeat_after = repeat_after
         self._logged_at: dict[object, float] = {}
 
     def may_say(self, what: object) -> bool:
         """Return whether *what* was not logged lately; it counts as logged now."""
         now = self._clock()
-        if now - self._logged_at.get(what, float("-inf")) < self._repeat_after:
+        if now - self._logged_at.get(what, float("-inf")) < REPEAT_AFTER:
             return False
         if len(self._logged_at) >= REMEMBERED:
             self._logged_at.clear()

@@ -3,7 +3,7 @@
 import logging
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from xboard_circus import config
@@ -27,13 +27,9 @@ class LogPruner(Part):
     name = "log_pruner"
     period = EVERY
 
-    def __init__(
-        self, commands: Commands, *, keep_days: float, wall_clock: Callable[[], float] = time.time, every: float = EVERY
-    ) -> None:
+    def __init__(self, commands: Commands, *, keep_days: float) -> None:
         super().__init__(commands)
         self._keep_days = keep_days
-        self._wall_clock = wall_clock
-        self._every = every
 
     async def tick(self) -> float:
         """Remove the logs that are too old."""
@@ -42,11 +38,11 @@ class LogPruner(Part):
         except (CircusdGone, CommandRefused):
             return AGAIN_AFTER  # it is busy, or no watcher is armed yet
         await self.in_thread(self._prune, str(file))
-        return self._every
+        return EVERY
 
     def _prune(self, config_file: str) -> None:
         for each in log_files(config.load(config_file)):
-            for path in removed(each, keep_days=self._keep_days, now=self._wall_clock()):
+            for path in removed(each, keep_days=self._keep_days, now=time.time()):
                 log.info("removed %s: not written to for %g days", path, self._keep_days)
 
 

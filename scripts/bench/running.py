@@ -254,10 +254,10 @@ class Running:
         return wanted[-1].strip()[-110:] if wanted else ""
 
 
-def answer(port: int, path: str = "/health", timeout: float = 30.0) -> str | None:
+def answer(port: int, path: str = "/health") -> str | None:
     """Return the body of one answer on a new connection; None without one."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             return _send(connection, path)()
     except OSError:
         return None

@@ -65,7 +65,7 @@ def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: P
     with circusd(tmp_path, watchers=[writes], start=False) as c:
         log = the_log(c, "web.out")
         log.path.touch()  # a follower that finds no file begins with the newest one, after how many rotations ever
-        with LogFollower(log) as follower:
+        with contextlib.closing(LogFollower(log)) as follower:
             c.start_again()
             followed: list[str] = []
 

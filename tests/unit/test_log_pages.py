@@ -1,5 +1,6 @@
 """Pages of logs: before and after a place, around a time, over rotated files; and a line as the page shows it."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_what_follows_a_page_is_read_from_its_end_on(tmp_path: Path) -> None:
     rotate(web.path)
     append(web.path, stamped(33, "13"))
 
-    with LogFollower(web, end) as follower:
+    with closing(LogFollower(web, end)) as follower:
         left_out, rows = new_lines([follower], LinesAbove())
         assert (left_out, [text.rpartition(" ")[2] for *_, text in rows]) == (0, ["12", "13"])
         assert follower.place == places_in(last_page([web], 5)["end"], [web])[web]

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -226,7 +227,7 @@ def test_a_pipe_in_place_of_a_log_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_a_follower_gives_each_new_line_once(tmp_path: Path) -> None:
     web = log(tmp_path, "old\n")
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         assert follower.poll() == []
         append(web.path, "one\ntw")
         assert follower.poll() == ["one"]
@@ -237,7 +238,7 @@ def test_a_follower_gives_each_new_line_once(tmp_path: Path) -> None:
 
 def test_a_follower_goes_on_across_rotations(tmp_path: Path) -> None:
     web = log(tmp_path)
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         append(web.path, "one\n")
         rotate(web.path)
         append(web.path, "two\n")
@@ -252,7 +253,7 @@ def test_a_follower_goes_on_across_rotations(tmp_path: Path) -> None:
 
 def test_a_follower_that_fell_behind_all_rotated_files_goes_on_with_what_there_is(tmp_path: Path) -> None:
     web = log(tmp_path, "old\n")
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         for number in range(6):
             append(web.path, f"{number}\n")
             rotate(web.path)
@@ -278,7 +279,7 @@ class Rotating(LogFile):
 def test_a_rotation_while_the_files_are_listed_hides_none(tmp_path: Path) -> None:
     web = Rotating("web", "web", tmp_path / "web.log", "web", 9, ["three\n", "four\n"])
     web.path.touch()
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         append(web.path, "one\n")
         rotate(web.path)
         append(web.path, "two\n")
@@ -299,7 +300,7 @@ def test_a_follower_loses_nothing_to_a_writer_that_rotates_all_the_time(tmp_path
 
     writer = threading.Thread(target=write)
     told: list[str] = []
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         writer.start()
         while writer.is_alive():
             told += follower.poll()
@@ -312,7 +313,7 @@ def test_a_follower_loses_nothing_to_a_writer_that_rotates_all_the_time(tmp_path
 
 def test_a_follower_waits_for_a_file_and_reads_an_emptied_one_anew(tmp_path: Path) -> None:
     web = LogFile("web", "web", tmp_path / "web.log", "web", 3)
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         assert follower.poll() == []
         web.path.write_text("one\n")
         assert follower.poll() == ["one"]
@@ -324,7 +325,7 @@ def test_a_follower_waits_for_a_file_and_reads_an_emptied_one_anew(tmp_path: Pat
 
 def test_a_flood_comes_in_pieces(tmp_path: Path) -> None:
     web = log(tmp_path)
-    with LogFollower(web) as follower:
+    with closing(LogFollower(web)) as follower:
         append(web.path, ("x" * 99 + "\n") * 30_000)
         pieces = [len(follower.poll()) for _ in range(4)]
 

@@ -71,7 +71,7 @@ class Secret:
         return self.file
 
 
-def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
     """Return a server's answer, or a program's last words, as one short line: all secrets masked, also unknown ones.
 
     >>> scrubbed("no such hook: /T0/B0/s3cr3t", ["https://hooks.example.org/T0/B0/s3cr3t"])
@@ -79,7 +79,7 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
     """
     for part in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
         text = text.replace(part, MASK)
-    return one_line(safe_text(text), longest)
+    return one_line(safe_text(text), 120)
 
 
 def os_words(error: BaseException | None, default: str) -> str:

@@ -10,9 +10,8 @@ import errno
 import os
 import signal
 import socket
-import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import PortError, XboardError
@@ -108,7 +107,7 @@ def _marked(instance: str) -> Iterator[tuple[int, dict[str, str]]]:
             yield pid, environ
 
 
-def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] = time.monotonic) -> list[Holder]:
+def stop(holders: Iterable[Holder], *, grace: float) -> list[Holder]:
     """Stop *holders* and their children; return those that still run, the unknown ones among them.
 
     SIGTERM, up to *grace* seconds, SIGKILL for the rest. Parents go first, or they would start their children again;
@@ -117,10 +116,10 @@ def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] 
     """
     holders = list(holders)
     family = _with_children(holders)
-    left = _signalled(family, signal.SIGTERM, grace, clock)
+    left = _signalled(family, signal.SIGTERM, grace)
     if left:
         left = _with_children(left)  # again, because they may have started others by now
-        _signalled(left, signal.SIGKILL, KILL_PATIENCE, clock)
+        _signalled(left, signal.SIGKILL, KILL_PATIENCE)
     known = {(holder.pid, holder.started) for holder in holders}
     others = {(holder.pid, holder.started): holder for holder in (*family, *left)}
     everyone = [*holders, *(holder for identity, holder in others.items() if identity not in known)]
@@ -312,12 +311,10 @@ def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
     return sorted(found, key=lambda holder: (holder.started or 0, holder.pid or 0))
 
 
-def _signalled(
-    targets: Iterable[Holder], signum: signal.Signals, patience: float, clock: Callable[[], float]
-) -> list[Holder]:
+def _signalled(targets: Iterable[Holder], signum: signal.Signals, patience: float) -> list[Holder]:
     """Send *signum* to *targets*, and wait; return those that got it and still run."""
     found = {procs.Identity(each.pid, each.started): each for each in targets if each.pid and each.started is not None}
-    return [found[each] for each in procs.signal_all(found, signum, patience, clock)]
+    return [found[each] for each in procs.signal_all(found, signum, patience)]
 
 
 def _bind_error(target: sockets.BindTarget) -> OSError | None:

@@ -163,9 +163,7 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
     return True
 
 
-def signal_all(
-    processes: Iterable[Identity], signum: int, patience: float, clock: Callable[[], float] = time.monotonic
-) -> list[Identity]:
+def signal_all(processes: Iterable[Identity], signum: int, patience: float) -> list[Identity]:
     """Send *signum* to *processes*, and wait up to *patience* seconds; return those that got it and still run.
 
     Ourselves, our ancestors and other users' processes are left out.
@@ -178,8 +176,8 @@ def signal_all(
                 if signum != signal.SIGKILL:
                     # A stopped process acts on nothing but SIGKILL until it goes on.
                     send_signal(each.pid, each.started, signal.SIGCONT)
-    deadline = clock() + patience
-    while (left := [each for each in got if is_running(each.pid, each.started)]) and clock() < deadline:
+    deadline = time.monotonic() + patience
+    while (left := [each for each in got if is_running(each.pid, each.started)]) and time.monotonic() < deadline:
         time.sleep(POLL)
     return left
 

@@ -37,12 +37,6 @@ class LogFollower:
         """Return where the next call begins."""
         return Place(0, 0) if self._file is None else Place(_inode_of(self._file), self._file.tell() - len(self._rest))
 
-    def __enter__(self) -> "LogFollower":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def poll(self) -> list[str]:
         """Return the lines since the last call, a MiB at most; never waits.
 

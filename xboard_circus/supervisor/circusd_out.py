@@ -54,9 +54,8 @@ class Output:
     alone.
     """
 
-    def __init__(self, folder: Path, *, limit: int = OUT_BYTES) -> None:
+    def __init__(self, folder: Path) -> None:
         self._path = folder / OUT
-        self._limit = limit
         self._looked_at = float("-inf")
 
     def keep_small(self, now: float) -> None:
@@ -75,7 +74,7 @@ class Output:
         found = os.fstat(descriptor)
         return (
             stat.S_ISREG(found.st_mode)
-            and found.st_size > self._limit
+            and found.st_size > OUT_BYTES
             and os.path.samestat(found, os.stat(self._path))
             # Without it the next write would go to where the last one ended, behind a hole.
             and bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
