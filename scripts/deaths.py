@@ -5,19 +5,14 @@ scripts/deaths.py``.
 Kills workers, each when its slot is filled again, until enough have died in one life of circusd, and prints the
 resident memory per 1,000. The last line is the result: the growth in the second half, per 1,000 deaths. The workers are
 `sleep`, which costs little to start; ``--real`` takes our own worker in their place.
-
-``--requests 100`` has a worker die so often in each way by one request beside 20 others, and prints how often the
-record names that request first, and how often at all.
 """
 
 import argparse
-import contextlib
 import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from statistics import linear_regression
 
@@ -25,9 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.memory_group import memory_group  # noqa: E402
 from tests.real.processes import Process, process  # noqa: E402
-from tests.real.test_which_request import DEADLY, OTHERS, backend, in_flight, up  # noqa: E402
 
 MIB = 1 << 20
 SAMPLES = 100
@@ -88,49 +81,13 @@ def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:
             number = died(c)
 
 
-def named(c: Circusd, how: str, deaths: int) -> tuple[int, int]:
-    """Return how often the request that killed or hung its worker was named first, and at all."""
-    first = at_all = 0
-    with contextlib.ExitStack() as group:
-        for _ in range(deaths):
-            pid, told = up(c), c.last_told()
-            if how == "leak":
-                group.enter_context(memory_group(pid, limit=200 << 20))
-            with in_flight(c, *[f"/v1/wait/{number}" for number in range(OTHERS)]):
-                eventually(lambda: c.get("/waiting") == str(OTHERS), what="the others are in flight")
-                with in_flight(c, f"/v1/die/{how}/x"):
-                    (death, *_) = eventually(lambda told=told: c.failures(after=told), timeout=60)  # type: ignore[misc]
-            routes = [each["route"] for each in death.message.get("requests", ())]
-            first += routes[:1] == [DEADLY]
-            at_all += DEADLY in routes
-            group.close()
-    return first, at_all
-
-
-def measure_requests(deaths: int) -> None:
-    """Print a line for each way to die."""
-    web = backend("server", "asyncio")
-    web = replace(web, options={**web.options, **WITHOUT_LIMIT})
-    with (
-        tempfile.TemporaryDirectory(prefix="xb-deaths-", ignore_cleanup_errors=True) as folder,
-        circusd(Path(folder), watchers=[web], plugins=BUNDLE, check_delay=1) as c,
-    ):
-        for how in ("kill", "segv", "exit", "hang", "gil", "leak"):
-            first, at_all = named(c, how, deaths)
-            print(f"{how}: named first {first}, named {at_all} of {deaths}", flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deaths", type=int, default=5000, help="in one life of circusd (default 5000)")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")
-    parser.add_argument("--requests", type=int, metavar="DEATHS", help="which request did it: so often in each way")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
-    if options.requests:
-        measure_requests(options.requests)
-        return 0
     sleepers = {} if options.real else {"command": "sleep 600", "listens": False}
     watcher = Watcher(numprocesses=options.workers, options=WITHOUT_LIMIT, **sleepers)
     with (

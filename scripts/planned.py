@@ -62,11 +62,11 @@ def reconfigure(c: Circusd, sections: dict[str, dict[str, object]]) -> None:
     c.do("reloadconfig", waiting=True, timeout=60)
 
 
-def operations(folder: Path, python: str | None) -> dict[str, Callable[[Circusd, int], object]]:
+def operations(folder: Path) -> dict[str, Callable[[Circusd, int], object]]:
     """Return the operations of each round, by name; each gets the number of the round."""
     more = dict(Watcher("api", numprocesses=1).sections(folder))
     (folder / "api").mkdir()
-    found: dict[str, Callable[[Circusd, int], object]] = {
+    return {
         "`xboard-circus restart`": lambda c, _: run(
             c, sys.executable, "-m", "xboard_circus", "restart", "-c", str(c.ini)
         ),
@@ -84,11 +84,6 @@ def operations(folder: Path, python: str | None) -> dict[str, Callable[[Circusd,
             c, {} if number % 2 else more
         ),
     }
-    if python is not None:
-        found["`xboard-circus restart` from another installation, and back"] = lambda c, number: run(
-            c, sys.executable if number % 2 else python, "-m", "xboard_circus", "restart", "-c", str(c.ini)
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -190,14 +185,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="operations whose name has this in it")
-    parser.add_argument("--python", help="the Python of another installation of xboard-circus, for an upgrade and back")
     parser.add_argument("--write", action="store_true", help="write the table into docs/planned.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="xb-planned-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        for what, work in operations(folder, options.python).items():
+        for what, work in operations(folder).items():
             if options.only not in what:
                 continue
             with circusd(folder, plugins=BUNDLE) as c:
