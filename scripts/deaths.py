@@ -10,7 +10,6 @@ resident memory per 1,000. The last line is the result: the growth in the second
 import argparse
 import signal
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.processes import Process, process  # noqa: E402
+from tests.real.processes import Process, process, script_folder  # noqa: E402
 
 MIB = 1 << 20
 SAMPLES = 100
@@ -87,12 +86,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     sleepers = {} if options.real else {"command": "sleep 600", "listens": False}
     watcher = Watcher(numprocesses=options.workers, options=WITHOUT_LIMIT, **sleepers)
     with (
-        tempfile.TemporaryDirectory(prefix="xb-deaths-", ignore_cleanup_errors=True) as folder,
-        circusd(Path(folder), watchers=[watcher], plugins=BUNDLE, check_delay=1) as c,
+        script_folder() as folder,
+        circusd(folder, watchers=[watcher], plugins=BUNDLE, check_delay=1) as c,
     ):
         eventually(lambda: len(c.workers()) == options.workers, what="all workers are there")
         eventually(lambda: c.state()["probers"], what="the plugin reports")

@@ -14,10 +14,8 @@ import json
 import os
 import re
 import select
-import signal
 import socket
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter, deque
@@ -35,6 +33,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
+from tests.real.processes import script_folder  # noqa: E402
 from xboard_circus.dashboard.tokens import load  # noqa: E402
 
 LOOK_EVERY = 100
@@ -348,11 +347,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="another one each time without it")
     parser.add_argument("--write", action="store_true", help="write the result into docs/security.md and its twin")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     number = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     print(f"seed {number}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="xb-fuzz-", ignore_cleanup_errors=True) as folder:
-        code, result = fuzz(Path(folder), requests=options.requests, number=number)
+    with script_folder() as folder:
+        code, result = fuzz(folder, requests=options.requests, number=number)
     print(result)
     if options.write and code == 0:
         for name in ("security.md", "security.zh-CN.md"):

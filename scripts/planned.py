@@ -9,10 +9,8 @@ docs/planned.md. Ends with 1 if a request was lost. Only what this script starte
 import argparse
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
 from tests.real.load import Load  # noqa: E402
+from tests.real.processes import script_folder  # noqa: E402
 from tests.real.service_host import NAME, UNIT, UserManager, install, user_manager  # noqa: E402
 
 DOCS = CHECKOUT / "docs" / "planned.md"
@@ -187,10 +186,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="operations whose name has this in it")
     parser.add_argument("--write", action="store_true", help="write the table into docs/planned.md")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     results: dict[str, Result] = {}
-    with tempfile.TemporaryDirectory(prefix="xb-planned-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with script_folder() as folder:
         for what, work in operations(folder).items():
             if options.only not in what:
                 continue

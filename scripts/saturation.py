@@ -9,10 +9,8 @@ with 1 if a worker was killed, or 10 s did not suffice.
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
+from tests.real.processes import script_folder  # noqa: E402
 from tests.real.test_overload import OVERLOADED, ROUTES, is_well, saturated, shows  # noqa: E402
 
 SECONDS, WITHIN = 20.0, 10.0
@@ -55,11 +54,10 @@ def measure(c: Circusd, name: str, path: str) -> bool:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     are_good = []
     with (
-        tempfile.TemporaryDirectory(prefix="xb-saturation-", ignore_cleanup_errors=True) as folder,
-        circusd(Path(folder), watchers=[Watcher(options={"health.live_path": "/health/live"})], plugins=BUNDLE) as c,
+        script_folder() as folder,
+        circusd(folder, watchers=[Watcher(options={"health.live_path": "/health/live"})], plugins=BUNDLE) as c,
     ):
         eventually(lambda: is_well(c), what="the workers were probed")
         for others in (contextlib.nullcontext, burnt_cores):

@@ -15,7 +15,6 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd  # noqa: E402 - the path comes first
-from tests.real.processes import Process, process  # noqa: E402
+from tests.real.processes import Process, process, script_folder  # noqa: E402
 
 NUMBER = 2
 MOST = 4
@@ -249,10 +248,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="another one each time without it")
     parser.add_argument("--without", action="append", default=[], choices=THINGS, metavar="THING", help="leave it out")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
-    with tempfile.TemporaryDirectory(prefix="xb-soak-", ignore_cleanup_errors=True) as folder:
-        return soak(Path(folder), rounds=options.rounds, seed=seed, left_out=options.without)
+    with script_folder() as folder:
+        return soak(folder, rounds=options.rounds, seed=seed, left_out=options.without)
 
 
 if __name__ == "__main__":

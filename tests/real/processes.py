@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,3 +149,11 @@ def end_marked(*, timeout: float = 30.0, **marks: str) -> list[Process]:
             raise AssertionError(f"not to be killed: {rest}")
         time.sleep(0.01)
     return list(killed)
+
+
+@contextlib.contextmanager
+def script_folder() -> Iterator[Path]:
+    """Yield a folder for the circusd of a script; a SIGTERM ends the script in order, and with it all its processes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    with tempfile.TemporaryDirectory(prefix="xb-script-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
