@@ -35,16 +35,16 @@ def unreadable(scans: list[Scan]) -> Iterator[str]:
 
 
 def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
-    """Yield (section, problem) for every value of Circus's own options that Circus itself would misread."""
+    """Yield (section, problem) for each value of Circus's own options that Circus would misread or fail with."""
     entries = [entry for each in scans for entry in each.entries]
     env = dict(os.environ) | {entry.option: entry.value for entry in entries if entry.section == "env"}
     for entry in entries:
         value = replace_gnu_args(entry.value, env=env)
         # Options in [DEFAULT] go into every section.
         kinds = ("circus", "watcher", "socket", "plugin") if entry.section == "DEFAULT" else (entry.section,)
-        hint = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), "")
-        if hint:
-            yield entry.section, Problem(entry.option, entry.value, "Circus cannot read this", hint)
+        wrong = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), None)
+        if wrong:
+            yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
 def _text(path: Path, shown: str) -> str:
@@ -61,6 +61,10 @@ def _text(path: Path, shown: str) -> str:
     if text.startswith(BYTE_ORDER_MARK):
         cure = "save it as UTF-8 without one, or `sed -i '1s/^\\xef\\xbb\\xbf//'` it"
         raise XboardError(f"{shown}: line 1: begins with a byte order mark, which Circus cannot read; {cure}")
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise XboardError(f"{shown}: line {line}: a character that is no text (NUL); delete it")
     return text
 
 

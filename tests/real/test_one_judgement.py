@@ -63,6 +63,7 @@ def by_page(visitor: Visitor, action: str) -> tuple[bool, str]:
         pytest.param({"uid": "nosuch"}, "not known on this host", id="no user"),
         pytest.param({"rlimit_nosuch": 5}, "no such limit", id="no limit"),
         pytest.param({"stderr_stream.filename": "/dev/null/x.log"}, "cannot be written", id="no log"),
+        pytest.param({"stop_signal": 99999}, "no signal of this system", id="a signal that nobody can send"),
         pytest.param({"graceful_timeout": "soon"}, "Circus cannot read this", id="what Circus stumbles over"),
     ],
 )

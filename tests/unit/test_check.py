@@ -816,12 +816,12 @@ def test_two_logs_of_one_file_are_told_once(write: Write) -> None:
         ),
         pytest.param(
             "[socket:web]\nport = 99999",
-            "[socket:web] port = 99999: Circus cannot read this; write a port from 1 to 65535",
+            "[socket:web] port = 99999: too large; write 65535 or less",
             id="a port that the kernel would take for another",
         ),
         pytest.param(
             "[watcher:web]\nstop_signal = FOO",
-            "[watcher:web] stop_signal = FOO: Circus cannot read this; write a signal, such as TERM or INT",
+            "[watcher:web] stop_signal = FOO: no signal of this system; write one such as TERM or INT",
             id="no signal",
         ),
         pytest.param(
@@ -842,7 +842,8 @@ def test_two_logs_of_one_file_are_told_once(write: Write) -> None:
         ),
         pytest.param(
             "[socket:web]\nfamily = AF_INET7",
-            "[socket:web] family = AF_INET7: Circus cannot read this; write one of AF_INET, AF_INET6, AF_UNIX",
+            "[socket:web] family = AF_INET7: not one of the words that may stand here;"
+            " write one of AF_INET, AF_INET6, AF_UNIX",
             id="no family",
         ),
         pytest.param(

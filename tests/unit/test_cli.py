@@ -36,6 +36,7 @@ from xboard_circus.core.state_schema import parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
+from xboard_circus.ledger import LedgerStore
 from xboard_circus.snapshot import from_state
 
 OK = {"status": "ok", "time": 1.0}
@@ -1100,6 +1101,7 @@ def test_signal_reaches_the_workers_that_are_meant(folder: Path, target: str, na
     [
         pytest.param("web:7", "HUP", 1, "web has no running worker 7; no signal was sent", id="no such slot"),
         pytest.param("web", "UP", 2, "'UP' is no signal; did you mean hup?", id="no such signal"),
+        pytest.param("web:", "HUP", 1, "has no watcher web:; did you mean web?", id="a colon and no slot"),
     ],
 )
 def test_signal_to_nothing_is_refused(folder: Path, target: str, name: str, code: int, shown: str) -> None:
@@ -1107,6 +1109,40 @@ def test_signal_to_nothing_is_refused(folder: Path, target: str, name: str, code
         result = run("signal", target, name)
 
     assert (result.exit_code, shown in result.stderr, "signal" in fake.commands()) == (code, True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        pytest.param(["why", "\u00b2"], "nothing is recorded of \u00b2 that", id="a digit that is no number"),
+        pytest.param(["why", "\udcff"], "?: a line break or a character that is not shown", id="no text"),
+        pytest.param(["signal", "web\n", "HUP"], "web?: a line break", id="a name of two lines"),
+        pytest.param(["-c", "a\nb", "status"], "a?b: a line break", id="a file of two lines"),
+        pytest.param(["logs", "\x1b[2J"], "?[2J: a line break or a character", id="an order to the terminal"),
+        pytest.param(["scale", "web", "2", "--timeout", "nan"], "'nan': not a number of seconds", id="nan"),
+        pytest.param(["start", "--timeout", "inf"], "'inf': not a number of seconds", id="inf"),
+        pytest.param(["restart", "--timeout", "1e400"], "'1e400': too large; write 31536000 or less", id="infinite"),
+        pytest.param(["scale", "web", "2", "--timeout", "9" * 21], "too large; write 31536000", id="for ever"),
+        pytest.param(["scale", "web", "2", "--timeout", "0"], "'0': too small; write 1 or more", id="no time"),
+    ],
+)
+def test_an_argument_without_sense_is_answered_in_one_line(folder: Path, arguments: list[str], shown: str) -> None:
+    with running(folder) as fake, contextlib.closing(LedgerStore(folder / "ledger.db")) as store:
+        store.append([])
+        bundle = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n"
+        write_ini(folder, endpoint=fake.endpoint, more=bundle)
+        result = run(*arguments)
+
+    assert result.exit_code in (1, 2)
+    assert shown in result.stderr.splitlines()[-1]
+    assert not {"signal", "set"} & set(fake.commands())
+
+
+def test_a_path_in_another_encoding_is_read(folder: Path) -> None:
+    ini = write_ini(folder)
+    ini.rename(file := folder / "caf\udce9.ini")
+
+    assert "every option is read" in run("-c", str(file), "check").stdout
 
 
 def test_describe_shows_options_with_their_places_and_no_secret(folder: Path) -> None:

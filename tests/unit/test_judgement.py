@@ -1,5 +1,6 @@
 """What `reloadconfig` is to refuse, judged within circusd: the same as `check` refuses, in the same words."""
 
+import re
 import subprocess
 import sys
 import time
@@ -94,6 +95,70 @@ def test_what_check_refuses_is_refused_within_circusd_in_the_same_words(
 
     assert errors == [f"{ini}: [watcher:web] {expected}"]
     assert errors[0] in [str(finding) for finding in check(ini).at(Level.ERROR)]
+
+
+MUCH = "9" * 23
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value", "expected"),
+    [
+        ("watcher:web", "stop_signal", "99999", "no signal of this system; write one such as TERM or INT"),
+        ("watcher:web", "stop_signal", "0", "no signal of this system"),
+        ("watcher:web", "stop_signal", "FOO+15", "no signal of this system"),
+        ("watcher:web", "stop_signal", "KILL", "it kills a worker with its requests: no process can catch it"),
+        ("watcher:web", "stop_signal", "19", "it halts a worker and ends none: no process can catch it"),
+        ("watcher:web", "graceful_timeout", "nan", "Circus cannot read this; write a number of seconds"),
+        ("watcher:web", "graceful_timeout", "1e400", "Circus cannot read this; write a number of seconds"),
+        ("watcher:web", "graceful_timeout", "-1", "too small; write 0 or more"),
+        ("watcher:web", "numprocesses", MUCH, "too large; write 256 or less"),
+        ("watcher:web", "warmup_delay", MUCH, "too large; write 86400 or less"),
+        ("watcher:web", "max_age", "-1", "too small; write 0 or more"),
+        ("watcher:web", "rlimit_as", MUCH, "too large; write"),
+        ("watcher:web", "rlimit_nofile", "0", "no worker can run without any; write more, or take it out"),
+        ("watcher:web", "uid", str(2**32 - 1), "too large; write 4294967294 or less"),
+        ("watcher:web", "gid", MUCH, "too large; write 4294967294 or less"),
+        ("watcher:web", "gid", "\u00b2", "not known on this host"),
+        ("watcher:web", "virtualenv", "x" * 9000, "a path has 2000 letters at most, and each name in it 255"),
+        ("watcher:web", "stdout_stream.filename", "x" * 300, "a path has 2000 letters at most"),
+        ("watcher:web", "working_dir", "a\n b", "a path has no line break; begin the line below in the first column"),
+        ("watcher:web", "worker.env_file", "x" * 300, "a path has 2000 letters at most"),
+        ("circus", "check_delay", "inf", "Circus cannot read this; write a number of seconds"),
+        ("circus", "check_delay", "0", "too small; write 0.05 or more"),
+        ("circus", "pidfile", "x/" * 1500, "a path has 2000 letters at most"),
+        ("circus", "loggerconfig", "x" * 9000, "a path has 2000 letters at most"),
+        ("socket:web", "host", "x" * 64, "not an address; write one such as 127.0.0.1 or localhost"),
+        ("socket:web", "backlog", MUCH, "too large; write 2147483647 or less"),
+        ("env:web", "PYTHONPATH", ".:" + "x" * 300, "a path has 2000 letters at most"),
+        ("plugin:xboard", "log_dir", "x" * 300, "a path has 2000 letters at most"),
+    ],
+)
+def test_a_value_that_no_system_takes_is_refused_by_every_door(
+    ini: Path, section: str, option: str, value: str, expected: str
+) -> None:
+    """Given a number, a signal or a path without sense, when any door judges the file, then it names the option."""
+    text = re.sub(f"(?m)^{option} = .*\n", "", INI) + "[env:web]\n"
+    ini.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{option} = {value}\n"))
+
+    errors = [str(finding) for finding in judge(ini) if finding.level is Level.ERROR]
+
+    assert len(errors) == 1
+    assert f"[{section}] {option} = " in errors[0]
+    assert f": {expected}" in errors[0]
+    assert errors[0] in [str(finding) for finding in check(ini).at(Level.ERROR)]
+
+
+@pytest.mark.parametrize("value", ["TERM", "sigint", "2", "RTMIN+1", "usr1"])
+def test_each_signal_that_a_process_can_catch_may_end_workers(ini: Path, value: str) -> None:
+    ini.write_text(INI.replace("numprocesses = 2", f"stop_signal = {value}"))
+
+    assert judge(ini) == []
+
+
+def test_a_file_with_a_nul_character_is_refused_with_its_line(ini: Path) -> None:
+    ini.write_text(INI.replace("priority = 10", "priority = 10\0"))
+
+    assert [finding.what for finding in judge(ini)] == ["line 10: a character that is no text (NUL); delete it"]
 
 
 def test_a_file_that_cannot_be_read_is_one_error(ini: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -215,6 +216,29 @@ def test_a_refusal_is_told(bench: Bench) -> None:
         bench.give("signal", refuse, name="api", signum=99)
 
     assert bench.told()[-1][1] == "signal 99, requested by circusctl; refused: no such signal"
+
+
+@pytest.mark.parametrize(
+    ("command", "props", "why"),
+    [
+        ("set", {"options": {"stop_signal": 99999}}, "stop_signal = 99999: no signal of this system"),
+        ("set", {"options": {"graceful_timeout": float("nan")}}, "graceful_timeout = nan: Circus cannot read this"),
+        ("set", {"options": {"numprocesses": 10**23}}, f"numprocesses = {10**23}: too large"),
+        ("add", {"options": {"stop_signal": "KILL"}}, "stop_signal = KILL: it kills a worker"),
+        ("kill", {"graceful_timeout": float("inf")}, "graceful_timeout = inf: Circus cannot read this"),
+    ],
+)
+def test_an_option_that_no_watcher_takes_is_refused(bench: Bench, command: str, props: Any, why: str) -> None:
+    with pytest.raises(MessageError, match=re.escape(why)):
+        bench.give(command, lambda: "done", name="api", **props)
+
+    assert f"refused: {why}" in bench.told()[-1][1]
+
+
+def test_options_that_circus_takes_from_a_command_are_taken(bench: Bench) -> None:
+    options = {"graceful_timeout": 30.0, "numprocesses": 0, "shell": True, "env": {}, "stop_signal": 15, "uid": "ann"}
+
+    assert bench.give("set", lambda: "done", name="api", options={**options, "warmup_delay": 0.5}) == "done"
 
 
 def test_what_fails_in_the_telling_fails_no_command(bench: Bench) -> None:

@@ -34,6 +34,7 @@ _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sy
 _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
 _NAMED = 3
+_NEEDED = ("as", "cpu", "data", "nofile", "stack")
 
 
 def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -62,16 +63,16 @@ def user_of(watcher: WatcherConfig) -> User:
         uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
     else:
         try:
-            entry = pwd.getpwuid(int(watcher.uid)) if watcher.uid.isdigit() else pwd.getpwnam(watcher.uid)
+            entry = pwd.getpwuid(int(watcher.uid)) if watcher.uid.isdecimal() else pwd.getpwnam(watcher.uid)
             uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
         except KeyError:
             # The launcher takes a bare number, as containers have it; Circus itself refuses it.
-            if not (watcher.uid.isdigit() and is_armed(watcher)):
+            if not (watcher.uid.isdecimal() and is_armed(watcher)):
                 raise
             uid, groups = int(watcher.uid), []
             gid = -1 if watcher.gid else launcher.group_of(uid)
     if watcher.gid is not None:
-        gid = int(watcher.gid) if watcher.gid.isdigit() else grp.getgrnam(watcher.gid).gr_gid
+        gid = int(watcher.gid) if watcher.gid.isdecimal() else grp.getgrnam(watcher.gid).gr_gid
     return User(uid, frozenset({gid, *groups}), watcher.uid or "the user of this check")
 
 
@@ -303,6 +304,8 @@ def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             known = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
             yield Finding(ERROR, f"rlimit_{name}", "no such limit on this system", f"known are {', '.join(known)}")
             continue
+        if limit == 0 and name.lower() in _NEEDED:
+            yield Finding(ERROR, f"rlimit_{name}", "no worker can run without any", "write more, or take it out")
         hard = resource.getrlimit(number)[1]
         # For open files, Circus and the launcher read "no limit" as the hard limit.
         most = hard if number == resource.RLIMIT_NOFILE and limit == resource.RLIM_INFINITY else limit

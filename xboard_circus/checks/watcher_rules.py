@@ -168,7 +168,7 @@ def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     is_given = any(argument(command, name) for name in ("--fd", "--uds"))
     if port is None and _serves_with_uvicorn(command) and not is_given:
         port = _UVICORNS_PORT
-    if port and port.isdigit():
+    if port and port.isdecimal():
         what = f"port {port}, which its command binds, is not freed before a start"
         yield Finding(WARNING, "", what, f"add port.port = {port}")
 
@@ -181,7 +181,7 @@ def _stopping(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             hint = f"add --timeout-graceful-shutdown {max(1, int(limit * 2 / 3))}"
             what = f"without a limit of its own, uvicorn waits for its clients until Circus kills it after {limit:g} s"
             yield Finding(WARNING, "cmd", what, hint)
-    elif drain.isdigit() and int(drain) >= limit:
+    elif drain.isdecimal() and int(drain) >= limit:
         option = "graceful_timeout" if "graceful_timeout" in watcher.given else ""
         what = f"graceful_timeout is {limit:g} s: Circus kills the worker before its drain of {drain} s is over"
         yield Finding(ERROR, option, what, f"write graceful_timeout = {int(drain) + 10}")

@@ -13,10 +13,13 @@ import click
 from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
+from xboard_circus.options import kinds
+from xboard_circus.options.kinds import WrongValueError
 from xboard_circus.snapshot import Snapshot
 
 DEFAULT = Path("circus.ini")
 COMPLETES_WITHIN = 0.5
+_TIMES = kinds.seconds(low=1.0)
 
 json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
@@ -58,6 +61,15 @@ def slot_number(context: click.Context, parameter: click.Parameter, text: str | 
     if text is not None and not (digits.isascii() and digits.isdigit() and int(digits)):
         raise click.BadParameter(f"{text!r} is not a slot; write its number, such as 1", context, parameter)
     return int(digits) if digits else None
+
+
+def read_seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Read an option's *text* as a time from a second to a year, as in the ini file."""
+    try:
+        return float(str(_TIMES.read(text)))
+    except WrongValueError as wrong:
+        hint = f"; {wrong.hint}" if wrong.hint else ""
+        raise click.BadParameter(f"{text!r}: {wrong.what}{hint}", context, parameter) from None
 
 
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:

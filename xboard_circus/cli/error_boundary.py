@@ -16,6 +16,7 @@ from xboard_circus import __version__
 from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
+from xboard_circus.masking import printable
 
 NEVER_SUGGESTED = ("stop", "clean", "restart", "remove")
 DONE, FAILED, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
@@ -35,6 +36,14 @@ class SafeGroup(click.Group):
 
 class ErrorBoundary(SafeGroup):
     """A group whose commands return an exit code or nothing, and raise XboardError on failure."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an argument that would break a message into lines, or is no text."""
+        for each in args:
+            seen = printable(each).replace("\n", "?")
+            if "\n" in each or (seen != each and not os.path.lexists(each)):  # a path may be in another encoding
+                raise click.UsageError(f"{seen}: a line break or a character that is not shown; take it out", ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> NoReturn:
         try:

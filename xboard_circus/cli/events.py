@@ -63,7 +63,8 @@ def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record
     if name is None and (told := _worst_lately(instance, path, unstored)) is not None:
         return told
     # A word of digits is a pid, or otherwise the name of a watcher.
-    by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and name.isdigit() else None
+    is_pid = name is not None and name.isascii() and name.isdecimal()
+    by_pid = last_with_reason(path, pid=int(name or 0), unstored=unstored) if is_pid else None
     answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")

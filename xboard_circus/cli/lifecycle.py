@@ -10,7 +10,7 @@ import click
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.cleaning import strangers_on_ports
-from xboard_circus.cli.context import for_instance, names_argument
+from xboard_circus.cli.context import for_instance, names_argument, read_seconds
 from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import complain, progress, say, show
 from xboard_circus.core.durations import span
@@ -25,7 +25,7 @@ IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
 ORPHAN_GRACE = 5.0
 LAST_CHILDREN = 2.0  # a child of a worker may end a moment after it
 timeout_option = click.option(
-    "--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds."
+    "--timeout", metavar="SECONDS", callback=read_seconds, default=str(TIMEOUT), help="Longest wait, in seconds."
 )
 
 

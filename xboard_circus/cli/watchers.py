@@ -89,7 +89,7 @@ def signal(instance: Instance, target: str, signum: signals.Signals) -> None:
 def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherEntry, list[WorkerEntry]]:
     """Return the watcher of *target*, and those of its workers that run and are meant; XboardError without any."""
     name, _, number = target.rpartition(":")
-    if found.watcher(target) is not None or not name:
+    if found.watcher(target) is not None or not (name and number):
         name, number = target, ""
     watcher = instance.watcher(found, name)
     running = [each for each in watcher["workers"] if each["pid"]]

@@ -4,9 +4,15 @@ Circus silently takes an unknown option for a variable of the user's, and for a 
 option. With names and types in one place, `check` reports both.
 """
 
+import math
+import os
 import re
 import signal
 from collections.abc import Callable, Mapping
+
+from xboard_circus.core.history import MOST_SLOTS
+from xboard_circus.options import kinds
+from xboard_circus.options.kinds import WrongValueError
 
 _WATCHER = """
     __name__ name env cmd args numprocesses warmup_delay executable working_dir on_demand shell shell_args uid gid
@@ -33,99 +39,148 @@ HOOKS = frozenset(_HOOKS.split())
 # The name after these belongs to the hook, the stream or the user.
 WATCHER_PREFIXES = ("stdout_stream.", "stderr_stream.", "hooks.", "rlimit_", "flapping.")
 
-# Options that are mappings in Circus; a text in their place ends circusd.
-_NOT_ALONE = {
-    "stdout_stream": "write stdout_stream.class = FileStream and stdout_stream.filename = FILE",
-    "stderr_stream": "write stderr_stream.class = FileStream and stderr_stream.filename = FILE",
-    "hooks": "write hooks.before_start = module.function",
-    "rlimits": "write rlimit_nofile = NUMBER",
-    "env": "write the variables into [env:NAME]",
-    "loop": "delete it",
-}
-
-_YES_NO = ("yes", "true", "on", "1", "no", "false", "off", "0")
+_UNREAD = "Circus cannot read this"
+_SECONDS = "write a number of seconds"
+_DAY = 86_400
+_MOST = 1_000_000_000
 
 
-def misread(section: str, option: str, value: str) -> str:
-    """Return what to write where Circus misreads *value*, or "" for a good one.
+def misread(section: str, option: str, value: str) -> WrongValueError | None:
+    """Return what is wrong with *value* where Circus, or the system, cannot take it; None for a good one.
 
     >>> misread("watcher:xboard", "numprocesses", "two")
-    'write a whole number'
+    WrongValueError('Circus cannot read this; write a whole number')
     """
     kind = section.partition(":")[0]
-    if kind == "watcher" and option in _NOT_ALONE:
-        return _NOT_ALONE[option]
-    if kind == "watcher" and option.startswith("hooks."):
-        ignores_failure = value.partition(",")[2]
-        return _yes_no(ignores_failure) and "write module.function or module.function, True" if ignores_failure else ""
-    reader = _rlimit if kind == "watcher" and option.startswith("rlimit_") else _READERS.get(kind, {}).get(option)
-    return reader(value) if reader else ""
+    if kind == "watcher" and option.startswith("rlimit_"):
+        read = _rlimit
+    elif kind == "watcher" and option.startswith("hooks."):
+        read = _hook
+    else:
+        read = _READERS.get(kind, {}).get(option, str)
+    try:
+        read(value)
+    except WrongValueError as wrong:
+        return wrong
+    return None
 
 
-def _tried(read: Callable[[str], object], hint: str) -> Callable[[str], str]:
-    def wanted(text: str) -> str:
+def misset(option: str, value: object) -> WrongValueError | None:
+    """Return what is wrong with the *value* of a watcher's option that no file has given, but a command; or None."""
+    if isinstance(value, int | float):
+        is_finite = value - value == 0  # Circus takes 0.5 from a command where it takes whole numbers from a file
+        return misread("watcher", option, str(math.floor(value) if is_finite else value))
+    return misread("watcher", option, value) if isinstance(value, str) else None
+
+
+def _bounded(
+    parse: Callable[[str], float], low: float, high: float, hint: str = "write a whole number"
+) -> Callable[[str], object]:
+    """Return the reader of a number from *low* to *high*, which Circus reads by *parse*."""
+
+    def read(text: str) -> float:
         try:
-            read(text)
+            number = parse(text)
         except ValueError:
-            return hint
-        return ""
+            raise WrongValueError(_UNREAD, hint) from None
+        return kinds.in_range(number, low, high)
 
-    return wanted
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    return lambda text: "" if text.upper() in words else f"write one of {', '.join(words)}"
+    return read
 
 
-def _yes_no(text: str) -> str:
-    return "" if text.strip().lower() in _YES_NO else "write True or False"
-
-
-def _signal(text: str) -> str:
-    name = re.match(r"\w*", text.upper())
-    word = name.group() if name else ""
-    known = text.isdigit() or hasattr(signal, word if word.startswith("SIG") else f"SIG{word}")
-    return "" if known else "write a signal, such as TERM or INT"
-
-
-def _port_number(text: str) -> int:
-    # The kernel keeps only the lower 16 bits of a larger number.
-    number = int(text)
-    if not 0 <= number <= 65535:
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
         raise ValueError(text)
     return number
 
 
-_whole = _tried(int, "write a whole number")
-_port = _tried(_port_number, "write a port from 1 to 65535")
-_number = _tried(float, "write a number of seconds")
-_octal = _tried(lambda text: int(text, 8), "write an octal number, such as 022")
-_rlimit = _tried(lambda text: int(text or "0"), "write a whole number, or nothing for no limit")
+def _whole(low: int = 0, high: int = _MOST) -> Callable[[str], object]:
+    return _bounded(int, low, high)
 
-# The options of each reader, by the kind of their section.
-_OPTIONS_OF: Mapping[str, Mapping[Callable[[str], str], str]] = {
+
+def _hook(text: str) -> object:
+    try:
+        return kinds.YES_NO.read(text.partition(",")[2].strip() or "no")
+    except WrongValueError:
+        raise WrongValueError(_UNREAD, "write module.function or module.function, True") from None
+
+
+def _paths(text: str) -> object:
+    return [kinds.read_path(each) for each in text.split(os.pathsep)]
+
+
+def _not_alone(hint: str) -> Callable[[str], object]:
+    """Return the reader of an option that is a mapping in Circus; a text in its place ends circusd."""
+
+    def read(_: str) -> object:
+        raise WrongValueError(_UNREAD, hint)
+
+    return read
+
+
+def _signal(text: str) -> object:
+    """Return the number of the signal of that name or number, as Circus does."""
+    found = re.fullmatch(r"(?:SIG)?([A-Z]\w*)(?:\+(\d{1,2}))?", text.upper(), re.ASCII)
+    named = getattr(signal, f"SIG{found[1]}", None) if found else None
+    number = int(text[:9]) if text.isdecimal() else named and found and named + int(found[2] or 0)
+    if number not in signal.valid_signals():
+        raise WrongValueError("no signal of this system", "write one such as TERM or INT")
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        effect = "kills a worker with its requests" if number == signal.SIGKILL else "halts a worker and ends none"
+        raise WrongValueError(f"it {effect}: no process can catch it", "write TERM, or take it out")
+    return number
+
+
+# With -1 Circus does not look at its workers by itself.
+_check_delay = _bounded(lambda text: 1.0 if text == "-1" else _finite(text), 0.05, _DAY, _SECONDS)
+_port = _bounded(int, 0, 65_535, "write a port from 1 to 65535")  # of a larger one the kernel keeps the lower 16 bits
+_octal = _bounded(lambda text: int(text, 8), 0, 0o777, "write an octal number, such as 022")
+_rlimit = _bounded(lambda text: int(text or "-1"), -1, 2**63 - 1, "write a whole number, or nothing for no limit")
+_user = _bounded(lambda text: int(text) if text.isdecimal() else 0, 0, 2**32 - 2, "write a name or its number")
+
+# The options of each reader, by the kind of their section. Other rules refuse no worker at all, and max_retry = -1.
+_OPTIONS_OF: Mapping[str, Mapping[Callable[[str], object], str]] = {
     "circus": {
-        _yes_no: "statsd httpd debug debug_gc",
-        _whole: "warmup_delay",
+        kinds.YES_NO.read: "statsd httpd debug debug_gc",
+        _whole(high=_DAY): "warmup_delay",
         _port: "httpd_port",
-        _number: "check_delay",
+        _check_delay: "check_delay",
         _octal: "umask",
+        kinds.read_host_name: "httpd_host",
+        _user: "endpoint_owner",
+        kinds.read_path: "pidfile logoutput loggerconfig",
     },
     "watcher": {
-        _whole: "numprocesses warmup_delay max_retry priority max_age max_age_variance",
-        _yes_no: "on_demand shell send_hup stop_children use_sockets singleton copy_env copy_path respawn autostart"
-        " check_flapping close_child_stdin close_child_stdout close_child_stderr",
-        _number: "graceful_timeout",
+        _whole(-_MOST, MOST_SLOTS): "numprocesses",
+        _whole(high=_DAY): "warmup_delay",
+        _whole(-1): "max_retry",
+        _whole(-_MOST): "priority",
+        _whole(): "max_age max_age_variance",
+        kinds.YES_NO.read: "on_demand shell send_hup stop_children use_sockets singleton copy_env copy_path respawn"
+        " autostart check_flapping close_child_stdin close_child_stdout close_child_stderr",
+        _bounded(_finite, 0, _DAY, _SECONDS): "graceful_timeout",
         _signal: "stop_signal",
+        _user: "uid gid",
+        kinds.read_path: "working_dir virtualenv executable stdout_stream.filename stderr_stream.filename",
+        _not_alone("write stdout_stream.class = FileStream and stdout_stream.filename = FILE"): "stdout_stream",
+        _not_alone("write stderr_stream.class = FileStream and stderr_stream.filename = FILE"): "stderr_stream",
+        _not_alone("write hooks.before_start = module.function"): "hooks",
+        _not_alone("write rlimit_nofile = NUMBER"): "rlimits",
+        _not_alone("write the variables into [env:NAME]"): "env",
+        _not_alone("delete it"): "loop",
     },
     "socket": {
-        _whole: "backlog umask",
+        _whole(high=2**31 - 1): "backlog",
+        _whole(high=777): "umask",
         _port: "port",
-        _yes_no: "so_reuseport replace blocking",
-        _one_of("AF_INET", "AF_INET6", "AF_UNIX"): "family",
-        _one_of("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"): "type",
+        kinds.YES_NO.read: "so_reuseport replace blocking",
+        kinds.choice("AF_INET", "AF_INET6", "AF_UNIX").read: "family",
+        kinds.choice("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET").read: "type",
+        kinds.read_host_name: "host",
+        kinds.read_path: "path",
     },
-    "plugin": {_whole: "priority"},
+    "plugin": {_whole(-_MOST): "priority", kinds.read_path: "working_dir"},
+    "env": {_paths: "PYTHONPATH"},
 }
 _READERS = {
     kind: {option: reader for reader, options in readers.items() for option in options.split()}

@@ -20,6 +20,7 @@ _SECONDS_IN = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?", re.ASCII | re.IGNORECASE)
 _BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST_BYTES = 1 << 50
+_LONGEST_PATH, _LONGEST_NAME = 2_000, 255  # Linux takes 4,095 with the folder in front of it
 _HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
 YEAR = 365 * 86_400.0
@@ -48,9 +49,9 @@ class OptionKind(NamedTuple):
     takes_lines: bool = False
 
 
-def matching(unit: str, pattern: str, what: str, hint: str) -> OptionKind:
-    """Return the kind of a text that matches *pattern*."""
-    return OptionKind(unit, lambda text: matched(text, pattern, what, hint))
+def matching(unit: str, pattern: str, what: str, hint: str, then: Callable[[str], str] = str) -> OptionKind:
+    """Return the kind of a text that matches *pattern*, and is parsed by *then*."""
+    return OptionKind(unit, lambda text: then(matched(text, pattern, what, hint)))
 
 
 def matched(text: str, pattern: str, what: str, hint: str) -> str:
@@ -68,7 +69,7 @@ def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> 
             amount, name = match.groups()
             value = float(amount) * _SECONDS_IN["ms" if name.lower() == "ms" else name[0].lower()]
             raise WrongValueError("seconds are written without a unit", f"write {value:g}")
-        return _in_range(_number(text, what="a number of seconds"), low, high)
+        return in_range(_number(text, what="a number of seconds"), low, high)
 
     return OptionKind(unit, read)
 
@@ -77,7 +78,7 @@ def count(low: int = 1, high: int = 1_000_000, *, unit: str = "count") -> Option
     """Return the kind of a whole number."""
 
     def read(text: str) -> int:
-        number = _in_range(_number(text, what="a whole number"), low, high)
+        number = in_range(_number(text, what="a whole number"), low, high)
         if number != int(number):
             raise WrongValueError("not a whole number", f"write {round(number)}")
         return int(number)
@@ -90,8 +91,9 @@ def choice(*words: str) -> OptionKind:
     unit = ", ".join(words)
 
     def read(text: str) -> str:
-        if text.lower() in words:
-            return text.lower()
+        for word in words:
+            if text.lower() == word.lower():
+                return word
         raise WrongValueError("not one of the words that may stand here", f"write one of {unit}")
 
     return OptionKind(unit, read)
@@ -107,7 +109,18 @@ def read_size(text: str) -> int:
     if match is None:
         raise WrongValueError("not an amount of memory", "write bytes, or a number with K, M or G, such as 512M")
     amount, letter, _ = match.groups()
-    return int(_in_range(float(amount) * _BYTES_IN[letter.upper()], 0, _MOST_BYTES))
+    return int(in_range(float(amount) * _BYTES_IN[letter.upper()], 0, _MOST_BYTES))
+
+
+def read_path(text: str) -> str:
+    """Return the path of a file or folder that the file system can take, also below another folder."""
+    if "\n" in text:
+        raise WrongValueError("a path has no line break", "begin the line below in the first column")
+    encoded = text.encode("utf-8", "surrogateescape")
+    if len(encoded) > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in encoded.split(b"/")):
+        what = f"a path has {_LONGEST_PATH} letters at most, and each name in it {_LONGEST_NAME}"
+        raise WrongValueError(what, "use a shorter one")
+    return text
 
 
 def read_url_path(text: str) -> str:
@@ -158,7 +171,7 @@ def is_endpoint(text: str) -> bool:
 
 
 def _files(text: str) -> tuple[str, ...]:
-    return tuple(name for name in map(str.strip, re.split(r"[,\n]", text)) if name)
+    return tuple(read_path(name) for name in map(str.strip, re.split(r"[,\n]", text)) if name)
 
 
 def read_words(text: str) -> tuple[str, ...]:
@@ -192,11 +205,18 @@ def _url(text: str) -> str:
     return text
 
 
+def read_host_name(text: str) -> str:
+    """Return the address or name of a host if a resolver can take it: Python raises for an empty or long part."""
+    if text and not all(0 < len(part) < 64 for part in text.removesuffix(".").split(".")):
+        raise WrongValueError("not an address", "write one such as 127.0.0.1 or localhost")
+    return text
+
+
 def _host(text: str) -> str:
     if text.startswith("[") and text.endswith("]"):
         raise WrongValueError("an address has no brackets here", f"write {text[1:-1]}")
     hint = "write one such as 127.0.0.1, 0.0.0.0, :: or localhost"
-    return matched(text, r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", "not an address", hint)
+    return read_host_name(matched(text, r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", "not an address", hint))
 
 
 def _header_name(text: str) -> str | None:
@@ -221,6 +241,7 @@ FILE_PATH = matching(
     r"""((?!:::)[^\s'"\\$`])*""",
     "Circus breaks such a value apart on the plugin's command line",
     "use a path of plain letters",
+    then=read_path,
 )
 
 
@@ -237,7 +258,8 @@ def _number(text: str, *, what: str) -> float:
     raise WrongValueError(f"not {what}", "")
 
 
-def _in_range(number: float, low: float, high: float) -> float:
+def in_range(number: float, low: float, high: float) -> float:
+    """Return *number* if it is from *low* to *high*; otherwise raise WrongValueError."""
     if number < low:
         raise WrongValueError("too small", f"write {_digits(low)} or more")
     if number > high:

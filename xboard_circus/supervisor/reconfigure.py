@@ -16,6 +16,8 @@ from circus.exc import MessageError
 
 from xboard_circus.core.ports import renamed
 from xboard_circus.core.sentences import Say
+from xboard_circus.options.circus import misset
+from xboard_circus.options.reading import shown
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher
 from xboard_circus.supervisor.replace import rolling
 
@@ -169,6 +171,15 @@ def refuse_unsound(file: str) -> None:
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]
     if errors:
         raise MessageError(Say.INI_REFUSED(file=file, why=[str(error) for error in errors]))
+
+
+def refuse_options(props: Mapping[str, Any]) -> None:
+    """Raise MessageError, in the words of `check`, if a command brings an option with a value that no watcher takes."""
+    options = props.get("options")
+    given = {**options} if isinstance(options, Mapping) else {}
+    for name, value in {"graceful_timeout": props.get("graceful_timeout"), **given}.items():
+        if wrong := misset(str(name), value):
+            raise MessageError(f"{name} = {shown(value)}: {wrong}")
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class ArmedWatcher:
     def read_options(self) -> None:
         """Parse our options of the watcher's; a wrong one counts as its default and is reported."""
         self.options, problems = parse_watcher(circus_watcher.options_of(self.watcher))
-        for problem in problems:
+        for problem in (*problems, *circus_watcher.correct(self.watcher)):
             self.note_reason(str(problem))
 
     def limits(self) -> RestartLimits:

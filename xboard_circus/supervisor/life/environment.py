@@ -112,5 +112,5 @@ def _number(given: object, find: Callable[[str], int]) -> int | None:
     if given in (None, ""):
         return None
     with suppress(KeyError):
-        return int(str(given)) if str(given).isdigit() else find(str(given))
+        return int(str(given)) if str(given).isdecimal() else find(str(given))
     return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +13,8 @@ from circus.arbiter import _ENV_EXCEPTIONS
 from circus.util import parse_env_dict, replace_gnu_args
 from psutil import NoSuchProcess
 
-from xboard_circus.options.reading import is_ours
+from xboard_circus.options.circus import misset
+from xboard_circus.options.reading import Problem, is_ours
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
@@ -119,6 +121,26 @@ def manage_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     return lambda: asyncio.ensure_future(ours.manage())
 
 
+@replaces("Watcher.kill_process")
+def kill_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Let the end of a worker go on where it cannot be signalled.
+
+    Without it: A stop never ends, and a worker that a reload replaces is leaving for ever.
+    Fact: Circus takes the error of the system for its own, and breaks off the stop of all workers.
+    """
+
+    async def outcome(process: Any, killed: Awaitable[bool]) -> bool:
+        try:
+            return await killed
+        except OSError as error:
+            logger.error("xboard: %s: worker %s cannot be ended: %s", watcher.name, process.pid, error)
+            process.stopping = False
+            return False
+
+    # The signal is sent in this very tick, as by Circus itself.
+    return lambda process, *args, **kwargs: asyncio.ensure_future(outcome(process, original(process, *args, **kwargs)))
+
+
 @replaces("Watcher.kill_processes")
 def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Answer a stop when what got SIGKILL is really dead.
@@ -217,6 +239,7 @@ OF_WATCHER = (
     spawn_processes,
     reap_process,
     manage_processes,
+    kill_process,
     kill_processes,
     send_signal_process,
     watcher_stop,
@@ -276,6 +299,18 @@ def options_of(watcher: Any) -> Mapping[str, Any]:
     """Return the options of a watcher that Circus does not know, also ours."""
     options: Mapping[str, Any] = watcher._options
     return options
+
+
+def correct(watcher: Any) -> Iterator[Problem]:
+    """Yield the options of *watcher* with which no stop would end, and put Circus's defaults in their place.
+
+    `check` refuses them; circusd may have been started without it.
+    """
+    for name, default in (("graceful_timeout", 30.0), ("numprocesses", 1), ("stop_signal", int(signal.SIGTERM))):
+        value = getattr(watcher, name)
+        if wrong := misset(name, value):
+            setattr(watcher, name, default)
+            yield Problem(name, str(value), wrong.what, f"{default} applies; {wrong.hint}")
 
 
 def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
