@@ -67,7 +67,7 @@ export class Ghosts {
   count(ghost, ends) {
     const last = ends[ends.length - 1]?.time;
     const recent = ends.filter(({ time }) => time >= last - Math.max(CALM, (this.watcher.incident?.age ?? 0) + SLACK));
-    if (recent.length > ghost.deaths) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
+    if (recent.length >= ghost.deaths) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
   }
 
   /** Take the reason of each end from the ledger, which has it by pid. */
