@@ -84,6 +84,22 @@ def test_nothing_waits_long_for_a_sibling_that_is_busy(
     assert 1 <= len(worker.pauses) <= 7
 
 
+def test_of_many_connections_a_few_more_are_not_worth_a_pause(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
+) -> None:
+    """Given two workers that have accepted hundreds in this tenth of a second, then neither waits for the other."""
+    worker = Worker(0, shared, clock=lambda: 9.0)
+    for counts in (worker._counts, Counts(1, shared)):
+        counts.note(8 * BURST, now=9.0)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        await accept_all(worker)
+
+    asyncio.run(run())
+    assert worker.pauses == []
+
+
 def test_nothing_waits_for_the_turns_of_a_busy_loop(
     listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]"
 ) -> None:

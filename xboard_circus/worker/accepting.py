@@ -20,6 +20,8 @@ log = logging.getLogger("uvicorn.error")
 MOST_AT_ONCE, ALONE = 64, 16
 """Connections accepted in one turn of the loop; fewer where the numbers of the siblings are not known."""
 MOST_CONNECTIONS = 1 << 30
+MARGIN = 1.25
+"""How far ahead a worker may be, beside one connection: of many a few more are not worth a pause, which costs five."""
 STEP_BACK, LATE = 0.001, 0.005
 """Seconds for which a worker leaves the listener to a sibling; a worker that returns so much later is busy itself."""
 RETRY_AFTER = 1.0
@@ -123,7 +125,7 @@ class Acceptor:
         now = self._clock()
         siblings = self._counts.of_siblings(now)
         for _ in range(MOST_AT_ONCE if siblings else ALONE):
-            if self._counts.note(0, now) > min(siblings, default=MOST_CONNECTIONS) + 1:
+            if self._counts.note(0, now) > min(siblings, default=MOST_CONNECTIONS) * MARGIN + 1:
                 self._pause(listener, STEP_BACK)
                 return
             if not self._accept(listener):
