@@ -67,7 +67,7 @@ export class Ghosts {
   count(ghost, ends) {
     const last = ends[ends.length - 1]?.time;
     const recent = ends.filter(({ time }) => time >= last - Math.max(CALM, (this.watcher.incident?.age ?? 0) + SLACK));
-    if (recent.length >= ghost.deaths) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
+    if (recent.length) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
   }
 
   /** Take the reason of each end from the ledger, which has it by pid. */
@@ -77,7 +77,7 @@ export class Ghosts {
       const ends = events.filter(({ kind, cause }) => ENDS.has(kind) && cause !== "commanded");
       for (const [key, ghost] of this.ended) {
         const found = events.findLast(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
-        this.count(ghost, ends.filter(({ data, time }) => data.slot === ghost.slot && time <= (found?.time ?? Infinity)));
+        if (found) this.count(ghost, ends.filter(({ data, time }) => data.slot === ghost.slot && time <= found.time));
         if (found) this.explain(key, found);
       }
     } catch (refused) {
