@@ -1123,6 +1123,9 @@ def test_signal_to_nothing_is_refused(folder: Path, target: str, name: str, code
         pytest.param(["start", "--timeout", "inf"], "'inf': not a number of seconds", id="inf"),
         pytest.param(["restart", "--timeout", "1e400"], "'1e400': too large; write 31536000 or less", id="infinite"),
         pytest.param(["scale", "web", "2", "--timeout", "9" * 21], "too large; write 31536000", id="for ever"),
+        pytest.param(["why", "9" * 5000], "nothing is recorded of 999", id="more digits than Python reads"),
+        pytest.param(["logs", "--slot", "9" * 23], "is not a slot; write its number", id="no slot"),
+        pytest.param(["requests", "--slow", "9" * 23], "is no age; write 500ms, 1s or 2m", id="no age"),
         pytest.param(["scale", "web", "2", "--timeout", "0"], "'0': too small; write 1 or more", id="no time"),
     ],
 )

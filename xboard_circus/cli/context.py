@@ -55,10 +55,15 @@ name_argument = click.argument("name", shell_complete=complete_names)
 names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
 
 
+def is_number(text: str) -> bool:
+    """Return whether *text* may be the number of a slot or process: int() also takes other scripts, and fails late."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def slot_number(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     """Return the number of a slot, written as ``1`` or ``#1``; None without one."""
     digits = "" if text is None else text.removeprefix("#")
-    if text is not None and not (digits.isascii() and digits.isdigit() and int(digits)):
+    if text is not None and not (is_number(digits) and int(digits)):
         raise click.BadParameter(f"{text!r} is not a slot; write its number, such as 1", context, parameter)
     return int(digits) if digits else None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import complete_names, for_instance, json_option
+from xboard_circus.cli.context import complete_names, for_instance, is_number, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
 from xboard_circus.core.durations import lasted
@@ -63,8 +63,7 @@ def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record
     if name is None and (told := _worst_lately(instance, path, unstored)) is not None:
         return told
     # A word of digits is a pid, or otherwise the name of a watcher.
-    is_pid = name is not None and name.isascii() and name.isdecimal()
-    by_pid = last_with_reason(path, pid=int(name or 0), unstored=unstored) if is_pid else None
+    by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and is_number(name) else None
     answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")

@@ -15,12 +15,14 @@ from xboard_circus.instance import Instance
 from xboard_circus.masking import masked
 
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|)")
+_LONGEST = 12
 _IN = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
 
 def read_age(context: click.Context, parameter: click.Parameter, text: str) -> float:
     """Read an option's *text* as an age in seconds."""
-    if (found := _SECONDS.fullmatch(text.strip().lower())) is None:
+    found = _SECONDS.fullmatch(text.strip().lower())
+    if found is None or len(text) > _LONGEST:
         raise click.BadParameter(f"{text!r} is no age; write 500ms, 1s or 2m", context, parameter)
     return float(found[1]) * _IN[found[2]]
 
