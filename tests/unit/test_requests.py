@@ -49,7 +49,9 @@ class FakeWatcher:
 class FakeController:
     def __init__(self, arbiter: "FakeArbiter") -> None:
         self.arbiter = arbiter
-        self.commands = {name: FakeCommand() for name in ("stop", "signal", "quit", "set", "add", "kill", "status")}
+        self.commands = {
+            name: FakeCommand() for name in ("stop", "signal", "quit", "set", "incr", "add", "kill", "status")
+        }
 
         self.answers: list[Any] = []
 
@@ -224,6 +226,7 @@ def test_a_refusal_is_told(bench: Bench) -> None:
         ("set", {"options": {"stop_signal": 99999}}, "stop_signal = 99999: no signal of this system"),
         ("set", {"options": {"graceful_timeout": float("nan")}}, "graceful_timeout = nan: Circus cannot read this"),
         ("set", {"options": {"numprocesses": 10**23}}, f"numprocesses = {10**23}: too large"),
+        ("incr", {"nb": 10**9}, f"numprocesses = {10**9}: too large"),
         ("add", {"options": {"stop_signal": "KILL"}}, "stop_signal = KILL: it kills a worker"),
         ("kill", {"graceful_timeout": float("inf")}, "graceful_timeout = inf: Circus cannot read this"),
     ],

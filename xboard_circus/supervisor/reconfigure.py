@@ -177,7 +177,8 @@ def refuse_options(props: Mapping[str, Any]) -> None:
     """Raise MessageError, in the words of `check`, if a command brings an option with a value that no watcher takes."""
     options = props.get("options")
     given = {**options} if isinstance(options, Mapping) else {}
-    for name, value in {"graceful_timeout": props.get("graceful_timeout"), **given}.items():
+    more = {"graceful_timeout": props.get("graceful_timeout"), "numprocesses": props.get("nb")}
+    for name, value in {**more, **given}.items():
         if wrong := misset(str(name), value):
             raise MessageError(f"{name} = {shown(value)}: {wrong}")
 
