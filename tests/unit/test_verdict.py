@@ -1,9 +1,12 @@
 """The one word for a watcher, and for a worker: each row says a situation, then what is made of it."""
 
+import re
 from typing import Any, get_args
 
 import pytest
 
+from xboard_circus.core.reason import Reason, data_of, reason_in
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import (
     HeldByWord,
     PhaseWord,
@@ -25,6 +28,7 @@ from xboard_circus.core.verdict import (
     word_of,
     worker_words,
 )
+from xboard_circus.translations import translated
 
 
 def worker(slot: int = 1, **more: Any) -> WorkerEntry:
@@ -492,3 +496,28 @@ def test_a_word_that_stays_keeps_its_time() -> None:
     keeper.take(Word.LOOPING, now=70)
 
     assert keeper.since(now=75) == 65
+
+
+def saying(entry: WorkerEntry, reason: Reason) -> WorkerEntry:
+    """The worker as the state has it: its reason as text, and the data of it."""
+    return {**entry, "reason": str.__str__(reason), "say": data_of(reason)}
+
+
+FAILED = Say.SICK(why=Say.FOUND(found=Say.FOUND_LIVE_FAILED(times=Say.TIMES_MANY(n=3)), why=Say.STATUS(status=503)))
+SILENT = Say.HUNG(why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)))
+COOLS = saying(held(), Say.WAITING_COOLING())
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(facts(*[saying(up(slot, "sick"), FAILED) for slot in (1, 2)]), id="a dependency is down"),
+        pytest.param(facts(COOLS, up(2)), id="one cools down"),
+        pytest.param(facts(COOLS), id="all cool down"),
+        pytest.param(facts(starting(1), saying(up(2, "hung"), SILENT), failures=1), id="none serves"),
+    ],
+)
+def test_a_cause_keeps_the_data_of_what_workers_say(found: WatcherFacts) -> None:
+    chinese = translated(reason_in(judge(found), "cause"), "zh")
+
+    assert re.findall(r"[A-Za-z]{2,}", chinese) == [], chinese

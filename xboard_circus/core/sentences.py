@@ -397,6 +397,8 @@ class Say(Template):
     OF_WORKER = "#{slot} is {state}"
     OF_WORKER_SAYING = "#{slot}: {why}"
     OF_WORKER_AFTER = "{what}, after: {why}"
+    DOING = "{n} {state}"
+    DOING_SAYING = "{n} {state} ({why})"
     NO_WORKER_IN_ITS_PLACE = "a worker is missing"
     RELOAD_AT = "reload: {done} of {total} workers replaced"
     NOBODY_PROBES = "no plugin probes the workers"

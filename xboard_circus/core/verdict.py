@@ -244,7 +244,7 @@ def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
         return None
     return verdict_entry(
         Word.BLOCKED,
-        Say.PORT_OF_IT(port=port["port"], why=port["reason"]),
+        Say.PORT_OF_IT(port=port["port"], why=reason_in(port)),
         next=Say.NEXT_PORT(),
         next_in=watcher["port_retry_in"],
         cure=Say.CURE_PORT(port=port["port"]),
@@ -258,7 +258,7 @@ def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
     sick = [worker for worker in failing if worker["health"] == "sick"]
     if not sick or len(failing) < 2 or 2 * len(failing) < len(up):
         return None
-    why = str(sick[0]["reason"])
+    why = reason_in(sick[0])
     say = Say.DEPENDENCY_DOWN_SAYING if why else Say.DEPENDENCY_DOWN
     return verdict_entry(
         Word.DEPENDENCY,
@@ -273,7 +273,7 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     first = held[0] if held else None
-    cause = watcher["last_failure"] or ("" if first is None else first["reason"])
+    cause = watcher["last_failure"] or ("" if first is None else reason_in(first))
     return verdict_entry(
         Word.LOOPING,
         Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
@@ -386,7 +386,7 @@ def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:
     up = [worker for worker in watcher["workers"] if is_up(worker)]
     if len(up) < watcher["numprocesses"] or not all(_is_unprobed(watcher, worker) for worker in up):
         return None
-    why = next((str(worker["reason"]) for worker in up if worker["reason"]), "")
+    why = next((reason_in(worker) for worker in up if worker["reason"]), "")
     return verdict_entry(Word.UNKNOWN, why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
 
 
@@ -444,17 +444,14 @@ def _of_worker(worker: Worker) -> str:
     '#2: hung: no answer'
     """
     if worker["reason"]:
-        return Say.OF_WORKER_SAYING(slot=worker["slot"], why=worker["reason"])
+        return Say.OF_WORKER_SAYING(slot=worker["slot"], why=reason_in(worker))
     return Say.OF_WORKER(slot=worker["slot"], state=word_of(worker))
 
 
-def _doing(workers: Iterable[Worker]) -> str:
+def _doing(workers: Iterable[Worker]) -> list[str]:
     """Return what the workers that do not serve are doing, grouped."""
-    doing: Counter[str] = Counter()
-    for worker in workers:
-        why = "" if worker["phase"] == "held" else worker["reason"]
-        doing[f"{word_of(worker)} ({why})" if why else word_of(worker)] += 1
-    return ", ".join(f"{count} {what}" for what, count in doing.items())
+    doing = Counter((word_of(each), "" if each["phase"] == "held" else reason_in(each)) for each in workers)
+    return [(Say.DOING_SAYING if why else Say.DOING)(n=n, state=word, why=why) for (word, why), n in doing.items()]
 
 
 def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
