@@ -14,6 +14,7 @@ import { Requests } from "./requests.js";
 import { ServerSection } from "./server.js";
 import { MAY_ACT, session } from "./session.js";
 import { offerSettings } from "./settings.js";
+import { Stillness } from "./still.js";
 import { duration, text } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { announce, toast } from "./toasts.js";
@@ -107,6 +108,7 @@ function route() {
   views[chosen]?.open(...place);
 }
 
+new Stillness($("overview"));
 offerSettings();
 offerNotices(() => feed.see());
 closeable();
