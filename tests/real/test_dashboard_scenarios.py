@@ -53,16 +53,25 @@ class Watch:
                 expect(line).to_contain_text(re.compile(each))
             expect(visit.page.locator("#icon")).to_have_attribute("href", re.compile(icon))
         expect(self.visits[0].page).to_have_title(re.compile(title))
-        for visit in self.visits:
+        eventually(lambda: self.english_words() == [], what=f"{name}: the Chinese line has no English")
+        wide, narrow = self.visits
+        for visit, size in ((wide, PHONE), (wide, WIDE), (narrow, PHONE)):
+            visit.page.set_viewport_size(size)  # type: ignore[arg-type]
             visit.page.evaluate("scrollTo(0, 0)")
             box = self.line(visit).bounding_box()
             assert box is not None
-            assert box["y"] + box["height"] <= FIRST, f"{name}: the line ends at {box['y'] + box['height']:.0f} px"
+            end = box["y"] + box["height"]
+            assert end <= FIRST, f"{name}: the line ends at {end:.0f} px, {size['width']} px wide"
             if icon == TROUBLE:
                 eventually(lambda page=visit.page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
         if card:
             expect(self.visits[0].watcher().locator(".incident")).to_contain_text(card)
         self.keep(name)
+
+    def english_words(self) -> list[str]:
+        """Find English words in the first line of the Chinese page, without names, commands and what programs say."""
+        line = str(self.line(self.visits[1]).locator("p").evaluate(TEXT))
+        return [each for each in re.findall(r"[A-Za-z]{2,}", OTHERS.sub("", line)) if each not in NAMES]
 
     def keep(self, name: str) -> None:
         """Keep the picture of docs/scenarios.md where it is wanted."""
@@ -88,10 +97,35 @@ class Watch:
         expect(self.visits[0].page).to_have_title("xboard-circus")
 
 
+TEXT = """(node) => {
+  const own = node.cloneNode(true);
+  own.querySelectorAll("code").forEach((each) => each.remove());
+  return own.textContent;
+}"""
+# Paths and addresses, the command line of a stranger, what the app or the system says.
+OTHERS = re.compile(
+    r"\(/[^)]*\)|/[^\s，。：]+|No space left on device|database: no answer|no answer|disk|database|[KM]iB"
+)
+NAMES = {"web", "circusd", "SIGKILL", "SIGABRT", "pid", "PID", "root", "ini"}
+STEPS = """async () => (await import(new URL("static/reload.js", document.baseURI)))
+  .stepsOf({state: "done", step: "", replaced: [[11, 12], [13, 13]], done: 2, total: 2},
+    {workers: [{pid: 13, slot: 2}]}, new Map([[12, 1], [13, 2]])).map(({words}) => words)"""
 RENAME = """(told) => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode())
     for (const [path, name] of told) texts.currentNode.data = texts.currentNode.data.replaceAll(path, name);
+}"""
+UNDER = """([x, y]) => {
+  window.under = [];
+  window.isOver = false;
+  const look = () => {
+    const found = document.elementFromPoint(x, y);
+    const node = found.closest("button, a, select, summary, tr, .headline, .card") ?? document.body;
+    const name = node.ariaLabel || node.textContent;
+    if (window.under.at(-1) !== name) window.under.push(name);
+    if (!window.isOver) requestAnimationFrame(look);
+  };
+  look();
 }"""
 GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
   .filter((each) => each.getClientRects().length && each.getBoundingClientRect().top < most)
@@ -112,6 +146,27 @@ def watching(c: Circusd) -> Iterator[Watch]:
 
 def press(visit: Visit, name: str) -> None:
     visit.page.locator(".headline").first.get_by_role("button", name=name).click()
+
+
+@contextlib.contextmanager
+def at_rest(visit: Visit, control: Locator, *expected: Locator) -> Iterator[None]:
+    """Check that what the mouse is on stays under it, frame by frame, until what is *expected* is there."""
+    box = control.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visit.page.mouse.move(x, y)
+    visit.page.evaluate(UNDER, [x, y])
+    yield
+
+    def is_there() -> bool:
+        visit.page.mouse.move(x + time.time() % 2, y)  # a hand does not keep still
+        return all(each.is_visible() for each in expected)
+
+    eventually(is_there, timeout=PATIENCE, what="the trouble is shown")
+    names = visit.page.evaluate("(window.isOver = true, window.under)")
+    assert names == [control.evaluate("(node) => node.ariaLabel || node.textContent")]
+    visit.page.mouse.move(0, 0)
+    expect(visit.page.locator("html")).not_to_have_attribute("data-held", "")
 
 
 def look_at_the_incident(visit: Visit) -> None:
@@ -185,6 +240,7 @@ def look_at_the_running_reload(visit: Visit) -> None:
     panel = visit.watcher().locator(".reload")
     expect(panel.locator("li[data-step=runs]")).to_contain_text(re.compile(r"#\d new worker \d+ starts"))
     expect(panel.locator("li[data-step=wait]")).to_contain_text("1 more to come")
+    assert visit.page.evaluate(STEPS)[2:] == ["#1 PID 11 → 12", "#2 (PID 13)"]
     panel.get_by_text("Last reloads").click()
     expect(panel.locator(".reload-past li")).to_contain_text(re.compile("failed: 0 of 2 replaced.* · .*admin"))
 
@@ -267,7 +323,11 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.set("boot", "exit 3")
 
             first, second = c.wait_ready()
-            kill(first)
+            visit = watch.visits[0]
+            told = watch.line(visit).filter(has_text="cooling down")
+            reload = visit.watcher().get_by_role("button", name="Reload", exact=True)
+            with at_rest(visit, reload, told, visit.watcher().locator("tbody tr").first):
+                kill(first)
             watch.see(
                 *(
                     "one-cooling",
