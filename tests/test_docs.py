@@ -312,7 +312,7 @@ def test_each_document_is_a_page_of_the_site_in_both_languages(site: Any) -> Non
         ("docs/operations.zh-CN.md", "zh", "[k](kubernetes.zh-CN.md)", "[k](kubernetes.md)"),
         ("docs/operations.zh-CN.md", "zh", "[d](design.md#versions)", "[d](design.md#versions)"),
         ("docs/operations.md", "en", "[nginx](../deploy/nginx), [c](https://c.io)", "nginx, [c](https://c.io)"),
-        ("README.md", "en", "![it](docs/dashboard.png)", "![it](dashboard.png)"),
+        ("README.md", "en", "![it](docs/scenarios/hung.png)", "![it](hung.png)"),
     ],
 )
 def test_links_of_documents_lead_to_the_pages_of_the_site(
