@@ -303,8 +303,26 @@ def test_the_timeline_tells_what_happened_and_why(visit: Visit, shared: Circusd)
         expect(visit.page.locator("#timeline")).to_be_visible()
     visit.picture("timeline")
 
+    kinds = """async () => (await import(new URL("static/timeline.js", document.baseURI))).kindOf"""
+    planned, found = (
+        {"kind": kind, "cause": cause} for kind, cause in (("restart", "commanded"), ("replace", "unhealthy"))
+    )
+    assert visit.page.evaluate(f"async (all) => all.map(await ({kinds})())", [planned, found]) == ["end", "replaced"]
+
     visit.page.locator("#timeline-kind").select_option("cooldown")
     expect(visit.page.locator('.event[data-kind="restart"]')).to_have_count(0)
+    visit.page.locator("#timeline-kind").select_option("restart")
+    visit.page.locator("#timeline-range").select_option("3600")
+    visit.page.get_by_label("Search").fill("no such words")
+    expect(visit.page.locator("#timeline-empty")).to_be_visible()
+    visit.page.reload()
+    expect(visit.page.locator("#timeline-empty")).to_be_visible()
+    for name, value in {"kind": "restart", "range": "3600", "text": "no such words"}.items():
+        expect(visit.page.locator(f"#timeline-{name}")).to_have_value(value)
+    visit.page.get_by_label("Search").fill("SIGKILL")
+    expect(visit.page.locator(".event", has_text="SIGKILL").first).to_be_visible()
+    visit.page.goto(f"{visit.url}/#timeline/local/web/e999999999")
+    expect(visit.page.locator("#timeline-notice")).to_contain_text("not among the newest 1,000 events")
     shared.wait_ready(timeout=PATIENCE)
 
 
@@ -341,6 +359,9 @@ def test_the_history_has_curves_over_a_chosen_time(visit: Visit, shared: Circusd
         visit.page.locator("#history-range").select_option(hours)
         expect(visit.page.locator("#history-charts")).to_contain_text({"3600": "−1 h", "604800": "−7 d"}[hours])
     visit.page.locator("#history-slot").select_option("2")
+    visit.page.reload()
+    expect(visit.page.locator("#history-slot")).to_have_value("2")
+    expect(visit.page.locator("#history-range")).to_have_value("604800")
     visit.page.locator("#history-range").select_option("300")
     expect(curve).to_be_visible(timeout=PATIENCE * 1000)
 
@@ -648,6 +669,13 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
         visit.page.evaluate(post)
         visit.page.locator("[data-view=logs]").click()
         expect(visit.page.get_by_role("alert")).to_have_text("Your session has ended. Sign in again.")
+        expect(visit.page.locator("#command")).to_have_text("xboard-circus dashboard --no-open")
+        expect(visit.page.locator("#sign-in")).to_contain_text("on the machine where circusd runs")
+
+        visit.sign_in("reader")
+        visit.page.evaluate(post)
+        visit.page.locator("[data-view=logs]").click()
+        expect(visit.page.locator("#command")).to_have_text("xboard-circus dashboard --read-only --no-open")
 
 
 @pytest.mark.parametrize(

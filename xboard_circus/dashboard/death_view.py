@@ -56,15 +56,20 @@ class Evidence:
         *,
         watcher: str | None = None,
         kind: str | None = None,
+        span: float = 0.0,
         after: int | None = None,
         limit: int,
         is_brief: bool = False,
     ) -> list[dict[str, Any]]:
-        """Return the newest matching events, oldest first, *is_brief* without evidence; LedgerError if unreadable."""
+        """Return the newest matching events of the last *span* seconds, or of all time, the oldest first. LedgerError.
+
+        With *is_brief* they come without evidence.
+        """
         if self.ledger is None:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
-        found = search(self.ledger, watcher=name, kind=kinds, after=after, limit=most, is_brief=is_brief)
+        since = time.time() - span if span > 0 else None
+        found = search(self.ledger, since=since, watcher=name, kind=kinds, after=after, limit=most, is_brief=is_brief)
         return [*map(_shown, found)]
 
     def slots(self, logs: Collection[LogFile]) -> dict[int, int]:

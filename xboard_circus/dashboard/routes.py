@@ -195,12 +195,15 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     def events(
         watcher: str | None = None,
         kind: str | None = None,
+        span: float = 0.0,
         after: int | None = None,
         limit: int = 100,
         brief: bool = False,
         evidence: Evidence = of_here,
     ) -> Response:
-        found = evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=limit, is_brief=brief)
+        found = evidence.events(
+            watcher=watcher or None, kind=kind or None, span=span, after=after, limit=limit, is_brief=brief
+        )
         return JSONResponse({"events": found})
 
     @router.get("/traffic", dependencies=in_turn)

@@ -67,6 +67,7 @@ const LOOKS = {
   ready: ["good", "dot"],
   end: ["idle", "square"],
   replace: ["warn", "arrow"],
+  replaced: ["warn", "arrow"],
   kept: ["warn", "ring"],
   output_lost: ["warn", "square"],
   output_back: ["good", "dot"],

@@ -21,6 +21,11 @@ export function choose(select, value) {
   else select.dataset.wish = value;
 }
 
+/** Keep in the address what is chosen, so that a page that is loaded anew, or a link to it, shows the same. */
+export function keepAddress(...parts) {
+  globalThis.history.replaceState(null, "", `#${parts.map(encodeURIComponent).join("/")}`.replace(/\/+$/, ""));
+}
+
 /** Offer the circusds; with only one there is nothing to choose. */
 export function offerServers(select, field, servers) {
   offer(select, servers.map(({ id, label }) => [id, label]));

@@ -2,7 +2,7 @@
 // behind the # (after the token it begins with &) is a view of the page that somebody wanted: it opens after the sign-in.
 
 import { copyButton } from "./copy.js";
-import { keep } from "./session.js";
+import { MAY_ACT, keep, session } from "./session.js";
 import { offerSettings } from "./settings.js";
 import { text } from "./text.js";
 
@@ -13,8 +13,8 @@ const form = document.getElementById("sign-in");
 const token = document.getElementById("token");
 let wanted = ""; // the view
 offerSettings();
+if (session && !MAY_ACT) document.getElementById("command").textContent = "xboard-circus dashboard --read-only --no-open";
 document.getElementById("command").after(" ", copyButton(() => document.getElementById("command").textContent));
-document.getElementById("login-where").textContent = text("login.where", { host: location.hostname });
 
 function complain(message) {
   error.textContent = message;

@@ -3,7 +3,7 @@
 
 import { coloured, plain } from "./ansi.js";
 import { address, get, Refused } from "./api.js";
-import { choose, offer, offerServers } from "./choices.js";
+import { choose, keepAddress, offer, offerServers } from "./choices.js";
 import { el, set, show, write } from "./dom.js";
 import { LineList, MOST } from "./lines.js";
 import { reasonIn } from "./reason.js";
@@ -307,8 +307,7 @@ export class Logs {
   }
 
   keepAddress(when = this.when) {
-    const parts = [this.server.value, this.file.value, when, this.level.value, this.slot.value, this.filter.value];
-    globalThis.history.replaceState(null, "", `#logs/${parts.map(encodeURIComponent).join("/")}`.replace(/\/+$/, ""));
+    keepAddress("logs", this.server.value, this.file.value, when, this.level.value, this.slot.value, this.filter.value);
   }
 
   /** Save all lines of the file that fit, its rotated ones too, from the chosen time on; pressed again, give it up. */

@@ -32,12 +32,15 @@ export class Reload {
     this.past = new Past();
     this.node = el("section", { class: "reload", hidden: true }, el("p", { class: "reload-head" }, this.words, this.code, this.progress, this.close), this.serves, steps, this.more, this.past.node);
     this.sawIt = false;
+    this.slots = new Map(); // by pid, of workers that may have ended since
   }
 
   update(server, watcher, elapsed) {
     const reload = watcher.reload ?? null;
     const isOver = this.reload?.state === "running" && reload?.state !== "running";
     [this.server, this.watcher, this.reload] = [server, watcher, reload];
+    if (!reload) this.slots.clear();
+    else for (const { pid, slot } of watcher.workers) if (pid) this.slots.set(pid, slot);
     if (reload?.state === "running") [this.sawIt, this.endedAt] = [true, null];
     else this.endedAt ??= now();
     const wasHidden = this.node.hidden;
@@ -51,7 +54,7 @@ export class Reload {
     show(this.close, state !== "running");
     set(this.progress, "max", Math.max(1, total));
     set(this.progress, "value", done);
-    this.steps.update(stepsOf(reload, watcher));
+    this.steps.update(stepsOf(reload, watcher, this.slots));
     show(this.more, Boolean(log));
     write(this.log, log);
   }
@@ -132,17 +135,17 @@ function codeOf({ old, new: fresh }) {
 }
 
 /** What a reload does before it touches a worker, then each worker: {key, state, words}; "wait" are those to come. */
-function stepsOf({ state, step, replaced = [], done, total }, watcher) {
+export function stepsOf({ state, step, replaced = [], done, total }, watcher, slots) {
   const at = STEPS.indexOf(step);
   const broken = state === "running" ? "runs" : state === "done" ? "done" : "failed";
-  const placeOf = (pid) => watcher.workers.find((worker) => worker.pid === pid)?.slot;
+  const swap = (old, pid) => text(old === pid ? "worker.name" : "reload.step.pair", { slot: slots.has(pid) ? `#${slots.get(pid)}` : "", old, pid }).trim();
   const before = STEPS.slice(0, 2).map((name, number) => ({
     key: name,
     state: number < at || state === "done" ? "done" : number === at ? broken : "wait",
     words: text(`reload.step.${name}`),
   }));
   // One that came up meanwhile for another reason has the new code, and no predecessor.
-  const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: text(old === pid ? "worker.name" : "reload.step.pair", { slot: placeOf(pid) ? `#${placeOf(pid)}` : "", old, pid }).trim() }));
+  const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: swap(old, pid) }));
   if (at < 2 || state === "done") return [...before, ...pairs];
   const fresh = watcher.workers.find(({ role, phase }) => role === "successor" && phase === "starting");
   const words = state !== "running" ? text("reload.step.broken") : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");

@@ -2,15 +2,17 @@
 
 import { get, poll, Refused } from "./api.js";
 import { Badge } from "./badges.js";
-import { offer, offerServers, WatcherView } from "./choices.js";
-import { Keyed, el, set, show, write } from "./dom.js";
+import { choose, keepAddress, offer, offerServers, WatcherView } from "./choices.js";
+import { Keyed, el, set, show, write, writeCode } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { tell } from "./story.js";
-import { duration, fullTime, text, timeOf, word } from "./text.js";
+import { count, duration, fullTime, text, timeOf, word } from "./text.js";
+import { rangeName } from "./trends.js";
 
 const EVERY = 2000;
 const FIRST = 100;
 const MOST = 1000;
+const RANGES = [3600, 86400, 604800];
 const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "port_shared", "port_shut", "replace", "kept", "reload_begin", "output_lost", "output_back", "slow_request", "poison", "before_done", "before_failed", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
 const DEATHS = ["restart", "end", "unhealthy"]; // with a link to the log of that second
 const $ = (id) => document.getElementById(id);
@@ -21,6 +23,7 @@ export class Timeline extends WatcherView {
     this.server = $("timeline-server");
     this.watcher = $("timeline-watcher");
     this.kind = $("timeline-kind");
+    this.range = $("timeline-range");
     this.events = [];
     this.limit = FIRST;
     this.turn = 0;
@@ -31,14 +34,34 @@ export class Timeline extends WatcherView {
     this.older.addEventListener("click", () => this.reload(Math.min(this.limit * 3, MOST)));
     $("events").after(el("p", { class: "below" }, this.older));
     offer(this.kind, [["", text("kind.all")], ...KINDS.map((kind) => [kind, word("kind", kind)])]);
-    this.text.addEventListener("input", () => (this.text.value && this.limit < MOST ? this.reload(MOST) : this.draw()));
-    for (const select of [this.server, this.watcher, this.kind]) select.addEventListener("change", () => this.reload());
+    offer(this.range, [["", text("history.all")], ...RANGES.map((seconds) => [String(seconds), rangeName(seconds)])]);
+    this.text.addEventListener("input", () => {
+      this.keepAddress();
+      if (this.text.value && this.limit < MOST) this.reload();
+      else this.draw();
+    });
+    for (const select of [this.server, this.watcher, this.kind, this.range]) {
+      select.addEventListener("change", () => {
+        this.keepAddress();
+        this.reload();
+      });
+    }
   }
 
-  /** Open the view, perhaps for one watcher of one circusd, at one incident or event. */
-  open(serverId, watcherName, wanted = "") {
+  /** Open the view, perhaps for one watcher of one circusd, at one incident or event, or with a range, kind and text. */
+  open(serverId, watcherName, wanted = "", range = "", kind = "", words = "") {
     this.wanted = wanted;
+    this.isMissing = false;
+    if (serverId) {
+      choose(this.range, range);
+      choose(this.kind, kind);
+      this.text.value = words;
+    }
     super.open(serverId, watcherName);
+  }
+
+  keepAddress() {
+    keepAddress("timeline", this.server.value, this.watcher.value, "", this.range.value, this.kind.value, this.text.value);
   }
 
   update(state) {
@@ -50,7 +73,7 @@ export class Timeline extends WatcherView {
     if (this.isOpen && before !== this.server.value) this.reload();
   }
 
-  reload(limit = FIRST) {
+  reload(limit = this.text.value ? MOST : FIRST) {
     this.limit = limit;
     this.events = [];
     const turn = (this.turn += 1);
@@ -59,7 +82,7 @@ export class Timeline extends WatcherView {
 
   async ask(turn) {
     const after = this.events.length ? this.events[0].id : null;
-    const query = { server: this.server.value, watcher: this.watcher.value, kind: this.kind.value, after, limit: after ? MOST : this.limit };
+    const query = { server: this.server.value, watcher: this.watcher.value, kind: this.kind.value, span: this.range.value, after, limit: after ? MOST : this.limit };
     try {
       const { events } = await get("api/events", query);
       if (turn !== this.turn) return;
@@ -70,7 +93,7 @@ export class Timeline extends WatcherView {
       if (fresh.length || this.incidents.some(({ until }) => until === null)) this.incidents = (await get("api/incidents", { server: this.server.value })).incidents;
       if (turn !== this.turn) return;
       this.draw();
-      this.goTo();
+      if (this.goTo()) this.draw();
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
       if (turn === this.turn) this.draw(refused.message);
@@ -79,8 +102,9 @@ export class Timeline extends WatcherView {
 
   draw(problem = "") {
     const hasLedger = this.servers?.find(({ id }) => id === this.server.value)?.has_ledger ?? true;
-    const notice = hasLedger ? problem && text("timeline.failed", { message: problem }) : text("timeline.no_ledger");
-    write($("timeline-notice"), notice);
+    const lack = this.isMissing ? text("timeline.missing", { n: count(MOST) }) : "";
+    const notice = hasLedger ? (problem ? text("timeline.failed", { message: problem }) : lack) : text("timeline.no_ledger");
+    writeCode($("timeline-notice"), notice);
     show($("timeline-notice"), Boolean(notice));
     const shown = this.items();
     this.list.update(shown);
@@ -107,28 +131,36 @@ export class Timeline extends WatcherView {
     return items.filter((item) => (item.event ? has(wordsOf(item.event)) : has(reasonIn(item.incident)) || item.events.some((event) => has(wordsOf(event)))));
   }
 
-  /** Show what the address names, once it has come. */
+  /** Show what the address names, once it has come; return whether it is not there. */
   goTo() {
-    if (!this.wanted) return;
+    if (!this.wanted) return false;
     const inside = [...this.list.views.values()].find((view) => view.key === this.wanted || view.holds?.(this.wanted));
     if (!inside) {
-      if (this.limit < MOST) this.reload(MOST);
-      else this.wanted = "";
-      return;
+      this.isMissing = this.limit >= MOST;
+      if (this.isMissing) this.wanted = "";
+      else this.reload(MOST);
+      return this.isMissing;
     }
     const row = inside.key === this.wanted ? inside : inside.reveal(this.wanted);
     if (row === inside) inside.reveal?.();
     row.node.scrollIntoView({ block: inside === row ? "start" : "center" });
     set(row.node, "data-wanted", true);
     this.wanted = "";
+    return false;
   }
 }
 
 const keyOf = ({ incident, event }) => (incident ? `i${incident.id}` : `e${event.id}`);
 const keyed = (node, view) => new Keyed(node, keyOf, (item) => (item.incident ? new IncidentRow(item, view) : new EventRow(item.event, view)));
 
+/** The kind of an event in the list: a planned end is no failure, and what circusd replaces by itself no reload. */
+export function kindOf({ kind, cause }) {
+  if (kind === "restart" && cause === "commanded") return "end";
+  return kind === "replace" && cause !== "commanded" ? "replaced" : kind;
+}
+
 /** What a row says, for the search. */
-const wordsOf = (event) => [event.watcher, word("kind", event.kind), reasonIn(event) || event.data?.command || "", event.pid ?? "", event.cause ? word("cause", event.cause) : ""].join(" ");
+const wordsOf = (event) => [event.watcher, word("kind", kindOf(event)), reasonIn(event) || event.data?.command || "", event.pid ?? "", event.cause ? word("cause", event.cause) : ""].join(" ");
 
 /** When it was, as a link to it. */
 function moment(view, watcher, key, time) {
@@ -190,9 +222,9 @@ class EventRow {
   constructor(event, view) {
     this.key = `e${event.id}`;
     const badge = new Badge("kind");
-    badge.update(event.kind);
+    badge.update(kindOf(event));
     const time = timeOf(event.time);
-    const label = text("timeline.why.of", { kind: word("kind", event.kind), watcher: event.watcher, time });
+    const label = text("timeline.why.of", { kind: word("kind", kindOf(event)), watcher: event.watcher, time });
     this.text = el("div", { class: "why", hidden: true });
     const cause = event.cause ? word("cause", event.cause) : "";
     const logs = DEATHS.includes(event.kind) && view.hasLogs ? el("a", { href: `#logs/${[view.server.value, event.watcher, event.time].map(encodeURIComponent).join("/")}` }, text("timeline.log")) : null;

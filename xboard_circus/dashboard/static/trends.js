@@ -2,7 +2,7 @@
 
 import { get, poll, Refused } from "./api.js";
 import { Chart, Crosshair } from "./charts.js";
-import { offer, offerServers, WatcherView } from "./choices.js";
+import { choose, keepAddress, offer, offerServers, WatcherView } from "./choices.js";
 import { el, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { text, timeOf, word } from "./text.js";
@@ -32,7 +32,19 @@ export class Trends extends WatcherView {
     this.readings = this.charts.map(() => el("span", { class: "reading" }));
     $("history-charts").append(...this.charts.map((chart, at) => el("figure", {}, el("figcaption", {}, text(chart.name), this.readings[at]), chart.node)));
     this.crosshair = new Crosshair($("history-charts"), this.charts, $("history-moment"), (time, values) => this.say(time, values));
-    for (const select of [this.server, this.watcher, this.slot, this.range]) select.addEventListener("change", () => this.reload());
+    for (const select of [this.server, this.watcher, this.slot, this.range]) select.addEventListener("change", () => this.choose());
+  }
+
+  /** Open the view, perhaps for one watcher of one circusd, one slot, and a range in seconds. */
+  open(serverId, watcherName, slot, range) {
+    if (slot) choose(this.slot, slot);
+    if (range) choose(this.range, range);
+    super.open(serverId, watcherName);
+  }
+
+  choose() {
+    keepAddress("history", this.server.value, this.watcher.value, this.slot.value, this.range.value);
+    this.reload();
   }
 
   update(state) {
