@@ -29,7 +29,10 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     """Yield the word, the cause, what is next and the cure of each case, the worst first."""
     found = [*_of_watchers()]
     order = [word.value for word in reversed(Word)]
-    yield _of_circusd()
+    yield from map(_of_circusd, (True, False))
+    age = Say.HEAD_BEGUN(age=span(12.0), at="15:04:10")
+    out = Say.HEAD_NOTHING_SERVES_BY(watcher="web", age=age, by="xboard-circus stop, user root")
+    yield "nothing_serves", out, "", Say.CURE_START(watcher="web")
     yield from sorted(found, key=lambda row: order.index(row[0]))
     ended = Say.RELOAD_ENDED_SAYING(
         state=Say.STATE_FAILED(), n=0, total=2, why=Say.NOT_IMPORTED(why="ImportError: ...")
@@ -37,9 +40,10 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     yield "reload_failed", ended, "", Say.CURE_RELOAD(watcher="web")
 
 
-def _of_circusd() -> tuple[str, str, str, str]:
-    first, *others = (reason_in(line) for line in gone(age=60.0, why="", is_dead=True, serving_on=[(8000, 2)])["lines"])
-    return "circusd_lost", first, others[0], "`xboard-circus start`"
+def _of_circusd(is_dead: bool) -> tuple[str, str, str, str]:
+    line = gone(age=60.0, why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)), is_dead=is_dead, serving_on=[(8000, 2)])
+    first, second, *_ = map(reason_in, line["lines"])
+    return "circusd_lost", first, second, f"`{line['command']}`"
 
 
 def _of_watchers() -> Iterator[tuple[str, str, str, str]]:

@@ -320,6 +320,20 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             watch.keep("reload-runs")
             c.set("boot", "")
             watch.see_fine()
+
+            assert c.run_cli("stop", "web").returncode == 0
+            watch.see(
+                *(
+                    "stopped",
+                    "nothing_serves",
+                    "Nothing serves: web was stopped .* ago, at .*, by xboard-circus stop, user",
+                ),
+                "xboard-circus start web",
+                chinese="没有任何服务：web 已停止.*前",
+                title="web: stopped",
+            )
+            press(watch.visits[0], "Start")
+            watch.see_fine()
             c.set("boot", "exit 3")
 
             first, second = c.wait_ready()

@@ -234,6 +234,17 @@ def test_an_operator_with_our_command_line(c: Circusd) -> None:
     eventually(lambda: "2 of 2 replaced" in c.run_cli(*reloads).stdout, every=0.2, what="its end is recorded")
 
 
+def test_a_worker_whose_slot_was_scaled_away(c: Circusd) -> None:
+    assert c.run_cli("scale", "web", "3").returncode == 0
+    before = c.wait_ready(3)
+    assert c.run_cli("scale", "web", "2").returncode == 0
+
+    (gone,) = eventually(lambda: set(before) - set(c.ready()))
+
+    _, text = why(c, gone, expect="next:     no successor wanted")
+    holds_in(text, "asked by: operator: xboard-circus scale")
+
+
 def test_the_last_one_is_told_without_a_name(c: Circusd) -> None:
     """Given a crash as the last thing that happened, when asked why, with the watcher or without, then it is told."""
     pid, _ = probed(c)

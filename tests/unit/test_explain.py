@@ -147,6 +147,7 @@ NEXT = {
         [record(2, "cooldown", reason="5 failures")],
         ["1 s later: cooldown: 5 failures", "no successor yet"],
     ),
+    "its slot was scaled away": ([], ["no successor wanted"]),
     "in the ledger of an earlier version": (
         [record(90, "ready", pid=99, seq="7-1"), record(91, "kept", seq="7-2")],
         [],
@@ -156,7 +157,7 @@ NEXT = {
 
 @pytest.mark.parametrize(("after", "expected"), NEXT.values(), ids=NEXT)
 def test_it_is_told_what_came_next(after: list[Record], expected: list[str]) -> None:
-    told = death(1)
+    told = death(1, surplus=expected == ["no successor wanted"])
     history = sorted([told, *after], key=lambda each: each.time)
 
     found = text_of(story_of(told, history, now=NOW)).splitlines()

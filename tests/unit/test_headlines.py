@@ -11,7 +11,7 @@ from xboard_circus.core.headlines import Recent, gone
 from xboard_circus.core.headlines import headlines as headlines_with
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
-from xboard_circus.core.verdict import Word, verdict_entry
+from xboard_circus.core.verdict import Word, judge, verdict_entry
 from xboard_circus.local_time import local_time, since
 
 headlines = partial(headlines_with, aged=lambda age, say=None: span(age))
@@ -162,6 +162,14 @@ def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None
             "Its workers still answer on :8000, 2 are alive. Cure: run `xboard-circus start`"
         )
     ]
+    frozen = texts([gone(age=75.0, why="silent", is_dead=False, serving_on=[(8000, 2)])])
+    assert frozen == [
+        (
+            "circusd has not answered for 1 min 15 s: silent. Its workers still answer on :8000, 2 are alive. "
+            "Cure: run `xboard-circus restart`"
+        )
+    ]
+    assert "run `xboard-circus doctor`" in texts([gone(age=9.0, why="", is_dead=None, serving_on=[])])[0]
     assert "None of its ports answers" in texts([gone(age=1.0, why="", is_dead=True, serving_on=[])])[0]
     assert texts([gone(age=None, why="silent", is_dead=False, serving_on=[])])[0].startswith("circusd does not answer")
 
@@ -170,4 +178,25 @@ def test_a_watcher_that_is_set_to_no_workers_has_its_cure() -> None:
     cause = Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher="web"))
     text = texts(headlines([watcher(verdict_entry(Word.STOPPED, cause))]))[-1]
 
-    assert text.startswith("stopped for 0 s: web. Why: set to 0 workers, so nothing answers. Cure: `xboard-circus ")
+    assert text.startswith("Nothing serves: web is stopped, for 0 s. Why: set to 0 workers, so nothing answers. Cure: ")
+
+
+def test_a_stop_of_the_only_backend_is_not_fine() -> None:
+    well = verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1))
+    by = "xboard-circus stop, user root"
+    facts = watcher(well, status="stopped", numprocesses=1)
+    stopped = {**facts, "verdict": {**judge(facts, stopped_by=by), "since": 10.0}}
+    page, plugin = watcher(well, UP, name="dashboard", is_page=True), watcher(well, UP, name="plugin:xboard")
+
+    (line,) = headlines([stopped, page, plugin], elapsed=2.0, aged=since(NOW))  # type: ignore[list-item]
+    beside = headlines([stopped, watcher(well, UP, name="api")])  # type: ignore[list-item]
+
+    assert texts([line]) == [
+        (
+            f"Nothing serves: web was stopped 12 s ago, at {local_time(NOW - 12, NOW)}, by {by}. "
+            "Cure: `xboard-circus start web` starts it"
+        )
+    ]
+    assert (line["word"], line["watcher"]) == ("nothing_serves", "web")
+    assert [each["word"] for each in beside] == ["ok", "stopped"]
+    assert "web is stopped, for 0 s" in texts(headlines([watcher(judge(facts), status="stopped")]))[0]

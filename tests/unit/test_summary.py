@@ -116,6 +116,14 @@ def test_trouble_is_first_and_many_healthy_workers_are_folded() -> None:
     assert len([*rows(summary(watcher_view(*workers(FEW))), whole=False)]) == 1 + FEW
 
 
+def test_workers_in_trouble_are_above_those_that_are_up() -> None:
+    up, hung = worker_view(100, "up", slot=1), worker_view(102, "hung", slot=3)
+    held = worker_view(0, "cooling", slot=2, next_try=9.0)
+    found = rows(summary(watcher_view(up, held, hung, worker_view(103, "up", slot=4))), whole=True)
+
+    assert [row.slot for row in found] == [0, 3, 2, 1, 4]
+
+
 def test_only_the_trouble_that_is_not_in_the_first_line_has_its_cause_below() -> None:
     found = summary(looping(), looping(name="web"))
 

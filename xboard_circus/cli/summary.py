@@ -19,7 +19,7 @@ from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import key_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import Word, running_reload, serving, word_of
+from xboard_circus.core.verdict import Word, running_reload, serving, word_of, workers_worst_first
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.history_store import last_figures
@@ -47,7 +47,9 @@ STYLES = {
     **dict.fromkeys(("ok", "up", "bound"), "green"),
     **dict.fromkeys(("degraded", "deploying", "reload_failed", "unknown", "busy", "failing", "not ready"), "yellow"),
     **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
-    **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
+    **dict.fromkeys(
+        ("down", "looping", "blocked", "dependency", "stopped", "nothing_serves", "sick", "hung", "taken"), "red"
+    ),
 }
 
 
@@ -121,7 +123,7 @@ def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
         of_watcher = _notes(watcher, told.get(watcher["name"]), watcher["name"] == found[0]["watcher"])
         yield SummaryRow(watcher["name"], 0, _of_watcher(watcher, summary, traffic), [*of_watcher])
         if is_whole or watcher["verdict"]["word"] != "ok":
-            for worker in watcher["workers"]:
+            for worker in workers_worst_first(watcher):
                 cells = _of_worker(worker, summary.figures.get(worker["pid"]), traffic.get(worker["slot"]))
                 notes = [plain(worker["reason"], "dim")] if worker["reason"] else []
                 yield SummaryRow(watcher["name"], worker["slot"], cells, notes)

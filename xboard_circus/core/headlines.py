@@ -23,6 +23,7 @@ VERDICTS = {
     "deploying": Say.VERDICT_DEPLOYING,
     "stopped": Say.STATE_STOPPED,
     "unknown": Say.FACT_UNKNOWN,
+    "nothing_serves": Say.STATE_STOPPED,
     "reload_failed": Say.VERDICT_RELOAD_FAILED,
     "circusd_lost": Say.VERDICT_CIRCUSD_LOST,
 }
@@ -37,7 +38,8 @@ class Headline(TypedDict, total=False):
     """One line: *lines* are its sentences, each as `with_say` gives it, the most important first.
 
     Attributes:
-        word: A verdict, "reload_failed", "circusd_lost" for one that does not answer, or "ok" where all is well.
+        word: A verdict, "nothing_serves" where all backends are stopped, "reload_failed", "circusd_lost" for a circusd
+            that does not answer, or "ok" where all is well.
         watcher: "" for all of them.
         slot: The held worker that can be started now.
         command: What to run, where that is the cure or names what has to be stopped.
@@ -70,7 +72,12 @@ def headlines(
         aged: What is said of a trouble so many seconds old, by HEAD_SINCE or another sentence with its fields.
         elapsed: Seconds since circusd gave this state.
     """
-    found = sorted((pair for each in watchers for pair in _of_watcher(each, elapsed, aged)), key=lambda pair: -pair[0])
+    backends = list(filter(_is_backend, watchers))
+    is_out = all(each["verdict"]["word"] == Word.STOPPED.value for each in backends)
+    found = sorted(
+        (pair for each in watchers for pair in _of_watcher(each, elapsed, aged, is_out=is_out and each in backends)),
+        key=lambda pair: -pair[0],
+    )
     is_news = any(rank is not Word.STOPPED.rank for rank, _ in found)
     return [*([] if is_news else [_fine(watchers, traffic)]), *(line for _, line in found)]
 
@@ -102,7 +109,7 @@ def gone(
     *,
     age: float | None,
     why: str,
-    is_dead: bool,
+    is_dead: bool | None,
     serving_on: Sequence[tuple[int, int]],
     aged: Callable[[float], str] = span,
 ) -> Headline:
@@ -110,7 +117,7 @@ def gone(
 
     Args:
         age: Seconds since its last answer.
-        is_dead: Its process has ended.
+        is_dead: Its process has ended; None where that is not known, as on another host.
         serving_on: The ports that still answer, each with how many workers of it are alive.
     """
     say = Say.GONE_NEVER if age is None else Say.GONE if is_dead else Say.GONE_SILENT
@@ -118,18 +125,32 @@ def gone(
     lines += [Say.GONE_SERVES(n=n, port=port) for port, n in serving_on]
     if is_dead and not serving_on:
         lines.append(Say.GONE_ALL())
-    command = "xboard-circus start" if is_dead else "xboard-circus doctor"
+    # A restart kills one that is silent, and its workers serve on.
+    command = f"xboard-circus {'doctor' if is_dead is None else 'start' if is_dead else 'restart'}"
     lines.append(Say.HEAD_RUN(command=command))
     return _headline("circusd_lost", lines, command=command)
 
 
-def _of_watcher(watcher: WatcherEntry, elapsed: float, aged: Callable[..., str]) -> Iterator[tuple[int, Headline]]:
+def _is_backend(watcher: WatcherEntry) -> bool:
+    return not (watcher["is_page"] or is_helper(watcher["name"]))
+
+
+def _of_watcher(
+    watcher: WatcherEntry, elapsed: float, aged: Callable[..., str], *, is_out: bool
+) -> Iterator[tuple[int, Headline]]:
     verdict, reload = watcher["verdict"], watcher["reload"]
     word = Word(verdict["word"])
     if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
         lines = [headline_of(watcher, elapsed, aged), *_explained(verdict, elapsed)]
         is_taken = word is Word.BLOCKED and watcher["port"] is not None and watcher["port"]["state"] == "refused"
         yield word.rank, _headline(word.value, lines, watcher, command=LOOK_AT_PORT if is_taken else "")
+    elif is_out:
+        cause, stopped_for = reason_in(verdict, "cause"), verdict["since"] + elapsed
+        if by := cause.fields.get("by") if isinstance(cause, Reason) else None:
+            head = Say.HEAD_NOTHING_SERVES_BY(watcher=watcher["name"], age=aged(stopped_for, Say.HEAD_BEGUN), by=by)
+        else:
+            head = Say.HEAD_NOTHING_SERVES(watcher=watcher["name"], age=aged(stopped_for))
+        yield Word.DOWN.rank + 1, _headline("nothing_serves", [head, *_explained(verdict, elapsed)], watcher)
     elif word is Word.STOPPED and not is_helper(watcher["name"]):
         head = Say.HEAD_STOPPED(watcher=watcher["name"], age=aged(verdict["since"] + elapsed))
         yield word.rank, _headline(word.value, [head, *_explained(verdict, elapsed)], watcher)
@@ -169,8 +190,7 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
 
 
 def _fine(watchers: Sequence[WatcherEntry], traffic: Recent | None) -> Headline:
-    backends = [each for each in watchers if not (each["is_page"] or is_helper(each["name"]))]
-    running = [each for each in backends if each["verdict"]["word"] != Word.STOPPED.value]
+    running = [each for each in watchers if _is_backend(each) and each["verdict"]["word"] != Word.STOPPED.value]
     workers = sum(map(serving, running))
     facts = [
         Say.FINE_BACKEND() if len(running) == 1 else Say.FINE_BACKENDS(n=len(running)),

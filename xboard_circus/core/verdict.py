@@ -155,14 +155,17 @@ def verdict_entry(
     }
 
 
-def judge(watcher: WatcherFacts, before: Preparation | None = None, *, predecessors: int = 0) -> VerdictEntry:
+def judge(
+    watcher: WatcherFacts, before: Preparation | None = None, *, predecessors: int = 0, stopped_by: str = ""
+) -> VerdictEntry:
     """Return the verdict on a watcher, as the state shows it; on an unarmed one by Circus's status alone.
 
     Args:
         before: What has to be done before a worker may run; None when it is done.
         predecessors: How many workers of an earlier circusd serve until those of this one are ready.
+        stopped_by: The sender of the last stop.
     """
-    return beside_predecessors(_of_own(watcher, before), watcher["name"], predecessors)
+    return beside_predecessors(_of_own(watcher, before, stopped_by), watcher["name"], predecessors)
 
 
 def beside_predecessors(found: VerdictEntry, watcher: str, predecessors: int) -> VerdictEntry:
@@ -180,10 +183,10 @@ def predecessors(watcher: WatcherEntry) -> int:
     return int(say["fields"]["n"]) if say.get("key") == Say.PREDECESSORS_SERVE.name else 0
 
 
-def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
+def _of_own(watcher: WatcherFacts, before: Preparation | None, stopped_by: str) -> VerdictEntry:
     if not watcher["armed"]:
         return _stopped(watcher) or _unarmed(watcher)
-    if early := _stopped(watcher) or _unprepared(watcher, before):
+    if early := _stopped(watcher, stopped_by) or _unprepared(watcher, before):
         return early
     for look in (
         _blocked,
@@ -203,7 +206,7 @@ def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
     return verdict_entry(Word.OK, Say.SO_MANY_UP(n=serving(watcher), total=watcher["numprocesses"]))
 
 
-def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
+def _stopped(watcher: WatcherFacts, by: str = "") -> VerdictEntry | None:
     if watcher["start_retry_in"] is not None and not watcher["workers"]:
         return verdict_entry(
             Word.LOOPING,
@@ -213,7 +216,8 @@ def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
             cure=Say.CURE_LOOP(watcher=watcher["name"]),
         )
     if watcher["status"] in ("stopped", "stopping"):
-        return verdict_entry(Word.STOPPED, Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=watcher["name"]))
+        cause = Say.WATCHER_STOPPED_BY(by=by) if by else Say.WATCHER_IS_STOPPED()
+        return verdict_entry(Word.STOPPED, cause, cure=Say.CURE_START(watcher=watcher["name"]))
     if watcher["numprocesses"]:
         return None
     # Circus calls it active. Its port stays open, and a client that connects waits for an answer that never comes.
@@ -416,6 +420,11 @@ def _is_unprobed(watcher: WatcherFacts, worker: Worker) -> bool:
 
 
 _BADNESS = {"hung": 0, "sick": 1, "failing": 5, "unknown": 6}
+
+
+def workers_worst_first(watcher: WatcherEntry) -> list[WorkerEntry]:
+    """Return the workers of a watcher, those in trouble first, then by slot."""
+    return sorted(watcher["workers"], key=lambda worker: (_badness(watcher, worker), worker["slot"]))
 
 
 def _troubled(watcher: WatcherFacts) -> list[Worker]:

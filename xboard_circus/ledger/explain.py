@@ -161,7 +161,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         return
     if (found := successor(record, history)) is not None:
         yield from _succession(record, found, history)
-    elif record.kind != "restart":
+    elif record.kind != "restart" or record.data.get("surplus"):
         yield Told.NO_SUCCESSOR()
     elif not is_of_the_past(record, history):
         yield Told.NO_SUCCESSOR_YET()

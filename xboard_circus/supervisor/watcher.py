@@ -79,6 +79,7 @@ class ArmedWatcher:
         wanted: The request that the running spawn serves.
         last_reason: The last reason why something was done, or not done; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
+        stopped_by: The sender of the last stop; "" for circusd itself.
         env_values: Values of the env files when all of them could last be read; *secrets*: those of these and of the
             rest of the environment that are never shown.
     """
@@ -91,7 +92,7 @@ class ArmedWatcher:
         self.name: str = watcher.name
         self.clock = time.monotonic
         self.tails: dict[int, LastWords] = {}
-        self.last_reason = self.last_failure = self.requests_not_kept = ""
+        self.last_reason = self.last_failure = self.requests_not_kept = self.stopped_by = ""
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
@@ -311,6 +312,7 @@ class ArmedWatcher:
         """Let Circus's stop wait for every process, also those that are being killed already."""
         for process in self.watcher.processes.values():
             circus_process.expect_to_be_killed(process)
+        self.stopped_by = self.supervisor.requests.asker_of(self.name) or ""
         self.spawns_again_at = None
         self.budget.clear()
         self.poisons.clear()

@@ -25,6 +25,7 @@ const LOOKS = {
   dependency: ["bad", "ring"],
   deploying: ["info", "arrow"],
   stopped: ["idle", "square"],
+  nothing_serves: ["bad", "square"],
   reload_failed: ["warn", "arrow"],
   // incidents
   open: ["bad", "triangle"],

@@ -63,8 +63,9 @@ class Line {
     this.why = el("a", { class: "button" }, text("headline.why"));
     this.log = el("a", { class: "button" }, text("headline.log"));
     this.retry = actionButton({ words: text("do.retry"), look: "main", action: "retry", details: () => this.details() });
+    this.start = actionButton({ words: text("do.start"), look: "main", action: "start", details: () => this.details() });
     this.copy = copyButton(() => this.item.line.command);
-    this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.copy, this.why, this.log));
+    this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.start, this.copy, this.why, this.log));
   }
 
   details() {
@@ -88,6 +89,7 @@ class Line {
     show(this.log, server.has_logs && line.word !== "ok" && line.watcher !== "");
     show(this.retry, MAY_ACT && line.slot !== null);
     allow(this.retry, line.slot !== null);
+    show(this.start, MAY_ACT && ["stopped", "nothing_serves"].includes(line.word));
     show(this.copy, line.command !== "");
     set(this.copy, "title", line.command);
   }

@@ -145,7 +145,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "budget": {"used": armed.budget.used(now), "limit": armed.budget.limit},
         "workers": workers,
     }
-    verdict = judge(facts, armed.before.view(), predecessors=armed.port.predecessors())
+    verdict = judge(facts, armed.before.view(), predecessors=armed.port.predecessors(), stopped_by=armed.stopped_by)
     armed.incident.take(Word(verdict["word"]), now)
     verdict["since"] = armed.incident.since(now)
     return {**facts, "verdict": verdict, "incident": armed.incident.view(now)}

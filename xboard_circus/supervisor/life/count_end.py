@@ -128,7 +128,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         budget.gave_up(worker.slot)
         if order is not None and order.by_operator:
             budget.forget(worker.slot)
-        # "end": no worker takes its place, because the watcher or circusd stops.
+        # "end": no worker takes its place, because the watcher or circusd stops; "surplus": because fewer are wanted.
+        told["surplus"] = armed.missing() <= 0 and worker.slot not in armed.fleet.used_slots()
         told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
     else:
