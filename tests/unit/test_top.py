@@ -15,7 +15,7 @@ from state_views import watcher_view, worker_view
 from test_summary import looping, summary, workers
 
 from xboard_circus.cli.summary import Summary
-from xboard_circus.cli.top import FOOTER, MOST_REQUESTS, Look, TopScreen, _act, frame, keyboard
+from xboard_circus.cli.top import FOOTER, HELP, MOST_REQUESTS, Look, TopScreen, _act, frame, keyboard
 
 LOG = [f"2026-11-24 20:47:29 [101] | INFO:     line {number} of the log" for number in range(100)]
 REQUEST: Any = {"age": 7.7, "method": "PUT", "route": "/uploads/{name}", "watcher": "web", "slot": 1, "pid": 100}
@@ -87,6 +87,8 @@ def test_keys_are_read_as_they_come_and_the_terminal_is_as_before(monkeypatch: p
             assert keys(0) == []
             os.write(ours, b"k\x1b[A\x1bOB\r\x7fq")
             assert keys(5) == ["k", "up", "down", "enter", "back", "q"]
+            os.write(ours, b"\x1b[6~\x1b[<64;3;4M\x1b[<0;3;4M\x1b[<0;3;4m\x1b[15~q")
+            assert keys(5) == ["page down", "wheel up", "q"]
             os.write(ours, termios.tcgetattr(stdin)[6][termios.VEOF])
             assert termios.tcgetattr(stdin)[3] & (termios.ECHO | termios.ICANON) == 0
             monkeypatch.setattr(os, "read", lambda *_: b"")
@@ -176,6 +178,36 @@ def test_a_filter_leaves_the_rows_with_the_text_until_escape() -> None:
     assert len(press(screen, given, "escape").shown) == 6
     typing = press(shown(given), given, "/", "q")
     assert (typing.is_typing, typing.wanted, [row.watcher for row in typing.shown]) == (True, "q", ["q"])
+
+
+@pytest.mark.parametrize("pane", ["why", "help", "logs"])
+def test_a_pane_scrolls_to_each_of_its_lines_at_40_by_30(pane: str) -> None:
+    """Given a pane that does not fit, when it is scrolled by keys and the wheel, then no line of it stays hidden."""
+    given = summary(looping(), watcher_view(*workers(3)))
+    text = "\n".join(f"  line {number} of the story" for number in range(60))
+    screen = shown(given, why=text, pane=pane)
+    seen, (ahead, back) = set[str](), ("wheel up", "page down") if pane == "logs" else ("wheel down", "page up")
+
+    for _ in range(80):
+        seen |= {line.strip() for line in picture(screen, given, 40, 30)}
+        screen.press(ahead, given)
+    for _ in range(30):
+        screen.press(back, given)
+        at_home = picture(screen, given, 40, 30)
+
+    wanted = {"help": HELP, "why": text, "logs": "\n".join(f"line {number} of the log" for number in range(100))}[pane]
+    assert set(wanted.replace("\n", " ").split()) <= set(" ".join(seen).split())
+    assert at_home == picture(shown(given, why=text, pane=pane), given, 40, 30)
+    assert any("PgUp PgDn ---" in line for line in at_home) is (pane != "logs")
+
+
+def test_scrolling_answers_no_question() -> None:
+    given = summary(watcher_view(*workers(1)))
+    screen = press(shown(given), given, "r")
+
+    _act(SimpleNamespace(), screen, "wheel down", given)  # type: ignore[arg-type]
+
+    assert screen.question is not None
 
 
 def test_panes_show_keys_and_why() -> None:

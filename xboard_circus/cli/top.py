@@ -37,6 +37,7 @@ from xboard_circus.logs.lines import merged, without_colours
 LOOK_EVERY, DRAW_EVERY = 0.75, 0.25
 KEPT_LINES = 500
 MOST_REQUESTS = 3
+SCROLLS = {"page up": -8, "page down": 8, "wheel up": -3, "wheel down": 3}
 FOOTER = "up/down:choose w:why l:logs r:reload +/-:scale t:retry /:filter ?:help q:quit"
 HELP = """\
 up, down, k, j  choose a watcher or a worker
@@ -46,13 +47,16 @@ r  reload the chosen watcher: workers one by one, the new one ready first
 +  run one worker more of it, until circusd restarts
 -  run one worker less
 t  start the chosen held slot now
+PgUp, PgDn, wheel  scroll what is below the table; Shift and the mouse select text
 /  show only rows with a text, such as a name, hung or a pid; Esc shows all
 q  quit, as Ctrl-C does; the backend runs on
 What changes something asks first, and y does it."""
 NAMED = {"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down", "\n": "enter"}
 NAMED |= {"\r": "enter", "\x1b": "escape", "\x7f": "back", "\x08": "back"}
+NAMED |= {"\x1b[5~": "page up", "\x1b[6~": "page down", "\x1b[<64": "wheel up", "\x1b[<65": "wheel down"}
+MOUSE_ON, MOUSE_OFF = "\x1b[?1000h\x1b[?1006h", "\x1b[?1006l\x1b[?1000l"
 SAME = {"k": "up", "j": "down", "h": "?", "=": "+"}
-_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+_KEY = re.compile(r"\x1b[\[O][<0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 
 class Look(NamedTuple):
@@ -97,6 +101,7 @@ class TopScreen:
 
     chosen: int = 0
     pane: str = "logs"
+    scroll: int = 0  # lines from the top of the pane, or up from the end of the log
     why: str = ""
     wanted: str = ""
     is_typing: bool = False
@@ -118,7 +123,10 @@ class TopScreen:
 
     def press(self, key: str, summary: Summary | None) -> None:
         """Act on a key other than those that need circusd's answer."""
-        self.message = ""
+        if key in SCROLLS:
+            self.scroll += SCROLLS[key]
+            return
+        self.message, self.scroll = "", 0
         if self.is_typing:
             self.is_typing = key not in ("enter", "escape")
             self.wanted = {"enter": self.wanted, "escape": "", "back": self.wanted[:-1]}.get(key, self.wanted + key)
@@ -214,6 +222,9 @@ def _look(instance: Instance) -> Look:
 
 def _act(instance: Instance, screen: TopScreen, key: str, summary: Summary | None) -> None:
     """Act on a key; what a change was refused for is shown."""
+    if key in SCROLLS:
+        screen.press(key, summary)
+        return
     question, screen.question = screen.question, None
     if question is not None:
         screen.message = "nothing was done"
@@ -248,13 +259,14 @@ def frame(
     left = height - len(first) - len(drawn) - len(requests) - len(last) - 2
     name = "" if screen.row is None else screen.row.watcher
     title = {"logs": f"log of {name}", "why": f"why: {name}", "help": "keys"}[screen.pane]
+    place, shown = _pane(screen, log, width, max(0, left))
     lines = [
         *first,
         Text(),
         *drawn,
         *requests,
-        plain(f"--- {title} ---"[:width], "dim"),
-        *_pane(screen, log, width, left),
+        plain(f"--- {title}{place} ---"[:width], "dim"),
+        *shown,
     ]
     return [*lines[: height - len(last)], *[Text()] * (height - len(last) - len(lines)), *last]
 
@@ -285,17 +297,26 @@ def _requests(look: Look | None, width: int) -> list[Text]:
     return [each for line in lines for each in folded(plain(line), width)[:1]]
 
 
-def _pane(screen: TopScreen, log: Sequence[str] | deque[str], width: int, most: int) -> list[Text]:
+def _pane(screen: TopScreen, log: Sequence[str] | deque[str], width: int, most: int) -> tuple[str, Sequence[Text]]:
+    """Return which lines of the pane are shown, where they are not all, and these; scroll no further than it has."""
+    lines: list[Text] = []
     if screen.pane != "logs":
         text = HELP if screen.pane == "help" else screen.why
-        return [each for line in text.splitlines() for each in folded(plain(line), width)][: max(0, most)]
-    lines: list[Text] = []
-    for text in reversed(log):
-        if len(lines) >= most:
-            break
-        shown = without_colours(text).expandtabs()
-        lines = [*folded(plain(shown, level_style(shown)), width), *lines]
-    return lines[-most:] if most > 0 else []
+        lines = [each for line in text.splitlines() for each in folded(plain(line), width)]
+        screen.scroll = begin = max(0, min(screen.scroll, len(lines) - most))
+    else:
+        screen.scroll = min(0, screen.scroll)
+        for text in reversed(log):
+            if len(lines) >= most - screen.scroll:
+                break
+            shown = without_colours(text).expandtabs()
+            lines = [*folded(plain(shown, level_style(shown)), width), *lines]
+        begin = max(0, len(lines) - most + screen.scroll)
+        screen.scroll = min(0, begin + most - len(lines))
+    place = (
+        f" {begin + 1}-{begin + most} of {len(lines)}: PgUp PgDn" if len(lines) > most and screen.pane != "logs" else ""
+    )
+    return place, lines[begin : begin + most]
 
 
 def _last(screen: TopScreen, width: int) -> list[Text]:
@@ -316,10 +337,14 @@ def keyboard() -> Iterator[Callable[[float], list[str]]]:
         if not select.select([door], [], [], wait)[0]:
             return []
         typed = os.read(door, 1024).decode(errors="replace")
-        return [NAMED.get(key, key) for key in _KEY.findall(typed)] if typed else ["end"]
+        # Of a report of the mouse only the button counts; a sequence that is not known is no text.
+        found = [key.partition(";")[0] if key.startswith("\x1b[<") else key for key in _KEY.findall(typed)]
+        return [NAMED.get(key, key) for key in found if key in NAMED or len(key) == 1] if typed else ["end"]
 
     tty.setcbreak(door)
+    print(end=MOUSE_ON, flush=True)
     try:
         yield keys
     finally:
+        print(end=MOUSE_OFF, flush=True)
         termios.tcsetattr(door, termios.TCSADRAIN, before)
