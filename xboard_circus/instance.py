@@ -16,12 +16,15 @@ from xboard_circus.checks import port_rules
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.checks.findings import Level
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
+from xboard_circus.core.headlines import gone
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
+from xboard_circus.local_time import since
 from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
+from xboard_circus.survivors import Served, serving_on
 
 ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
@@ -98,8 +101,8 @@ class Instance:
             with self.client() as client:
                 found = self.query(client)
                 users = client.users
-        except CircusdGone as gone:
-            return self._without_answer(gone)
+        except CircusdGone as error:
+            return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         user = procs.user_of(pid)
         if users is not None and user is not None and user not in users:
@@ -171,19 +174,36 @@ class Instance:
 
     def answered(self, found: Snapshot | Silent | None) -> Snapshot:
         """Return what `find` *found* if circusd answered; XboardError if not."""
-        if found is None:
-            left = self.orphans_left()
-            takes = "takes their port over without a lost request, `xboard-circus clean` ends them"
-            cure = f"`xboard-circus start` {takes if left else 'starts it'}"
-            if refused := next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None):
-                cure = f"`xboard-circus start` is refused: {refused.what}; {refused.hint}"
-            raise XboardError(f"{self.not_running()}{left}; {cure}")
         if isinstance(found, Silent):
-            raise XboardError(
-                f"circusd of {self.shown} runs (pid {found.identity.pid}) and does not answer: {found.why}; "
-                "`xboard-circus restart` replaces it"
-            )
-        return found
+            raise XboardError(self._without_circusd(found.identity, found.why))
+        if found is not None:
+            return found
+        refused = next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None)
+        if refused is not None:
+            cure = f"`xboard-circus start` is refused: {refused.what}; {refused.hint}"
+        elif lost := circusd_record.lost(self.id):
+            raise XboardError(self._without_circusd(procs.Identity(lost.pid, lost.started)))
+        else:
+            cure = "`xboard-circus start` starts it"
+        raise XboardError(f"{self.not_running()}{self.orphans_left()}; {cure}")
+
+    def _without_circusd(self, circusd: procs.Identity, silent: str = "") -> str:
+        """Return what the page says of a *circusd* that is gone, or *silent*: since when, what serves, the cure."""
+        now, life, age = time.time(), circusd_record.read(self.id), None
+        if life is not None and circusd == (life.pid, life.started):
+            age = max(self.answer_within if silent else 0.0, now - life.ended_at)
+        ports = serving_on(self._served())
+        line = gone(age=age, why=silent, is_dead=not silent, serving_on=ports, aged=since(now))
+        return ". ".join(each["reason"] for each in line["lines"])
+
+    def _served(self) -> Iterator[Served]:
+        """Yield the backends on TCP ports, with the workers that circusd has recorded."""
+        recorded = circusd_record.workers(self.id)
+        for each in filter(config.is_backend, self.config.watchers):
+            workers = [worker for worker, name in recorded.items() if name == each.name]
+            for socket in filter(None, map(self.config.socket, each.sockets_used)):
+                if socket.port:
+                    yield Served(socket.host, socket.port, each.options.health.live_path, workers)
 
     def not_running(self) -> str:
         """Return the line that circusd does not run, and how the last one ended."""

@@ -146,7 +146,7 @@ def test_a_start_ends_the_orphans_on_circusds_own_ports(tmp_path: Path) -> None:
         assert try_bind("127.0.0.1", port)
 
         status = c.run_cli("status")
-        assert "`xboard-circus start` takes their port over" in status.stderr
+        assert "Cure: run `xboard-circus start`" in status.stderr
         started = c.run_cli("start")
 
         assert started.returncode == 0, started.stdout + started.stderr

@@ -471,7 +471,7 @@ def test_a_successor_that_hangs_leaves_the_old_workers_serving(tmp_path: Path) -
             assert circusds(c) == [hangs]
             assert int(c.get()) in old
             started = c.run_cli("start")
-            assert (started.returncode, "`xboard-circus restart` replaces it" in started.stderr) == (1, True)
+            assert (started.returncode, "Cure: run `xboard-circus restart`" in started.stderr) == (1, True)
 
             done(c, "restart", "--no-preflight")
             eventually(lambda: not {each.pid for each in c.processes()} & {*old, hangs.pid}, timeout=60)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
 from rich.console import Console
 from state_views import watcher_view, worker_view
 
+from xboard_circus import preflight
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.cli import main, stopping
+from xboard_circus.cli import launching, main, restarting, stopping
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
-from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.screen import Progress, Screen
 from xboard_circus.cli.summary import FEW, Summary
-from xboard_circus.config import load
+from xboard_circus.config import ARM, load
 from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.state_schema import parse_state
 from xboard_circus.errors import XboardError
@@ -140,6 +142,15 @@ def test_how_a_command_ends(how: str, code: int, told: str) -> None:
     result = CliRunner().invoke(failing, ["fail", how])
 
     assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_who_reads_no_further_fails_no_command() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):  # which the boundary takes for a success; rich would exit with 1
+        Screen(file=Closed()).print("a line")
 
 
 def test_a_bug_of_ours_leaves_its_traceback_in_a_file_and_says_where(folder: Path) -> None:
@@ -701,6 +712,30 @@ def test_retry_sends_the_slot_with_who_asked(folder: Path, slot: str) -> None:
     assert asked == {"name": "web", "slot": 2}
 
 
+def test_retry_without_a_slot_retries_all_that_are_held(folder: Path) -> None:
+    def with_held(*slots: int) -> Any:
+        held = [worker_view(0, "cooling", slot=slot, next_try=60.0) for slot in slots]
+        return always(state(watcher_view(worker_view(70, "up", slot=1), *held), config_file=folder / "circus.ini"))
+
+    with running(folder, xboard_retry=always(OK)) as fake:
+        fake.answers["xboard_state"] = with_held(4, 2)
+        result = run("retry", "WEB")
+        fake.answers["xboard_state"] = with_held()
+        none = run("retry", "web")
+
+    asked = [each["properties"]["slot"] for each in fake.asked if each["command"] == "xboard_retry"]
+    assert (result.exit_code, asked) == (0, [2, 4])
+    assert [line.partition(";")[0] for line in result.stdout.splitlines()] == [
+        "web #2 is starting",
+        "web #4 is starting",
+    ]
+    hint = "`xboard-circus status` shows each slot and its next try"
+    assert (none.exit_code, none.stderr) == (
+        1,
+        f"xboard-circus: web has no held slot, so nothing was started; {hint}\n",
+    )
+
+
 def test_retry_of_a_slot_that_is_not_held_ends_with_1_and_the_reason(folder: Path) -> None:
     refusal = {"status": "error", "errno": 3, "reason": "web has no held worker in slot 7", "time": 1.0}
     with running(folder, xboard_retry=always(refusal)):
@@ -896,14 +931,56 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xboard-circus: interrupted\n")
 
 
-def test_status_says_of_a_circusd_that_was_lost_that_it_was(folder: Path) -> None:
-    instance = runtime.instance_id(write_ini(folder))
-    circusd_record.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot()))
-    lost = run("status").stderr
-    circusd_record.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot(), is_ordered=True))
+def test_status_says_of_a_circusd_that_was_lost_what_the_page_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given workers that serve on, then since when, what serves, and the cure, with nothing that would end them."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(folder.parent / "r"))  # paths of sockets may have 107 bytes
+    instance = runtime.instance_id(folder / "circus.ini")
+    with serving_port() as (port, worker):
+        armed = f"hooks.before_start = {ARM}\nuse_sockets = True\nargs = --fd $(circus.sockets.web)\n"
+        write_ini(folder, more=f"{armed}[socket:web]\nhost = 127.0.0.1\nport = {port}\n")
+        workers = {"web": {"7": str(worker), "8": str(procs.Identity(2**22 + 9, 5))}}
+        life = CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot(), workers=workers)
+        circusd_record.write(instance, replace(life, gone_at=time.time() - 60))
+        lost = run("status").stderr
+        circusd_record.write(instance, replace(life, is_ordered=True))
 
-    assert f"does not run: the last one (pid {2**22 + 7}) was killed or crashed; `xboard-circus start`" in lost
-    assert "killed" not in run("status").stderr
+        assert re.fullmatch(
+            r"xboard-circus: circusd is down for 1 min( \d s)?, since [\w :]+: nothing replaces a worker that ends\. "
+            rf"Its workers still answer on :{port}, 1 are alive\. Cure: run `xboard-circus start`\n",
+            lost,
+        ), lost
+        assert run("status").stderr.startswith("xboard-circus: circusd of circus.ini does not run")
+
+
+def test_status_says_of_a_frozen_circusd_what_serves_and_the_cure_that_keeps_it(folder: Path) -> None:
+    with circusd_process(folder, deaf=True) as process, socket.create_server(("127.0.0.1", 0)) as server:
+        instance = Instance(write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}"), answer_within=0.2)
+        identity = procs.Identity.of(process.pid)
+        assert identity is not None
+        instance.write_record(identity)
+        circusd_record.write(instance.id, CircusdLife(pid=identity.pid, started=identity.started))
+        with pytest.raises(
+            XboardError, match=r"circusd has not answered for .*, since .*Cure: run `xboard-circus restart`"
+        ):
+            instance.running()
+
+
+@contextlib.contextmanager
+def serving_port() -> Iterator[tuple[int, procs.Identity]]:
+    """Serve 404 at a free port from a process of its own."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"port (\d+)", process.stdout.readline())
+        identity = procs.Identity.of(process.pid)
+        assert found is not None
+        assert identity is not None
+        try:
+            yield int(found[1]), identity
+        finally:
+            process.kill()
 
 
 def test_where_nothing_was_written_yet_logs_says_so_beside_the_lines(folder: Path) -> None:
@@ -939,9 +1016,7 @@ def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Pa
         write_ini(folder, endpoint=fake.endpoint)
         result = run("status")
 
-    assert (
-        "  Why: set to 0 workers, so nothing answers\n  Cure: `xboard-circus scale web 1` starts one" in result.stdout
-    )
+    assert ". Why: set to 0 workers, so nothing answers. Cure: `xboard-circus scale web 1` starts one" in result.stdout
 
 
 # --- watchers by name ---
@@ -997,8 +1072,59 @@ def test_ctrl_c_in_a_stop_of_names_says_what_goes_on_and_what_was_not_begun(fold
 
     assert result.exit_code == 130
     assert result.stderr == (
-        "xboard-circus: no longer waiting; circusd goes on to stop api; not begun: web\nxboard-circus: interrupted\n"
+        "xboard-circus: interrupted: no longer waiting; circusd goes on to stop api; not begun: web\n"
     )
+
+
+def test_ctrl_c_in_a_stop_says_that_circusd_goes_on_and_before_it_that_nothing_was_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with circusd_process(folder) as process:
+        answers = {"xboard_state": always(state(config_file=folder / "circus.ini", pid=process.pid))}
+        with FakeCircusd({**answers, "quit": lambda asked: os.kill(os.getpid(), signal.SIGINT)}) as fake:
+            write_ini(folder, endpoint=fake.endpoint)
+            on_its_way = run("stop")
+    monkeypatch.setattr(launching, "alone", interrupt)
+    before = run("stop")
+
+    goes_on = "no longer waiting; circusd of circus.ini goes on to stop all that it runs: `xboard-circus status`"
+    assert (on_its_way.exit_code, on_its_way.stderr) == (130, f"xboard-circus: interrupted: {goes_on}\n")
+    assert (before.exit_code, before.stderr) == (130, "xboard-circus: interrupted: nothing was stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "at", "said"),
+    [
+        pytest.param(["reload"], (preflight, "preflight"), "nothing was reloaded", id="reload"),
+        pytest.param(["restart", "web"], (preflight, "preflight"), "nothing was restarted", id="restart NAME"),
+        pytest.param(["restart"], (restarting, "check_file"), "nothing was restarted", id="restart"),
+        pytest.param(
+            ["check", "--deep"],
+            (preflight, "preflight"),
+            "not all was checked, and nothing was changed",
+            id="check --deep",
+        ),
+    ],
+)
+def test_ctrl_c_before_an_order_says_once_what_was_not_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], at: tuple[Any, str], said: str
+) -> None:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(folder.parent / "r"))  # paths of sockets may have 107 bytes
+    with running(folder) as fake:
+        args = "-m xboard_circus.worker --fd $(circus.sockets.web) app:app"
+        more = f"hooks.before_start = {ARM}\nuse_sockets = True\nargs = {args}\n"
+        more += f"[socket:web]\nhost = 127.0.0.1\nport = {closed_port()}\nso_reuseport = True\n"
+        file = write_ini(folder, endpoint=fake.endpoint if command[0] != "check" else "", more=more)
+        file.write_text(file.read_text().replace("sleep 60", sys.executable))
+        monkeypatch.setattr(*at, interrupt)
+        result = run(*command)
+
+    assert (result.exit_code, result.stderr.splitlines()[-1:]) == (130, [f"xboard-circus: interrupted: {said}"])
+    assert not {"xboard_reload", "restart", "quit"} & set(fake.commands())
+
+
+def interrupt(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
 
 
 def test_status_of_names_shows_those_alone(folder: Path) -> None:
@@ -1073,7 +1199,8 @@ def test_an_interrupted_scale_says_how_far_it_came(
         monkeypatch.setattr(CircusdClient, "scale", interrupted)
         result = run("scale", "web", "3")
 
-    assert (result.exit_code, shown in result.stderr) == (130, True), result.stderr
+    assert (result.exit_code, result.stderr.count("web")) == (130, shown.count("web")), result.stderr
+    assert result.stderr.startswith(f"xboard-circus: interrupted: {shown}")
 
 
 @pytest.mark.parametrize(

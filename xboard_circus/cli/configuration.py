@@ -13,7 +13,7 @@ from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
 from xboard_circus.cli.context import for_ini_file, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED
-from xboard_circus.cli.screen import say, show
+from xboard_circus.cli.screen import interrupted, say, show
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
@@ -29,9 +29,10 @@ WIDTH = 100
 @for_ini_file
 def check(config_file: Path, as_data: bool, deep: bool) -> int:
     """Check the ini file: options, hooks, plugins, ports. Exits with 1 on an error."""
-    found = checking.check(config_file)
-    if deep and found.passed:
-        found = report([*found.findings, *_trials(config_file)])
+    with interrupted("not all was checked, and nothing was changed"):
+        found = checking.check(config_file)
+        if deep and found.passed:
+            found = report([*found.findings, *_trials(config_file)])
     return _print(found, as_data)
 
 

@@ -57,8 +57,8 @@ class ErrorBoundary(SafeGroup):
             # The reader of our output, such as `head`, has ended; nothing may be flushed into the pipe at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = DONE
-        except (click.Abort, KeyboardInterrupt):
-            complain("interrupted")
+        except (click.Abort, KeyboardInterrupt) as error:
+            complain(": ".join(filter(None, ("interrupted", str(error)))))
             code = INTERRUPTED
         except Exception:
             complain(f"this is a bug in xboard-circus, not in your setup; what happened is in {_write_report()}")

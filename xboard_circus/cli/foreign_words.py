@@ -42,7 +42,9 @@ WORDS = (
     ForeignWord("update reread", "`xboard-circus check` reads circus.ini, `xboard-circus restart` puts it into force"),
     ForeignWord("updatePM2 deepUpdate", _LATEST),
     ForeignWord("avail", "`xboard-circus check` lists what circus.ini has, `xboard-circus status` what runs"),
-    ForeignWord("reset", "`xboard-circus retry NAME SLOT` forgets the failures of a held slot and starts it"),
+    ForeignWord(
+        "reset", "`xboard-circus retry NAME [SLOT]` forgets the failures of a held slot, or of all, and starts it"
+    ),
     ForeignWord("flush clear", "logs rotate by `max_bytes` of their stream; `truncate -s 0` empties one at once"),
     ForeignWord("reloadLogs logrotate", "logs rotate by `max_bytes` of their stream, and follow a rename or deletion"),
     ForeignWord("save dump cleardump resurrect", "circus.ini is what is started after a boot; nothing is to be saved"),

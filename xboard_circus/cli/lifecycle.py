@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -12,7 +12,7 @@ from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.cleaning import strangers_on_ports
 from xboard_circus.cli.context import for_instance, names_argument, read_seconds
 from xboard_circus.cli.launching import Launched, Stage
-from xboard_circus.cli.screen import complain, progress, say, show
+from xboard_circus.cli.screen import interrupted, progress, say, show
 from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
@@ -65,9 +65,10 @@ def stop(instance: Instance, names: tuple[str, ...]) -> None:
         return
     with ExitStack() as locks:
         # A restart has launched the next circusd before the old one is gone. Without a lock the stop goes on.
-        with suppress(NoLockFile):
+        with interrupted("nothing was stopped"), suppress(NoLockFile):
             locks.enter_context(launching.alone(instance))
-        below = stop_all(instance)
+        with left_running(f"circusd of {instance.shown} goes on to stop all that it runs: `xboard-circus status`"):
+            below = stop_all(instance)
         instance.mark_stopped()
     line = instance.not_running() if below is None else f"stopped circusd of {instance.shown}"
     give_up_at = time.monotonic() + (0 if below is None else LAST_CHILDREN)
@@ -204,11 +205,6 @@ def await_ready(
     say("ready", "green")
 
 
-@contextmanager
-def left_running(what: str) -> Iterator[None]:
+def left_running(what: str) -> AbstractContextManager[None]:
     """Report on Ctrl-C that only the wait ends, and *what* goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain(f"no longer waiting; {what}")
-        raise
+    return interrupted(f"no longer waiting; {what}")

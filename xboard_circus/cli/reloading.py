@@ -12,9 +12,9 @@ from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefus
 from xboard_circus.cli import launching
 from xboard_circus.cli.context import complete_names, for_instance, names_argument, slot_number
 from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
-from xboard_circus.cli.screen import Progress, complain, progress, say
+from xboard_circus.cli.screen import Progress, complain, interrupted, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.verdict import predecessors, running_reload, serving
+from xboard_circus.core.verdict import held_by_budget, predecessors, running_reload, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import LOOK_EVERY, Instance, NoLockFile
 from xboard_circus.snapshot import Snapshot, from_state
@@ -38,12 +38,13 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     Workers are replaced one at a time, each new one ready first. If a new worker does not get ready, the reload ends
     and the old workers serve on.
     """
-    found = _settled(instance)
-    wanted = _chosen(instance, found, names)
-    check_file(instance, starts=False)
-    if not no_preflight:
-        _refuse_second(found, wanted)
-        try_new_code(instance, wanted)
+    with interrupted("nothing was reloaded"):
+        found = _settled(instance)
+        wanted = _chosen(instance, found, names)
+        check_file(instance, starts=False)
+        if not no_preflight:
+            _refuse_second(found, wanted)
+            try_new_code(instance, wanted)
     for name, rest in one_by_one(wanted):
         reload_one(instance, name, rest)
     say("reloaded", "green")
@@ -96,21 +97,27 @@ def _reload_once(instance: Instance, name: str, rest: str) -> None:
 
 @click.command()
 @click.argument("watcher", shell_complete=complete_names)
-@click.argument("slot", callback=slot_number)
+@click.argument("slot", required=False, callback=slot_number)
 @for_instance
-def retry(instance: Instance, watcher: str, slot: int) -> None:
-    """Start the held SLOT of WATCHER now, without waiting for its next try.
+def retry(instance: Instance, watcher: str, slot: int | None) -> None:
+    """Start the held SLOT of WATCHER now, or all its held slots, without waiting for the next try.
 
-    SLOT is the number in the column SLOT of `xboard-circus status`, such as 1 or '#1'. Its failures are forgotten.
+    SLOT is the number of a row of `xboard-circus status`, such as 1 or '#1'. Its failures are forgotten.
     """
-    name = _reloadable(instance, instance.running(), watcher)
+    found = instance.running()
+    name = _reloadable(instance, found, watcher)
+    held = held_by_budget(instance.watcher(found, name)["workers"])
+    hint = "`xboard-circus status` shows each slot and its next try"
+    slots = sorted(each["slot"] for each in held) if slot is None else [slot]
+    if not slots:
+        raise XboardError(f"{name} has no held slot, so nothing was started; {hint}")
     with instance.client() as client:
-        try:
-            client.retry(name, slot)
-        except CommandRefused as refused:
-            hint = "`xboard-circus status` shows each slot and its next try"
-            raise XboardError(f"{name} #{slot} was not started: {refused.reason}; {hint}") from refused
-    say(f"{name} #{slot} is starting; `xboard-circus status` shows when it is up", "green")
+        for each in slots:
+            try:
+                client.retry(name, each)
+            except CommandRefused as refused:
+                raise XboardError(f"{name} #{each} was not started: {refused.reason}; {hint}") from refused
+            say(f"{name} #{each} is starting; `xboard-circus status` shows when it is up", "green")
 
 
 def _chosen(instance: Instance, found: Snapshot, names: Sequence[str]) -> list[str]:
@@ -149,11 +156,7 @@ def try_new_code(instance: Instance, names: Sequence[str]) -> None:
     for name in names:
         with progress() as shown:
             shown.waiting_for(f"{name}: trying the new code on a throw-away worker")
-            try:
-                outcome = trial.preflight(instance.config, instance.config.watcher(name))
-            except KeyboardInterrupt:
-                complain("the trial of the new code is stopped; nothing was replaced")
-                raise
+            outcome = trial.preflight(instance.config, instance.config.watcher(name))
         if outcome.failed:
             complain(f"{name}: {outcome.with_log()}")
             raise XboardError(f"nothing was replaced; {_serving(instance, name)}")

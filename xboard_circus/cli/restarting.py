@@ -22,7 +22,7 @@ from xboard_circus.cli.lifecycle import (
     timeout_option,
 )
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
-from xboard_circus.cli.screen import progress, say
+from xboard_circus.cli.screen import interrupted, progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import kept
 from xboard_circus.core.verdict import predecessors, serving
@@ -34,6 +34,7 @@ from xboard_circus.snapshot import Snapshot
 from xboard_circus.worker import runs_worker
 
 TRIAL, ROOM = "trial.json", 16_384
+NOT_BEGUN = "nothing was restarted"
 FIRST_PROCESS = "xboard_circus.container"
 
 
@@ -59,26 +60,28 @@ def restart(
     Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
     """
     if names:
-        chosen = {watcher["name"]: watcher["armed"] for watcher in instance.watchers(instance.running(), names)}
-        check_file(instance, starts=False)
+        with interrupted(NOT_BEGUN):
+            chosen = {watcher["name"]: watcher["armed"] for watcher in instance.watchers(instance.running(), names)}
+            check_file(instance, starts=False)
         _restart_watchers(instance, list(chosen), no_preflight=no_preflight, timeout=timeout)
         await_ready(instance, chosen, timeout=timeout)
         return
-    _refuse_service(instance)
-    found = instance.find()
-    if found is not None:
-        _refuse_other_user(found)
-    # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
-    check_file(instance)
-    if found is not None and not cold:
-        _try_to_write(instance)
-        _keep_variables(found)
-        alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset(), {})
-        _agree(alone, yes=yes)
-        if not no_preflight:
-            backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
-            try_new_code(instance, [each.name for each in backends])
-    expected = launching.expected(instance)
+    with interrupted(NOT_BEGUN):
+        _refuse_service(instance)
+        found = instance.find()
+        if found is not None:
+            _refuse_other_user(found)
+        # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
+        check_file(instance)
+        if found is not None and not cold:
+            _try_to_write(instance)
+            _keep_variables(found)
+            alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset(), {})
+            _agree(alone, yes=yes)
+            if not no_preflight:
+                backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
+                try_new_code(instance, [each.name for each in backends])
+        expected = launching.expected(instance)
     with launching.alone(instance):
         found = None if cold else instance.find()
         launched = None if found is None else _succeed(instance, found)
@@ -210,11 +213,12 @@ def _restart_cold(instance: Instance) -> Launched:
 def _restart_watchers(instance: Instance, names: Sequence[str], *, no_preflight: bool, timeout: float) -> None:
     """Reload the watchers of which a worker serves, where that can be; stop and start the others."""
     written = {each.name: each for each in instance.config.watchers}
-    found = instance.watchers(instance.running(), names)
-    served = [each["name"] for each in found if each["armed"] and (serving(each) or predecessors(each))]
-    if not no_preflight:
-        tried = [name for name in served if name in written and runs_worker(written[name].cmd, written[name].args)]
-        try_new_code(instance, tried)
+    with interrupted(NOT_BEGUN):
+        found = instance.watchers(instance.running(), names)
+        served = [each["name"] for each in found if each["armed"] and (serving(each) or predecessors(each))]
+        if not no_preflight:
+            tried = [name for name in served if name in written and runs_worker(written[name].cmd, written[name].args)]
+            try_new_code(instance, tried)
     numbers = {each["name"]: max(1, each["numprocesses"]) for each in found}
     for name, rest in one_by_one(names):
         if name in served and name in written and not why_alone(written[name]):

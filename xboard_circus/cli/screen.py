@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from click import Abort
 from rich.console import Console
 from rich.live import Live
 from rich.style import Style
@@ -20,14 +21,31 @@ WIDTH_WITHOUT_TERMINAL = 160
 STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
+class Screen(Console):
+    """A console whose reader may end early, as `head` does: the error boundary takes that for a success."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise in place of an exit with 1."""
+        raise BrokenPipeError
+
+
 def say(message: str, style: str = "") -> None:
     """Print *message* on stdout."""
-    _write(Console(highlight=False), message, style)
+    _write(Screen(highlight=False), message, style)
 
 
 def complain(message: str) -> None:
     """Print *message* on stderr, as the reason of a failure."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
+
+
+@contextmanager
+def interrupted(what: str) -> Iterator[None]:
+    """Report on Ctrl-C *what* was done or not; of two such blocks the outer one knows more."""
+    try:
+        yield
+    except (KeyboardInterrupt, Abort) as error:
+        raise KeyboardInterrupt(what) from error
 
 
 def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
@@ -41,7 +59,7 @@ def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
 def out() -> Console:
     """Return a console for output wider than a line; into a pipe it is not folded at 80 columns."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Console(highlight=False, width=width)
+    return Screen(highlight=False, width=width)
 
 
 @functools.lru_cache(1)
@@ -78,7 +96,7 @@ class Progress:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show progress on stdout while the block runs."""
-    shown = Progress(Console(highlight=False))
+    shown = Progress(Screen(highlight=False))
     with shown.spinner:
         yield shown
 

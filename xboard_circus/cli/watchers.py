@@ -6,7 +6,7 @@ import click
 
 from xboard_circus.cli.context import complete_names, for_instance, name_argument
 from xboard_circus.cli.lifecycle import await_ready, timeout_option
-from xboard_circus.cli.screen import complain, say
+from xboard_circus.cli.screen import say
 from xboard_circus.core.history import MOST_SLOTS
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
@@ -53,9 +53,8 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
             say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
         elif count > before:
             await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
-    except KeyboardInterrupt:
-        complain(_how_far(instance, name, count))
-        raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_how_far(instance, name, count)) from error
 
 
 def _how_far(instance: Instance, name: str, count: int) -> str:
@@ -77,7 +76,8 @@ def _how_far(instance: Instance, name: str, count: int) -> str:
 def signal(instance: Instance, target: str, signum: signals.Signals) -> None:
     """Send signal SIG, such as HUP or USR1, to each worker of watcher NAME, or to one by slot or pid.
 
-    A worker that a signal ends is replaced, and its end is counted as a failure.
+    A worker that a signal ends is replaced. INT, TERM, KILL and its stop_signal order its end; an end by another one
+    is counted as a failure.
     """
     watcher, workers = _targets(instance, instance.running(), target)
     with instance.client() as client:

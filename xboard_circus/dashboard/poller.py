@@ -16,15 +16,13 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
-from xboard_circus.host.sockets import for_client
 from xboard_circus.local_time import since
-from xboard_circus.probe import probe_url
+from xboard_circus.survivors import Served, serving_on
 
 log = logging.getLogger("uvicorn.error")
 
 HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
 STALE = 8.0  # seconds without an answer after which circusd counts as gone
-ASKED_WITHIN = 1.0
 _OF_CIRCUSD = ("pid", "version", "uptime", "cpu", "rss")
 Point = tuple[float, float | None, int | None, float | None]
 
@@ -87,7 +85,7 @@ class Server:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._poll_now = asyncio.Event()
         self.was_polled = asyncio.Event()
-        self._is_dead = False
+        self._is_dead: bool | None = None
         self._serving_on: list[tuple[int, int]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -173,7 +171,7 @@ class Server:
             self.is_reachable = False
             return
         self.state, self._answered_at = state, self._clock()
-        self.is_reachable, self.error, self._is_dead, self._serving_on = True, None, False, []
+        self.is_reachable, self.error, self._is_dead, self._serving_on = True, None, None, []
         self.history.take(state["watchers"], now=self._answered_at, at=time.time())
 
     def _look_after_workers(self) -> None:
@@ -182,11 +180,13 @@ class Server:
             return
         pid, started = self.state["circusd"]["pid"], self.state["circusd"]["started"]
         self._is_dead, self._serving_on = not procs.is_running(pid, started), []
-        for watcher in self.state["watchers"] if self._is_dead else ():
-            known = [(each["pid"], each["started"]) for each in watcher["workers"] if each["pid"] and each["started"]]
-            alive, port = sum(procs.is_running(*each) for each in known), watcher["port"]
-            if alive and port is not None and not watcher["is_page"]:
-                host, path = for_client(port["host"]), watcher["options"].get("health.live_path") or "/"
-                url = f"http://{f'[{host}]' if ':' in host else host}:{port['port']}{path}"
-                if probe_url(url, timeout=ASKED_WITHIN).status is not None:
-                    self._serving_on.append((port["port"], alive))
+        if self._is_dead or (self.age() or 0.0) > STALE:
+            self._serving_on = serving_on(filter(None, map(_served, self.state["watchers"])))
+
+
+def _served(watcher: Data) -> Served | None:
+    port, workers = watcher["port"], watcher["workers"]
+    if port is None or watcher["is_page"]:
+        return None
+    known = [procs.Identity(each["pid"], each["started"]) for each in workers if each["pid"] and each["started"]]
+    return Served(port["host"], port["port"], watcher["options"].get("health.live_path"), known)
