@@ -222,7 +222,7 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
         said = done(c, "clean")
 
         # They serve: nothing that would end them is proposed.
-        assert f"still answer on :{port}, 2 are alive. Cure: run `xboard-circus start`\n" in asked.stderr
+        assert f"still answer on :{port} (2 alive). Cure: run `xboard-circus start`\n" in asked.stderr
         (line,) = (line for line in checked.splitlines() if f":{port}" in line)
         assert line.endswith(
             f" is still held by 2 processes of circusd {c.pid}, which is gone; "

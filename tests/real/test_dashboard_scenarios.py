@@ -399,7 +399,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.kill9()
             watch.see(
                 *("circusd-killed", "circusd_lost", "circusd is down for .*: nothing replaces a worker that ends"),
-                *(rf"on :{c.watchers['web'].port}, 2 are alive", "run xboard-circus start"),
+                *(rf"on :{c.watchers['web'].port} \(2 alive\)", "run xboard-circus start"),
                 chinese="circusd 已停止",
                 title="circusd down",
             )

@@ -948,7 +948,7 @@ def test_status_says_of_a_circusd_that_was_lost_what_the_page_does(
 
         assert re.fullmatch(
             r"xboard-circus: circusd is down for 1 min( \d s)?, since [\w :]+: nothing replaces a worker that ends\. "
-            rf"Its workers still answer on :{port}, 1 are alive\. Cure: run `xboard-circus start`\n",
+            rf"Its workers still answer on :{port} \(1 alive\)\. Cure: run `xboard-circus start`\n",
             lost,
         ), lost
         assert run("status").stderr.startswith("xboard-circus: circusd of circus.ini does not run")

@@ -159,13 +159,13 @@ def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None
     assert texts([found]) == [
         (
             "circusd is down for 1 min 15 s: nothing replaces a worker that ends. "
-            "Its workers still answer on :8000, 2 are alive. Cure: run `xboard-circus start`"
+            "Its workers still answer on :8000 (2 alive). Cure: run `xboard-circus start`"
         )
     ]
     frozen = texts([gone(age=75.0, why="silent", is_dead=False, serving_on=[(8000, 2)])])
     assert frozen == [
         (
-            "circusd has not answered for 1 min 15 s: silent. Its workers still answer on :8000, 2 are alive. "
+            "circusd has not answered for 1 min 15 s: silent. Its workers still answer on :8000 (2 alive). "
             "Cure: run `xboard-circus restart`"
         )
     ]

@@ -53,5 +53,5 @@ def test_the_page_says_of_a_frozen_circusd_what_serves_and_advises_a_restart(por
 
     text = ". ".join(each["reason"] for each in line["lines"])
     assert text.startswith("circusd has not answered for 9 s, since ")
-    assert text.endswith(f"Its workers still answer on :{port}, 1 are alive. Cure: run `xboard-circus restart`")
+    assert text.endswith(f"Its workers still answer on :{port} (1 alive). Cure: run `xboard-circus restart`")
     assert line["command"] == "xboard-circus restart"

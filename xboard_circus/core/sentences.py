@@ -476,7 +476,7 @@ class Say(Template):
     GONE = "circusd is down for {age}: nothing replaces a worker that ends"
     GONE_SILENT = "circusd has not answered for {age}: {why}"
     GONE_NEVER = "circusd does not answer: {why}"
-    GONE_SERVES = "Its workers still answer on :{port}, {n} are alive"
+    GONE_SERVES = "Its workers still answer on :{port} ({n} alive)"
     GONE_ALL = "None of its ports answers"
     CURE_RELOAD = "correct what `xboard-circus why` shows, then `xboard-circus reload {watcher}`"
     INCIDENT_ONCE = "{slots} ended: {why}"
