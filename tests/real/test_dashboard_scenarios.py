@@ -102,9 +102,10 @@ TEXT = """(node) => {
   own.querySelectorAll("code").forEach((each) => each.remove());
   return own.textContent;
 }"""
-# Paths and addresses, the command line of a stranger, what the app or the system says.
+# Paths and addresses, the command line of a stranger, what the app, the system or the sender of a command says.
 OTHERS = re.compile(
     r"\(/[^)]*\)|/[^\s，。：]+|No space left on device|database: no answer|no answer|disk|database|[KM]iB"
+    r"|xboard-circus stop, user \w+"
 )
 NAMES = {"web", "circusd", "SIGKILL", "SIGABRT", "pid", "PID", "root", "ini"}
 STEPS = """async () => (await import(new URL("static/reload.js", document.baseURI)))

@@ -99,8 +99,9 @@ export class Reload {
   async ask() {
     if (!this.server.has_ledger) return;
     const reloads = await lastReloads(this.server, this.watcher);
-    // The first is the one of the panel, once the ledger has it.
-    const isThis = reloads.length > 0 && Math.abs(reloads[0].began - this.began) < DRIFT;
+    // The first is the one of the panel, once the ledger has it; not one that failed a moment before this one began.
+    const [{ began, state } = {}] = reloads;
+    const isThis = Math.abs(began - this.began) < DRIFT && (state === "running" || this.reload.state !== "running");
     write(this.code, isThis ? codeOf(reloads[0]) : "");
     this.past.update(isThis ? reloads.slice(1) : reloads);
     if (!isThis) setTimeout(() => this.node.isConnected && !this.node.hidden && this.ask(), 2000);
