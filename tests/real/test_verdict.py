@@ -68,7 +68,10 @@ def test_a_backend_that_an_operator_stopped_is_stopped_and_no_incident(tmp_path:
 
         assert (emptied["verdict"]["word"], emptied["incident"]) == ("stopped", None)
         assert "set to 0 workers" in emptied["verdict"]["cause"]
-        assert (stopped["verdict"]["word"], stopped["verdict"]["cause"]) == ("stopped", "the watcher is stopped")
+        assert (stopped["verdict"]["word"], stopped["verdict"]["cause"]) == (
+            "stopped",
+            "the watcher was stopped by circusctl stop",
+        )
 
 
 def test_a_first_start_is_deploying_and_no_incident_until_it_fails(tmp_path: Path) -> None:
