@@ -436,7 +436,7 @@ class Circusd:
         )
 
     @contextlib.contextmanager
-    def answering(self, within: float = 2.0, name: str = "web") -> Iterator[None]:
+    def answering(self, within: float = 1.0, name: str = "web") -> Iterator[None]:
         """Ask for a status all along, and fail when an answer took longer than *within* seconds; see `Answers`."""
         with Answers(self, name) as answers:
             yield
