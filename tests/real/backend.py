@@ -375,6 +375,7 @@ def facts() -> dict[str, object]:
         "prefix": sys.prefix,
         "environ": dict(os.environ),
         "collects_garbage": gc.isenabled(),
+        "is_frozen": all(each is not globals() for each in gc.get_objects()),
     }
 
 

@@ -133,6 +133,7 @@ def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) ->
         assert server.command == "xboard-circus forkserver"
         assert len(sockets(server.pid)) <= 1
 
+        eventually(lambda: json.loads(c.get("/facts"))["is_frozen"], what="the app is frozen")
         facts = json.loads(c.get("/facts"))
         assert facts["collects_garbage"]
         assert facts["environ"]["XBOARD_WID"] in ("1", "2")
@@ -154,6 +155,7 @@ def test_off_starts_each_worker(tmp_path: Path) -> None:
         told = c.status_json()["watchers"][0]["preload"]
         assert told == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
         assert json.loads(c.get("/facts"))["collects_garbage"]
+        eventually(lambda: json.loads(c.get("/facts"))["is_frozen"], what="the app is frozen")
 
 
 def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -44,6 +45,7 @@ GRACEFUL_SHUTDOWN = 20
 WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
 LOOK_EVERY = 0.5
+BUSY_TICKS = 100  # after so many, what the app has loaded is frozen also beside requests
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
 
@@ -205,6 +207,7 @@ class WorkerServer(SheddingServer):
         self._traffic = Traffic()
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._is_frozen = False
         self._record: RequestRecord | None = None
         self._slow: SlowRequests | None = None
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
@@ -349,12 +352,26 @@ class WorkerServer(SheddingServer):
         self._traffic.settle()
         if self._slow is not None:
             self._slow.look(self.server_state.tasks)
+        self._freeze_app(counter)
         should_exit = await super().on_tick(counter)
         if self.server_state.default_headers is not self._headers:
             closing = [CLOSE_HEADER] if self._phase is WorkerState.DRAINING else []
             self._headers[:] = [*self.server_state.default_headers, *closing]
             self.server_state.default_headers = self._headers
         return should_exit
+
+    def _freeze_app(self, tick: int) -> None:
+        """Exempt what the app has loaded from the search for garbage, which would walk all of it again and again.
+
+        Once, after the start and before the first requests if possible: it takes one last search.
+        """
+        is_started = self._starting is not None and self._starting.done()
+        if self._is_frozen or not is_started or (self.server_state.tasks and tick < BUSY_TICKS):
+            return
+        self._is_frozen = True
+        if gc.isenabled():  # otherwise the app has its own way with garbage
+            gc.collect()
+            gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         limit = self.drain_limit
