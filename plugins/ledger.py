@@ -15,6 +15,7 @@ from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.durations import backoff
+from xboard_circus.core.names import event_number
 from xboard_circus.core.reason import Reason
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore, Record
@@ -149,11 +150,10 @@ class Sequence:
 
     def takes(self, name: object) -> bool:
         """Note an event by its ``seq``; return whether it is new. One without a ``seq`` always is."""
-        epoch, _, number = str(name or "").rpartition("-")
-        if not epoch or not number.isdigit() or len(number) > 15:
+        if (known := event_number(name)) is None:
             return True
+        epoch, place = known
         self._enter(epoch)
-        place = int(number)
         if place <= self.floor or place in self._seen:
             return False
         self._seen.add(place)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
+from xboard_circus.core.names import circusd_of
 from xboard_circus.core.sentences import Say
 
 PROBLEMS = {  # by name: the kinds that open it, and those that close it
@@ -153,19 +154,13 @@ def _health(pid: int | None) -> str:
     return f"health {pid or 'of all'}"
 
 
-def _circusd_of(event: Happening) -> str | None:
-    """Return which circusd published an event, by the number that it gave it; see `Record.seq`."""
-    circusd, _, number = (event.seq or "").rpartition("-")
-    return circusd if number.isdecimal() and " " not in circusd else None
-
-
 def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[float, float]]:
     """Return when no worker of a watcher was up, though it was not stopped; *up_now* are the pids that are."""
     first: dict[int, Happening] = {}
     for event in events:
         if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
             first.setdefault(event.pid, event)
-    up = {pid: _circusd_of(each) for pid, each in first.items() if each.kind != "ready"}
+    up = {pid: circusd_of(each.seq) for pid, each in first.items() if each.kind != "ready"}
     up |= dict.fromkeys({*up_now} - {*first})
     found: list[tuple[float, float]] = []
     # One that has failed from its first event on was never up.
@@ -173,7 +168,7 @@ def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[fl
     for event in events:
         if event.kind == "ready" and event.pid:
             # Of the workers of an earlier circusd no end is known: they end once this one has a worker.
-            circusd = _circusd_of(event)
+            circusd = circusd_of(event.seq)
             up = {pid: of for pid, of in up.items() if circusd is None or of in (None, circusd)} | {event.pid: circusd}
         elif event.kind in ("restart", "end") and event.pid in up:
             del up[event.pid]

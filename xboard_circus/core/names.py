@@ -57,6 +57,23 @@ def bus_name(watcher: str) -> str:
     return watcher.lower().replace(" ", "_")
 
 
+def event_number(seq: object) -> tuple[str, int] | None:
+    """Return which circusd published an event, and its number there; None for an event that circusd did not number.
+
+    >>> event_number("18a3f-12"), event_number("web reap 71 2026-11"), event_number(None)
+    (('18a3f', 12), None, None)
+    """
+    circusd, _, number = str(seq or "").rpartition("-")
+    is_ours = circusd and " " not in circusd and number.isascii() and number.isdigit() and len(number) <= 15
+    return (circusd, int(number)) if is_ours else None
+
+
+def circusd_of(seq: object) -> str | None:
+    """Return which circusd published an event; None for an event that circusd did not number."""
+    known = event_number(seq)
+    return known and known[0]
+
+
 def plugin_log_name(plugin: str) -> str:
     """Return the name of the log of ``[plugin:NAME]``.
 

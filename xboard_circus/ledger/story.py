@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
+from xboard_circus.core.names import circusd_of
 from xboard_circus.ledger.record import Record
 
 DEATHS = frozenset({"restart", "end"})
@@ -108,12 +109,8 @@ def is_of_the_past(record: Record, history: Sequence[Record]) -> bool:
     An earlier version may have numbered no event, nor recorded what followed.
     """
     return any(
-        other.kind in EXPLAINED and _circusd_of(other) != _circusd_of(record) for other in _after(record, history)
+        other.kind in EXPLAINED and circusd_of(other.seq) != circusd_of(record.seq) for other in _after(record, history)
     )
-
-
-def _circusd_of(record: Record) -> str:
-    return (record.seq or "").rpartition("-")[0]
 
 
 def _after(record: Record, history: Sequence[Record]) -> list[Record]:
