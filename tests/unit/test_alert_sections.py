@@ -224,7 +224,7 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
     config = write(
         hook=WEBHOOK,
         shown={"type": "webhook", "url_file": "open"},
-        gone={"type": "webhook", "url_file": "no-such", "ca_file": "ca.pem"},
+        gone={"type": "webhook", "url_file": "no: such", "ca_file": "ca.pem"},
         empty={"type": "webhook", "url_file": "empty"},
         run={"type": "command", "command": "no-such-program --x"},
         here={"type": "command", "command": "./open"},
@@ -245,8 +245,8 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
         ),
         f"error [alert:shown] url_file: {tmp_path}/open can be read by others (mode 0644); chmod 600 {tmp_path}/open",
         (
-            f"error [alert:gone] url_file: {tmp_path}/no-such is not there;"
-            f" write the secret into it, and chmod 600 {tmp_path}/no-such"
+            f"error [alert:gone] url_file: {tmp_path}/no: such is not there;"
+            f" write the secret into it, and chmod 600 {tmp_path}/no: such"
         ),
         f"error [alert:gone] ca_file: {tmp_path}/ca.pem is not there; name a file of certificates",
         f"error [alert:empty] url_file: {tmp_path}/empty is empty; ",
@@ -288,11 +288,11 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     file.chmod(0o600)
     os.chown(file, 12_345, -1)
 
-    assert Secret(file=file).fault().startswith(f"{file} belongs to another user (12345)")
+    assert str(Secret(file=file).fault()).startswith(f"{file} belongs to another user (12345)")
 
 
 def test_a_folder_is_no_secret(tmp_path: Path) -> None:
-    assert Secret(file=tmp_path).fault() == f"{tmp_path} is no plain file"
+    assert str(Secret(file=tmp_path).fault()) == f"{tmp_path} is no plain file"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from xboard_circus.core.reason import one_line
@@ -31,6 +32,16 @@ class AlertError(XboardError):
         self.refused = refused
 
 
+class SecretFault(NamedTuple):
+    """What is wrong with a secret, and the cure."""
+
+    what: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.cure}" if self.cure else self.what
+
+
 @dataclass(frozen=True)
 class Secret:
     """A reference to a secret, which is read anew for each use, so that a corrected file counts at once."""
@@ -44,27 +55,30 @@ class Secret:
     def read(self) -> str:
         """Return the secret; raise AlertError with the cure if it cannot be read."""
         if fault := self.fault():
-            raise AlertError(fault)
+            raise AlertError(str(fault))
         return (os.environ[self.env] if self.env else _content(self._file())).strip()
 
-    def fault(self) -> str:
-        """Return what is wrong with it and the cure; "" for a good one."""
+    def fault(self) -> SecretFault | None:
+        """Return what is wrong with it; None for a good one."""
         if self.env:
-            return "" if os.environ.get(self.env, "").strip() else f"{self.env} is not set in the environment"
+            is_set = bool(os.environ.get(self.env, "").strip())
+            return None if is_set else SecretFault(f"{self.env} is not set in the environment")
         file = self._file()
         try:
             found = file.stat()
             if not stat.S_ISREG(found.st_mode):
-                return f"{file} is no plain file"
+                return SecretFault(f"{file} is no plain file")
             if found.st_mode & 0o077:
-                return f"{file} can be read by others (mode {found.st_mode & 0o777:04o}): chmod 600 {file}"
+                mode = f"mode {found.st_mode & 0o777:04o}"
+                return SecretFault(f"{file} can be read by others ({mode})", f"chmod 600 {file}")
             if found.st_uid not in (0, os.geteuid()):
-                return f"{file} belongs to another user ({found.st_uid}): chown it, or write a file of your own"
-            return "" if _content(file).strip() else f"{file} is empty"
+                what = f"{file} belongs to another user ({found.st_uid})"
+                return SecretFault(what, "chown it, or write a file of your own")
+            return None if _content(file).strip() else SecretFault(f"{file} is empty")
         except FileNotFoundError:
-            return f"{file} is not there: write the secret into it, and chmod 600 {file}"
+            return SecretFault(f"{file} is not there", f"write the secret into it, and chmod 600 {file}")
         except (OSError, UnicodeDecodeError) as error:
-            return f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+            return SecretFault(f"{file} cannot be read", getattr(error, "strerror", None) or "it is not text")
 
     def _file(self) -> Path:
         assert self.file is not None, "a secret has a source"

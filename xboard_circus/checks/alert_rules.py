@@ -31,11 +31,10 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
     wrong = {problem.option for problem in alert.problems}
     for option, secret in secrets_of(alert, config.folder).items():
         if option not in wrong and (fault := secret.fault()):
-            what, _, hint = fault.partition(": ")
             if secret.env:  # circusd's environment may be another one than this command's
-                yield Finding(WARNING, option, what, f"export {secret.env}=... where circusd is started")
+                yield Finding(WARNING, option, fault.what, f"export {secret.env}=... where circusd is started")
             else:
-                yield Finding(ERROR, option, what, hint)
+                yield Finding(ERROR, option, fault.what, fault.cure)
     options = alert.options
     module, what, extra = EXTRAS.get(options.type or "", ("sys", "", ""))
     if find_spec(module) is None:
