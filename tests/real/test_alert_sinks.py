@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import io
 import json
 import os
 import socket
@@ -15,8 +16,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 import trustme
 
+from xboard_circus.alerts import services
 from xboard_circus.alerts.command import CommandSink
 from xboard_circus.alerts.message import Message, Sink
 from xboard_circus.alerts.secrets import AlertError, Secret
@@ -104,13 +107,6 @@ def test_the_document_is_signed_where_there_is_a_secret(hook: HookServer, tmp_pa
 
     wanted = hmac.new(b"key", hook.got[0].body, hashlib.sha256).hexdigest()
     assert hook.got[0].headers["x-xboard-signature"] == f"sha256={wanted}"
-
-
-def test_slack_gets_a_text_in_which_nobody_is_mentioned(hook: HookServer, tmp_path: Path) -> None:
-    webhook(tmp_path, hook.url, shape="slack").deliver(message(reason="<!channel> & co"))
-
-    text = json.loads(hook.got[0].body)["text"]
-    assert "Reason: &lt;!channel&gt; &amp; co" in text
 
 
 def test_feishu_gets_a_rich_text_with_a_signature(tmp_path: Path) -> None:
@@ -273,6 +269,28 @@ def test_a_service_that_refuses_fails_or_hangs_is_told_apart_without_the_address
         assert caught.value.refused
         slow = service(tmp_path, f"{hook.url}", timeout=3.0)
         assert refusal_of(slow) == "Apprise was killed: not done within 3 s"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Apprise's own
+def test_slack_gets_a_text_in_which_no_user_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slack's own address is one of Apprise's; a reason may quote a stranger, so marks of Slack's in it are escaped."""
+    address = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+    sent: list[tuple[str, str]] = []
+
+    def request(_: str, url: str, *, data: str, **__: object) -> requests.Response:
+        sent.append((url, data))
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, b"ok"
+        return answer
+
+    monkeypatch.setattr(requests, "request", request)
+    given = message(reason="<!channel> & co").document
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({**given, "address": address})))
+
+    assert services.main() == 0
+    ((url, body),) = sent
+    assert url == address
+    assert "Reason: &lt;!channel&gt; &amp; co" in body
 
 
 @pytest.mark.parametrize("address", ["", "no address", f"json://a b/{TOKEN}", f"nosuch://{TOKEN}/{TOKEN}"])

@@ -88,14 +88,14 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
         "to": "Ops <ops@example.org>, b@example.org",
     }
     config = write(
-        hook={**WEBHOOK, "shape": "slack", "timeout": "3", "proxies": "environment"},
+        hook={**WEBHOOK, "shape": "wecom", "timeout": "3", "proxies": "environment"},
         mail=mail,
         run={"type": "command", "command": "/bin/notify --to 'the team'", "on": "down, silent", "max_per_hour": "2"},
         chat={**WEBHOOK, "type": "apprise", "timeout": "5", "proxies": "environment"},
     )
     hook, post, run, chat = (sink_of(config, alert) for alert in config.alerts)
 
-    assert hook == WebhookSink(url=Secret(env="HOOK_OF_THE_TEST"), shape="slack", timeout=3.0, is_proxied=True)
+    assert hook == WebhookSink(url=Secret(env="HOOK_OF_THE_TEST"), shape="wecom", timeout=3.0, is_proxied=True)
     assert isinstance(post, SmtpSink)
     assert post.password == Secret(file=config.folder / "secrets" / "smtp")
     assert post.place == "e-mail to Ops <ops@example.org>, b@example.org by smtp.example.org:465"
@@ -116,12 +116,17 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
             "type = mail: not one of the words that may stand here; write one of webhook, email, command",
             id="type",
         ),
-        pytest.param({**WEBHOOK, "shpe": "slack"}, "shpe = slack: unknown option; did you mean shape?", id="misspelt"),
+        pytest.param({**WEBHOOK, "shpe": "wecom"}, "shpe = wecom: unknown option; did you mean shape?", id="misspelt"),
         pytest.param({**WEBHOOK, "colour": "red"}, "colour = red: unknown option; delete it", id="unknown"),
         pytest.param(
             {**WEBHOOK, "shape": "discord"},
-            "shape = discord: not one of the words that may stand here; write one of json, slack",
+            "shape = discord: not one of the words that may stand here; write one of json, feishu",
             id="shape",
+        ),
+        pytest.param(
+            {**WEBHOOK, "shape": "slack"},
+            "shape = slack: Apprise sends to Slack; write type = apprise, and delete shape; the address stays",
+            id="Slack's shape",
         ),
         pytest.param(
             {**WEBHOOK, "on": "dwn"},
@@ -142,8 +147,8 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
             id="two",
         ),
         pytest.param(
-            {**WEBHOOK, "shape": "slack", "secret_env": "S"},
-            "secret_env = : nothing is signed with shape = slack; delete it",
+            {**WEBHOOK, "shape": "wecom", "secret_env": "S"},
+            "secret_env = : nothing is signed with shape = wecom; delete it",
             id="signed",
         ),
         pytest.param(

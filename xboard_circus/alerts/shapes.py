@@ -1,8 +1,11 @@
 """Build the JSON of each kind of webhook, sign it, and parse its answer. No effects.
 
 Feishu, DingTalk and WeCom always answer 200; the body shows whether the message was accepted. A quoted text may come
-from anybody, so nothing in it may mention people: Slack's marks are escaped, and Feishu gets a rich text, in which
-``<at>`` is no tag.
+from any user, so nothing in it may mention people: Feishu gets a rich text, in which ``<at>`` is no tag.
+
+Apprise 2.3 cannot replace these three. To Feishu it signs nothing, and sends a text in which ``<at>`` mentions all; it
+takes a refusal by DingTalk or WeCom, which is a 200, for a delivery; it encodes DingTalk's signature twice, and sends
+WeCom texts that are too long for it.
 """
 
 import base64
@@ -52,9 +55,6 @@ def request_for(shape: str, message: Message, *, url: str, secret: str = "", now
 
 def _content(shape: str, message: Message) -> dict[str, Any]:
     text = message.text[:LONGEST]
-    if shape == "slack":
-        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        return {"text": escaped, "unfurl_links": False}
     if shape == "feishu":
         lines = [[{"tag": "text", "text": line}] for line in text.splitlines()[1:]]
         return {"msg_type": "post", "content": {"post": {"zh_cn": {"title": message.title, "content": lines}}}}
@@ -82,7 +82,7 @@ def refusal(shape: str, status: int, body: str) -> str:
     """
     if not 200 <= status < 300:
         return f"answered {status}" + (f": {body}" if body.strip() else "")
-    if shape in ("json", "slack"):
+    if shape == "json":
         return ""
     try:
         answer = json.loads(body)

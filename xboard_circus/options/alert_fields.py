@@ -10,11 +10,21 @@ from typing import Literal, get_args
 
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.fields import option
-from xboard_circus.options.kinds import HOST, OptionKind, WrongValueError, choice, count, matching, read_words, seconds
+from xboard_circus.options.kinds import (
+    HOST,
+    OptionKind,
+    Value,
+    WrongValueError,
+    choice,
+    count,
+    matching,
+    read_words,
+    seconds,
+)
 from xboard_circus.options.reading import Problem, flat, named_fields, parse_fields, shown, suggestion
 
 Type = Literal["webhook", "email", "command", "otlp", "apprise"]
-Shape = Literal["json", "slack", "feishu", "dingtalk", "wecom"]
+Shape = Literal["json", "feishu", "dingtalk", "wecom"]
 Least = Literal["info", "warning", "critical"]
 
 
@@ -47,6 +57,18 @@ def addresses(most: int = 100) -> OptionKind:
         return found
 
     return OptionKind("addresses", read)
+
+
+def shapes() -> OptionKind:
+    """Return the kind of a `Shape`, which names Apprise to those who still have Slack's."""
+    usual = choice(*get_args(Shape))
+
+    def read(text: str) -> Value:
+        if text.lower() == "slack":
+            raise WrongValueError("Apprise sends to Slack", "write type = apprise, and delete shape; the address stays")
+        return usual.read(text)
+
+    return OptionKind(usual.unit, read)
 
 
 def _parts(text: str) -> list[str]:
@@ -109,8 +131,8 @@ class AlertOptions:
     """webhook, otlp, apprise: file with the address, relative to the folder of this file. Its mode must be 0600; a file
     that others may read is refused. That of a collector is like http://localhost:4318/v1/traces, and that of a service
     of Apprise like tgram://BOT_TOKEN/CHAT_ID; write a section for each."""
-    shape: Shape = option("json", choice(*get_args(Shape)), of="webhook")
-    """webhook: format of the JSON. Use feishu for Lark, too."""
+    shape: Shape = option("json", shapes(), of="webhook")
+    """webhook: format of the JSON. Use feishu for Lark, too; for Slack and others write type = apprise."""
     secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET", of="webhook")
     """webhook: variable with the signing secret of a feishu or dingtalk robot. With json, the header X-Xboard-Signature
     gets sha256= and the HMAC of the body."""
