@@ -129,7 +129,7 @@ def test_an_overloaded_worker_is_not_taken_for_hung(tmp_path: Path, loop: str) -
 
 def test_saturation_kills_nobody_and_is_shown_while_it_lasts(tmp_path: Path) -> None:
     """Given 128 connections whose requests are fast, compute in the loop or fill the thread pool, then both workers do
-    all of it, and are well again; for the full length see scripts/saturation.py."""
+    all of it, and are well again; for the full length see tests/real/saturation.py."""
     with circusd(tmp_path, watchers=[Watcher(options=OPTIONS)], plugins=BUNDLE) as c:
         pids = c.wait_ready()
         eventually(lambda: is_well(c), what="they were probed")

@@ -1,4 +1,4 @@
-"""The scripts that run for long, run for a short time."""
+"""The programs beside this file that run for long, run for a short time."""
 
 import re
 import subprocess
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words: str, timeout: float) -> str:
     result = subprocess.run(
-        [sys.executable, SCRIPTS / words[0], *words[1:]],
+        [sys.executable, "-m", f"tests.real.{words[0]}", *words[1:]],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -25,7 +26,7 @@ def run(*words: str, timeout: float) -> str:
 @pytest.mark.timeout(900)
 def test_twenty_rounds_of_random_faults_and_commands_come_right() -> None:
     """Given circusd under 20 rounds of faults and commands, after each it answers, and all of its workers serve."""
-    told = run("soak.py", "--rounds", "20", "--seed", "9", timeout=850)
+    told = run("soak", "--rounds", "20", "--seed", "9", timeout=850)
 
     assert told.startswith("seed 9, 20 rounds\n")
     assert "all came right" in told
@@ -33,7 +34,7 @@ def test_twenty_rounds_of_random_faults_and_commands_come_right() -> None:
 
 def test_two_thousand_random_requests_end_no_process_and_leave_no_traceback() -> None:
     """Given junk for the page, private sockets, circusd, its bus and the sample app, then nothing ends or breaks."""
-    told = run("fuzz.py", "--requests", "2000", "--seed", "9", timeout=170)
+    told = run("fuzz", "--requests", "2000", "--seed", "9", timeout=170)
 
     assert "seed 9, 2000 requests" in told
     assert "no 5xx, no traceback, no process ended, circusd answers" in told
@@ -41,7 +42,7 @@ def test_two_thousand_random_requests_end_no_process_and_leave_no_traceback() ->
 
 def test_the_deaths_are_counted_and_the_memory_is_told() -> None:
     """Given 60 deaths, when the memory is measured over them, circusd's and the plugin's figures are printed."""
-    told = run("deaths.py", "--deaths", "60", "--workers", "4", timeout=300)
+    told = run("deaths", "--deaths", "60", "--workers", "4", timeout=300)
 
     counts = re.findall(r"(\d+) deaths, .*: circusd [\d.]+ MiB, plugin [\d.]+ MiB", told)
     assert max(map(int, counts)) >= 60, told

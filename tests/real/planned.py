@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Measure what planned operations lose under load: ``.venv/bin/python scripts/planned.py --rounds 20 --write``.
+"""Measure what planned operations lose under load: ``.venv/bin/python -m tests.real.planned --rounds 20 --write``.
 
 For each operation an open-loop client sends 200 requests a second, half of them on kept connections, while the
 operation is repeated. Prints the requests, the lost ones, and the worst latency; with --write the table goes into
@@ -14,21 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
+from .load import Load
+from .processes import Process, script_folder
+from .service_host import NAME, ROOT, UNIT, UserManager, install, user_manager
 
-from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.load import Load  # noqa: E402
-from tests.real.processes import script_folder  # noqa: E402
-from tests.real.service_host import NAME, UNIT, UserManager, install, user_manager  # noqa: E402
-
-DOCS = CHECKOUT / "docs" / "planned.md"
+DOCS = ROOT / "docs" / "planned.md"
 HEAD = """# What planned operations lose
 
-Written by `scripts/planned.py --write`; do not edit. While each operation was done again and again on two workers, an
-open-loop client sent 200 requests a second, half of them on kept connections. Latency counts from when a request was
+Written by `tests/real/planned.py --write`; do not edit. While each operation was done again and again on two workers,
+an open-loop client sent 200 requests a second, half of them on kept connections. Latency counts from when a request was
 due.
 
 """
@@ -70,7 +67,7 @@ def operations(folder: Path) -> dict[str, Callable[[Circusd, int], object]]:
             c, sys.executable, "-m", "xboard_circus", "restart", "-c", str(c.ini)
         ),
         "`start_backend.sh restart`": lambda c, _: run(
-            c, str(CHECKOUT / "scripts" / "start_backend.sh"), "restart", "-c", str(c.ini)
+            c, str(ROOT / "scripts" / "start_backend.sh"), "restart", "-c", str(c.ini)
         ),
         'what "Restart all" on the page sends': lambda c, _: c.do(
             "restart", but=["plugin:xboard"], match="regex", waiting=True, timeout=60
@@ -92,7 +89,7 @@ class OnlyTheApp:
     c: Circusd
 
     def environ(self) -> dict[str, str]:
-        return {**self.c.environ(), "PYTHONPATH": str(CHECKOUT / "tests" / "real")}
+        return {**self.c.environ(), "PYTHONPATH": str(ROOT / "tests" / "real")}
 
 
 @contextlib.contextmanager
@@ -124,7 +121,7 @@ def upgraded_service(folder: Path) -> Iterator[tuple[Circusd, Callable[[Circusd,
     """
     clone, packages = folder / "clone", folder / "packages"
     for command in (
-        ["git", "clone", "--quiet", str(CHECKOUT), str(clone)],
+        ["git", "clone", "--quiet", str(ROOT), str(clone)],
         [sys.executable, "-I", "-m", "venv", str(packages)],
         [str(packages / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", str(clone)],
     ):
@@ -158,12 +155,16 @@ def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> 
             # Not the next one while workers of this round drain, so that each round begins as the first did.
             still = set(c.workers())
             old = [each for each in before if each.pid not in still and "xboard_circus.worker" in each.command]
-            eventually(lambda old=old: not any(each.alive for each in old), timeout=ENDS_WITHIN)
+            eventually(partial(_have_ended, old), timeout=ENDS_WITHIN)
         eventually(
             lambda: len(new.requests) + len(kept.requests) >= LEAST, timeout=LEAST / RATE, what="enough requests"
         )
     requests = [*new.requests, *kept.requests]
     return Result(rounds, len(requests), sum(each.lost for each in requests), max(each.latency for each in requests))
+
+
+def _have_ended(processes: list[Process]) -> bool:
+    return not any(each.alive for each in processes)
 
 
 SERVICES = {

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Run rounds of random commands and faults on a real circusd: ``.venv/bin/python scripts/soak.py --rounds 1000``.
+"""Run rounds of random commands and faults on a real circusd: ``.venv/bin/python -m tests.real.soak --rounds 1000``.
 
 After each round circusd has to answer, all workers have to serve, and no process of ours may be left that circusd does
 not know. The seed is printed first, and a run with the same seed does the same things; how far each gets before the
@@ -21,14 +20,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 from circus.exc import CallError
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))
-
-from tests.real.harness import BUNDLE, Circusd, Watcher, circusd  # noqa: E402 - the path comes first
-from tests.real.processes import Process, process, script_folder  # noqa: E402
+from .harness import BUNDLE, Circusd, Watcher, circusd
+from .processes import Process, process, script_folder
 
 NUMBER = 2
 MOST = 4
@@ -78,10 +75,14 @@ class Soak:
         for pid in self.workers():
             self.c.tell(pid, what)
 
-    def command(self, name: str, **properties: object) -> None:
+    def command(self, name: str, **properties: Any) -> None:
         """Send one command; circusd may be busy with another, and refuse it."""
         with suppress(CallError):
             self.c.call(name, name="web", **properties)
+
+    def command_each(self, name: str, **properties: Any) -> None:
+        for pid in self.workers():
+            self.command(name, pid=pid, **properties)
 
     def command_all(self, name: str) -> None:
         with suppress(CallError):
@@ -205,10 +206,8 @@ THINGS: dict[str, Callable[[Soak], object]] = {
     "decr": lambda it: it.change_number("decr"),
     "set_the_number": lambda it: it.command("set", options={"numprocesses": it.chance.randint(1, MOST)}),
     "reloadconfig": lambda it: it.command_all("reloadconfig"),
-    "signal_by_circusctl": lambda it: [
-        it.command("signal", pid=pid, signum=it.chance.choice([1, 2, 3, 9, 15])) for pid in it.workers()
-    ],
-    "kill_by_circusctl": lambda it: [it.command("kill", pid=pid) for pid in it.workers()],
+    "signal_by_circusctl": lambda it: it.command_each("signal", signum=it.chance.choice([1, 2, 3, 9, 15])),
+    "kill_by_circusctl": methodcaller("command_each", "kill"),
     "restart_everything": lambda it: it.command_all("restart"),
     "end_circusd_and_start_it": Soak.restart_circusd,
 }

@@ -1,6 +1,6 @@
-#!/usr/bin/env python3
-"""Measure how the memory of circusd and of the plugin grows with deaths of workers: ``.venv/bin/python
-scripts/deaths.py``.
+"""Measure how the memory of circusd and of the plugin grows with deaths of workers.
+
+From the checkout: ``.venv/bin/python -m tests.real.deaths``.
 
 Kills workers, each when its slot is filled again, until enough have died in one life of circusd, and prints the
 resident memory per 1,000. The last line is the result: the growth in the second half, per 1,000 deaths. The workers are
@@ -12,14 +12,11 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from statistics import linear_regression
+from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))
-
-from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.processes import Process, process, script_folder  # noqa: E402
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
+from .processes import Process, process, script_folder
 
 MIB = 1 << 20
 SAMPLES = 100
@@ -86,7 +83,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")
     options = parser.parse_args()
-    sleepers = {} if options.real else {"command": "sleep 600", "listens": False}
+    sleepers: dict[str, Any] = {} if options.real else {"command": "sleep 600", "listens": False}
     watcher = Watcher(numprocesses=options.workers, options=WITHOUT_LIMIT, **sleepers)
     with (
         script_folder() as folder,

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Measure what saturation does to two workers: ``.venv/bin/python scripts/saturation.py``.
+"""Measure what saturation does to two workers: ``.venv/bin/python -m tests.real.saturation``.
 
 At the default options 128 connections send requests for 20 s: to a fast route, to one that computes 0.2 s in the event
 loop, and to one that fills the thread pool; then all again while other processes burn every core. Prints how many
@@ -13,14 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))
-
-from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.processes import script_folder  # noqa: E402
-from tests.real.test_overload import OVERLOADED, ROUTES, is_well, saturated, shows  # noqa: E402
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
+from .processes import script_folder
+from .test_overload import OVERLOADED, ROUTES, is_well, saturated, shows
 
 SECONDS, WITHIN = 20.0, 10.0
 

@@ -1,5 +1,6 @@
-#!/usr/bin/env python3
-"""Send random requests to everything that a stranger or a client can reach: ``scripts/fuzz.py --requests 20000``.
+"""Send random requests to everything that a stranger or a client can reach.
+
+From the checkout: ``.venv/bin/python -m tests.real.fuzz --requests 20000``.
 
 The targets are the page (without a session, as a reader, as an administrator), the workers' private sockets, circusd's
 endpoint and its event bus, and the sample app. The seed is printed first, and the same seed sends the same requests. No
@@ -29,12 +30,10 @@ import zmq
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))
+from xboard_circus.dashboard.tokens import load
 
-from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
-from tests.real.processes import script_folder  # noqa: E402
-from xboard_circus.dashboard.tokens import load  # noqa: E402
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
+from .processes import script_folder
 
 LOOK_EVERY = 100
 ANSWER_WITHIN = 20.0
@@ -89,7 +88,9 @@ odd_values = [
 ]
 odd_values += [b"Bearer x", b"zh;q=x", b"xboard_language=\xff", b"127.0.0.1:1"]
 values = st.binary(max_size=30) | st.sampled_from(odd_values)
-headers = st.just([]) | st.just([]) | st.lists(st.tuples(st.sampled_from(header_names), values), max_size=2)
+headers: st.SearchStrategy[Any] = (
+    st.just([]) | st.just([]) | st.lists(st.tuples(st.sampled_from(header_names), values), max_size=2)
+)
 
 
 def paths(*known: str) -> st.SearchStrategy[str]:
@@ -118,7 +119,7 @@ orders = st.fixed_dictionaries(
         "endpoint": junk | st.just("tcp://127.0.0.1:1"),
     },
 )
-page_requests = http(
+page_requests: st.SearchStrategy[Any] = http(
     paths(*("/", "/login", "/logout", "/healthz", "/metrics", "/static/{}", "/api/{}", "/{}", "/api/logs/{}"))
     | paths(*("/api/state", "/api/history", "/api/events", "/api/why", "/api/logs", "/api/logs/web", "/api/actions")),
     blobs | documents | orders.map(lambda it: json.dumps(it).encode("utf-8", "surrogatepass")),
@@ -206,7 +207,7 @@ class Fuzz:
         self._endpoint.send(b'{"command": "xboard_state", "id": "last"}')
         deadline = time.monotonic() + ANSWER_WITHIN
         while True:
-            if not self._endpoint.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if not self._endpoint.poll(int(max(0.0, deadline - time.monotonic()) * 1000)):
                 raise Harm("circusd does not answer")
             with suppress(ValueError):
                 answer = json.loads(self._endpoint.recv_multipart()[-1])
@@ -354,7 +355,7 @@ def main() -> int:
     print(result)
     if options.write and code == 0:
         for name in ("security.md", "security.zh-CN.md"):
-            path = CHECKOUT / "docs" / name
+            path = Path(__file__).resolve().parents[2] / "docs" / name
             head, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
             shown = f"{MARKS[0]}```\n{result}\n```\n{MARKS[1]}"
             path.write_text(head + shown + rest.partition(MARKS[1])[2], encoding="utf-8")
