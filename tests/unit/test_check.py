@@ -201,12 +201,6 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="singleton",
         ),
         pytest.param(
-            {"watcher:web": {"worker.spares": "1"}},
-            "warning [watcher:web] worker.spares: has no effect any more: dead workers are forked anew at once;"
-            " take it out; where the import of the app takes seconds, write worker.preload = app",
-            id="spares",
-        ),
-        pytest.param(
             {"watcher:web": {"max_retry": "-1"}},
             "error [watcher:web] max_retry: a command that cannot be run would be tried without end and stop circusd"
             " from doing anything else; take it out; restart.burst and restart.cooldown do what it is meant to",

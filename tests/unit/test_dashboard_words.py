@@ -2,8 +2,9 @@ import re
 from pathlib import Path
 
 import pytest
+from state_views import watcher_view
 
-from xboard_circus.dashboard import translations
+from xboard_circus.dashboard import translations, views
 
 DASHBOARD = Path(translations.__file__).resolve().parent.parent
 SCRIPTS = sorted((DASHBOARD / "static").glob("*.js"))
@@ -112,3 +113,13 @@ def test_nothing_comes_from_another_host_and_nothing_stands_inline(path: Path) -
 
     assert re.findall(r"""https?://|(?:src|href|action)=["']/|url\(\s*["']?(?:/|http)""", source) == []
     assert re.findall(r"""<style|\sstyle=|\son\w+=["']|<script(?![^>]*(?:src=|application/json))""", source) == []
+
+
+def test_the_page_gets_the_judgement_of_the_core() -> None:
+    """Given what a name or a phase alone does not show, then the page has it from core/, and asks no script of its."""
+    shown = views.watcher(watcher_view("up", "hung", "not ready", "held", name="circusd-sync"), {})
+    judged = [(each["condition"], each["serves"]) for each in shown["workers"]]
+
+    assert judged == [("up", True), ("hung", False), ("not_ready", True), ("held", False)]
+    helpers = ("plugin:xboard", "circusd-stats", "circushttpd", "circusd-sync")
+    assert [views.watcher(watcher_view(name=name), {})["is_helper"] for name in helpers] == [True, True, True, False]

@@ -60,7 +60,6 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "port.host": "127.0.0.1",
         "port.port": None,
         "worker.env_file": None,
-        "worker.spares": 0,
         "worker.max_rss": 0,
         "worker.max_requests": 0,
         "worker.max_age": 0.0,
@@ -106,7 +105,6 @@ def test_every_option_is_read() -> None:
             "port.retry": "2",
             "port.host": "::",
             "port.port": "8000",
-            "worker.spares": "1",
             "worker.max_rss": "512M",
             "worker.max_requests": "10000",
             "worker.max_age": "86400",
@@ -129,7 +127,7 @@ def test_every_option_is_read() -> None:
         ),
         restart=RestartOptions(burst=3, window=120.0, delay=0.1, delay_max=5.0, cooldown=30.0, reset_after=60.0),
         port=PortOptions(policy="any", grace=0.0, retry=2.0, host="::", port=8000),
-        worker=WorkerOptions(spares=1, max_rss=512 << 20, max_requests=10_000, max_age=86_400.0, websocket_spread=1.5),
+        worker=WorkerOptions(max_rss=512 << 20, max_requests=10_000, max_age=86_400.0, websocket_spread=1.5),
     )
 
 
@@ -300,8 +298,7 @@ def test_a_misspelt_option_is_told_with_the_one_that_is_meant(key: str, meant: s
 
 def test_an_unknown_option_of_a_family_of_ours_is_told_with_those_it_has() -> None:
     known = (
-        "worker.env_file, worker.preload, worker.spares, worker.max_rss, worker.max_requests, worker.max_age, "
-        "worker.websocket_spread"
+        "worker.env_file, worker.preload, worker.max_rss, worker.max_requests, worker.max_age, worker.websocket_spread"
     )
     assert told({"worker.count": "4"}) == [f"worker.count = 4: unknown option; known are {known}"]
 

@@ -119,9 +119,6 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if watcher.singleton and count > 1:
         what = f"contradicts numprocesses = {count}; Circus drops the watcher"
         yield Finding(ERROR, "singleton", what, "take it out")
-    if watcher.options.worker.spares:
-        hint = "take it out; where the import of the app takes seconds, write worker.preload = app"
-        yield Finding(WARNING, "worker.spares", "has no effect any more: dead workers are forked anew at once", hint)
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):

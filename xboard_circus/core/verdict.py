@@ -99,16 +99,21 @@ def running_reload(watcher: WatcherFacts) -> ReloadEntry | None:
     return reload if reload is not None and reload["state"] == "running" else None
 
 
+def condition_of(worker: Worker) -> str:
+    """Return the condition of a worker: its phase, and of one that is up its health, or not_ready."""
+    if worker["phase"] == "up" and worker["health"] not in ("ok", "unknown"):
+        return worker["health"]
+    return "not_ready" if is_up(worker) and worker["ready"] is False else worker["phase"]
+
+
 def word_of(worker: Worker) -> str:
-    """Return the one word that is shown for a worker.
+    """Return the word that is shown for the condition of a worker.
 
     >>> word_of({"phase": "up", "role": "serving", "health": "ok", "ready": False})
     'not ready'
     """
-    if worker["phase"] == "up" and worker["health"] not in ("ok", "unknown"):
-        return state_named(worker["health"])
-    is_unready = worker["phase"] == "up" and worker["ready"] is False
-    return Say.FOUND_NOT_READY() if is_unready else state_named(worker["phase"])
+    found = condition_of(worker)
+    return Say.FOUND_NOT_READY() if found == "not_ready" else state_named(found)
 
 
 def worker_words() -> list[str]:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from xboard_circus.core.names import is_helper
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.verdict import condition_of, serves
 from xboard_circus.masking import MASK, masked, safe_command
 
 _COMMANDS = ("cmd", "args")
@@ -18,6 +20,7 @@ def watcher(given: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> di
     shown: dict[str, Any] = masked({key: value for key, value in given.items() if key not in ("workers", "options")})
     return {
         **shown,
+        "is_helper": is_helper(given["name"]),
         "options": {key: option(key, value) for key, value in given["options"].items()},
         "next_try": min(waits, default=given["cooldown_until"]),
         "workers": workers,
@@ -27,7 +30,8 @@ def watcher(given: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> di
 def worker(given: WorkerEntry, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Return a worker as the page shows it; memory that was not measured is that of its last probe."""
     shown: dict[str, Any] = masked(given)
-    return {**shown, "rss": given["probe"]["rss"], "cpu": None, "cpu_seconds": None, **figures}
+    judged = {"condition": condition_of(given), "serves": serves(given)}
+    return {**shown, **judged, "rss": given["probe"]["rss"], "cpu": None, "cpu_seconds": None, **figures}
 
 
 def option(name: str, value: object) -> object:

@@ -112,9 +112,6 @@ class WorkerOptions:
     (the app too), or `off`. Forked workers start sooner and share memory. With `app` new code needs a reload, and an
     app whose import leaves threads, processes, connections, files or an event loop open is not forked: `server`
     applies then."""
-    spares: int = option(0, kinds.count(low=0, high=64))
-    """Has no effect any more: a worker is forked as soon as one dies. Where the import of the app takes seconds, set
-    worker.preload = app."""
     max_rss: int = option(0, kinds.SIZE, example="512M")
     """Resident memory at which a worker is replaced, new one first; 0 is no limit. Set it for an app that leaks."""
     max_requests: int = option(0, kinds.count(low=0, high=1_000_000_000))

@@ -13,7 +13,7 @@ import { MAY_ACT } from "./session.js";
 import { bytes, duration, perSecond, percent, text, word } from "./text.js";
 import { rangeName } from "./trends.js";
 import { LEDGER_WAIT, severity, verdictOf } from "./verdict.js";
-import { WatcherCard, isPlugin, memoryOf } from "./watcher.js";
+import { WatcherCard, memoryOf } from "./watcher.js";
 
 const STALE = 8; // seconds after which figures are shown in grey
 const PROBES_STALE = 30;
@@ -208,7 +208,7 @@ class SocketRow {
 }
 
 // What serves comes first, then what Circus alone looks after, then the page itself and the plugins.
-const rank = (watcher) => (isPlugin(watcher) ? 3 : watcher.is_page ? 2 : watcher.armed ? 0 : 1);
+const rank = (watcher) => (watcher.is_helper ? 3 : watcher.is_page ? 2 : watcher.armed ? 0 : 1);
 const isSystem = (watcher) => rank(watcher) > 1;
 
 /** The page, the plugins and the sockets: folded while all is well with them. */

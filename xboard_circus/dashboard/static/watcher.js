@@ -132,7 +132,7 @@ export class WatcherCard {
     const verdict = verdictOf(watcher);
     set(this.node, "data-watcher", watcher.name);
     set(this.node, "data-armed", armed ? "yes" : "no");
-    set(this.node, "data-plugin", isPlugin(watcher));
+    set(this.node, "data-plugin", watcher.is_helper);
     set(this.node, "data-verdict", verdict);
     const line = lineOf(server, watcher.name);
     const shown = verdict === "ok" ? line?.word ?? verdict : verdict; // a failed reload leaves the verdict as it was
@@ -140,7 +140,7 @@ export class WatcherCard {
     write(this.name, watcher.name);
     this.badge.update(shown, stale);
     write(this.up, text("watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
-    show(this.unarmed, !armed && !isPlugin(watcher));
+    show(this.unarmed, !armed && !watcher.is_helper);
     this.updateFacts(stale);
     this.evidence.update(server, watcher, line && !line.isFirst ? sentencesOf(line) : "");
     this.reloading.update(server, watcher, elapsed);
@@ -255,8 +255,6 @@ function glanceOf(server, watcher, isPulseShown) {
   const memory = memoryOf(watcher);
   return [perSecond(rate), p95 ? text("glance.p95", { p95: milliseconds(p95) }) : "", memory ? bytes(memory) : ""].filter(Boolean).join(" · ");
 }
-
-export const isPlugin = (watcher) => watcher.name.startsWith("plugin:") || watcher.name.startsWith("circusd-");
 
 function head() {
   const cells = COLUMNS.map((column) => el("th", { scope: "col", role: "columnheader", class: `cell-${column}` }, text(`column.${column}`)));

@@ -3,7 +3,7 @@
 import { Menu, actionButton, allow } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
-import { conditionOf, nameOf, placeOf, serves, serving } from "./condition.js";
+import { conditionOf, nameOf, placeOf, serving } from "./condition.js";
 import { el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
@@ -128,7 +128,7 @@ export class WorkerRow {
   question() {
     const { watcher } = this.at;
     const left = { left: serving(watcher) - 1, wanted: watcher.numprocesses };
-    const what = serves(this.worker) ? text("do.kill.what.serving", left) : text("do.kill.what");
+    const what = this.worker.serves ? text("do.kill.what.serving", left) : text("do.kill.what");
     return { title: text("do.kill.ask", this.names()), what, yes: text("do.kill.yes") };
   }
 }
