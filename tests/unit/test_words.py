@@ -18,6 +18,12 @@ from xboard_circus.options.reference import ALERT_HEAD, HEAD, PLUGIN_HEAD, WATCH
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(path for path in ROOT.glob("docs/*.md") if not path.name.endswith(".zh-CN.md"))])
+SHIPPED = sorted(
+    path
+    for folder, kinds in {"deploy": ("ini", "yml", "yaml"), "xboard_circus": ("ini", "j2", "dockerfile")}.items()
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix[1:] in kinds
+)
 
 ROOMS = (
     *("alerts", "checks", "cli", "container", "dashboard", "doctor", "host", "logs", "options", "plugins"),
@@ -63,8 +69,9 @@ def texts() -> Iterator[tuple[str, str]]:
     for room in ROOMS:
         for file in sorted((ROOT / "xboard_circus" / room).glob("*.py")):
             yield from messages(file)
-    for page in (ROOT / "circus.ini", ROOT / "xboard_circus/init_template.ini"):
-        yield page.name, page.read_text("utf-8")
+    for page in (ROOT / "circus.ini", ROOT / "docker-compose.yml", *SHIPPED):
+        for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
+            yield f"{page.relative_to(ROOT)}:{number}", line
     for page in PAGES:
         for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
             yield f"{page.relative_to(ROOT)}:{number}", line
