@@ -6,7 +6,7 @@ from typing import Any
 
 from xboard_circus.core.state_schema import parse_state
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
-from xboard_circus.core.verdict import judge
+from xboard_circus.core.verdict import Word, judge
 
 OF_WORDS: dict[str, dict[str, Any]] = {
     "up": {"health": "ok", "ready": True},
@@ -39,7 +39,10 @@ def watcher_view(*workers: Mapping[str, Any] | str, **more: Any) -> Any:
     budget = {"used": 1, "limit": 5} if shown["last_reason"] else None
     judged: Any = {**shown, "budget": budget, "last_failure": shown["last_reason"]}
     judged["options"] = {"health.startup_timeout": math.inf}
-    return {**shown, "verdict": judge(judged), **more}
+    verdict = judge(judged)
+    is_troubled = shown["armed"] and Word(verdict["word"]).is_trouble
+    incident = {"age": 0.0, "worst": verdict["word"]} if is_troubled else None
+    return {**shown, "verdict": verdict, "incident": incident, **more}
 
 
 def state_view(*watchers: Mapping[str, Any], **circusd: Any) -> Any:

@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from xboard_circus.core.durations import span
-from xboard_circus.core.headlines import Recent, gone
+from xboard_circus.core.headlines import Recent, gone, is_troubled
 from xboard_circus.core.headlines import headlines as headlines_with
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
+from xboard_circus.core.unarmed import uncreated_watcher
 from xboard_circus.core.verdict import Word, judge, verdict_entry
 from xboard_circus.local_time import local_time, since
 
@@ -200,3 +201,12 @@ def test_a_stop_of_the_only_backend_is_not_fine() -> None:
     assert (line["word"], line["watcher"]) == ("nothing_serves", "web")
     assert [each["word"] for each in beside] == ["ok", "stopped"]
     assert "web is stopped, for 0 s" in texts(headlines([watcher(judge(facts), status="stopped")]))[0]
+
+
+@pytest.mark.parametrize("predecessors", [0, 2])
+def test_a_watcher_that_could_not_be_created_has_an_incident(predecessors: int) -> None:
+    """Circus has no object for it, and so no keeper of its incident; by that the page decides what is in trouble."""
+    found = uncreated_watcher(name="web", numprocesses=2, why="no such user", predecessors=predecessors, since=60.0)
+
+    assert found["incident"] == {"age": 60.0, "worst": found["verdict"]["word"]}
+    assert is_troubled(found)

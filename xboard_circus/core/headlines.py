@@ -97,7 +97,7 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
 
 def is_troubled(watcher: WatcherEntry) -> bool:
     """Return whether a person should look at a watcher; of one that is not armed no incident is known."""
-    return (watcher["armed"] or watcher["incident"] is not None) and Word(watcher["verdict"]["word"]).is_trouble
+    return watcher["incident"] is not None
 
 
 def has_failed_lately(reload: ReloadEntry, elapsed: float = 0.0) -> bool:

@@ -51,8 +51,8 @@ def uncreated_watcher(*, name: str, numprocesses: int, why: str, predecessors: i
         last_reason_say=data_of(cause),
         workers=[],
     )
-    verdict = verdict_entry(Word.BLOCKED, cause, cure=Say.CURE_NOT_CREATED())
-    return {**found, "verdict": {**beside_predecessors(verdict, name, predecessors), "since": since}}
+    verdict = beside_predecessors(verdict_entry(Word.BLOCKED, cause, cure=Say.CURE_NOT_CREATED()), name, predecessors)
+    return {**found, "verdict": {**verdict, "since": since}, "incident": {"age": since, "worst": verdict["word"]}}
 
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:

@@ -6,7 +6,7 @@ from typing import Any
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import condition_of, serves
+from xboard_circus.core.verdict import Word, condition_of, serves
 from xboard_circus.masking import MASK, masked, safe_command
 
 _COMMANDS = ("cmd", "args")
@@ -21,6 +21,7 @@ def watcher(given: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> di
     return {
         **shown,
         "is_helper": is_helper(given["name"]),
+        "badness": Word(given["verdict"]["word"]).rank,
         "options": {key: option(key, value) for key, value in given["options"].items()},
         "next_try": min(waits, default=given["cooldown_until"]),
         "workers": workers,

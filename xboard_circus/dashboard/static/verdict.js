@@ -7,7 +7,6 @@ import { now } from "./feed.js";
 import { tell } from "./story.js";
 import { duration, text, word } from "./text.js";
 
-const WORST_FIRST = ["down", "blocked", "looping", "dependency", "degraded", "unknown"];
 const LOG = "last lines of its log"; // titles of parts of `why`
 const WORDS = new Set([LOG, "its stacks when it was ended"]);
 const MOST = 8; // lines of it
@@ -19,12 +18,10 @@ export const LEDGER_WAIT = 1200; // ms: it is written half a second late
 export const verdictOf = (watcher) => watcher.verdict?.word ?? "unknown";
 
 /** Whether a person should look at a watcher. Of one without a guard of ours circusd knows no incident. */
-export const isTroubled = (watcher) => Boolean(watcher.incident) && WORST_FIRST.includes(verdictOf(watcher));
+export const isTroubled = (watcher) => Boolean(watcher.incident);
 
 /** The rank of a watcher in a list with the worst first; all without trouble have the same. */
-export function severity(watcher) {
-  return isTroubled(watcher) ? WORST_FIRST.indexOf(verdictOf(watcher)) : WORST_FIRST.length;
-}
+export const severity = (watcher) => (isTroubled(watcher) ? -watcher.badness : 0);
 
 /** What the first lines of the page have not: how bad it was at worst, and the last words of the worker that ended. */
 export class Evidence {
