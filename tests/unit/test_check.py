@@ -115,13 +115,22 @@ def test_of_a_good_file_nothing_is_said(write: Write) -> None:
     assert told_by_file(load(write({}))) == []
 
 
+@pytest.mark.parametrize(("changes", "keeps"), [({}, True), ({"plugin:xboard": {"use": "their.Plugin"}}, False)])
+def test_the_plugin_limits_a_watcher_that_is_not_armed(write: Write, changes: Sections, keeps: bool) -> None:
+    """Given restart.* in a watcher without our hook, then only without a plugin of ours does nothing keep to it."""
+    plain: Sections = {"watcher:jobs": {"cmd": "sleep 1", "restart.burst": "3"}}
+    found = told_by_file(load(write({**plain, **changes})))
+
+    assert any("nothing keeps to them" in line for line in found) != keeps
+
+
 def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None:
     page: dict[str, str | None] = {
         "cmd": "python -m xboard_circus.dashboard",
         "args": "--port 8080",
         "dashboard.allow_add": "True",
     }
-    ill = {**page, "restart.burst": "3"}
+    ill = {**page, "health.period": "3"}
 
     assert told_by_file(load(write({"watcher:page": page}))) == []
     assert [line for line in told_by_file(load(write({"watcher:page": ill}))) if "is not armed" in line]
@@ -153,7 +162,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="the word hooks",
         ),
         pytest.param(
-            {"watcher:web": {"hooks.before_start": None, "restart.burst": "3"}, "socket:web": {"so_reuseport": None}},
+            {"watcher:web": {"hooks.before_start": None, "health.period": "3"}, "socket:web": {"so_reuseport": None}},
             "warning [watcher:web] : has options of xboard-circus but is not armed, so nothing keeps to them;"
             f" add hooks.before_start = {ARM}",
             id="options without the line that arms",

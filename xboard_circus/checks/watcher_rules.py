@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
-from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard
+from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.core.names import bus_name
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours, suggestion
@@ -41,12 +41,12 @@ def argument(command: list[str], name: str) -> str | None:
 
 
 def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    is_page = is_dashboard(watcher)
     for problem in watcher.problems:
         yield Finding(ERROR, problem.option, problem.what, problem.hint)
-    # The page has its own options only, armed or not.
-    ours = [name for name in watcher.given if is_ours(name) and not (is_page and name.startswith("dashboard."))]
-    if ours and not is_armed(watcher):
+    # The page reads its own options, and the plugin's restart limiter limits what is not armed.
+    readers = {"dashboard.": is_dashboard(watcher), "restart.": any(map(is_our_plugin, config.plugins))}
+    kept = tuple(family for family, is_read in readers.items() if is_read)
+    if not is_armed(watcher) and any(is_ours(name) and not name.startswith(kept) for name in watcher.given):
         hint = f"add hooks.before_start = {ARM}"
         yield Finding(WARNING, "", "has options of xboard-circus but is not armed, so nothing keeps to them", hint)
 
