@@ -112,6 +112,19 @@ def test_what_waited_for_a_loop_that_was_held_gets_a_moment(old: Bench) -> None:
     asyncio.run(main())
 
 
+def test_a_request_that_began_in_a_loop_that_was_late_is_as_old_as_it_is(old: Bench) -> None:
+    """Given a loop held for longer than the limit by several requests, then that which runs is slow by its own age."""
+
+    async def main() -> None:
+        await old.begin("/a")
+        for age in (LIMIT - 1, LIMIT + 1):
+            old.clock.now = 1000.0 + age
+            old.slow.look_at_held(1, sys._getframe(), held=2 * LIMIT)
+            assert len(old.slow.reported()) == (age > LIMIT)
+
+    asyncio.run(main())
+
+
 def test_reports_are_few(old: Bench) -> None:
     frames = [sys._getframe()]
     requests = [SeenRequest(n, 0.0, "GET", f"/{n}", "id") for n in range(2 * MOST_ROUTES)]

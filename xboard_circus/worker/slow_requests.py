@@ -77,6 +77,8 @@ class SlowRequests:
         """
         if not self._limit or held < self._limit or (request := self._record.noted(serial)) is None:
             return
+        if self._clock() - request.began_at < self._limit:
+            return  # others held it before
         try:
             self.report(request, [*calls(frame)][::-1], "holds the event loop")
         except Exception:  # must not end the thread
