@@ -33,13 +33,16 @@ from xboard_circus.cli.overview import as_json
 from xboard_circus.cli.screen import Progress, Screen
 from xboard_circus.cli.summary import FEW, Summary
 from xboard_circus.config import ARM, load
+from xboard_circus.core.history import FIGURES, Point
 from xboard_circus.core.lost import CircusdLife
-from xboard_circus.core.state_schema import parse_state
+from xboard_circus.core.state_schema import parse_state, parse_traffic
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
 from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.history_store import HistoryStore, Totals
 from xboard_circus.snapshot import from_state
+from xboard_circus.worker.traffic import Traffic
 
 OK = {"status": "ok", "time": 1.0}
 # What `status --json` has had from the beginning.
@@ -1266,6 +1269,31 @@ def test_an_argument_without_sense_is_answered_in_one_line(folder: Path, argumen
     assert result.exit_code in (1, 2)
     assert shown in result.stderr.splitlines()[-1]
     assert not {"signal", "set"} & set(fake.commands())
+
+
+def test_what_each_route_has_answered_is_shown_without_circusd(folder: Path) -> None:
+    """Given a history, then --routes lists the routes of one watcher or of all, the busiest first, and --slow some."""
+    write_ini(folder, more="[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
+    traffic = Traffic()
+    for route, count, took, status in (("/fast", 9, 0.004, 200), ("/slow", 2, 4.0, 503)):
+        for _ in range(count):
+            (row := traffic.row("GET", route)).add(took)
+            if status != 200:
+                row.correct(status)
+    counted = parse_traffic(traffic.report(active=0))
+    assert counted is not None
+    with contextlib.closing(HistoryStore(folder / "ledger-history.db")) as store:
+        store.write([("web", Point(2, 2, {0: (0.0,) * len(FIGURES)}))], {"web": Totals(5.0, counted)})
+
+    lines = run("requests", "--routes").stdout.splitlines()
+    assert [re.sub(" +", " ", each.strip()) for each in lines] == [
+        "REQUESTS 4XX 5XX P50 P95 P99 ROUTE WATCHER",
+        "9 0 0 0.0037 s 0.0049 s 0.005 s GET /fast web",
+        "2 0 2 3.8 s 4.9 s 5 s GET /slow web",
+    ]
+    slow = json.loads(run("requests", "web", "--routes", "--slow", "1s", "--json").stdout)
+    assert [(each["watcher"], each["route"], each["5xx"]) for each in slow] == [("web", "GET /slow", 2)]
+    assert run("requests", "--routes", "other").stdout.strip() == "no request was counted of other"
 
 
 def test_a_path_in_another_encoding_is_read(folder: Path) -> None:

@@ -171,13 +171,24 @@ def test_a_watcher_that_was_stopped_for_an_hour_had_no_requests_meanwhile() -> N
 
 
 def test_routes_without_end_are_counted_together() -> None:
-    rounds = Rounds()
+    rounds, workers = Rounds(), [(n, n) for n in range(3)]
     for n in range(3):
-        rounds.round({(n, n): report({f"GET /{n}/{k}": row(1) for k in range(90)}, uptime=1)}, slots={(n, n): 1})
+        reports = {(n, n): report({f"GET /{n}/{k}": row(1) for k in range(90)}, uptime=1)}
+        rounds.round(reports, slots={(n, n): 1}, alive=workers)
 
     totals = rounds.history.totals
 
     assert (len(totals), totals[OTHER][0], sum(each[0] for each in totals.values())) == (MOST_ROUTES + 1, 170, 270)
+
+
+def test_routes_of_earlier_code_make_room() -> None:
+    """Given totals of as many routes as are kept, then one that no worker reports any more is dropped for another."""
+    rounds = Rounds(totals={f"GET /v1/{n}": row(1) for n in range(MOST_ROUTES)})
+    rounds.round({A: report({"GET /v1/0": row(1), "GET /v2/0": row(1)}, uptime=1)})
+
+    totals = rounds.history.totals
+
+    assert (totals["GET /v1/0"][0], totals["GET /v2/0"][0], len(totals)) == (2, 1, MOST_ROUTES)
 
 
 @pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0, -3600.0, 0.5])
