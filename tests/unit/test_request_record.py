@@ -15,7 +15,9 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from xboard_circus.core.in_flight import MOST_KEPT, SeenRequest, SeenRequests, listed, sentence
 from xboard_circus.core.masked_path import LONGEST_PATH, masked_path
@@ -192,6 +194,14 @@ def routed() -> tuple[FastAPI, list[list[tuple[str, str]]]]:
         look()
 
     app.mount("/files", plain)
+    app.mount("/tenants/{tenant}", sub)
+
+    async def answered(_: Any) -> Response:
+        look()
+        return Response()
+
+    deep = Mount("/deep/{name}", routes=[Route("/x", answered)])
+    app.mount("/of/{tenant}", Starlette(routes=[deep]))
     app.router.routes.append(Route("/old/{x}", lambda request: look()))
     return app, looks
 
@@ -204,6 +214,8 @@ def routed() -> tuple[FastAPI, list[list[tuple[str, str]]]]:
         pytest.param("/api/acme/things/7", "/api/{tenant}/things/{number}", id="a router that is included"),
         pytest.param("/sub/inner/a/b", "/sub/inner/{rest}", id="an app that is mounted"),
         pytest.param("/files/secret.pdf", "/files/{path}", id="another kind of app that is mounted"),
+        pytest.param("/tenants/alice/inner/a/b", "/tenants/{tenant}/inner/{rest}", id="mounted at a parameter"),
+        pytest.param("/of/alice/deep/secret/x", "/of/{tenant}/deep/{name}/x", id="mounted in what is mounted"),
     ],
 )
 def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
@@ -220,6 +232,24 @@ def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
 
     assert looks == [[("GET", shown)]] * 2
     assert shared.shown() == []
+
+
+def test_methods_that_no_route_takes_have_no_row_of_their_own() -> None:
+    """Given a client that sends each method to each route, then rows are left for those that are called later."""
+    app, _ = routed()
+    shared = app.state.shared = Shared(app)
+    name_routes(shared.record)
+
+    async def main() -> None:
+        for method in ("DELETE", "PATCH", "POST", "PUT"):
+            for path in ("/fixed/2fa", "/reports/7", "/nothing"):
+                await shared.call(path, method=method)
+        await shared.call("/reports/7")
+
+    asyncio.run(main())
+    routes = shared.traffic.report(active=0)["routes"]
+
+    assert routes == ["DELETE other", "GET /reports/{id}", "PATCH other", "POST other", "PUT other", "OTHER other"]
 
 
 def test_a_route_is_looked_at_once() -> None:

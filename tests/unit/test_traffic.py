@@ -75,6 +75,19 @@ def test_routes_without_end_are_counted_together() -> None:
     assert parse_report({"pid": 7, "traffic": report})["traffic"] == report
 
 
+def test_methods_of_a_clients_invention_take_no_rows() -> None:
+    traffic = Traffic()
+    for n in range(3 * MOST_ROUTES):
+        answered(traffic, f"BREW{n}", "/items/{id}", 405, 0.001)
+        answered(traffic, f"BREW{n}", "other", 404, 0.001)
+    answered(traffic, "GET", "/items/{id}", 200, 0.001)
+
+    report = traffic.report(active=0)
+
+    assert report["routes"] == ["GET /items/{id}", "OTHER /items/{id}", "OTHER other"]
+    assert [report["counts"][n * STRIDE :][:4] for n in range(3)] == [[1, 0, 0, 0], *[[0, 0, 3 * MOST_ROUTES, 0]] * 2]
+
+
 def test_the_largest_report_fits_into_a_probe() -> None:
     traffic = Traffic()
     for n in range(MOST_ROUTES):
@@ -140,7 +153,7 @@ def counted(*messages: Any, fails: bool = False, **scope: Any) -> dict[str, Any]
     traffic = Traffic()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] != "/unknown":
+        if not scope["path"].startswith("/unknown"):
             scope["route"] = Route()
         for message in messages:
             await send(message)
@@ -170,7 +183,15 @@ END = {"type": "http.response.body", "body": b""}
 
 def test_a_request_counts_for_the_template_of_its_route() -> None:
     assert counted(start(404), END) == {"GET /items/{id}": [0, 0, 1, 0]}
-    assert counted(start(200), END, path="/unknown") == {"GET other": [1, 0, 0, 0]}
+    assert counted(start(404), END, path="/unknown") == {"GET other": [0, 0, 1, 0]}
+
+
+def test_of_an_app_that_names_no_route_paths_count_without_their_ids_once_they_were_answered() -> None:
+    """Given an app of Django's or Quart's, then what a scanner asks for is not counted by its path."""
+    assert counted(start(200), END, path="/unknown") == {"GET /unknown": [1, 0, 0, 0]}
+    assert counted(start(201), END, path="/unknown/7") == {"GET /unknown/{id}": [1, 0, 0, 0]}
+    assert counted(start(500), END, path="/unknown") == {"GET other": [0, 0, 0, 1]}
+    assert counted(start(200), END, path="/unknown", path_template="/{name:str}") == {"GET /{name:str}": [1, 0, 0, 0]}
 
 
 def test_an_app_that_raises_or_does_not_answer_has_failed() -> None:

@@ -55,6 +55,9 @@ MOST_PATHS, LONGEST_METHOD = 1024, 11
 ID_HEADER, WEBSOCKET = "X-Request-ID", "WEBSOCKET"
 SERIAL = "xboard_circus.request"
 """Key of an ASGI scope: a list with the number of the request, its slot, and what is known of its path."""
+MOUNTED = "xboard_circus.mounted"
+"""Key of an ASGI scope: the path of all that the app is mounted in, with its parameters, and the innermost mount."""
+OTHER_ROUTE = "other"
 
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _serial: ContextVar[int] = ContextVar(SERIAL, default=0)
@@ -133,6 +136,7 @@ class RequestRecord:
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
         self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
         self._served = self._over = self._running = self._websockets = 0
+        self._has_routes = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         # In one piece, without a step that can be spared: each costs a request as much as what it does here.
@@ -172,7 +176,7 @@ class RequestRecord:
             await self._app(scope, receive, note_and_send)
         finally:
             known = state[2]
-            row = known.counted or self._row_of(known, scope)
+            row = known.counted or self._row_of(known, scope, status)
             row.add((ended_at or monotonic()) - began_at)
             if status != 200:
                 row.correct(status or 500)  # as uvicorn answers for the app
@@ -235,9 +239,17 @@ class RequestRecord:
                 return
         await self._behind(scope, receive, send)
 
-    def _row_of(self, known: _Path, scope: Message) -> RouteCounts:
-        """Return the row of a request whose route did not report itself."""
-        return self._traffic.row(known.method, str(getattr(scope.get("route"), "path", "other")))
+    def _row_of(self, known: _Path, scope: Message, status: int) -> RouteCounts:
+        """Return the row of a request whose route did not report itself.
+
+        Where no route does, as in an app that is not Starlette's, a path counts once it was answered 2xx: what a
+        scanner asks for must not take the rows of the others.
+        """
+        route = getattr(scope.get("route"), "path", None) or scope.get("path_template")  # the latter is Litestar's
+        if route is None and not self._has_routes and 200 <= status < 300:
+            known.counted = self._traffic.row(known.method, known.shown)
+            return known.counted
+        return self._traffic.row(known.method, str(route or OTHER_ROUTE))
 
     def active(self) -> int:
         """Return how many requests are in flight, without WebSockets."""
@@ -285,10 +297,12 @@ class RequestRecord:
         serial, slot, known = state
         if (known.mount if is_mount else known.route) is not None:
             known = state[2] = known.of_another_route()
-        template = template_of(route, scope, is_mount=is_mount)
+        template = scope.get(MOUNTED, ("",))[0] + ("/{path}" if is_mount else path_of(route, scope))
         known.show(template)
-        known.counted = self._traffic.row(known.method, template)
-        known.route = route
+        takes_it = known.method in (getattr(route, "methods", None) or (known.method,))
+        # Nor must methods that are answered 405 take the rows of others.
+        known.counted = self._traffic.row(known.method, template if takes_it else OTHER_ROUTE)
+        known.route, self._has_routes = route, True
         if is_mount:
             known.mount = route
         if self._serial_in(slot) == serial:
@@ -358,16 +372,14 @@ def id_in(texts: bytes) -> bytes:
     return id_.rstrip(b"\0")
 
 
-def template_of(route: Any, scope: Message, *, is_mount: bool = False) -> str:
-    """Return the template of a route that Starlette or FastAPI has found, with that of what it is mounted in."""
-    path = route.path_format
+def path_of(route: Any, scope: Message) -> str:
+    """Return the path of a route that Starlette or FastAPI has found, with its parameters by their names."""
+    path: str = route.path_format
     if "fastapi" in scope:  # of a router that is included
         context = scope["fastapi"].get("effective_route_context")
         if context is not None and context.original_route is route:
             path = context.path_format
-    mounted = scope["root_path"][len(scope["app_root_path"]) :] if "app_root_path" in scope else ""
-    prefix = masked_path(mounted) if mounted else ""
-    return f"{prefix}/{{path}}" if is_mount else prefix + path  # of a mount, the prefix holds its own path already
+    return path
 
 
 def name_routes(record: RequestRecord) -> None:
@@ -396,6 +408,9 @@ def _noting(handle: Any, record: RequestRecord, *, is_mount: bool) -> Any:
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         state = scope.get(SERIAL)
         if state is not None:  # else it is of a probe
+            if is_mount and (mounted := scope.get(MOUNTED, ("", None)))[1] is not route:
+                with suppress(Exception):
+                    scope[MOUNTED] = (mounted[0] + path_of(route, scope).removesuffix("/{path}"), route)
             if (state[2].mount if is_mount else state[2].route) is not route:
                 with suppress(Exception):  # a framework of another version: the masked path stays
                     record.note_route(route, scope, is_mount=is_mount)

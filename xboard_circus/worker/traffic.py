@@ -4,7 +4,16 @@ from bisect import bisect_right
 from math import inf
 from typing import Any
 
-from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE, route_name
+from xboard_circus.core.route_counts import (
+    BOUNDS,
+    FIRST_BUCKET,
+    METHODS,
+    MICROSECONDS,
+    MOST_ROUTES,
+    OTHER,
+    STRIDE,
+    route_name,
+)
 
 
 class RouteCounts:
@@ -53,10 +62,13 @@ class Traffic:
         self._other = RouteCounts()
 
     def row(self, method: str, route: str) -> RouteCounts:
-        """Return the row of a route, which is the template of a path."""
+        """Return the row of a route, which is the template of a path; methods of a client's invention share one."""
+        method = method if method in METHODS else "OTHER"
         if (row := self._rows.get((method, route))) is not None:
             return row
-        return self._rows.setdefault((method, route), RouteCounts()) if len(self._rows) < MOST_ROUTES else self._other
+        if len(self._rows) >= MOST_ROUTES or f"{method} {route}" == OTHER:
+            return self._other
+        return self._rows.setdefault((method, route), RouteCounts())
 
     def settle(self) -> None:
         """Count what was answered since the last call, which each tick of the loop makes."""
