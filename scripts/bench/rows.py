@@ -112,7 +112,7 @@ def _until_answered(it: Running, *, every: float = 0.003) -> float:
 
 def hang(rival: Rival, workers: int) -> list[Found]:
     with Running(rival, workers) as it:
-        threading.Thread(target=answer, args=(it.port, HANG, 60.0), daemon=True).start()
+        threading.Thread(target=answer, args=(it.port, HANG), daemon=True).start()
         it.until(lambda: bool(it.recorded("hung")), 10, "the hang")
         pid, at = it.recorded("hung")[0]
         try:

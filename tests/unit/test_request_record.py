@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from xboard_circus.core.in_flight import MOST_KEPT, SeenRequest, SeenRequests, listed, sentence
 from xboard_circus.core.masked_path import LONGEST_PATH, masked_path
@@ -29,6 +30,7 @@ from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.worker.forkserver import place
 from xboard_circus.worker.refusal import Refusal, encoded
 from xboard_circus.worker.request_record import (
+    FORWARDED,
     LONGEST_METHOD,
     MOST_PATHS,
     SERIAL,
@@ -514,3 +516,25 @@ def test_a_forked_worker_finds_a_number_for_it() -> None:
     finally:
         os.close(first)
         os.close(second)
+
+
+@pytest.mark.parametrize("header", [b"x-forwarded-for", b"x-forwarded-proto", b"accept", b"x-request-id"])
+@pytest.mark.parametrize("refusal", [None, Refusal(encoded(503, {}))])
+def test_a_request_without_forwarded_headers_passes_no_middleware(header: bytes, refusal: Refusal | None) -> None:
+    """Given uvicorn's middleware around the app, then the app sees of each request what it sees behind it."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append([scope["client"], scope["scheme"]])
+
+    middleware = ProxyHeadersMiddleware(app, trusted_hosts="127.0.0.1")
+    facts: dict[str, Any] = {"client": ("127.0.0.1", 5), "scheme": "http", "headers": [(header, b"https")]}
+    asyncio.run(Shared(middleware, refusal).call("/x", **facts))
+    asyncio.run(middleware({"type": "http", **facts}, None, None))  # type: ignore[arg-type]
+
+    assert seen[0] == seen[1]
+
+
+def test_uvicorns_middleware_looks_at_no_other_headers() -> None:
+    constants = ProxyHeadersMiddleware.__call__.__code__.co_consts
+    assert {each for each in constants if isinstance(each, bytes) and each.startswith(b"x-")} <= FORWARDED

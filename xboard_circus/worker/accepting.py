@@ -124,11 +124,13 @@ class Acceptor:
     def _accept_waiting(self, listener: socket.socket) -> None:
         now = self._clock()
         siblings = self._counts.of_siblings(now)
+        most = min(siblings, default=MOST_CONNECTIONS) * MARGIN + 1
+        accepted = self._counts.note(0, now)
         for _ in range(MOST_AT_ONCE if siblings else ALONE):
-            if self._counts.note(0, now) > min(siblings, default=MOST_CONNECTIONS) * MARGIN + 1:
+            if accepted > most:
                 self._pause(listener, STEP_BACK)
                 return
-            if not self._accept(listener):
+            if not (accepted := self._accept(listener, now)):
                 return
 
     def _resume(self, listener: socket.socket) -> None:
@@ -138,22 +140,21 @@ class Acceptor:
         self._seen = siblings
         self._listen(listener)
         for _ in range(ALONE if now > self._returns_at + LATE else self._patience):
-            if not self._accept(listener):
+            if not self._accept(listener, now):
                 return
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept one connection; return whether there was one."""
+    def _accept(self, listener: socket.socket, now: float) -> int:
+        """Accept one connection; return how many were accepted in this tenth of a second, 0 if none waited."""
         try:
             connection = listener.accept()[0]
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return False
+            return 0
         except OSError as error:
             why = "the listener was shut down" if error.errno == errno.EINVAL else error.strerror
             log.error("No connection can be accepted: %s; trying again in %g s", why, RETRY_AFTER)
             self._pause(listener, RETRY_AFTER)
-            return False
-        self._counts.note(1, self._clock())
+            return 0
         task = asyncio.get_running_loop().create_task(self._attach(connection))
         self.attaching.add(task)
         task.add_done_callback(self.attaching.discard)
-        return True
+        return self._counts.note(1, now)

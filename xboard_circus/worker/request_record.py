@@ -19,6 +19,8 @@ from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
 from xboard_circus.core.in_flight import SeenRequest
 from xboard_circus.core.masked_path import masked_path
 from xboard_circus.host.request_slots import (
@@ -62,6 +64,9 @@ OTHER_ROUTE = "other"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _serial: ContextVar[int] = ContextVar(SERIAL, default=0)
 TELLS_CONTEXT = hasattr(asyncio.Task, "get_context")  # from Python 3.12 on
+FORWARDED = frozenset({b"forwarded", *(b"x-forwarded-" + of for of in (b"for", b"proto", b"host", b"port", b"prefix"))})
+"""Without one of these headers a request does not pass uvicorn's middleware, which would do nothing with it."""
+
 ANSWERS = ("http.response.start", "websocket.accept")
 name_of = itemgetter(0)
 pack_begun, pack_number = BEGUN.pack_into, NUMBER.pack_into
@@ -124,14 +129,15 @@ class RequestRecord:
         sends_id: bool = False,
         refusal: Refusal | None = None,
     ) -> None:
-        # An instance is called through its type: its method costs a request less.
-        instance: Any = app
-        self._behind: App = instance.__call__ if isfunction(vars(type(app)).get("__call__")) else app
-        self._app = self._behind if refusal is None else self._unless_refused
+        self._behind = _called(app)
+        self._app = self._unforwarded = self._behind if refusal is None else self._unless_refused
+        if type(app) is ProxyHeadersMiddleware and refusal is None:
+            self._unforwarded = _called(app.app)
         self.refusal = refusal
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
         self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
+        self._looked_for = FORWARDED | {self._header}
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
         self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
@@ -146,10 +152,13 @@ class RequestRecord:
         self._served = serial = self._served + 1
         method, path = scope["method"], scope["path"]
         known = self.paths.get(method + path) or self._know(method, path)
-        texts, header = known.texts, self._header
+        texts, app, looked_for = known.texts, self._unforwarded, self._looked_for
         for name, _ in scope["headers"]:
-            if name == header:
-                texts = self._with_its_id(known, scope)
+            if name in looked_for:
+                if name in FORWARDED:
+                    app = self._app
+                if name == self._header:
+                    texts = self._with_its_id(known, scope)
         if self._sends_id:
             send = self._identified(send, serial, texts)
         status, ended_at = 0, 0.0
@@ -173,7 +182,7 @@ class RequestRecord:
         if TELLS_CONTEXT:
             _serial.set(serial)  # uvicorn runs each request in a task, and so in a context, of its own
         try:
-            await self._app(scope, receive, note_and_send)
+            await app(scope, receive, note_and_send)
         finally:
             known = state[2]
             row = known.counted or self._row_of(known, scope, status)
@@ -364,6 +373,12 @@ class RequestRecord:
         memory, self._memory = self._memory, bytearray(SIZE)
         if isinstance(memory, mmap.mmap):
             memory.close()
+
+
+def _called(app: Any) -> App:
+    """Return the method of an app that is an instance: called through its type, it costs a request more."""
+    method: App = app.__call__ if isfunction(vars(type(app)).get("__call__")) else app
+    return method
 
 
 def id_in(texts: bytes) -> bytes:
