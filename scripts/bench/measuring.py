@@ -1,12 +1,17 @@
 """Run and summarise measurements: go through the rows, where the failure of one costs no other."""
 
 import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL
 from bench.running import Never, Rival
+
+APART = 5.0
+"""Seconds between the begins of rivals that are measured side by side, so that no two of them start workers at once."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Row:
     Attributes:
         rivals: The names of those that take part.
         runs: The most runs that it is worth; a steady figure needs one.
+        at_once: How many rivals are measured side by side, where the time is that of waiting.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Row:
     measure: Callable[[Rival], list[Found]]
     rivals: list[str] = field(default_factory=lambda: list(MEASURED))
     runs: int = 99
+    at_once: int = 1
 
 
 class Spread(NamedTuple):
@@ -79,24 +86,29 @@ def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
 
     lines = {row.name: [Series(row.name, title, unit) for title, unit in row.lines] for row in rows}
     wanted = {*rivals, BARE, CLI} if OURS in rivals else set(rivals)
-    todo = [
-        (row, name) for run in range(runs) for row in rows if run < row.runs for name in row.rivals if name in wanted
-    ]
+    todo: list[tuple[Row, list[str]]] = []
+    for run in range(runs):
+        for row in rows:
+            names = [name for name in row.rivals if name in wanted and run < row.runs]
+            todo += [(row, names[at : at + row.at_once]) for at in range(0, len(names), row.at_once)]
     columns = (TextColumn("{task.description:50}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(len(MEASURED)) as pool:
         bar = progress.add_task("", total=len(todo))
-        for row, name in todo:
-            progress.update(bar, description=f"{row.name}: {RIVAL[name].title}")
-            before = lines[row.name][0].found.get(name)
+        for row, names in todo:
+            progress.update(bar, description=f"{row.name}: {', '.join(RIVAL[name].title for name in names)}")
+            before = {name: lines[row.name][0].found.get(name) for name in names}
             # A rival that never got there in the first run is not waited for in the next.
-            if before is None or before[0].value is not None:
-                for line, one in zip(lines[row.name], measure(row, name), strict=True):
+            left = [name for name, found in before.items() if found is None or found[0].value is not None]
+            measured = [pool.submit(measure, row, name, APART * at) for at, name in enumerate(left)]
+            for name, ones in zip(left, measured, strict=True):
+                for line, one in zip(lines[row.name], ones.result(), strict=True):
                     line.found.setdefault(name, []).append(one)
             progress.advance(bar)
     return [line for of_row in lines.values() for line in of_row]
 
 
-def measure(row: Row, name: str) -> list[Found]:
+def measure(row: Row, name: str, after: float = 0.0) -> list[Found]:
+    time.sleep(after)
     try:
         RIVAL[name].check(row.name)
         return row.measure(RIVAL[name])

@@ -49,6 +49,7 @@ DOWN_SECONDS = 3.0
 BURST = 40
 BURSTS, APART = 5, 0.2
 RECORD_RUNS = 7
+SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
 RECORD_REQUESTS = 320
 RECORD_TURNS = 10
 RECORD_PATHS = ("/", "/items/{id}")
@@ -65,7 +66,7 @@ class Size(NamedTuple):
     rivals: list[str]  # the same
 
 
-FULL = Size(kills=6, apart=10, loop=60, reloads=5, workers=(2, 4, 8), rivals=MEASURED)
+FULL = Size(kills=4, apart=10, loop=30, reloads=3, workers=(2, 4), rivals=MEASURED)
 SMOKE = Size(kills=2, apart=1, loop=6, reloads=1, workers=(2, 3), rivals=[OURS])
 
 
@@ -329,7 +330,7 @@ def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
     lines = tuple(
         (f"{title}, kill {1 + each} of {size.kills}, {size.apart:g} s apart", "s") for each in range(size.kills)
     )
-    return Row(name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1)
+    return Row(name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1, at_once=2)
 
 
 def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
@@ -371,6 +372,7 @@ def rows(size: Size) -> list[Row]:
                 ("one of two workers hangs: its request is named in log or record", YES_OR_NO),
             ),
             partial(hang, workers=2),
+            at_once=SIDE_BY_SIDE,
         ),
         Row(
             "hang-1",
@@ -379,6 +381,7 @@ def rows(size: Size) -> list[Row]:
                 ("the only worker hangs: its request is named in log or record", YES_OR_NO),
             ),
             partial(hang, workers=1),
+            at_once=SIDE_BY_SIDE,
         ),
         reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
         reload_row("reload-4", "4 workers reloaded under load", 4, 1),
