@@ -517,6 +517,11 @@ def test_a_screen_reader_is_told_of_an_end_and_of_the_new_worker(visit: Visit, s
     eventually(told, timeout=PATIENCE, every=0.2)
 
 
+ROWS = """() => [...document.querySelectorAll(".top > *")].map((each) => each.getBoundingClientRect())
+  .filter(({ height }) => height).sort((a, b) => a.top - b.top)
+  .reduce(([rows, end], { top, bottom }) => [rows + (top >= end), Math.max(end, bottom)], [0, 0])[0]"""
+
+
 def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd) -> None:
     shared.wait_ready(timeout=PATIENCE)
     with visiting(shared, role="reader") as visit:
@@ -526,6 +531,9 @@ def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd) -> Non
 
         assert {name for name in names if name} == {"Details", "Fold the healthy", "Options"}
         visit.picture("reader")
+        visit.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert visit.page.evaluate(ROWS) == 2
+        look_at(visit, "reader-375")
         assert visit.complaints == []
 
 

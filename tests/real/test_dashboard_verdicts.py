@@ -173,7 +173,7 @@ def test_title_icon_and_colour_follow_the_verdict_and_go_back_with_it(stage: Sta
     expect(stage.watcher().locator(".watcher-title .badge[data-tone=good]")).to_have_count(0)
     since = re.compile(r"for 2 min \d+ s, since (\d+ \w+ )?\d\d:\d\d:\d\d: web, ")
     expect(stage.page.locator(".headline strong")).to_contain_text(since)
-    expect(stage.watcher().locator(".pulse")).to_be_hidden()
+    expect(stage.watcher().locator(".pulse")).to_be_visible()
 
     stage.show(WELL)
 
@@ -279,6 +279,36 @@ def test_several_in_trouble_are_counted_and_come_first_the_worst_before_the_othe
 
     expect(stage.page).to_have_title("2 in trouble · xboard-circus")
     expect(stage.page.locator(".watcher h3")).to_have_text(["c", "b", "a"])
+
+
+def test_a_button_of_the_first_lines_stays_under_the_pointer(stage: Stage) -> None:
+    """Given the pointer on a line, when a worse one comes, another ends and its own words grow, then nothing moves;
+    when its own trouble ends, then no button of another comes in its place."""
+    first, last = (backend("degraded", slot(1), slot(2, "starting"), name=name) for name in ("first", "last"))
+    worse = backend("down", slot(1, "starting"), name="worse")
+    stage.show(first, last)
+    lines = stage.page.locator(".headline")
+    log = lines.filter(has_text="last, 1 of 2 up").get_by_role("link", name="Log")
+    log.hover()
+    place = log.bounding_box()
+
+    stage.show(first, last, worse)
+    expect(lines).to_have_count(3)
+    assert log.bounding_box() == place
+    stage.show(backend("ok", slot(1), name="first"), last, worse)
+    expect(lines.first).to_contain_text("first is fine again")
+    assert log.bounding_box() == place
+    stage.show(backend("degraded", slot(1), slot(2, "starting"), name="last", cure="read " * 100), worse)
+    expect(lines.nth(1)).to_contain_text("read read")
+    assert log.bounding_box() == place
+    stage.show(worse)
+    expect(lines.nth(1)).to_contain_text("last is fine again")
+    assert place is not None
+    under = "([x, y]) => document.elementFromPoint(x, y).closest('button, a')"
+    assert stage.page.evaluate(under, [place["x"] + 9, place["y"] + 9]) is None
+
+    stage.page.mouse.move(0, 0)
+    expect(lines).to_have_count(1)
 
 
 def test_a_held_worker_offers_retry_and_one_that_is_up_reload(stage: Stage) -> None:
@@ -516,44 +546,3 @@ def test_a_burst_of_log_lines_is_drawn_at_once(stage: Stage) -> None:
     print(f"{layouts:.0f} layouts, {1000 * (after['TaskDuration'] - before['TaskDuration']):.0f} ms of the main thread")
     assert layouts < LINES / 5
     expect(stage.page.get_by_role("log").locator(".line").last).to_be_in_viewport()
-
-
-@pytest.mark.parametrize("width", [{"width": 400, "height": 850}, {"width": 1280, "height": 900}], ids=["400", "1280"])
-@pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_every_verdict_is_sound(tmp_path: Path, language: str, width: Any) -> None:
-    """Given a language and a width, when each verdict is shown, then axe finds nothing serious."""
-    running = {"state": "running", "done": 1, "total": 2, "age": 4.0, "reason": "", "log": ""}
-    stages = {
-        "ok": WELL,
-        "degraded": backend(
-            "degraded",
-            held(1),
-            slot(2),
-            cause="1 of 2 is up; #1: cooling down",
-            next="#1 is started again",
-            next_in=42.0,
-        ),
-        "cooling": COOLING,
-        "port-taken": TAKEN,
-        "hung": TROUBLED["one hung"][0],
-        "deploying": backend(
-            "deploying",
-            slot(1),
-            slot(2, role="retiring"),
-            slot(3, "starting", role="successor"),
-            reload=running,
-            numprocesses=2,
-        ),
-        "stopped": backend("stopped", status="stopped", numprocesses=2),
-        "dependency": TROUBLED["dependency down"][0],
-    }
-    with staged(tmp_path, locale=language, viewport=width) as stage:
-        for name, shown in stages.items():
-            stage.show(shown)
-            expect(stage.watcher()).to_have_attribute("data-verdict", shown["verdict"]["word"])
-            line = "nothing_serves" if name == "stopped" else shown["verdict"]["word"]  # it is the only backend
-            first = stage.page.locator(f'.headline[data-verdict="{line}"]')
-            expect(first).to_contain_text(shown["verdict"]["cause"])
-            assert first.evaluate("line => line.getBoundingClientRect().bottom") <= 400, name
-            stage.picture(f"{name}-{language}-{width['width']}")
-            check_sound(stage.page, name)

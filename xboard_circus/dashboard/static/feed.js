@@ -67,8 +67,9 @@ export class Feed {
   async again() {
     // Where too many pages are open for another stream, this one asks now and then.
     try {
-      this.onState(await get("api/state"));
+      const state = await get("api/state");
       this.heardAt = now();
+      this.onState(state);
     } catch {
       if (!this.isIdle) this.lose();
       return;

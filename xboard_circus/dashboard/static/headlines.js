@@ -14,14 +14,18 @@ const MOST = 4; // lines; the cards show the others
 /** Whether a line is of something that a person should look at. */
 export const isTrouble = ({ line }) => line !== undefined && ["bad", "warn"].includes(toneOf(line.word));
 
-/** The identity of a line: another word for the same watcher is another line. */
-export const lineKey = ({ server, line }) => `${server.id}/${line.word}/${line.watcher}`;
+/** The identity of a line: its word may change, its buttons stay. */
+export const placeOf = ({ server, line }) => `${server.id}/${line.watcher}`;
+
+/** What a line has become whose trouble is over. */
+export const overWords = ({ server, line }) => text("notify.over", { name: line.watcher || server.label });
 
 export class Headlines {
   constructor(node) {
     this.node = node;
-    this.lines = new Keyed(node, lineKey, (item) => new Line(item));
+    this.lines = new Keyed(node, placeOf, (item) => new Line(item));
     this.all = [];
+    this.shown = [];
   }
 
   /** Show the lines of all circusds; that all is well only where no circusd has trouble. */
@@ -29,10 +33,20 @@ export class Headlines {
     const all = servers.flatMap((server) => (server.headlines ?? []).map((line) => ({ server, line })));
     const troubled = all.filter(isTrouble);
     this.all = troubled;
-    const first = (troubled.length ? all.filter(({ line }) => line.word !== "ok") : all).slice(0, MOST);
-    for (const { line } of first) line.isFirst = true;
-    this.lines.update(first);
+    this.shown = this.inPlace((troubled.length ? all.filter(({ line }) => line.word !== "ok") : all).slice(0, MOST));
+    for (const { line } of this.shown) line.isFirst = true;
+    this.lines.update(this.shown);
     set(document.documentElement, "data-trouble", troubled.length > 0);
+  }
+
+  /** The lines in their places while the pointer is on one: a new one comes below, what is over leaves its own empty. */
+  inPlace(lines) {
+    const isPointedAt = this.node.matches(":hover");
+    this.node.style.minHeight = isPointedAt ? `${this.node.offsetHeight}px` : "";
+    if (!isPointedAt || !lines.some(isTrouble)) return lines;
+    const fresh = new Map(lines.map((item) => [placeOf(item), item]));
+    const kept = this.shown.filter((item) => item.isOver || isTrouble(item)).map((item) => fresh.get(placeOf(item)) ?? over(item));
+    return [...new Set([...kept, ...lines])];
   }
 
   /** The part of the page's title that names the trouble; empty without any. */
@@ -53,6 +67,8 @@ export const lineOf = (server, name) => server.headlines?.find(({ watcher }) => 
 
 /** All of a line, for a card whose watcher is not among the first. */
 export const sentencesOf = ({ lines }) => lines.map((each) => reasonIn(each)).join(text("sentence.between"));
+
+const over = (item) => ({ ...item, isOver: true, line: { ...item.line, word: "ok", lines: [{ reason: overWords(item) }], slot: null, command: "" } });
 
 class Line {
   constructor(item) {
@@ -75,6 +91,7 @@ class Line {
 
   update(item) {
     this.item = item;
+    this.node.style.minHeight = item.isOver ? `${this.node.offsetHeight}px` : "";
     const { server, line } = item;
     this.badge.update(line.word);
     set(this.node, "data-tone", toneOf(line.word));

@@ -108,7 +108,7 @@ function route() {
   views[chosen]?.open(...place);
 }
 
-new Stillness($("overview"));
+new Stillness($("headlines"), $("overview"));
 offerSettings();
 offerNotices(() => feed.see());
 closeable();

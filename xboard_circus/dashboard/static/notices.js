@@ -1,7 +1,7 @@
 // Notifications of the browser on a change of a verdict: only where somebody asked for them by the button.
 
 import { set, show } from "./dom.js";
-import { lineKey } from "./headlines.js";
+import { overWords, placeOf } from "./headlines.js";
 import { reasonIn } from "./reason.js";
 import { text } from "./text.js";
 import { toast } from "./toasts.js";
@@ -37,21 +37,18 @@ export class Notices {
 
   /** Take the lines of trouble, each with its server. */
   update(troubled) {
-    const now = new Map(troubled.map((item) => [lineKey(item), item]));
+    const now = new Map(troubled.map((item) => [placeOf(item), item]));
     const before = this.known;
     this.known = now;
     if (before === null || !areOn()) return;
-    for (const [key, item] of now) {
-      if (!before.has(key)) notify(item, item.line.lines.map((each) => reasonIn(each)));
+    for (const [place, item] of now) {
+      if (before.get(place)?.line.word !== item.line.word) notify(item, item.line.lines.map((each) => reasonIn(each)));
     }
-    const places = new Set(troubled.map(placeOf));
-    for (const item of before.values()) {
-      if (!places.has(placeOf(item))) notify(item, [text("notify.over", { name: item.line.watcher || item.server.label })]);
+    for (const [place, item] of before) {
+      if (!now.has(place)) notify(item, [overWords(item)]);
     }
   }
 }
-
-const placeOf = ({ server, line }) => `${server.id}/${line.watcher}`;
 
 // The tag has a later one of the same watcher take the place of an earlier one.
 function notify(item, [title, ...rest]) {

@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 export async function showOptions(server, name = "") {
   write($("options-title"), text("options.of", { name: name || "circusd" }));
   $("options-rows").replaceChildren();
-  write($("options-notice"), "");
+  show($("options-notice"), false);
   $("options-dialog").showModal();
   try {
     const { options } = await get("api/options", { server: server.id, watcher: name });
@@ -19,8 +19,8 @@ export async function showOptions(server, name = "") {
   } catch (refused) {
     if (!(refused instanceof Refused)) throw refused;
     write($("options-notice"), refused.message);
+    show($("options-notice"), true);
   }
-  show($("options-notice"), $("options-notice").textContent !== "");
 }
 
 const row = ({ name, value, place }) => el("tr", {}, el("th", { scope: "row", class: "mono" }, name), el("td", { class: "mono" }, value), el("td", { class: "muted" }, place || text("options.default")));

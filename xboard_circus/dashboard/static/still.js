@@ -3,28 +3,31 @@
 import { set } from "./dom.js";
 
 const REST = 20000; // ms: a pointer that has stood still for longer is not about to press anything
-const CARD = ".watcher";
+const KEPT = ".watcher, .headline, .server :is(button, a, select, summary)";
 
-/** Keep what the pointer is over in a card in its place: `view` is shifted by what comes or goes above it. */
+/** Keep what the pointer is over in its place: the part of the page that has it is shifted by what comes or goes above. */
 export class Stillness {
-  constructor(view) {
-    this.view = view;
+  constructor(...parts) {
+    this.parts = parts;
     this.shift = 0;
     this.held = [];
     addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.take(event));
     addEventListener("scroll", () => this.at && this.take(this.at), { passive: true });
     for (const kind of ["keydown", "resize"]) addEventListener(kind, () => this.release());
     document.documentElement.addEventListener("pointerleave", () => this.release());
-    new MutationObserver(() => this.hold()).observe(view.parentNode, { subtree: true, childList: true, attributes: true, characterData: true });
+    new MutationObserver(() => this.hold()).observe(parts[0].parentNode, { subtree: true, childList: true, attributes: true, characterData: true });
   }
 
   /** Note what is under the pointer, with all around it up to the card: a button may vanish, and its row stays. */
   take({ clientX, clientY }) {
-    this.at = { clientX, clientY };
     const found = document.elementFromPoint(clientX, clientY);
-    if (!found?.closest(CARD)) return this.release();
+    const part = found?.closest(KEPT) && this.parts.find((each) => each.contains(found));
+    if (!part || part !== this.part) this.release();
+    if (!part) return;
+    this.part = part;
+    this.at = { clientX, clientY };
     this.held = [];
-    for (let node = found; node.closest(CARD); node = node.parentElement) this.held.push({ node, top: node.getBoundingClientRect().top });
+    for (let node = found; node.closest(KEPT); node = node.parentElement) this.held.push({ node, top: node.getBoundingClientRect().top });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.release(), REST);
   }
@@ -47,7 +50,7 @@ export class Stillness {
 
   move(shift) {
     this.shift = shift;
-    this.view.style.top = shift ? `${shift}px` : "";
+    this.part.style.top = shift ? `${shift}px` : "";
     set(document.documentElement, "data-held", shift !== 0);
   }
 }

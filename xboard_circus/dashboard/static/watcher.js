@@ -150,7 +150,7 @@ export class WatcherCard {
     this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
     this.strip.update(past);
     this.pulse.update(past?.pulse);
-    const isPulseShown = hasPulse && watcher.armed && !stale && this.node.dataset.tone === undefined;
+    const isPulseShown = hasPulse && watcher.armed && !stale;
     show(this.pulse.node, isPulseShown);
     write(this.glance, glanceOf(server, watcher, isPulseShown));
     this.drawBody();
@@ -179,7 +179,7 @@ export class WatcherCard {
       write(this.address, `${port.host.includes(":") ? `[${port.host}]` : port.host}:${port.port}`);
       this.portBadge.update(port.state, stale);
     }
-    const why = port && port.state !== "bound" && !isTroubled(watcher) ? reasonIn(port) : "";
+    const why = port && !["bound", "waiting"].includes(port.state) && !isTroubled(watcher) ? reasonIn(port) : "";
     write(this.portReason, why ? text("watcher.port.why", { why }) : "");
     show(this.portReason, Boolean(why));
     show(this.budget.node, Boolean(budget));
