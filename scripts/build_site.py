@@ -20,7 +20,7 @@ PAGES = {  # by name: the file, and its title in the navigation in both language
     "index": ("README", "Start in one minute", "一分钟上手"),
     "operations": ("docs/operations", "The day's work", "日常操作"),
     "verdicts": ("docs/verdicts", "Verdicts and cures", "判断与对策"),
-    "scenarios": ("docs/scenarios", "Twelve situations", "十二种情况"),
+    "scenarios": ("docs/scenarios", "Thirteen situations", "十三种情况"),
     "behaviour": ("docs/behaviour", "What it does, and when", "行为与时机"),
     "options": ("docs/options", "Options", "选项"),
     "services": ("docs/services", "As a service", "作为系统服务"),

@@ -1,4 +1,4 @@
-"""The first 400 px of the page in each trouble: a real circusd, two browsers, each in its language and size."""
+"""The first 400 px of the page in each trouble: a real circusd, two browsers, each in its language."""
 
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Page, expect
 
-from xboard_circus.dashboard.settings import WATCHER
+from xboard_circus.dashboard.hub import TICK
+from xboard_circus.dashboard.settings import WATCHER, Settings
 
 from .browsing import PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
 from .free_ports import stranger
@@ -28,10 +30,12 @@ WIDE = {"width": 1440, "height": 720}
 COOLS = {"restart.burst": 3, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 300}
 FIRST = 400  # px
 TROUBLE = "-bad|-warn"
+CALM = (None, "ok", "deploying", "stopped", "unknown")
+LOOKS: list[tuple[Any, Any]] = [(size, theme) for size in (PHONE, WIDE) for theme in ("dark", "light")]
 
 
 class Watch:
-    """Two who look at the page of one circusd: a wide light one in English, a narrow dark one in Chinese."""
+    """Two who look at the page of one circusd: in English, mostly wide and light, and in Chinese, narrow and dark."""
 
     def __init__(self, *visits: Visit) -> None:
         self.visits = visits
@@ -42,10 +46,7 @@ class Watch:
     def see(
         self, name: str, verdict: str, *english: str, chinese: str, title: str, icon: str = TROUBLE, card: str = ""
     ) -> None:
-        """Check that the first line of both has these words, within the first 400 px, and nothing green there.
-
-        And that the *card* adds what it has beyond the line.
-        """
+        """Check that the first line of both has these words, and that the *card* adds what it has beyond the line."""
         for visit, words in zip(self.visits, (english, (chinese,)), strict=True):
             line = self.line(visit)
             expect(visit.page.locator(f'.headline[data-verdict="{verdict}"]')).to_be_visible()
@@ -54,19 +55,38 @@ class Watch:
             expect(visit.page.locator("#icon")).to_have_attribute("href", re.compile(icon))
         expect(self.visits[0].page).to_have_title(re.compile(title))
         eventually(lambda: self.english_words() == [], what=f"{name}: the Chinese line has no English")
-        wide, narrow = self.visits
-        for visit, size in ((wide, PHONE), (wide, WIDE), (narrow, PHONE)):
-            visit.page.set_viewport_size(size)  # type: ignore[arg-type]
-            visit.page.evaluate("scrollTo(0, 0)")
-            box = self.line(visit).bounding_box()
-            assert box is not None
-            end = box["y"] + box["height"]
-            assert end <= FIRST, f"{name}: the line ends at {end:.0f} px, {size['width']} px wide"
-            if icon == TROUBLE:
-                eventually(lambda page=visit.page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
         if card:
             expect(self.visits[0].watcher().locator(".incident")).to_contain_text(card)
+        self.look(name, is_green=icon != TROUBLE)
+
+    def look(self, name: str, *, is_green: bool) -> None:
+        """Check in both languages, sizes and themes that the line ends within 400 px, with nothing green, and axe."""
+        for visit, looks in zip(self.visits, (LOOKS, LOOKS[::-1]), strict=True):
+            page = visit.page
+            page.evaluate(FOLLOW)
+            for size, theme in looks:
+                page.set_viewport_size(size)
+                page.emulate_media(color_scheme=theme)
+                page.evaluate("scrollTo(0, 0)")
+                box = self.line(visit).bounding_box()
+                assert box is not None
+                end = box["y"] + box["height"]
+                assert end <= FIRST, f"{name}: the line ends at {end:.0f} px, {size['width']} px wide"
+                if not is_green:
+                    eventually(lambda page=page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
+                check_sound(page, f"{name}, {size['width']} px, {theme}")
         self.keep(name)
+
+    def check_titles(self) -> None:
+        """Check that title and icon change with the state that brings a trouble or its end, which comes within 2 s."""
+        assert Settings.poll + TICK <= 2
+        for visit in self.visits:
+            states = visit.page.evaluate("refreshes")
+            assert len({word for word, _, _ in states}) > 2
+            wrong = [
+                each for each in states if len({each[0] in CALM, each[1] == "xboard-circus", "-" not in each[2]}) > 1
+            ]
+            assert wrong == []
 
     def english_words(self) -> list[str]:
         """Find English words in the first line of the Chinese page, without names, commands and what programs say."""
@@ -105,9 +125,20 @@ TEXT = """(node) => {
 # Paths and addresses, the command line of a stranger, what the app, the system or the sender of a command says.
 OTHERS = re.compile(
     r"\(/[^)]*\)|/[^\s，。：]+|No space left on device|database: no answer|no answer|disk|database|[KM]iB"
-    r"|xboard-circus stop, user \w+"
+    r"|xboard-circus stop, user \w+|RuntimeError: told to die at import"
 )
 NAMES = {"web", "circusd", "SIGKILL", "SIGABRT", "pid", "PID", "root", "ini"}
+FOLLOW = """async () => {
+  if (window.refreshes) return;
+  window.refreshes = [];
+  const { Headlines } = await import(new URL("static/headlines.js", document.baseURI));
+  const { update } = Headlines.prototype;
+  Headlines.prototype.update = function (servers) {
+    update.call(this, servers);
+    const icon = document.getElementById("icon");
+    setTimeout(() => window.refreshes.push([servers[0].headlines[0]?.word, document.title, icon.getAttribute("href")]));
+  };
+}"""
 STEPS = """async () => (await import(new URL("static/reload.js", document.baseURI)))
   .stepsOf({state: "done", step: "", replaced: [[11, 12], [13, 13]], done: 2, total: 2},
     {workers: [{pid: 13, slot: 2}]}, new Map([[12, 1], [13, 2]])).map(({words}) => words)"""
@@ -139,8 +170,8 @@ GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
 def watching(c: Circusd) -> Iterator[Watch]:
     needs("chromium")
     with (
-        chromium(opens=False, viewport=WIDE, color_scheme="light") as one,
-        chromium(viewport=PHONE, color_scheme="dark", locale="zh-CN") as other,
+        chromium(opens=False, viewport=WIDE, color_scheme="light", reduced_motion="reduce") as one,
+        chromium(viewport=PHONE, color_scheme="dark", reduced_motion="reduce", locale="zh-CN") as other,
     ):
         yield Watch(Visit(one, c).sign_in(), Visit(other, c).sign_in())
 
@@ -198,17 +229,31 @@ def look_at_the_incident(visit: Visit) -> None:
     page.goto(f"{visit.url}/#overview")
 
 
+def open_options(page: Page, place: Locator) -> None:
+    """Open the options, again where circusd was too busy to answer."""
+
+    def is_answered() -> bool:
+        place.get_by_role("button", name="Options").click()
+        expect(page.locator("#options-rows tr, #options-notice").locator("visible=true").first).to_be_visible()
+        if page.locator("#options-rows tr").count():
+            return True
+        page.keyboard.press("Escape")
+        return False
+
+    eventually(is_answered, timeout=PATIENCE, what="circusd answers")
+
+
 def look_at_the_options(visit: Visit) -> None:
     """Find circusd's load, the options of circusd and of a watcher with their places, and read the ini file anew."""
     page, dialog = visit.page, visit.page.get_by_role("dialog")
     facts = page.locator(".server-facts")
     expect(facts).to_contain_text(re.compile(r"CPU [\d.]+ % · \d+ MiB"))
-    facts.get_by_role("button", name="Options").click()
+    open_options(page, facts)
     expect(dialog).to_contain_text(re.compile(r"pubsub_endpoint.*circus\.ini:\d+"))
     check_sound(page, "the options")
     page.keyboard.press("Escape")
     visit.watcher().get_by_role("button", name="Open web").click()
-    visit.watcher().get_by_role("button", name="Options").click()
+    open_options(page, visit.watcher())
     expect(dialog).to_contain_text(re.compile(r"restart\.burst3circus\.ini:\d+"))
     page.keyboard.press("Escape")
     visit.watcher().get_by_role("button", name="Fold web").click()
@@ -275,7 +320,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
         (tmp_path / "new.py").touch()
         with watching(c) as watch:
             watch.see_fine("1 backend, 2 workers", r"\d requests/s")
-            watch.keep("healthy")
+            watch.look("healthy", is_green=True)
             look_at_the_options(watch.visits[0])
 
             c.set("live", '503 {"checks": {"database": "no answer", "disk": "ok"}}')
@@ -354,7 +399,9 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 chinese="降级已持续.*：web，1/2 运行中",
                 title="web: degraded",
             )
-            kill(second)
+            log = watch.line(visit).get_by_role("link", name="Log")
+            with at_rest(visit, log, watch.line(visit).filter(has_text="DOWN")):
+                kill(second)
             watch.see(
                 *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 3"),
                 *(r"Next: #. is started again in \d+ s", "xboard-circus logs web"),
@@ -413,6 +460,13 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             over = visit.page.locator(".event-incident").filter(has_text="code 3").first
             expect(over).to_contain_text(re.compile(r"over.*lasted"))
             expect(visit.page.locator(".event-incident .badge[data-state=open]")).to_have_count(0)
+            hang = visit.page.locator(".event-incident").filter(has_text="hung")
+            expect(hang).to_have_count(1)
+            expect(hang).to_contain_text(re.compile(r"over.*lasted \d"))
+            hang.get_by_role("button", name="events").click()
+            replaced = hang.locator("ol .event").filter(has_text=f"successor of pid {first}")
+            expect(replaced).to_contain_text("came up")
+            watch.check_titles()
 
 
 def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
@@ -459,17 +513,24 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
             c.tell(first, "print and this is written")
             watch.see_fine()
 
-            c.set("boot", "exit 3")
+            c.set("boot", "die")
             kill(first)
             kill(second)
             watch.see(
-                *("crash-loop", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 3"),
+                *(
+                    "crash-loop",
+                    "looping",
+                    "DOWN for .*: web, 0 of 2 up",
+                    "Every start fails: .*code 1: RuntimeError: told to die at import",
+                ),
                 "xboard-circus logs web",
                 chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
                 title="web: looping",
+                card="RuntimeError: told to die at import",
             )
             c.set("boot", "")
             watch.see_fine()
+            watch.check_titles()
             assert [each.complaints for each in watch.visits] == [[], []]
 
 
