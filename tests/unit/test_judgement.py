@@ -129,6 +129,7 @@ MUCH = "9" * 23
         ("circus", "loggerconfig", "x" * 9000, "a path has 2000 letters at most"),
         ("socket:web", "host", "x" * 64, "not an address; write one such as 127.0.0.1 or localhost"),
         ("socket:web", "backlog", MUCH, "too large; write 2147483647 or less"),
+        ("socket:web", "interface", "lo", "Circus cannot read this; write the address of that interface into host"),
         ("env:web", "PYTHONPATH", ".:" + "x" * 300, "a path has 2000 letters at most"),
         ("plugin:xboard", "log_dir", "x" * 300, "a path has 2000 letters at most"),
     ],

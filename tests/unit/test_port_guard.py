@@ -96,6 +96,18 @@ def test_a_guard_that_failed_waits_for_a_taken_port_and_binds_it_once_it_is_free
         assert is_listening(shared)
 
 
+def test_a_socket_for_one_interface_is_not_bound_on_all() -> None:
+    """Circus reads `interface` by a module that Python has no more, so the guard would serve every network."""
+    with CircusSocket("web", host="0.0.0.0", port=0, interface="lo") as shared:
+        armed: Any = FakeArmed(shared)
+        guard = PortGuard(armed)
+
+        guard._give_up(0)
+
+        assert (guard.state, is_listening(shared)) == (PortState.REFUSED, False)
+        assert "interface = lo" in guard.reason
+
+
 def test_a_guard_that_failed_leaves_a_later_start_alone() -> None:
     with CircusSocket("web", host="127.0.0.1", port=0) as shared:
         armed: Any = FakeArmed(shared)

@@ -233,6 +233,7 @@ class Say(Template):
     PORT_LOOKED_AT = "checking the port"
     PORT_HELD = "the port is held by {holders}"
     PORT_HELD_AND_STOPPING = "the port is held by {holders}; stopping {others}"
+    PORT_INTERFACE = "interface = {name} cannot be read; write the address of that interface into host"
     PORT_HELD_BY_OURS = (
         "the port is held by {processes}, started by this circusd for another purpose; stop or restart that"
     )

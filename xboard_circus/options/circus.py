@@ -178,6 +178,7 @@ _OPTIONS_OF: Mapping[str, Mapping[Callable[[str], object], str]] = {
         kinds.choice("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET").read: "type",
         kinds.read_host_name: "host",
         kinds.read_path: "path",
+        _not_alone("write the address of that interface into host"): "interface",
     },
     "plugin": {_whole(-_MOST): "priority", kinds.read_path: "working_dir"},
     "env": {_paths: "PYTHONPATH"},

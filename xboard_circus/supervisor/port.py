@@ -299,7 +299,7 @@ class PortGuard:
         except OSError as error:
             where = address[0] if address[1] == UNIX else f"{address[0]}:{address[1]}"
             self._is_taken = error.errno == errno.EADDRINUSE
-            self._last_error = f"{where}: {os.strerror(error.errno or errno.EIO)}"
+            self._last_error = f"{where}: {error.strerror or os.strerror(error.errno or errno.EIO)}"
             return False
         return True
 
@@ -535,7 +535,11 @@ def bind_and_listen(shared: Any) -> None:
     """Do what CircusSocket.bind_and_listen does; that one logs an error at each of many tries.
 
     Without a trial socket before, because a client that connects at that moment would be reset.
+
+    Circus cannot read `interface` in Python 3, and ends; without it the port would be open to every network.
     """
+    if shared.interface is not None:
+        raise OSError(errno.EOPNOTSUPP, Say.PORT_INTERFACE(name=shared.interface))
     if shared.is_unix:
         bind_unix(shared)
     elif shared.getsockname()[1] == 0:
