@@ -9,9 +9,11 @@ import os
 import socket
 import ssl
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +24,7 @@ import trustme
 from xboard_circus.alerts import services
 from xboard_circus.alerts.command import CommandSink
 from xboard_circus.alerts.message import Message, Sink
+from xboard_circus.alerts.otlp import OtlpSink
 from xboard_circus.alerts.secrets import AlertError, Secret
 from xboard_circus.alerts.services import ServiceSink
 from xboard_circus.alerts.smtp import SmtpSink
@@ -187,6 +190,59 @@ def test_a_server_that_takes_its_time_is_cut_off(
         sink = webhook(tmp_path, url, timeout=0.5, is_proxied=is_proxied)
         assert refusal_of(sink) == "no complete answer within 0.5 s"
         assert time.monotonic() - began < 30 < LONGEST_HANG
+
+
+MUCH, LITTLE = 64 << 20, 32 << 20  # more than the buffers of a connection hold
+
+
+@contextmanager
+def endless_answer(begin: bytes, piece: bytes) -> Iterator[tuple[int, list[int]]]:
+    """A server that answers each client without end; its port, and how many bytes each has taken, `MUCH` at most."""
+    took: list[int] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                took.append(0)
+                with client, suppress(OSError):
+                    client.settimeout(30)
+                    client.sendall(begin)
+                    while took[-1] < MUCH:
+                        took[-1] += client.send(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1], took
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
+
+
+def test_a_collector_that_answers_without_end_fills_no_memory_and_holds_up_no_alert(tmp_path: Path) -> None:
+    with endless_answer(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 16)) as (port, took):
+        OtlpSink(secret_file(tmp_path, f"http://127.0.0.1:{port}/v1/traces"), timeout=60).deliver(message())
+    assert len(took) == 1
+    assert took[0] < LITTLE
+
+
+def test_a_collector_that_drips_is_cut_off_and_no_redirect_of_it_followed(tmp_path: Path) -> None:
+    with hook_server("drip", "redirect", "403") as hook:
+        sink = OtlpSink(secret_file(tmp_path, f"{hook.url}/{TOKEN}"), timeout=0.5)
+        assert refusal_of(sink) == "no complete answer within 0.5 s"
+        patient = OtlpSink(secret_file(tmp_path, f"{hook.url}/{TOKEN}"), timeout=30)
+        assert refusal_of(patient).startswith("answered 302")
+        assert refusal_of(patient).startswith("answered 403")
+    assert len(hook.got) == 3
+
+
+def test_a_mail_server_that_answers_without_end_fills_no_memory() -> None:
+    with endless_answer(b"220 hello\r\n", (b"250-" + b"x" * 994 + b"\r\n") * 64) as (port, took):
+        to = {"sender": "a@example.org", "to": ("b@example.org",), "security": "none", "timeout": 60.0}
+        refusal_of(SmtpSink(host="127.0.0.1", port=port, **to))  # type: ignore[arg-type]
+    assert took[0] < LITTLE
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Send deaths, reloads and incidents as spans to a collector of OpenTelemetry, by the exporter of its SDK (OTLP, HTTP).
+"""Send deaths, reloads and incidents as spans to a collector of OpenTelemetry (OTLP over HTTP).
 
 The SDK's own batches are not used: an alert waits in the queue of its section, also over a restart, until it is taken.
+Nor is its exporter, which reads an answer without end into memory, for as long as that lasts, and follows redirects.
 """
 
-import logging
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from typing import Any
 import xboard_circus
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret
+from xboard_circus.alerts.shapes import WebhookRequest
+from xboard_circus.alerts.webhook import post
 from xboard_circus.core.in_flight import requests_in
 from xboard_circus.core.reason import reason_in
 from xboard_circus.ledger.record import Record
 
 EVENTS = {"restart": "worker", "end": "worker", "reload_end": "reload"}
 """Events that are spans of their own, by the name of their span; incidents are the alerts themselves."""
+HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _LASTED = {"worker": "lived", "reload": "took"}
 _SHOWN = ("cause", "exit_code", "signal", "slot", "lived", "ready_for", "rss", "wait", "blames", "state", "cut")
 _OF_INCIDENT = ("event", "kind", "severity", "watcher", "reason", "count", "seconds", "done", "next", "note")
@@ -70,23 +74,17 @@ class OtlpSink:
         return f"OTLP, its address from {self.url}"
 
     def deliver(self, message: Message) -> None:
-        """Export the span; it has *timeout* seconds."""
+        """POST the span; it has *timeout* seconds."""
         try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.trace.export import SpanExportResult
+            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+            from opentelemetry.util.re import parse_env_headers
         except ImportError:
             raise AlertError("OpenTelemetry is not installed: pip install 'xboard-circus[otel]'") from None
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)  # its messages quote the address
-        ca_file = str(self.ca_file) if self.ca_file else None
-        exporter = OTLPSpanExporter(endpoint=self.url.read(), timeout=self.timeout, certificate_file=ca_file)
-        try:
-            result = exporter.export([span_of(message.document)])
-        except Exception as error:
-            raise AlertError(f"no answer of the collector ({type(error).__name__})") from None
-        finally:
-            exporter.shutdown()  # type: ignore[no-untyped-call]
-        if result is not SpanExportResult.SUCCESS:
-            raise AlertError(f"the collector did not take it within {self.timeout:g} s")
+        url = self.url.read()
+        given = next(filter(None, map(os.environ.get, HEADERS)), "")
+        headers = {"content-type": "application/x-protobuf", **parse_env_headers(given, liberal=True)}
+        request = WebhookRequest(url, encode_spans([span_of(message.document)]).SerializeToString(), headers)
+        post(request, "json", secrets=[url, given], timeout=self.timeout, ca_file=self.ca_file, is_proxied=True)
 
 
 def span_of(document: Mapping[str, Any]) -> Any:

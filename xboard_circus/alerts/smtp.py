@@ -19,6 +19,7 @@ from xboard_circus.deadline import Cut
 
 log = logging.getLogger("xboard_circus.alerts")
 
+REPLIES = 1 << 20
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -105,12 +106,32 @@ class SmtpSink:
         return mail
 
 
+class _Replies:
+    """The replies of a server, `REPLIES` bytes in all; smtplib would keep one without end, 400 MiB in a second."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, REPLIES
+
+    def readline(self, size: int) -> bytes:
+        line: bytes = self._file.readline(min(size, self._left))
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Client(smtplib.SMTP):
     """Cut the connection at the deadline of *cut*, its handshake too where *tls* is given."""
 
     def __init__(self, cut: Cut, tls: ssl.SSLContext | None, **options: Any) -> None:
         self._cut, self._tls = cut, tls
         super().__init__(**options)
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _Replies(self.sock.makefile("rb"))
+        return super().getreply()
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         opened = socket.create_connection((host, port), timeout)

@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import xboard_circus
@@ -44,30 +45,41 @@ class WebhookSink:
         if self.ca_file is not None and not os.path.isfile(self.ca_file):
             raise AlertError(f"ca_file: {self.ca_file} is not there")
         request = shapes.request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
-        status, body, pause = self._posted(request)
-        if why := shapes.refusal(self.shape, status, body):
-            refused = status < 500 and status not in NOT_NOW
-            raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause, refused=refused)
+        how: dict[str, Any] = {"timeout": self.timeout, "ca_file": self.ca_file, "is_proxied": self.is_proxied}
+        post(request, self.shape, secrets=[request.url, url, secret], **how)
 
-    def _posted(self, request: shapes.WebhookRequest) -> tuple[int, str, float]:
-        answer = send_request(
-            "POST",
-            request.url,
-            timeout=self.timeout,
-            most=BODY_BYTES,
-            decoded=True,
-            is_proxied=self.is_proxied,
-            data=request.body,
-            headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
-            verify=str(self.ca_file) if self.ca_file else True,
-        )
-        if answer.is_late:
-            raise AlertError(f"no complete answer within {self.timeout:g} s")
-        if answer.status is None or answer.error is not None:
-            # Their text may have the address, so none is quoted.
-            what = f"no answer that could be read ({type(answer.error).__name__})"
-            raise AlertError(os_words(answer.error, what))
-        return answer.status, answer.body.decode(errors="replace"), _pause(answer.headers.get("retry-after", ""))
+
+def post(
+    request: shapes.WebhookRequest,
+    shape: str,
+    *,
+    secrets: Iterable[str],
+    timeout: float,
+    ca_file: Path | None,
+    is_proxied: bool,
+) -> None:
+    """Send *request* and judge the answer, of which no more than `BODY_BYTES` are read; AlertError for a refusal."""
+    answer = send_request(
+        "POST",
+        request.url,
+        timeout=timeout,
+        most=BODY_BYTES,
+        decoded=True,
+        is_proxied=is_proxied,
+        data=request.body,
+        headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
+        verify=str(ca_file) if ca_file else True,
+    )
+    if answer.is_late:
+        raise AlertError(f"no complete answer within {timeout:g} s")
+    if answer.status is None or answer.error is not None:
+        # Their text may have the address, so none is quoted.
+        what = f"no answer that could be read ({type(answer.error).__name__})"
+        raise AlertError(os_words(answer.error, what))
+    if why := shapes.refusal(shape, answer.status, answer.body.decode(errors="replace")):
+        refused = answer.status < 500 and answer.status not in NOT_NOW
+        pause = _pause(answer.headers.get("retry-after", ""))
+        raise AlertError(scrubbed(why, secrets), retry_after=pause, refused=refused)
 
 
 def _pause(text: str) -> float:
