@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -239,6 +240,35 @@ def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
 
     assert caplog.messages == [f"xboard: this Circus lacks {kind}; install circus 0.19"]
     assert vars(target)[kind.name] is before[kind.name]
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """A soft limit of 512 open files; the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_who_leaks_connections_to_an_ipc_endpoint_has_many_to_leak(
+    few_files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ aborts circusd when it has no descriptor left for a connection, and nothing bounds those to ipc://."""
+    monkeypatch.setattr(boot, "refuse_beside_another", interrupt)
+    arbiter: Any = SimpleNamespace(umask=None)
+    patch = boot.boot(SimpleNamespace(initialize=lambda arbiter: None))
+    patch.install()
+
+    with pytest.raises(KeyboardInterrupt):
+        patch._target.initialize(arbiter)
+
+    wanted = 65536 if few_files == resource.RLIM_INFINITY else min(65536, few_files)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == wanted
+
+
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_command_of_ours_that_circus_knows_already_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,8 @@ def main(config: uvicorn.Config | None) -> None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     config = config or configure()
-    raise_limits()
+    for line in raise_limits():
+        log.warning(line)
     for name in ("XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
         os.environ.pop(name, None)  # processes that the app starts do not use our files
     path, private = surroundings.file("sock"), None

@@ -1,19 +1,17 @@
-"""Raise the limits of this process on open files and processes.
+"""Raise the limits of this process, a worker or circusd, on open files and processes.
 
 Circus's own ``rlimit_*`` makes the spawn fail on a host with a lower hard limit; here the soft limit is raised as far
-as the hard one permits, and the log reports a limit that is too low.
+as the hard one permits, and a worker's log reports a limit that is too low.
 """
 
-import logging
 import resource
-
-log = logging.getLogger("uvicorn.error")
 
 WANTED = (("RLIMIT_NOFILE", 65536, "open files"), ("RLIMIT_NPROC", 4096, "processes"))
 
 
-def raise_limits() -> None:
-    """Raise the soft limits of `WANTED`; never lower one."""
+def raise_limits() -> list[str]:
+    """Raise the soft limits of `WANTED`, never lower one; return a line for each that stays too low."""
+    too_low = []
     for name, wanted, what in WANTED:
         number = getattr(resource, name)
         soft, hard = resource.getrlimit(number)
@@ -23,10 +21,11 @@ def raise_limits() -> None:
         try:
             resource.setrlimit(number, (reachable, hard))
         except (ValueError, OSError) as error:  # macOS: a hard limit of "unlimited" that the kernel does not mean
-            log.warning("The limit on %s stays at %d, not %d: %s", what, soft, wanted, error)
+            too_low.append(f"The limit on {what} stays at {soft}, not {wanted}: {error}")
         else:
             if reachable != wanted:
-                log.warning("The limit on %s is %d, not %d: the hard limit is lower", what, reachable, wanted)
+                too_low.append(f"The limit on {what} is {reachable}, not {wanted}: the hard limit is lower")
+    return too_low
 
 
 def most_open_files() -> int:

@@ -36,6 +36,7 @@ from xboard_circus.supervisor.patches import circus_arbiter, patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
+from xboard_circus.worker.limits import raise_limits
 
 GUARDS, PASSED = "xboard_guards", "xboard_passed"
 STATS = "circusd-stats"
@@ -90,10 +91,13 @@ def boot(original: Original, _: object) -> Original:
     the variables of circusd, over which Circus has a title written.
     Fact: Circus logs the exception of its start and calls sys.exit(0). ZeroMQ removes the file of an ipc:// endpoint.
 
-    It also opens the logs of all watchers before it sets `umask`, so every user could read them.
+    It also opens the logs of all watchers before it sets `umask`, so every user could read them. And ZeroMQ aborts the
+    process that has no descriptor left for a connection, so a client that leaks 1,000 to an ipc:// endpoint would end
+    circusd at the usual limit.
     """
 
     def initialize(arbiter: Any) -> None:
+        raise_limits()  # what stays too low the workers log
         narrow_logs(arbiter)
         try:
             refuse_beside_another(arbiter)
