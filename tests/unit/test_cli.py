@@ -1130,6 +1130,33 @@ def interrupt(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
+def test_a_restart_starts_nothing_that_was_stopped_while_it_tried_the_new_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(restarting, "launch", started.append)
+    monkeypatch.setattr(restarting, "check_file", lambda _: None)
+    with circusd_process(folder) as process, contextlib.ExitStack() as circusd:
+        answers = {"xboard_state": always(state(config_file=folder / "circus.ini", pid=process.pid))}
+        fake = circusd.enter_context(FakeCircusd(answers))
+
+        def stop_meanwhile(instance: Instance, _: object) -> None:
+            identity = procs.Identity.of(process.pid)
+            assert identity is not None
+            instance.write_record(identity)
+            instance.mark_stopped()
+            process.kill()
+            process.wait(5)
+            circusd.close()
+
+        monkeypatch.setattr(restarting, "try_new_code", stop_meanwhile)
+        write_ini(folder, endpoint=fake.endpoint)
+        result = run("restart", "--yes")
+
+    said = "circusd was stopped meanwhile, so nothing was started: `xboard-circus start` starts it"
+    assert (result.exit_code, result.stderr.splitlines()[-1:], started) == (1, [f"xboard-circus: {said}"], [])
+
+
 def test_status_of_names_shows_those_alone(folder: Path) -> None:
     with running(folder) as fake:
         many = watcher(*[worker(slot=slot) for slot in range(1, FEW + 2)], name="api", numprocesses=FEW + 1)

@@ -83,7 +83,10 @@ def restart(
                 try_new_code(instance, [each.name for each in backends])
         expected = launching.expected(instance)
     with launching.alone(instance):
-        found = None if cold else instance.find()
+        now = instance.find()
+        if found is not None and now is None:
+            _refuse_stopped(instance, found.identity)
+        found = None if cold else now
         launched = None if found is None else _succeed(instance, found)
         if launched is None:
             launched = _restart_cold(instance)
@@ -126,6 +129,13 @@ def _refuse_other_user(found: Snapshot | Silent) -> None:
     if user is not None and user != os.geteuid():
         name = servers.name_of(user)
         raise XboardError(f"circusd (pid {circusd.pid}) is run by {name}; nothing was stopped: run this as {name}")
+
+
+def _refuse_stopped(instance: Instance, circusd: procs.Identity) -> None:
+    """Raise XboardError if an operator has stopped *circusd*, which ran before the new code was tried."""
+    record = runtime.read_record(instance.id) or {}
+    if record.get("pid") == circusd.pid and record.get("stopped_by_operator"):
+        raise XboardError("circusd was stopped meanwhile, so nothing was started: `xboard-circus start` starts it")
 
 
 def _try_to_write(instance: Instance) -> None:
