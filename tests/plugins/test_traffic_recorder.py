@@ -90,6 +90,7 @@ def test_a_full_disk_is_said_once_and_what_waited_is_stored_when_there_is_room(
             pauses.append(await one.recorder.tick())
         store.is_full = False
         pauses.append(await one.recorder.tick())
+        await one.recorder.in_thread(store.close)
         return pauses
 
     with caplog.at_level(logging.WARNING):

@@ -229,8 +229,8 @@ def test_the_page_gets_small_curves_of_the_last_hour_where_there_are_few_watcher
     config = load(ini)
     history = history_in(config)
     assert history is not None
-    LedgerStore(ledger_of(config)).append([])
-    with closing(HistoryStore(history)) as store:
+    with closing(LedgerStore(ledger_of(config))) as ledger, closing(HistoryStore(history)) as store:
+        ledger.append([])
         store.write(points(10, until=time.time(), count=400), {})
     page = Evidence(Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", config=config))
 

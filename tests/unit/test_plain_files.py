@@ -25,11 +25,16 @@ def read_log(path: Path) -> object:
     return tail(LogFile("web", "web", path, "web"), 10)
 
 
+def read_ledger(path: Path) -> list[Any]:
+    with contextlib.closing(open_to_read(path)) as connection:
+        return connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+
 READERS: dict[str, Read] = {
     "ini": load,
     "log": read_log,
     "env file": lambda path: EnvFile("worker.env_file", path).read(),
-    "ledger": lambda path: open_to_read(path).execute("SELECT 1 FROM sqlite_master").fetchall(),
+    "ledger": read_ledger,
     "token": lambda path: runtime.read_private(path, 10),
     "pid file": written_files.read_whole,
 }
