@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL
 from bench.running import Never, Rival
 
-APART = 5.0
+APART = 2.5
 """Seconds between the begins of rivals that are measured side by side, so that no two of them start workers at once."""
 
 

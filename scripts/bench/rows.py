@@ -50,6 +50,7 @@ BURST = 40
 BURSTS, APART = 5, 0.2
 RECORD_RUNS = 7
 SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
+IN_KILLS = 4  # the same of those that wait for the next kill
 RECORD_REQUESTS = 320
 RECORD_TURNS = 10
 RECORD_PATHS = ("/", "/items/{id}")
@@ -66,7 +67,7 @@ class Size(NamedTuple):
     rivals: list[str]  # the same
 
 
-FULL = Size(kills=4, apart=10, loop=30, reloads=3, workers=(2, 4), rivals=MEASURED)
+FULL = Size(kills=6, apart=10, loop=30, reloads=3, workers=(2, 4, 8), rivals=MEASURED)
 SMOKE = Size(kills=2, apart=1, loop=6, reloads=1, workers=(2, 3), rivals=[OURS])
 
 
@@ -330,7 +331,9 @@ def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
     lines = tuple(
         (f"{title}, kill {1 + each} of {size.kills}, {size.apart:g} s apart", "s") for each in range(size.kills)
     )
-    return Row(name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1, at_once=2)
+    return Row(
+        name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1, at_once=IN_KILLS
+    )
 
 
 def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
