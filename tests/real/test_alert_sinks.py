@@ -196,8 +196,8 @@ MUCH, LITTLE = 64 << 20, 32 << 20  # more than the buffers of a connection hold
 
 
 @contextmanager
-def endless_answer(begin: bytes, piece: bytes) -> Iterator[tuple[int, list[int]]]:
-    """A server that answers each client without end; its port, and how many bytes each has taken, `MUCH` at most."""
+def endless_answer(begin: bytes, piece: bytes, *, much: int = MUCH) -> Iterator[tuple[int, list[int]]]:
+    """A server that answers each client without end; its port, and how many bytes each has taken, *much* at most."""
     took: list[int] = []
 
     def serve() -> None:
@@ -208,7 +208,7 @@ def endless_answer(begin: bytes, piece: bytes) -> Iterator[tuple[int, list[int]]
                 with client, suppress(OSError):
                     client.settimeout(30)
                     client.sendall(begin)
-                    while took[-1] < MUCH:
+                    while took[-1] < much:
                         took[-1] += client.send(piece)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -243,6 +243,13 @@ def test_a_mail_server_that_answers_without_end_fills_no_memory() -> None:
         to = {"sender": "a@example.org", "to": ("b@example.org",), "security": "none", "timeout": 60.0}
         refusal_of(SmtpSink(host="127.0.0.1", port=port, **to))  # type: ignore[arg-type]
     assert took[0] < LITTLE
+
+
+def test_a_service_of_apprise_that_answers_without_end_fills_no_memory(tmp_path: Path) -> None:
+    with endless_answer(b"HTTP/1.1 200 OK\r\n\r\n", bytes(1 << 20), much=2 << 30) as (port, took):
+        why = refusal_of(ServiceSink(secret_file(tmp_path, f"json://127.0.0.1:{port}/x"), timeout=60))
+    assert why.startswith("Apprise: ")
+    assert took[0] < 512 << 20
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from xboard_circus.alerts.webhook import NOT_NOW
 MISSING = "Apprise is not installed"
 CURE = "pip install 'xboard-circus[apprise]'"
 REFUSED = 2
+MOST_MEMORY = 256 << 20  # bytes; with Apprise imported it has a fifth of that, and Apprise reads an answer to its end
 KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
 
 
@@ -110,4 +112,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     sys.exit(main())
