@@ -1,11 +1,13 @@
 """Write what is generated from the code: options, patches and verdicts in docs/, and the diagram in docs/design.md.
 
 `python scripts/build_docs.py --check` writes nothing and ends with 1 if a file differs.
+A text of an option without a Chinese translation is reported, and ends both with 1.
 """
 
+import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from xboard_circus.options.reference import (  # noqa: E402
 from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"
+DOCS_ZH = ROOT / "docs" / "options.zh-CN.md"
+TRANSLATIONS = ROOT / "docs" / "options.zh.json"  # by the English text
 PATCHES = ROOT / "docs" / "patches.md"
 DESIGN = ROOT / "docs" / "design.md"
 VERDICTS = {ROOT / "docs" / "verdicts.md": "en", ROOT / "docs" / "verdicts.zh-CN.md": "zh"}
@@ -46,19 +50,31 @@ ABOUT_PATCHES = {
     "circus_stream": "The logs of watchers and of circusd",
     "circus_watcher": "Each armed watcher, and each plugin of ours",
 }
+_VALUES = re.compile(r"\w+(, \w+)+")  # a unit that lists values, which are the same in each language
 
 
-def reference() -> str:
-    """Return docs/options.md."""
-    parts = ["# Options\n", f"{WRITTEN_BY}\n", HEAD]
+def reference(twins: str, translate: Callable[[str], str] = str) -> str:
+    """Return docs/options.md or its twin, with the line of links to both, and each text as *translate* returns it."""
+    parts = [f"# {translate('Options')}\n", f"{twins}\n", f"{translate(WRITTEN_BY)}\n", f"{translate(HEAD.strip())}\n"]
     for section in sections():
-        parts += [f"## `{section.title}`\n", section.about]
+        parts += [f"## `{section.title}`\n", f"{translate(section.about.strip())}\n"]
         if section.title == "[watcher:NAME]":
             for family, options in section.families():
-                parts += [f"### `{family}`\n", table(options)]
+                parts += [f"### `{family}`\n", table(options, translate)]
         else:
-            parts.append(table(section.options))
+            parts.append(table(section.options, translate))
     return "\n".join(parts)
+
+
+def stale_translations(translations: Mapping[str, str]) -> list[str]:
+    """Return a line for each text of docs/options.md without a translation, and each translation without a text."""
+    texts: dict[str, str] = {}
+    reference("", lambda text: texts.setdefault(text, text))
+    shown = TRANSLATIONS.relative_to(ROOT)
+    return [
+        *(f"{shown} lacks a text; add its translation: {text}" for text in texts if text not in translations),
+        *(f"{shown} translates a text that is gone; delete it: {text}" for text in translations if text not in texts),
+    ]
 
 
 def patches() -> str:
@@ -81,13 +97,14 @@ def marked(path: Path, name: str, block: str) -> str:
     return marks.sub(lambda _: f"<!-- [{name}] -->\n{block}<!-- [end of {name}] -->", text)
 
 
-def table(options: Iterable[OptionDoc]) -> str:
+def table(options: Iterable[OptionDoc], translate: Callable[[str], str]) -> str:
     """Return a table with a row for each option."""
-    rows = [("option", "default", "unit", "what it is, and when to change it")]
+    rows = [tuple(map(translate, ("option", "default", "unit", "what it is, and when to change it")))]
     for option in options:
-        default = "none" if option.default in (None, ()) else f"`{ini_text(option.default)}`"
-        example = f" Example: `{option.name} = {option.example}`." if option.example else ""
-        rows.append((f"`{option.name}`", default, option.unit, f"{option.help}{example}"))
+        default = translate("none") if option.default in (None, ()) else f"`{ini_text(option.default)}`"
+        unit = option.unit if _VALUES.fullmatch(option.unit) else translate(option.unit)
+        example = translate(" Example: {}.").format(f"`{option.name} = {option.example}`") if option.example else ""
+        rows.append((f"`{option.name}`", default, unit, f"{translate(option.help)}{example}"))
     return markdown(rows)
 
 
@@ -99,7 +116,14 @@ def markdown(rows: Sequence[tuple[str, ...]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the files, or with --check compare them."""
-    wanted = {DOCS: reference(), PATCHES: patches(), DESIGN: marked(DESIGN, "life", f"```mermaid\n{diagram()}\n```\n")}
+    translations: dict[str, str] = json.loads(TRANSLATIONS.read_text(encoding="utf-8"))
+    untranslated = stale_translations(translations)
+    wanted = {
+        DOCS: reference("English · [简体中文](options.zh-CN.md)"),
+        DOCS_ZH: reference("[English](options.md) · 简体中文", lambda text: translations.get(text, text)),
+        PATCHES: patches(),
+        DESIGN: marked(DESIGN, "life", f"```mermaid\n{diagram()}\n```\n"),
+    }
     for path, language in VERDICTS.items():
         wanted[path] = marked(path, "verdicts", f"\n{markdown(verdict_docs.table(language))}\n")
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -110,7 +134,9 @@ def main(arguments: list[str]) -> int:
         else:
             path.write_text(wanted[path], encoding="utf-8")
             print(f"wrote {shown}")
-    return 1 if stale and "--check" in arguments else 0
+    for line in untranslated:
+        print(line, file=sys.stderr)
+    return 1 if untranslated or (stale and "--check" in arguments) else 0
 
 
 if __name__ == "__main__":

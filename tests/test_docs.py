@@ -2,6 +2,7 @@
 both languages."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "docs" / "design.md").write_text(design)
     for name in ("verdicts.md", "verdicts.zh-CN.md"):
         (tmp_path / "docs" / name).write_text((ROOT / "docs" / name).read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / "scripts" / "verdict_docs.py").symlink_to(ROOT / "scripts" / "verdict_docs.py")
+    for name in ("scripts/verdict_docs.py", "docs/options.zh.json"):
+        (tmp_path / name).symlink_to(ROOT / name)
     script = tmp_path / "scripts" / "build_docs.py"
     script.write_text(BUILD.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -73,7 +75,7 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
         1,
         "".join(
             f"docs/{name}.md is not up to date: run python scripts/build_docs.py\n"
-            for name in ("options", "patches", "design")
+            for name in ("options", "options.zh-CN", "patches", "design")
         ),
     )
     assert (tmp_path / "docs" / "options.md").read_text() == "old"
@@ -82,6 +84,37 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
     assert build("--check", script=script).returncode == 0
     written = (tmp_path / "docs" / "design.md").read_text()
     assert written == design.replace("old", f"```mermaid\n{diagram()}\n```")
+
+
+@pytest.fixture
+def build_docs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("build_docs")
+
+
+def test_each_text_of_an_option_has_one_translation_with_the_same_names_numbers_and_links(build_docs: Any) -> None:
+    pairs = json.loads(build_docs.TRANSLATIONS.read_text(encoding="utf-8"), object_pairs_hook=list)
+    # What is in backticks, links, sections and URLs, names with a dot, underscore or capitals and hyphens, and numbers.
+    token = re.compile(
+        r"`[^`]+`|\]\([^)]+\)|\[\w+:[^\]]+\]|\w+://[\w:./-]+|[A-Z]\w*(?:-[A-Z]\w+)+|[a-z]+(?:[._][a-z]+)+|\d+", re.ASCII
+    )
+
+    assert len(pairs) == len(dict(pairs)) > 100
+    assert build_docs.stale_translations(dict(pairs)) == []
+    for english, chinese in pairs:
+        assert sorted(token.findall(chinese)) == sorted(token.findall(english)), english
+    assert [english for english, chinese in pairs if not re.search("[\u4e00-\u9fff]", chinese)] == ["MiB"]
+
+
+def test_a_changed_text_makes_its_translation_stale(build_docs: Any) -> None:
+    translations = json.loads(build_docs.TRANSLATIONS.read_text(encoding="utf-8"))
+    text = "Time between two tries of a taken port. Lower it to be up sooner once the port is free."
+    translations["Time between two tries."] = translations.pop(text)
+
+    assert build_docs.stale_translations(translations) == [
+        f"docs/options.zh.json lacks a text; add its translation: {text}",
+        "docs/options.zh.json translates a text that is gone; delete it: Time between two tries.",
+    ]
 
 
 def test_the_design_shows_the_life_of_a_worker_and_the_list_every_patch() -> None:
@@ -121,7 +154,7 @@ def test_the_chinese_site_has_the_figures_of_planned_operations_and_says_which_p
     assert len(cells[0]) > 30
     assert cells[0] == cells[1]
     marked = {name for name in site.PAGES if is_marked(name, "zh")}
-    assert marked == {"options", "benchmark", "design", "patches", "contributing", "changelog"}
+    assert marked == {"benchmark", "design", "patches", "contributing", "changelog"}
     assert not any(is_marked(name, "en") for name in site.PAGES)
 
 
@@ -232,10 +265,8 @@ def shape(page: Path) -> list[str]:
     "name",
     [
         "README",
-        *(
-            f"docs/{page}"
-            for page in ("behaviour", "kubernetes", "operations", "scenarios", "security", "services", "verdicts")
-        ),
+        *(f"docs/{page}" for page in ("behaviour", "kubernetes", "operations", "options", "scenarios", "security")),
+        *(f"docs/{page}" for page in ("services", "verdicts")),
     ],
 )
 def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: str) -> None:
