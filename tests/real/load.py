@@ -18,14 +18,15 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import urlsplit
 
-MOST_AT_ONCE = 1000
-"""Requests under way of one timetable; further ones come late, which their latency shows. On a crowded machine a client
-that opens ever more connections never catches up, and slows each look at /proc of all other tests."""
+MOST_AT_ONCE = 500
+"""Requests under way; further ones come late, which their latency shows. On a crowded machine a client that opens ever
+more connections never catches up, and slows each look at /proc of all other tests."""
+MOST_IDLE = 4  # connections that one timetable keeps, for the same reason
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Load:
     requests: list[Request] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _under_way: int = 0
 
     def __enter__(self) -> "Load":
         self._thread = threading.Thread(target=lambda: asyncio.run(self.drive()), daemon=True, name="load")
@@ -148,7 +150,7 @@ class Load:
             if due - start > self.seconds:
                 break
             await self._sleep_until(due)
-            await self._until_fewer(tasks)
+            await self._until_fewer()
             if self._stop.is_set():
                 break
             task = asyncio.create_task(self._request(due, idle, kept=kept))
@@ -162,22 +164,25 @@ class Load:
         while (left := due - time.monotonic()) > 0 and not self._stop.is_set():
             await asyncio.sleep(min(left, 0.05))
 
-    async def _until_fewer(self, tasks: Collection[object]) -> None:
-        while len(tasks) >= MOST_AT_ONCE and not self._stop.is_set():
+    async def _until_fewer(self) -> None:
+        while self._under_way >= MOST_AT_ONCE and not self._stop.is_set():
             await asyncio.sleep(0.01)
 
     async def _request(self, due: float, idle: deque[Connection], *, kept: bool) -> None:
         taken: list[Connection] = []
         answer = Answer(0, "", False)
+        self._under_way += 1
         try:
             answer = await asyncio.wait_for(self._exchange(idle, taken, kept=kept), self.timeout)
             outcome = "ok" if 200 <= answer.status < 300 else "status"
         except (asyncio.TimeoutError, OSError, EOFError, ValueError) as error:
             outcome = outcome_of(error)
+        finally:
+            self._under_way -= 1
         worker = taken[0].worker if taken else ""
         self.requests.append(Request(due, time.monotonic() - due, outcome, answer.status, answer.body, worker))
         for connection in taken:
-            if kept and answer.kept:
+            if kept and answer.kept and len(idle) < MOST_IDLE:
                 connection.worker = answer.body
                 idle.append(connection)
             else:

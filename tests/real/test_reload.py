@@ -44,7 +44,7 @@ class UnevenLoad(Load):
         due = time.monotonic() + gaps.random()
         while not self._stop.is_set():
             await self._sleep_until(due)
-            await self._until_fewer(tasks)
+            await self._until_fewer()
             task = asyncio.create_task(self._request(due, idle, kept=True))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
