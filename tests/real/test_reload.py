@@ -155,7 +155,7 @@ def test_reloads_under_load_lose_nothing(
         )
 
         assert (new.lost, kept.lost, transfers.lost) == ([], [], {})
-        assert max(request.latency for request in [*new.requests, *kept.requests]) < 2 * crowding()
+        assert max(request.latency for request in [*new.requests, *kept.requests]) < 4 * crowding()
         assert ready.fewest >= workers
         assert c.failures() == []
 
