@@ -63,6 +63,23 @@ def test_the_app_is_frozen_in_an_idle_moment_after_the_start(tick: int, is_busy:
         assert left() is None
 
 
+def test_no_request_waits_for_a_search_through_all_of_the_app() -> None:
+    """Given requests in flight for as long as it takes, then what is frozen was searched only where it is young."""
+    found: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        found.append(info["generation"])
+
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        started_and_ticked(BUSY_TICKS, is_busy=True)
+    finally:
+        gc.callbacks.remove(note)
+    assert gc.get_freeze_count()
+    assert 2 not in found
+
+
 def test_an_app_with_its_own_way_with_garbage_keeps_it() -> None:
     """Given an app that has turned the collection off, then nothing is frozen; its thresholds are never touched."""
     gc.set_threshold(5000, 20, 20)

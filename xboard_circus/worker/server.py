@@ -363,14 +363,15 @@ class WorkerServer(SheddingServer):
     def _freeze_app(self, tick: int) -> None:
         """Exempt what the app has loaded from the search for garbage, which would walk all of it again and again.
 
-        Once, after the start and before the first requests if possible: it takes one last search.
+        Once, after the start and before the first requests if possible: it takes one last search. Beside requests only
+        what is young is searched, because all of a large app would hold them up.
         """
         is_started = self._starting is not None and self._starting.done()
         if self._is_frozen or not is_started or (self.server_state.tasks and tick < BUSY_TICKS):
             return
         self._is_frozen = True
         if gc.isenabled():  # otherwise the app has its own way with garbage
-            gc.collect()
+            gc.collect(1 if self.server_state.tasks else 2)
             gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
