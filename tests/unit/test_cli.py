@@ -1320,7 +1320,22 @@ def test_what_each_route_has_answered_is_shown_without_circusd(folder: Path) -> 
     ]
     slow = json.loads(run("requests", "web", "--routes", "--slow", "1s", "--json").stdout)
     assert [(each["watcher"], each["route"], each["5xx"]) for each in slow] == [("web", "GET /slow", 2)]
-    assert run("requests", "--routes", "other").stdout.strip() == "no request was counted of other"
+    assert (
+        run("requests", "--routes", "WEB", "--slow", "9").stdout.strip()
+        == "no request was counted of WEB whose p95 is 9 s"
+    )
+
+
+def test_routes_of_what_has_no_history_are_refused_with_the_cure(folder: Path) -> None:
+    ini = write_ini(folder)
+    assert "no plugin keeps a history of traffic; add [plugin:xboard]" in run("requests", "--routes").stderr
+
+    write_ini(folder, more="[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
+    result = run("requests", "--routes", "wbe")
+    assert (result.exit_code, result.stderr.strip()) == (
+        1,
+        f"xboard-circus: {ini.name}: no watcher wbe; did you mean web?",
+    )
 
 
 def test_a_path_in_another_encoding_is_read(folder: Path) -> None:

@@ -11,11 +11,14 @@ from xboard_circus.cli.screen import out, plain, say
 from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.history import PARTS, by_route
 from xboard_circus.core.in_flight import RUNNING, by_age, requests_in
+from xboard_circus.core.names import bus_name
 from xboard_circus.core.sentences import Say
+from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.history_store import read_totals
-from xboard_circus.ledger.location import history_in
+from xboard_circus.ledger.location import PROBERS, history_in
 from xboard_circus.masking import masked
+from xboard_circus.options.reading import suggestion
 
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|)")
 _LONGEST = 12
@@ -84,12 +87,21 @@ def requests(instance: Instance, name: str | None, slow: float, is_by_route: boo
 def print_routes(instance: Instance, name: str | None, slow: float, *, as_data: bool) -> None:
     """Print the requests, failures and latencies of each route, of one watcher or of all."""
     history = history_in(instance.config)
-    totals = read_totals(history) if history is not None else {}
+    if history is None:
+        raise XboardError(
+            f"{instance.shown}: no plugin keeps a history of traffic; add [plugin:xboard] with use = {PROBERS[0]}, "
+            "then `xboard-circus restart`"
+        )
+    totals = read_totals(history)
+    known = {*totals, *(bus_name(each.name) for each in instance.config.watchers)}
+    if name is not None and bus_name(name) not in known:
+        hint = suggestion(name, known, alike=0.6, otherwise=f"known are: {', '.join(sorted(known))}")
+        raise XboardError(f"{instance.shown}: no watcher {name}; {hint}")
     rows = [
         {"watcher": watcher, **each}
         for watcher, found in sorted(totals.items())
         for each in by_route(found.traffic)
-        if name in (None, watcher) and each["requests"] and (each["p95"] or 0.0) >= slow
+        if (name is None or bus_name(name) == watcher) and each["requests"] and (each["p95"] or 0.0) >= slow
     ]
     if as_data:
         print(json.dumps(rows))
