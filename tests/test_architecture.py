@@ -120,6 +120,21 @@ def test_no_path_is_asked_by_what_may_raise() -> None:
     assert found == []
 
 
+AT_ITS_START = {("import_server", "fastapi")}
+
+
+def test_a_worker_imports_nothing_later() -> None:
+    """A worker that has no descriptor left cannot: a probe of one that was merely full had no end, and it was killed."""
+    late = {
+        (function.name, name.partition(".")[0])
+        for path in sources(PACKAGE / "worker")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for name in imports(ast.unparse(function), "x")
+    }
+    assert late == AT_ITS_START
+
+
 @pytest.mark.parametrize("path", ROOMS, ids=relative)
 def test_the_parts_know_no_face(path: Path) -> None:
     assert {name for name in imports_of(path) if within(name, FACES)} == set()

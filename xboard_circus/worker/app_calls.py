@@ -17,6 +17,7 @@ from xboard_circus.core.durations import exactly, seconds
 from xboard_circus.core.failed_checks import failed_checks
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
+from xboard_circus.masking import safe_text, secrets_of, without
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -29,8 +30,6 @@ OVERLAP = 4096  # of the body, so that no secret is cut before it is masked
 
 def hidden(text: str) -> str:
     """Return what the app said without the secrets that are known here: it goes on to logs, alerts and the page."""
-    from xboard_circus.masking import safe_text, secrets_of, without  # only an app that fails needs them
-
     return safe_text(without(text, secrets_of(os.environ)))
 
 
