@@ -124,7 +124,7 @@ AT_ITS_START = {("import_server", "fastapi")}
 
 
 def test_a_worker_imports_nothing_later() -> None:
-    """A worker that has no descriptor left cannot: a probe of one that was merely full had no end, and it was killed."""
+    """A worker with no descriptor left cannot: a probe of one that was merely full had no end, and it was killed."""
     late = {
         (function.name, name.partition(".")[0])
         for path in sources(PACKAGE / "worker")

@@ -17,7 +17,7 @@ from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.patches import circus_process
 
 STEP = 0.05
-STACK_SECONDS = 1.5
+STACK_SECONDS = 5.0  # a worker of a crowded machine got no turn in 1.5; almost each ends at once
 DIES_WITHIN = 60.0
 
 
