@@ -18,7 +18,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -60,20 +61,6 @@ def read_options(argv: Sequence[str]) -> dict[str, Any]:
         print(f"{PROGRAM}: {what} does not work under Circus, which starts numprocesses workers", file=sys.stderr)
         sys.exit(2)
     return options
-
-
-def parse(argv: Sequence[str]) -> uvicorn.Config:
-    """Return uvicorn's configuration from its command line, with the options treated as in its ``main``."""
-    options = read_options(argv)
-    app_dir = options.pop("app_dir", None)
-    if app_dir is not None:
-        sys.path.insert(0, app_dir)
-    options["workers"] = 1  # given, so that uvicorn does not read WEB_CONCURRENCY
-    options["log_config"] = LOGGING_CONFIG if options["log_config"] is None else options["log_config"]
-    options["headers"] = [tuple(header.split(":", 1)) for header in options["headers"]]
-    for name in ("reload_dirs", "reload_includes", "reload_excludes"):
-        options[name] = options[name] or None
-    return uvicorn.Config(**options)
 
 
 class PublicListener(socket.socket):
@@ -153,18 +140,27 @@ def let_go(descriptors: Collection[int]) -> None:
     os.close(null)
 
 
-def configure() -> uvicorn.Config:
-    """Read the command line, and set up logging, both before the app is imported."""
+def configure(options: Mapping[str, Any]) -> uvicorn.Config:
+    """Set up logging, before the app is imported, and treat uvicorn's *options* as its ``main`` does."""
     if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
         outlast_reader()  # before uvicorn's loggers take the streams
-    return parse(sys.argv[1:])
+    options = dict(options)
+    app_dir = options.pop("app_dir", None)
+    if app_dir is not None:
+        sys.path.insert(0, app_dir)
+    options["workers"] = 1  # given, so that uvicorn does not read WEB_CONCURRENCY
+    options["log_config"] = LOGGING_CONFIG if options["log_config"] is None else options["log_config"]
+    options["headers"] = [tuple(header.split(":", 1)) for header in options["headers"]]
+    for name in ("reload_dirs", "reload_includes", "reload_excludes"):
+        options[name] = options[name] or None
+    return uvicorn.Config(**options)
 
 
-def main(config: uvicorn.Config | None) -> None:
+def main(options: Mapping[str, Any], config: uvicorn.Config | None) -> None:
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
-    config = config or configure()
+    config = config or configure(options)
     for line in raise_limits():
         log.warning(line)
     for name in ("XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
@@ -207,10 +203,11 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
 
 if __name__ == "__main__":
     forbid_core_files()
+    # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
+    told = read_options(sys.argv[1:])
     imported_with = None
     if ORDERS in os.environ:
-        # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
-        imported_with = forkserver.serve(read_options(sys.argv[1:]), configure)
+        imported_with = forkserver.serve(told, partial(configure, told))
     else:
         gc.enable()
-    main(imported_with)
+    main(told, imported_with)

@@ -62,7 +62,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     import_server(options)
     gc.freeze()  # a collection would otherwise write into each page that the workers share
     gc.enable()
-    files, home, config = marks_of(imported_files()), os.stat("."), None
+    of_server = imported_files()
+    files, home, config = Files(of_server), os.stat("."), None
     if level == "app":
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
@@ -70,7 +71,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         for name, value in values.items():  # a file never sets these for a worker
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
-    files_of_app = marks_of(set(imported_files()) - set(files))
+    files_of_app = Files(imported_files() - of_server)
+    del of_server  # here, not in each worker
     try:
         refuse_what_a_fork_would_share(before)
     except CannotFork as error:
@@ -86,8 +88,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
             os._exit(0)  # the app's exit handlers are for the workers, which live on
         order = json.loads(message)
         # While siblings serve, all are of one version, and a reload brings the next; a backend that is down has none.
-        is_mended = order["is_down"] and marks_of(files_of_app) != files_of_app
-        if is_mended or marks_of(files) != files or not leads_to(home, order["folder"]):
+        is_mended = order["is_down"] and files_of_app.have_changed()
+        if is_mended or files.have_changed() or not leads_to(home, order["folder"]):
             socket.socket(fileno=given[0]).send(OUTDATED)
             os._exit(0)
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
@@ -116,22 +118,36 @@ def import_server(options: Mapping[str, Any]) -> None:
         FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
 
 
-def imported_files() -> Iterable[str]:
+def imported_files() -> set[str]:
     """Return the files of all imported modules, and the interpreter's."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     return {sys.executable, *(file for file in files if file)}
 
 
-def marks_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
-    """Return by file a mark that changes when it is written or replaced."""
-    marks = {}
-    for file in files:
-        try:
-            facts = os.stat(file)
-            marks[file] = facts.st_mtime_ns, facts.st_size, facts.st_ino
-        except OSError:
-            marks[file] = 0, 0, 0
-    return marks
+class Files:
+    """Files, and how they are now.
+
+    Two strings: to look at a thousand names of modules, or to free them, would write into a megabyte of pages that the
+    workers share.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = "\0".join(names)
+        self._marks = self._look()
+
+    def have_changed(self) -> bool:
+        """Return whether one was written or replaced."""
+        return self._look() != self._marks
+
+    def _look(self) -> str:
+        marks = []
+        for name in self._names.split("\0"):
+            try:
+                facts = os.stat(name)
+                marks.append(f"{facts.st_mtime_ns} {facts.st_size} {facts.st_ino}")
+            except OSError:
+                marks.append("")
+        return "\n".join(marks)
 
 
 def leads_to(home: os.stat_result, folder: str) -> bool:
