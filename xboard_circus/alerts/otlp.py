@@ -33,10 +33,10 @@ def message_of(record: Record, host: str) -> Message:
     """Return the message of an event in `EVENTS`."""
     name, data = EVENTS[record.kind], record.data
     lasted = data.get(_LASTED[name])
-    told = {"watcher": record.watcher, "pid": record.pid, "reason": str(record.reason), "by": reason_in(data, "by")}
-    told |= {key: data.get(key) for key in _SHOWN} | {"cause": record.cause}
+    shown = {"watcher": record.watcher, "pid": record.pid, "reason": str(record.reason), "by": reason_in(data, "by")}
+    shown |= {key: data.get(key) for key in _SHOWN} | {"cause": record.cause}
     if requests := requests_in(data):
-        told["request"] = f"{requests[0].get('method')} {requests[0].get('route')}"
+        shown["request"] = f"{requests[0].get('method')} {requests[0].get('route')}"
     document: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "span": name,
@@ -44,7 +44,7 @@ def message_of(record: Record, host: str) -> Message:
         "since": record.time - (lasted if isinstance(lasted, (int, float)) else 0.0),
         "time": record.time,
         "attributes": {
-            key: value for key, value in told.items() if isinstance(value, (str, int, float)) and value != ""
+            key: value for key, value in shown.items() if isinstance(value, (str, int, float)) and value != ""
         },
         "failed": record.cause not in (None, "commanded") or data.get("state") == "failed",
     }
@@ -54,8 +54,8 @@ def message_of(record: Record, host: str) -> Message:
 def incident_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document of an alert in the form of `message_of`."""
     times = {name: datetime.fromisoformat(document[name]).timestamp() for name in ("since", "time")}
-    told = {name: document.get(name) for name in _OF_INCIDENT}
-    attributes = {key: value for key, value in told.items() if isinstance(value, (str, int, float))}
+    shown = {name: document.get(name) for name in _OF_INCIDENT}
+    attributes = {key: value for key, value in shown.items() if isinstance(value, (str, int, float))}
     failed = document.get("event") in ("problem", "reminder")
     return {**document, **times, "span": "incident", "attributes": attributes, "failed": failed}
 
@@ -101,13 +101,13 @@ def span_of(document: Mapping[str, Any]) -> Any:
         def generate_span_id(self) -> int:
             return int(document["id"][:16], 16)
 
-    told = document if "span" in document else incident_of(document)
+    facts = document if "span" in document else incident_of(document)
     resource = {"service.name": "xboard-circus", "service.version": xboard_circus.__version__}
-    resource["host.name"] = str(told.get("host"))
+    resource["host.name"] = str(facts.get("host"))
     provider = TracerProvider(resource=Resource.create(resource), id_generator=Ids(), shutdown_on_exit=False)
-    attributes = {f"xboard.{name}": value for name, value in told["attributes"].items()}
-    since, until = (int(told[name] * 1e9) for name in ("since", "time"))
-    span = provider.get_tracer("xboard_circus").start_span(told["span"], start_time=since, attributes=attributes)
-    span.set_status(StatusCode.ERROR if told["failed"] else StatusCode.OK)
+    attributes = {f"xboard.{name}": value for name, value in facts["attributes"].items()}
+    since, until = (int(facts[name] * 1e9) for name in ("since", "time"))
+    span = provider.get_tracer("xboard_circus").start_span(facts["span"], start_time=since, attributes=attributes)
+    span.set_status(StatusCode.ERROR if facts["failed"] else StatusCode.OK)
     span.end(until)
     return span

@@ -70,10 +70,10 @@ class ServiceSink:
         if not self.is_proxied:
             environment |= {"NO_PROXY": "*", "no_proxy": "*"}
         command = (sys.executable, "-m", "xboard_circus.alerts.services")
-        told = {**message.document, "text": message.text, "title": message.title, "address": url}
+        document = {**message.document, "text": message.text, "title": message.title, "address": url}
         # Not in the folder of the ini file, whose modules Python would import first.
         code, complaint = run(
-            command, told, name="Apprise", folder=Path("/"), environment=environment, timeout=self.timeout
+            command, document, name="Apprise", folder=Path("/"), environment=environment, timeout=self.timeout
         )
         if code:
             why = scrubbed(complaint.strip().rpartition("\n")[2], _parts(url)) or f"ended with {code}"
@@ -96,16 +96,16 @@ def main() -> int:
     said = logging.StreamHandler()
     said.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("apprise").addHandler(said)
-    told: Mapping[str, Any] = json.load(sys.stdin)
-    service = apprise.Apprise.instantiate(str(told["address"]))
+    document: Mapping[str, Any] = json.load(sys.stdin)
+    service = apprise.Apprise.instantiate(str(document["address"]))
     if service is None:
         print("no service that Apprise knows has this address", file=sys.stderr)
         return 1
-    kind = "success" if told.get("event") == "recovered" else KINDS.get(str(told.get("severity")), "info")
-    body = str(told["text"]).partition("\n")[2] or str(told["text"])  # its first line is the title
+    kind = "success" if document.get("event") == "recovered" else KINDS.get(str(document.get("severity")), "info")
+    body = str(document["text"]).partition("\n")[2] or str(document["text"])  # its first line is the title
     sent = apprise.Apprise()
     sent.add(service)
-    if sent.notify(body, title=str(told["title"]), notify_type=kind, body_format="text"):
+    if sent.notify(body, title=str(document["title"]), notify_type=kind, body_format="text"):
         return 0
     print(complaints[-1] if complaints else "not delivered", file=sys.stderr)
     status = re.search(r"error[= ](\d{3})\b", " ".join(complaints))

@@ -367,14 +367,14 @@ def parse_state(answer: Mapping[str, Any]) -> State:
     return state
 
 
-def parse_report(told: Mapping[str, Any]) -> WorkerReport:
+def parse_report(given: Mapping[str, Any]) -> WorkerReport:
     """Return the report of a worker, whose app may have put anything into it; a wrong value counts as missing.
 
     >>> parse_report({"pid": 7, "threads_limit": 10**400, "threads_used": "text", "lag": 0.5})["lag"]
     0.5
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
-    report: WorkerReport = _reader(WorkerReport)(told)
+    report: WorkerReport = _reader(WorkerReport)(given)
     if not _is_whole(report["traffic"]):
         report["traffic"] = None
     report["slow"] = report["slow"][:MOST_SLOW]
@@ -384,18 +384,18 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     return report
 
 
-def parse_traffic(told: object) -> TrafficReport | None:
+def parse_traffic(given: object) -> TrafficReport | None:
     """Return what was counted by route, None where a value is wrong."""
-    return parse_report({"traffic": told})["traffic"]
+    return parse_report({"traffic": given})["traffic"]
 
 
 def _is_whole(traffic: TrafficReport | None) -> bool:
     return traffic is None or (traffic["active"] >= 0 and len(traffic["counts"]) == STRIDE * len(traffic["routes"]))
 
 
-def parse_judgements(told: object) -> dict[int, Judgement]:
+def parse_judgements(given: object) -> dict[int, Judgement]:
     """Return by pid what a prober reports of each worker; what cannot be read is left out."""
-    found = _readable(_reader(Judgement), told.items() if isinstance(told, Mapping) else ())
+    found = _readable(_reader(Judgement), given.items() if isinstance(given, Mapping) else ())
     return {int(pid): each for pid, each in found.items() if str(pid).isdecimal()}
 
 

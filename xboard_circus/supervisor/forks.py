@@ -312,13 +312,13 @@ class Forks:
                 pipes[number] = kept.enter_context(open(end, "rb"))
                 self._give(given[number])
             given |= circus_process.own_sockets(process.watcher)
-            told = dict(options)
-            env = {"XBOARD_WID": told["--wid"], "XBOARD_WORKER": told["--worker"]}
+            values = dict(options)
+            env = {"XBOARD_WID": values["--wid"], "XBOARD_WORKER": values["--worker"]}
             env |= dict(value.split("=", 1) for name, value in options if name == "--env")
             if (requests := env.pop(VARIABLE, None)) is not None:
                 given[fork_orders.ANYWHERE] = int(requests)
             is_down = not self.armed.fleet.up()
-            order = {"env": env, "folder": told["--chdir"], "is_down": is_down, "numbers": [*given]}
+            order = {"env": env, "folder": values["--chdir"], "is_down": is_down, "numbers": [*given]}
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
             theirs.close()
             said, pid = self._wait_for_answer(ours)

@@ -204,10 +204,10 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
 if __name__ == "__main__":
     forbid_core_files()
     # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
-    told = read_options(sys.argv[1:])
+    options = read_options(sys.argv[1:])
     imported_with = None
     if ORDERS in os.environ:
-        imported_with = forkserver.serve(told, partial(configure, told))
+        imported_with = forkserver.serve(options, partial(configure, options))
     else:
         gc.enable()
-    main(told, imported_with)
+    main(options, imported_with)

@@ -114,26 +114,26 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     on_trial = swap is not None and swap.is_trying(worker)
     if swap is not None:
         swap.ended(worker)
-    told: dict[str, Any] = {**worker.ids, "cause": cause.value}
-    told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
+    data: dict[str, Any] = {**worker.ids, "cause": cause.value}
+    data |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
     requests = evidence.of_requests(
         worker, code, gone, armed.poisons, was_ordered=order is not None, up_since=up_since, now=now
     )
     fleet.last_requests = {worker.pid: requests}
-    told |= requests
-    if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed.supervisor.journal, armed.watcher.res_name, told)):
-        told |= with_say(common, "common")
+    data |= requests
+    if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed.supervisor.journal, armed.watcher.res_name, data)):
+        data |= with_say(common, "common")
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
         budget.gave_up(worker.slot)
         if order is not None and order.by_operator:
             budget.forget(worker.slot)
         # "end": no worker takes its place, because the watcher or circusd stops; "surplus": because fewer are wanted.
-        told["surplus"] = armed.missing() <= 0 and worker.slot not in armed.fleet.used_slots()
-        told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
-        armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
+        data["surplus"] = armed.missing() <= 0 and worker.slot not in armed.fleet.used_slots()
+        data["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+        armed.publish("restart" if armed.is_running() else "end", reason=reason, **data)
     else:
-        _count_failure(armed, worker, cause, reason, told, before)
+        _count_failure(armed, worker, cause, reason, data, before)
     if armed.folder is not None:
         worker_files.remove(armed.folder, worker.token)
     if armed.is_running():
@@ -142,49 +142,49 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
 
 
 def _count_failure(
-    armed: ArmedWatcher, worker: Worker, cause: Cause, reason: str, told: dict[str, Any], before: int
+    armed: ArmedWatcher, worker: Worker, cause: Cause, reason: str, data: dict[str, Any], before: int
 ) -> None:
     now, budget = armed.clock(), armed.budget
     armed.fleet.failures += 1
     was_cooling = budget.is_cooling(worker.slot, now)
-    poison, is_new = _poison(armed.poisons, budget, worker, told, now)
+    poison, is_new = _poison(armed.poisons, budget, worker, data, now)
     armed.last_failure = poison or reason
     if poison:
-        told |= with_say(poison, "poison")
+        data |= with_say(poison, "poison")
         decision = budget.excuse(worker.slot, now, started=worker.spawned_at, why=poison)
     else:
-        jitter, up_for = random.uniform(-1, 1), told.get("ready_for") or 0.0
+        jitter, up_for = random.uniform(-1, 1), data.get("ready_for") or 0.0
         decision = budget.failed(worker.slot, now, jitter=jitter, up_for=up_for, killed=cause is Cause.KILLED)
     if any(other.slot == worker.slot for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
     then = Say.COUNTED(why=reason, then=decision.reason)
     armed.note_reason(then)
-    told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
-    told |= {"wait": decision.wait, "failures": decision.failures, **with_say(decision.reason, "next")}
-    armed.publish("restart", reason=reason, **told)
+    data["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+    data |= {"wait": decision.wait, "failures": decision.failures, **with_say(decision.reason, "next")}
+    armed.publish("restart", reason=reason, **data)
     if is_new:
         armed.publish("poison", reason=poison, **worker.ids)
     if decision.cooling and not was_cooling:
-        more = {"cause": cause.value, "exit_code": told["exit_code"]}
+        more = {"cause": cause.value, "exit_code": data["exit_code"]}
         armed.publish("cooldown", reason=then, wait=decision.wait, **worker.ids, **more)
 
 
-def _in_common(journal: Journal, watcher: str, told: dict[str, Any]) -> str:
+def _in_common(journal: Journal, watcher: str, data: dict[str, Any]) -> str:
     """Return what this death for want of memory has in common with the earlier ones that are in the journal."""
-    earlier = [data for name, kind, data in journal.after(0)["events"] if (name, kind) == (watcher, "restart")]
-    return in_common([each for each in earlier if each.get("cause") == told["cause"]] + [told])
+    earlier = [fields for name, kind, fields in journal.after(0)["events"] if (name, kind) == (watcher, "restart")]
+    return in_common([each for each in earlier if each.get("cause") == data["cause"]] + [data])
 
 
 def _poison(
-    poisons: Poisons, budget: RestartBudget, worker: Worker, told: dict[str, Any], now: float
+    poisons: Poisons, budget: RestartBudget, worker: Worker, data: dict[str, Any], now: float
 ) -> tuple[str, bool]:
     """Return why a death is the request's and not the slot's, "" where it is not, and whether that is news.
 
     Then the deaths by such requests that were counted before are given back.
     """
-    if not (route := told.get("blames")):
+    if not (route := data.get("blames")):
         return "", False
-    earlier = poisons.died(route, told["requests"][0]["id"], slot=worker.slot, now=now)
+    earlier = poisons.died(route, data["requests"][0]["id"], slot=worker.slot, now=now)
     for slot, failed_at in earlier or ():
         budget.give_back(slot, failed_at)
     return ("", False) if earlier is None else (poisons.reason(now), bool(earlier))

@@ -118,13 +118,13 @@ def of_requests(
     found = in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL)
     if not found["requests"]:
         return {}
-    told = {"requests": found["requests"], "requests_others": found["others"]}
+    data = {"requests": found["requests"], "requests_others": found["others"]}
     up_for, suspected = 0.0 if up_since is None else now - up_since, poisons.suspected(now)
     if blames := poison.suspect(
-        told, gone.cause, gone.reason, code, up_for=up_for, answered=seen.answered, suspected=suspected
+        data, gone.cause, gone.reason, code, up_for=up_for, answered=seen.answered, suspected=suspected
     ):
-        told["blames"] = blames
-    return dict(masked(told))
+        data["blames"] = blames
+    return dict(masked(data))
 
 
 def of_start(worker: Worker) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def of_start(worker: Worker) -> dict[str, Any]:
 def _probe(probe: Any, now: float) -> dict[str, Any]:
     """Return a probe with the seconds that it was before the end, without its unknown figures."""
     age = now - probe["at"]
-    told = {key: value for key, value in probe.items() if key != "at" and value not in (None, "")}
-    return {"time": round(time.time() - age, 3), "age": round(age, 3), **told}
+    shown = {key: value for key, value in probe.items() if key != "at" and value not in (None, "")}
+    return {"time": round(time.time() - age, 3), "age": round(age, 3), **shown}
 
 
 def _signal(code: int | None) -> str | None:
