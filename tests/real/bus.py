@@ -1,12 +1,83 @@
-"""What circusd publishes, recorded by a thread from before it starts."""
+"""Calls to circusd, and what it publishes, recorded by a thread from before it starts."""
 
+import contextlib
 import json
+import socket
 import threading
 import time
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import zmq
+from circus.client import make_message
+from circus.exc import CallError
+
+from xboard_circus.zmtp import Dealer, TooLarge
+
+KNOCK_AGAIN_AFTER = 0.02
+
+
+class Caller:
+    """Sends commands to a circusd, over the connections that it has open already.
+
+    Circus's own client, for each call another, costs a circusd of root's a look through all descriptors of the machine.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[str, Dealer]] = []
+
+    def call(
+        self, endpoint: str, command: str, properties: Mapping[str, object], *, timeout: float, waits: bool = True
+    ) -> dict[str, Any]:
+        """Return the reply, whatever it says; CallError when none comes, or, unless it *waits*, when nobody listens."""
+        message = {**make_message(command, **properties), "id": uuid.uuid4().hex}
+        ends_at = time.monotonic() + timeout
+        while True:
+            is_sent = False
+            with contextlib.ExitStack() as fails:
+                try:
+                    dealer = self._open(endpoint) or Dealer(_connected(endpoint, timeout))
+                    fails.callback(dealer.close)
+                    dealer.send(json.dumps(message).encode(), ends_at=ends_at)
+                    is_sent = True
+                    reply: dict[str, Any] = {}
+                    while reply.get("id") != message["id"]:
+                        reply = json.loads(dealer.receive(ends_at=ends_at))
+                    fails.pop_all()
+                    self._idle.append((endpoint, dealer))
+                    return reply
+                except (OSError, TooLarge) as error:
+                    if is_sent or not waits or time.monotonic() + KNOCK_AGAIN_AFTER >= ends_at:
+                        raise CallError(f"no answer to {command}: {error!r}") from error
+            time.sleep(KNOCK_AGAIN_AFTER)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def _open(self, endpoint: str) -> Dealer | None:
+        """Take a connection to *endpoint* that has not ended."""
+        with contextlib.suppress(IndexError):  # other threads call, too
+            while True:
+                to, dealer = self._idle.pop()
+                if to == endpoint and dealer.is_silent():
+                    return dealer
+                dealer.close()
+        return None
+
+
+def _connected(endpoint: str, timeout: float) -> socket.socket:
+    address = urlsplit(endpoint)
+    if address.scheme == "tcp":
+        return socket.create_connection((str(address.hostname), address.port or 0), timeout)
+    with contextlib.ExitStack() as fails:
+        made = fails.enter_context(socket.socket(socket.AF_UNIX))
+        made.connect(endpoint.removeprefix("ipc://"))
+        fails.pop_all()
+    return made
 
 
 @dataclass(frozen=True)

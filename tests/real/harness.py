@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ from circus.exc import CallError
 from xboard_circus.core.verdict import is_up, word_of
 from xboard_circus.options.reading import parse_watcher
 
-from .bus import Event, Events
+from .bus import Caller, Event, Events
 from .free_ports import free_port
 from .processes import Process, end_marked, marked, process, queued
 
@@ -71,7 +70,7 @@ def eventually(
 
     What it raises counts as not yet: what it looks at may be in the making, half written, or gone. RuntimeError goes
     through at once, for what cannot come any more. What takes long is looked at less often, down to a fifth, and a look
-    that takes long itself, such as a command, no more than a third of the time: the other tests lack what it costs.
+    that takes long itself, such as a command, no more than a fifth of the time: the other tests lack what it costs.
     """
     began = time.monotonic()
     deadline = began + timeout
@@ -92,7 +91,7 @@ def eventually(
             last = f"{type(error).__name__}: {error}" if error else repr(value)
             raise AssertionError(f"not within {timeout:g} s: {name}; last: {last}") from error
         now = time.monotonic()
-        time.sleep(max(every * min(1 + 2 * (now - began), 5), min(2 * (now - looks_at), 1.0)))
+        time.sleep(max(every * min(1 + 2 * (now - began), 5), min(4 * (now - looks_at), 1.0)))
 
 
 def holds(condition: Callable[[], object], *, seconds: float, every: float = 0.05, what: str = "") -> None:
@@ -227,6 +226,7 @@ class Circusd:
         self.pubsub = f"tcp://127.0.0.1:{free_port()}"
         self.stats = f"tcp://127.0.0.1:{free_port()}"
         self.events = Events(self.pubsub)
+        self._caller = Caller()
         self.past: list[Process] = []  # every circusd of this test, the running one last
         self._popen: subprocess.Popen[bytes] | None = None
 
@@ -266,11 +266,7 @@ class Circusd:
         if self._popen.poll() is not None:
             # Not an AssertionError: `eventually` would go on waiting for what cannot come.
             raise RuntimeError(f"circusd ended with {self._popen.returncode}\n{self.report()}")
-        if self.endpoint.startswith("tcp://"):
-            address = self.endpoint.rpartition(":")[2]
-            with socket.create_connection(("127.0.0.1", int(address)), timeout=0.2):
-                pass  # zmq would wait 100 ms for its next try to connect
-        return bool(self.call("numwatchers", timeout=1)["status"] == "ok")
+        return bool(self._caller.call(self.endpoint, "numwatchers", {}, timeout=10, waits=False)["status"] == "ok")
 
     def environ(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.lower().startswith(_lower(UNWANTED))}
@@ -315,6 +311,7 @@ class Circusd:
         end_marked(XBOARD_TEST=self.mark, XBOARD_INSTANCE=self.instance)
         if self._popen is not None:
             self._popen.wait(PATIENCE)
+        self._caller.close()
         self.events.close()
         shutil.rmtree(self.runtime, ignore_errors=True)
 
@@ -342,12 +339,7 @@ class Circusd:
 
     def call(self, command: str, *, timeout: float = 10.0, **properties: object) -> dict[str, Any]:
         """Send *command* and return the reply, whatever it says. CallError when none comes."""
-        client = CircusClient(endpoint=self.endpoint, timeout=timeout)
-        try:
-            reply: dict[str, Any] = client.send_message(command, **properties)
-            return reply
-        finally:
-            client.stop()
+        return self._caller.call(self.endpoint, command, properties, timeout=timeout)
 
     def do(self, command: str, *, timeout: float = 20.0, **properties: object) -> dict[str, Any]:
         """Send *command* until circusd is not busy with another, and insist on success."""
