@@ -36,19 +36,18 @@ async def hello() -> str:
 APP
 
 xboard-circus init --app hello:app
-# Ports that nobody has, so that the machine's own 8000 and 5555 do not matter.
+# Ports that nobody has, so that the machine's own 8000 and 5555 do not matter; nor is one given to a client meanwhile.
 "$folder/venv/bin/python" - <<'PORTS'
+import random
 import re
-import socket
 from pathlib import Path
 
-sockets = {}
-for default in ("8000", "5555", "5556", "5557"):
-    sockets[default] = socket.create_server(("127.0.0.1", 0))
+low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+defaults = ("8000", "5555", "5556", "5557")
+ports = dict(zip(defaults, map(str, random.sample(range(low - 12_000, low), len(defaults)))))
 ini = Path("circus.ini")
-text = re.sub(r"\b(8000|5555|5556|5557)\b", lambda m: str(sockets[m[0]].getsockname()[1]), ini.read_text())
-ini.write_text(text)
-Path("port").write_text(str(sockets["8000"].getsockname()[1]))
+ini.write_text(re.sub(r"\b(8000|5555|5556|5557)\b", lambda m: ports[m[0]], ini.read_text()))
+Path("port").write_text(ports["8000"])
 PORTS
 xboard-circus check
 
