@@ -20,6 +20,8 @@ with suppress(ImportError):  # where a few tests run that need no more than pyte
 
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
+# By their names they would come last, and run for minutes when nothing else is left to run beside them.
+LONG = ("test_service_systemd.py", "test_service_system.py", "test_worker.py", "test_terminal.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL in item.path.parents:
             item.add_marker(pytest.mark.real)
+    items.sort(key=lambda item: item.path.name not in LONG)  # all else in the order of the names
 
 
 @pytest.fixture
