@@ -27,6 +27,9 @@ MOST_AT_ONCE = 500
 """Requests under way; further ones come late, which their latency shows. On a crowded machine a client that opens ever
 more connections never catches up, and slows each look at /proc of all other tests."""
 MOST_IDLE = 4  # connections that one timetable keeps, for the same reason
+IDLE_WITHIN = 3.0
+"""Seconds after which a connection that was idle is used no more: uvicorn closes it after 5, and a client that got no
+turn for as long would meet that end, and take it for a loss."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,13 @@ class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     worker: str = ""
+    idle_since: float = field(default_factory=time.monotonic)
 
     @property
     def usable(self) -> bool:
         """No end of it seen yet. What the server closes a moment later is a loss, as for every HTTP client."""
-        return not self.reader.at_eof() and not self.writer.is_closing()
+        is_fresh = time.monotonic() - self.idle_since < IDLE_WITHIN
+        return is_fresh and not self.reader.at_eof() and not self.writer.is_closing()
 
 
 @dataclass
@@ -183,7 +188,7 @@ class Load:
         self.requests.append(Request(due, time.monotonic() - due, outcome, answer.status, answer.body, worker))
         for connection in taken:
             if kept and answer.kept and len(idle) < MOST_IDLE:
-                connection.worker = answer.body
+                connection.worker, connection.idle_since = answer.body, time.monotonic()
                 idle.append(connection)
             else:
                 connection.writer.close()

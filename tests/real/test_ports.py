@@ -234,7 +234,7 @@ def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:
 
         c.kill9()
 
-        eventually(lambda: c.processes() == [], timeout=1)
+        eventually(lambda: c.processes() == [])
 
 
 @pytest.mark.parametrize(
