@@ -75,11 +75,11 @@ def fill_the_disk(c: Circusd) -> Callable[[], None]:
     return lambda: shutil.rmtree(rubbish)
 
 
-SPOILED = [
-    pytest.param(put_a_file_there, id="a file in its place"),
-    pytest.param(give_it_away, id="another's, mode 0700", marks=as_root),
-    pytest.param(open_it_to_all, id="mode 0777"),
-    pytest.param(fill_the_disk, id="disk full", marks=as_root),
+SPOILED = [  # each kind once, at the first start or at a later one: the same code looks at the folder
+    pytest.param("first", put_a_file_there, id="a file in its place"),
+    pytest.param("second", give_it_away, id="another's, mode 0700", marks=as_root),
+    pytest.param("second", open_it_to_all, id="mode 0777"),
+    pytest.param("first", fill_the_disk, id="disk full", marks=as_root),
 ]
 
 
@@ -121,8 +121,7 @@ def begin(c: Circusd, start: str, spoil: Spoil) -> Callable[[], None]:
     return cure
 
 
-@pytest.mark.parametrize("start", ["first", "second"])
-@pytest.mark.parametrize("spoil", SPOILED)
+@pytest.mark.parametrize(("start", "spoil"), SPOILED)
 def test_it_serves_plainly_and_its_siblings_are_probed(tmp_path: Path, spoil: Spoil, start: str) -> None:
     """Given two watchers, when the folder of one is unusable at its start, then it serves, the reason and its cure
     are on show, the other is probed as before, and the next start after the cure arms it."""

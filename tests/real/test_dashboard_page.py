@@ -686,9 +686,7 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
         expect(visit.page.locator("#command")).to_have_text("xboard-circus dashboard --read-only --no-open")
 
 
-@pytest.mark.parametrize(
-    "lost", [("feed.js",), ("main.js", "dom.js"), ("parts.css",), ("page.css", "main.js", "dom.js")], ids=", ".join
-)
+@pytest.mark.parametrize("lost", [("feed.js",), ("page.css", "main.js", "dom.js")], ids=", ".join)
 def test_a_page_whose_files_did_not_come_loads_itself_again(shared: Circusd, lost: tuple[str, ...]) -> None:
     """Given files that are cut off once, as when the dashboard dies, when the page is loaded, then it is whole soon."""
     with chromium() as browser:

@@ -73,7 +73,7 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
     with circusd(tmp_path) as c:
         old = c.wait_ready()
 
-        with Load(c.url, rate=100) as new, Load(c.url, rate=100, connections=16) as kept:
+        with Load(c.url, rate=100) as new, Load(c.url, rate=50, connections=16) as kept:
             eventually(lambda: new.answered > 50 and kept.answered > 50)
             # A worker that was taken over may put a link in the place of a mark, to a name that no file may have.
             mark = next((c.runtime / "r").glob("*/web/*.up"))

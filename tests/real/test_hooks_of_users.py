@@ -27,8 +27,9 @@ def failing_once(folder: Path, failure: str = RAISES, hook: str = "before_spawn"
     return Watcher(options={**FAST_RESTARTS, f"hooks.{hook}": f"user_hooks.{hook}"}), flag
 
 
-@pytest.mark.parametrize("failure", [RAISES, REFUSES], ids=["raises", "refuses"])
-@pytest.mark.parametrize("hook", ["before_spawn", "after_spawn"])
+@pytest.mark.parametrize(
+    ("hook", "failure"), [("before_spawn", RAISES), ("after_spawn", REFUSES)], ids=["before_spawn", "after_spawn"]
+)
 def test_a_hook_that_fails_a_respawn_once_costs_that_slot_a_wait(tmp_path: Path, hook: str, failure: str) -> None:
     """Given two workers, when one is killed and the hook fails once, then the other serves on, and two serve soon."""
     watcher, flag = failing_once(tmp_path, failure, hook)

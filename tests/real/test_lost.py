@@ -11,6 +11,7 @@ import pytest
 from circus.exc import CallError
 
 from xboard_circus.alerts.memory import memory_file
+from xboard_circus.ledger.query import search
 
 from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
@@ -44,10 +45,9 @@ def recorded(c: Circusd, *pids: int) -> None:
     """Wait until the ledger has that each of *pids* was ready: what circusd told before that is in it, too."""
 
     def has_them() -> bool:
-        lines = c.run_cli("events", "--kind", "ready", "--since", "1h", "--json").stdout.splitlines()
-        return set(pids) <= {json.loads(line)["pid"] for line in lines}
+        return set(pids) <= {each.pid for each in search(c.folder / "ledger.db", kind=("ready",))}
 
-    eventually(has_them, timeout=60, every=0.2, what=f"{pids} are recorded as ready")
+    eventually(has_them, timeout=60, every=0.1, what=f"{pids} are recorded as ready")
 
 
 def life(c: Circusd) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Apps that answer, and refuse the probe: they serve, so their workers stay, and what is wrong is shown."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds
 
@@ -19,9 +18,9 @@ OPTIONS = {
 }
 
 
-def up(c: Circusd) -> dict[int, Any]:
+def up(c: Circusd, name: str = "web") -> dict[int, Any]:
     """The workers that are up, by pid."""
-    return {worker["pid"]: worker for worker in c.watcher()["workers"] if worker["ready_for"] is not None}
+    return {worker["pid"]: worker for worker in c.watcher(name)["workers"] if worker["ready_for"] is not None}
 
 
 def refusing(name: str, startup: float = 60, /, **options: object) -> Watcher:
@@ -29,47 +28,55 @@ def refusing(name: str, startup: float = 60, /, **options: object) -> Watcher:
     return Watcher(app=f"refusing_app:{name}", options={**OPTIONS, "health.startup_timeout": startup, **options})
 
 
-@pytest.mark.parametrize(
-    ("app", "hint"),
-    [
-        pytest.param("trusted_host", "set health.host", id="TrustedHostMiddleware"),
-        pytest.param("login", "set health.headers", id="a login"),
-        pytest.param("no_such_path", "does not have this path", id="no such path"),
-    ],
-)
-def test_an_app_that_refuses_the_probe_is_up_and_not_ready_with_a_hint(tmp_path: Path, app: str, hint: str) -> None:
-    """Given an app that answers 4xx, when startup_timeout is long over, then its workers live on; the hint is shown."""
-    with circusd(tmp_path, watchers=[refusing(app, STARTUP)], plugins=BUNDLE) as c:
-        pids = sorted(eventually(lambda: up(c) if len(up(c)) == 2 else None))
+def test_an_app_that_refuses_the_probe_is_up_and_not_ready_with_a_hint(tmp_path: Path) -> None:
+    """Given apps that answer 4xx, when startup_timeout is long over, then their workers live on; the hint is shown."""
+    hints = {
+        "trusted_host": "set health.host",
+        "login": "set health.headers",
+        "no_such_path": "does not have this path",
+    }
+    watchers = [replace(refusing(app, STARTUP), name=app, numprocesses=1) for app in hints]
+    with circusd(tmp_path, watchers=watchers, plugins=BUNDLE) as c:
 
-        eventually(lambda: all(hint in worker["reason"] for worker in up(c).values()))
-        holds(lambda: sorted(up(c)) == pids, seconds=2 * STARTUP)
+        def all_up() -> dict[int, str]:
+            return {pid: worker["reason"] for app in hints for pid, worker in up(c, app).items()}
 
-        assert [worker["ready"] for worker in up(c).values()] == [False, False]
-        assert c.failures() == []
-        assert c.told("unhealthy") == []
+        pids = eventually(lambda: list(found) if len(found := all_up()) == len(hints) else None)
+
+        for app, hint in hints.items():
+            eventually(lambda: [hint in worker["reason"] for worker in up(c, app).values()] == [True], what=app)  # noqa: B023
+        holds(lambda: list(all_up()) == pids, seconds=2 * STARTUP)
+
+        for app in hints:
+            assert [worker["ready"] for worker in up(c, app).values()] == [False]
+            assert c.failures(app) == []
+            assert c.told("unhealthy", app) == []
 
 
-@pytest.mark.parametrize(
-    ("app", "options"),
-    [
-        pytest.param("https_only", {}, id="a redirect to https is an answer"),
-        pytest.param("mounted", {}, id="a redirect to the path with a slash is an answer"),
-        pytest.param("https_only", {"health.scheme": "https"}, id="health.scheme"),
-        pytest.param("trusted_host", {"health.host": "shop.example.org"}, id="health.host"),
-        pytest.param("login", {"health.headers": "Accept: */*, X-Probe: let me in, please"}, id="health.headers"),
-    ],
-)
-def test_what_the_probe_sends_can_be_what_the_app_wants(tmp_path: Path, app: str, options: dict[str, str]) -> None:
-    """Given the options that the hint names, then the workers are ready, in a trial too, and can be reloaded."""
-    with circusd(tmp_path, watchers=[refusing(app, **options)], plugins=BUNDLE) as c:
-        eventually(lambda: [worker["ready"] for worker in up(c).values()] == [True, True])
-        old = set(up(c))
+WANTED: dict[str, tuple[str, dict[str, str]]] = {
+    "redirect-to-https": ("https_only", {}),
+    "redirect-to-slash": ("mounted", {}),
+    "scheme": ("https_only", {"health.scheme": "https"}),
+    "host": ("trusted_host", {"health.host": "shop.example.org"}),
+    "headers": ("login", {"health.headers": "Accept: */*, X-Probe: let me in, please"}),
+}
 
-        result = c.run_cli("reload")
+
+def test_what_the_probe_sends_can_be_what_the_app_wants(tmp_path: Path) -> None:
+    """Given the options that the hint names, then the workers are ready, in a trial too, and can be reloaded; a
+    redirect to https, or to the path with a slash, is an answer."""
+    watchers = [replace(refusing(app, **more), name=name, numprocesses=1) for name, (app, more) in WANTED.items()]
+    with circusd(tmp_path, watchers=watchers, plugins=BUNDLE) as c:
+
+        def ready() -> list[int]:
+            return [pid for name in WANTED for pid, worker in up(c, name).items() if worker["ready"]]
+
+        old = eventually(lambda: found if len(found := ready()) == len(WANTED) else None, timeout=60)
+
+        result = c.run_cli("reload", timeout=180)
 
         assert result.returncode == 0, result.stdout + result.stderr
-        assert old.isdisjoint(up(c))
+        assert set(old).isdisjoint(pid for name in WANTED for pid in up(c, name))
 
 
 def test_an_app_that_refuses_the_probe_is_not_reloaded_and_serves_on(tmp_path: Path) -> None:

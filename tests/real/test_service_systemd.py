@@ -148,7 +148,7 @@ def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: 
     (early / "sitecustomize.py").write_text(ENDED_EARLY.format(flag=early / "now"))
     with service(tmp_path, drop_in=f"Environment=PYTHONPATH={early}:{Path(__file__).parent}\n") as (c, host):
         old = c.wait_ready()
-        with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=100) as fresh:
+        with Load(f"{c.url}/", rate=50, connections=8) as kept, Load(f"{c.url}/", rate=50) as fresh:
             for _ in range(ROUNDS):
                 circusd, before = host.show(UNIT, "MainPID"), c.wait_ready()
                 done = host.ctl("restart", UNIT)
