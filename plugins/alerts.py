@@ -25,13 +25,14 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate, Notice
 from xboard_circus.core.alerting import Alerting, AlertRules, Incident, Trouble
-from xboard_circus.core.headlines import gone, headline_of, is_troubled
+from xboard_circus.core.headlines import gone, is_troubled, lines_of
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.core.reason import reason_in
 from xboard_circus.core.state_schema import CircusdEntry, State, WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger.record import record_of
+from xboard_circus.local_time import worded_since
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 
@@ -220,22 +221,24 @@ class Alerter(Part):
         has_news = bool(over)
         for section in self._sections.values():
             for notice in section.gate.review(self._alerting.open.values(), over, now):
-                head = self._head_of(notice)
-                section.delivery.put(rendered(notice, self._origin, lang=section.lang, shift=shift, head=head))
+                lines = self._lines_of(notice) if notice.is_open else []
+                section.delivery.put(rendered(notice, self._origin, lang=section.lang, shift=shift, lines=lines))
                 has_news = True
         if has_news:
             self._save()
 
-    def _head_of(self, notice: Notice) -> str:
-        """Return the words with which the page and `status` begin; "" where they have none for its watcher."""
+    def _lines_of(self, notice: Notice) -> list[str]:
+        """Return the words with which the page and `status` begin; none where they have none for its watcher."""
+        aged = worded_since(self._wall_clock())
         if notice.watcher == CIRCUSD:
-            is_dead = notice.trouble is Trouble.LOST
-            line = gone(age=notice.at - notice.since, why=notice.reason, is_dead=is_dead, serving_on=())["lines"][0]
-            return reason_in(line)
-        found = self._watchers.get(notice.watcher)
-        if found is None or not is_troubled(found):
-            return ""
-        return headline_of(found, self._clock() - self._seen_at)
+            is_dead, age = notice.trouble is Trouble.LOST, notice.at - notice.since
+            found = gone(age=age, why=notice.reason, is_dead=is_dead, serving_on=(), aged=aged)["lines"]
+            # Which ports still answer is not asked here: a probe would hold up the alert.
+            return [reason_in(found[0]), reason_in(found[-1])]
+        watcher = self._watchers.get(notice.watcher)
+        if watcher is None or not is_troubled(watcher):
+            return []
+        return lines_of(watcher, self._clock() - self._seen_at, aged)
 
     def _save(self) -> None:
         if self._memory is not None:

@@ -32,12 +32,12 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     yield from map(_of_circusd, (True, False))
     age = Say.HEAD_BEGUN(age=span(12.0), at="15:04:10")
     out = Say.HEAD_NOTHING_SERVES_BY(watcher="web", age=age, by="xboard-circus stop, user root")
-    yield "nothing_serves", out, "", Say.CURE_START(watcher="web")
+    yield "nothing_serves", out, Say.NEXT_NOTHING(), Say.CURE_START(watcher="web")
     yield from sorted(found, key=lambda row: order.index(row[0]))
     ended = Say.RELOAD_ENDED_SAYING(
         state=Say.STATE_FAILED(), n=0, total=2, why=Say.NOT_IMPORTED(why="ImportError: ...")
     )
-    yield "reload_failed", ended, "", Say.CURE_RELOAD(watcher="web")
+    yield "reload_failed", ended, Say.NEXT_NOTHING(), Say.CURE_RELOAD(watcher="web")
 
 
 def _of_circusd(is_dead: bool) -> tuple[str, str, str, str]:
@@ -74,8 +74,12 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([UP, UP], output={"lost": 9, "file": "logs/web.log", "reason": lost, "say": data_of(lost)})
     yield _row([{**UP, "health": "sick", "reason": Say.SICK(why=FAILED)}] * 2)
     yield _row([HELD, HELD], **looping)
+    yield _row([{"phase": "starting", "age": 1.0}] * 2, **looping)
     yield _row([], start_retry_in=10.0, last_failure=CRASH)
     yield _row([{**HELD, "held_by": "port"}] * 2, port=taken, port_retry_in=10.0)
+    unknown = Say.PORT_HELD(holders=Say.HOLDER(facts=[Say.FACT_UNKNOWN()], whose=Say.WHOSE_UNKNOWN()))
+    hidden = {**taken, "reason": unknown, "say": data_of(unknown)}
+    yield _row([{**HELD, "held_by": "port"}] * 2, port=hidden, port_retry_in=10.0)
     why = Say.BEFORE_NO_START(why=Say.BEFORE_EXITED(code=1))
     yield _row([], before=Preparation(why, Say.CURE_BEFORE(watcher="web"), retry_in=30.0))
     yield _row([{**UP, "health": "hung"}] * 2, budget={"used": 1, "limit": 5})

@@ -16,7 +16,7 @@ from xboard_circus.checks import port_rules
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.checks.findings import Level
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
-from xboard_circus.core.headlines import gone
+from xboard_circus.core.headlines import Headline, gone
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
@@ -38,6 +38,14 @@ class NoLockFile(XboardError):
 
 class EndpointTaken(XboardError):
     """Another process than this instance's circusd answers, or listens, on its endpoint."""
+
+
+class CircusdAbsent(XboardError):
+    """Our circusd is gone, or does not answer: *headline* is what the page says of that."""
+
+    def __init__(self, headline: Headline) -> None:
+        super().__init__(". ".join(each["reason"] for each in headline["lines"]))
+        self.headline = headline
 
 
 @dataclass(frozen=True)
@@ -175,26 +183,25 @@ class Instance:
     def answered(self, found: Snapshot | Silent | None) -> Snapshot:
         """Return what `find` *found* if circusd answered; XboardError if not."""
         if isinstance(found, Silent):
-            raise XboardError(self._without_circusd(found.identity, found.why))
+            raise self._without_circusd(found.identity, found.why)
         if found is not None:
             return found
         refused = next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None)
         if refused is not None:
             cure = f"`xboard-circus start` is refused: {refused.what}; {refused.hint}"
         elif lost := circusd_record.lost(self.id):
-            raise XboardError(self._without_circusd(procs.Identity(lost.pid, lost.started)))
+            raise self._without_circusd(procs.Identity(lost.pid, lost.started))
         else:
             cure = "`xboard-circus start` starts it"
         raise XboardError(f"{self.not_running()}{self.orphans_left()}; {cure}")
 
-    def _without_circusd(self, circusd: procs.Identity, silent: str = "") -> str:
+    def _without_circusd(self, circusd: procs.Identity, silent: str = "") -> CircusdAbsent:
         """Return what the page says of a *circusd* that is gone, or *silent*: since when, what serves, the cure."""
         now, life, age = time.time(), circusd_record.read(self.id), None
         if life is not None and circusd == (life.pid, life.started):
             age = max(self.answer_within if silent else 0.0, now - life.ended_at)
         ports = serving_on(self._served())
-        line = gone(age=age, why=silent, is_dead=not silent, serving_on=ports, aged=since(now))
-        return ". ".join(each["reason"] for each in line["lines"])
+        return CircusdAbsent(gone(age=age, why=silent, is_dead=not silent, serving_on=ports, aged=since(now)))
 
     def _served(self) -> Iterator[Served]:
         """Yield the backends on TCP ports, with the workers that circusd has recorded."""

@@ -15,9 +15,19 @@ def since(now: float) -> Callable[..., str]:
     ('1', 999910)
     """
 
+    worded = worded_since(now)
+
     def aged(age: float, say: Template = Say.HEAD_SINCE) -> str:
-        at = round(now - age)
-        return say(age=span(age), at=at).with_text(say(age=span(age), at=local_time(at, now)))
+        return say(age=span(age), at=round(now - age)).with_text(worded(age, say))
+
+    return aged
+
+
+def worded_since(now: float) -> Callable[..., str]:
+    """Return what says the same with the moment as a text, which a translation keeps."""
+
+    def aged(age: float, say: Template = Say.HEAD_SINCE) -> str:
+        return say(age=span(age), at=local_time(round(now - age), now))
 
     return aged
 

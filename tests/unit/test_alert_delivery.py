@@ -22,11 +22,13 @@ from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import HOUR, About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import Incident, Severity, Trouble
 from xboard_circus.core.durations import seconds
-from xboard_circus.core.headlines import headline_of
+from xboard_circus.core.headlines import lines_of
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import watcher_entry
+from xboard_circus.core.verdict import Word, verdict_entry
+from xboard_circus.local_time import worded_since
 
 ORIGIN = Origin("host1", "/srv/circus.ini")
 
@@ -290,22 +292,46 @@ def test_the_title_says_what_where_and_how_bad(told: Notice, lang: str, title: s
 
 
 @pytest.mark.parametrize(
-    ("about", "lang", "title"),
+    ("about", "lang", "title", "more"),
     [
-        (About.PROBLEM, "en", "[CRITICAL] DOWN for 31 s: web, 0 of 2 up (host1: down)"),
-        (About.REMINDER, "zh", "[CRITICAL] 中断已持续 31 秒：web，0/2 运行中（host1：服务中断）"),
-        (About.RECOVERED, "en", "[OK] web on host1: recovered (down)"),
+        (
+            About.PROBLEM,
+            "en",
+            "[CRITICAL] DOWN for 31 s, since 22:13:20: web, 0 of 2 up (host1: down)",
+            [
+                "Why: it has no worker",
+                "Next: #1 is started again in 9 s",
+                "Cure: correct what `xboard-circus why web` shows, then `xboard-circus retry web`",
+                "Reason: no worker up for 30 s",
+            ],
+        ),
+        (
+            About.REMINDER,
+            "zh",
+            "[CRITICAL] 中断已持续 31 秒（自 22:13:20 起）：web，0/2 运行中（host1：服务中断）",
+            ["原因：没有工作进程"],
+        ),
+        (About.RECOVERED, "en", "[OK] web on host1: recovered (down)", []),
     ],
 )
-def test_an_alert_begins_with_the_words_of_the_page(about: About, lang: str, title: str) -> None:
+def test_an_alert_begins_with_the_words_of_the_page(
+    about: About, lang: str, title: str, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    cause = Say.NONE_UP_SAYING(total=2, why=Say.NO_WORKER())
+    verdict = verdict_entry(
+        Word.DOWN, cause, next=Say.NEXT_TRY(slot=1), next_in=9.0, cure=Say.CURE_RETRY(watcher="web")
+    )
     down = watcher_entry(
-        name="web", armed=True, numprocesses=2, workers=[], verdict={"word": "down", "since": 31.0}, incident=None
+        name="web", armed=True, numprocesses=2, workers=[], verdict={**verdict, "since": 31.0}, incident=None
     )
 
-    sent = rendered(notice(about), ORIGIN, lang=lang, head=headline_of(down))
+    lines = lines_of(down, aged=worded_since(1_700_000_031)) if notice(about).is_open else []
+    sent = rendered(notice(about), ORIGIN, lang=lang, lines=lines)
 
     assert sent.title == title
-    assert sent.text.splitlines()[0] == title
+    assert sent.text.splitlines()[: 1 + len(more)] == [title, *more]
 
 
 def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatch: pytest.MonkeyPatch) -> None:

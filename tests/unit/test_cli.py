@@ -26,7 +26,7 @@ from state_views import watcher_view, worker_view
 
 from xboard_circus import preflight
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.cli import launching, main, restarting, stopping
+from xboard_circus.cli import cleaning, launching, main, restarting, stopping
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
@@ -38,7 +38,7 @@ from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.state_schema import parse_state, parse_traffic
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
-from xboard_circus.instance import EndpointTaken, Instance
+from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.ledger import LedgerStore
 from xboard_circus.ledger.history_store import HistoryStore, Totals
 from xboard_circus.snapshot import from_state
@@ -214,8 +214,27 @@ def test_status_as_json_of_what_does_not_run(folder: Path) -> None:
 
     result = run("status", "--json")
 
-    assert (result.exit_code, json.loads(result.stdout)) == (1, {"circusd": None, "watchers": []})
+    told = json.loads(result.stdout)
+    (line,) = told["headlines"]
+    assert (result.exit_code, told["circusd"], told["watchers"]) == (1, None, [])
+    assert (line["word"], line["lines"][0]["reason"]) == (
+        "circusd_lost",
+        "circusd of circus.ini does not run; `xboard-circus start` starts it",
+    )
     assert "does not run" in result.stderr
+
+
+def test_status_as_json_of_a_circusd_that_was_killed_has_the_line_of_the_page(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ini(folder)
+    monkeypatch.setattr(circusd_record, "lost", lambda _: CircusdLife(pid=7, started=1))
+
+    result = run("status", "--json")
+
+    (line,) = json.loads(result.stdout)["headlines"]
+    assert (result.exit_code, line["word"], line["command"]) == (1, "circusd_lost", "xboard-circus start")
+    assert result.stderr == f"xboard-circus: {'. '.join(each['reason'] for each in line['lines'])}\n"
 
 
 def test_status_shows_a_person_what_there_is(folder: Path) -> None:
@@ -255,7 +274,7 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
         "  Every start fails: exited with code 3: no module [red]nosuch[/red]",
         "  Next: #1 is started again in 4 min 50 s",
     ]
-    assert lines[10].startswith("  Cure: correct what `xboard-circus why` and `xboard-circus logs api` show")
+    assert lines[10].startswith("  Cure: correct what `xboard-circus why api` shows, then `xboard-circus retry api`")
     assert lines[11] == "  last: exited with code 3: no module [red]nosuch[/red] (1 min 15 s ago)"
     assert lines[12].split() == ["#1", "held", str(2**22 + 7), "75", "s", "in", "5", "min"]
     assert lines[13] == "    cooling down, next try in 290 s"
@@ -286,7 +305,7 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
     own = worker(pid=os.getpid(), started=procs.start_time(os.getpid()))
     with running(folder) as fake:
         fake.answers["xboard_state"] = always(state(watcher(own), config_file=folder / "circus.ini"))
-        result = run("status", "--json")
+        result, first = run("status", "--json"), run("status").stdout.splitlines()[0]
 
     reply = json.loads(result.stdout)
     one = reply["watchers"][0]["workers"][0]
@@ -299,7 +318,8 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
         "uptime": 3700.0,
     }
     assert {*reply["watchers"][0]} > {"options", "ends", "probe", "output", "poison", "last_reload", "next_try"}
-    assert (reply["probers"], reply["sockets"]) == ([], [])
+    assert (reply["probers"], reply["sockets"], reply["traffic"]) == ([], [], {})
+    assert [line["lines"][0]["reason"] for line in reply["headlines"]] == [first.removesuffix(".")]
     one = {name: one[name] for name in ONE_WORKER}
     assert [{**{name: reply["watchers"][0][name] for name in ONE_WATCHER}, "workers": [one]}] == [
         {
@@ -781,6 +801,29 @@ def test_clean_names_a_stranger_on_a_port_and_lets_it_live(folder: Path) -> None
     assert "a stranger; left alone" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("_end_circusd", "circusd was ordered to stop and may still run; no orphan was stopped, no file removed"),
+        ("_end_orphans", "circusd does not run; orphans that were named may still run, and no file was removed"),
+        ("_remove_files", "no process is left to stop; stale files that were not named are still there"),
+    ],
+)
+def test_ctrl_c_in_clean_says_what_was_done_and_what_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, said: str
+) -> None:
+    monkeypatch.setattr(cleaning, step, interrupt)
+    monkeypatch.setattr(Instance, "find", lambda _: Silent(procs.Identity(7, 1), "") if "circusd" in step else None)
+    write_ini(folder)
+
+    result = run("clean")
+
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        130,
+        f"xboard-circus: interrupted: {said}; `xboard-circus clean` goes on",
+    )
+
+
 def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Path) -> None:
     write_ini(folder, more="[socket:web]\npath = web.sock\n[socket:other]\npath = other.sock\n")
     (folder / "circus.ini").write_text(
@@ -1019,7 +1062,8 @@ def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Pa
         write_ini(folder, endpoint=fake.endpoint)
         result = run("status")
 
-    assert ". Why: set to 0 workers, so nothing answers. Cure: `xboard-circus scale web 1` starts one" in result.stdout
+    assert ". Why: set to 0 workers, so nothing answers. Next: nothing by itself. Cure: " in result.stdout
+    assert "Cure: `xboard-circus scale web 1` starts one" in result.stdout
 
 
 # --- watchers by name ---

@@ -84,12 +84,17 @@ def test_the_page_gets_the_moment_itself_for_its_reader_may_live_elsewhere() -> 
     assert line["lines"][0]["say"]["fields"]["age"]["fields"]["at"] == 940
 
 
-@pytest.mark.parametrize(("state", "command"), [("refused", "xboard-circus check"), ("bound", "")])
-def test_a_taken_port_has_the_command_that_names_its_holder_and_nothing_to_try(state: str, command: str) -> None:
-    port = {"host": "127.0.0.1", "port": 8000, "state": state, "reason": "held by pid 812", "say": None}
-    blocked = verdict_entry(Word.BLOCKED, Say.PORT_OF_IT(port=8000, why="held by pid 812"))
+@pytest.mark.parametrize(
+    ("cure", "command"),
+    [
+        (Say.CURE_PORT_HELD(command="kill 812", port=8000), "kill 812"),
+        (Say.CURE_BEFORE(watcher="web"), ""),
+    ],
+)
+def test_a_taken_port_has_the_command_that_frees_it_and_nothing_to_try(cure: str, command: str) -> None:
+    blocked = verdict_entry(Word.BLOCKED, Say.PORT_OF_IT(port=8000, why="held by pid 812"), cure=cure)
 
-    (line,) = headlines([watcher(blocked, {**HELD, "held_by": "port"}, age=1.0, port=port)])
+    (line,) = headlines([watcher(blocked, {**HELD, "held_by": "port"}, age=1.0)])
 
     assert (line["command"], line["slot"]) == (command, None)
 
@@ -195,7 +200,7 @@ def test_a_stop_of_the_only_backend_is_not_fine() -> None:
     assert texts([line]) == [
         (
             f"Nothing serves: web was stopped 12 s ago, at {local_time(NOW - 12, NOW)}, by {by}. "
-            "Cure: `xboard-circus start web` starts it"
+            "Next: nothing by itself. Cure: `xboard-circus start web` starts it"
         )
     ]
     assert (line["word"], line["watcher"]) == ("nothing_serves", "web")

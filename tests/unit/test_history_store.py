@@ -12,6 +12,7 @@ import pytest
 
 from xboard_circus.config import load
 from xboard_circus.core.history import FIGURES, STEPS, Figures, Point, kept_points
+from xboard_circus.core.incidents import Present
 from xboard_circus.core.route_counts import STRIDE
 from xboard_circus.core.state_schema import parse_traffic
 from xboard_circus.dashboard.death_view import FEW, Evidence
@@ -234,8 +235,8 @@ def test_the_page_gets_small_curves_of_the_last_hour_where_there_are_few_watcher
         store.write(points(10, until=time.time(), count=400), {})
     page = Evidence(Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", config=config))
 
-    few = page.beats({"web": [], "other": []}, span=86_400, troubled=[])
-    many = page.beats({f"web{number}": [] for number in range(FEW + 1)}, span=86_400, troubled=[])
+    few = page.beats({"web": Present(), "other": Present()}, span=86_400)
+    many = page.beats({f"web{number}": Present() for number in range(FEW + 1)}, span=86_400)
 
     pulse = few["web"]["pulse"]
     assert 350 < len(pulse["t"]) < 370

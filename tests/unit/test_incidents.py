@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.core.incidents import DAY, IncidentRecord, fold, heartbeat, outages, share, worst
+from xboard_circus.core.incidents import DAY, IncidentRecord, Present, fold, heartbeat, lapses, share, worst
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import Record
 
@@ -99,18 +99,92 @@ def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
     assert [each.until for each in found] == [9, 3601]
 
 
+NEVER = float("inf")
+DEPENDENCY = Say.DEPENDENCY_DOWN(n=2, total=2)
+
+
+def outages(events: list[Record], up: list[int]) -> list[tuple[str, float, float]]:
+    """Return the lapses of a watcher of which a worker is up now if *up* has one; without that it is not known."""
+    return [(*each,) for each in lapses(events, Present(up) if up else None)]
+
+
 def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
     """Given a worker that was up before, a reload and a crash of the last one, then only the crash is an outage."""
     reload = [event(1, "ready", pid=8), event(2, "restart", pid=7, cause="commanded")]
     crash = [event(3, "restart", pid=8), event(4, "restart", pid=9, cause="failed start"), event(5, "ready", pid=10)]
 
-    assert outages([*reload, *crash], []) == [(3, 5)]
-    assert outages([*reload, *crash[:2]], []) == [(3, float("inf"))]
+    assert outages([*reload, *crash], []) == [("down", 3, 5)]
+    assert outages([*reload, *crash[:2]], []) == [("down", 3, NEVER)]
     assert outages([*reload, *crash[:2]], [11]) == []
-    assert outages([event(3, "port_refused"), event(9, "ready", pid=7)], [7]) == [(3, 9)]
-    assert outages([event(3, "restart", pid=6, cause="failed start")], []) == [(3, float("inf"))]
+    assert outages([event(3, "port_refused"), event(9, "ready", pid=7)], [7]) == [("down", 3, 9)]
+    assert outages([event(3, "restart", pid=6, cause="failed start")], []) == [("down", 3, NEVER)]
     assert outages([event(3, "port_refused")], [7]) == []
-    assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == []
+
+
+STOP = [event(0, "ready"), event(3, "end", cause="commanded"), event(4, "stop", pid=0)]
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        (STOP, [("stopped", 3, NEVER)]),
+        ([*STOP, event(9, "ready", pid=8)], [("stopped", 3, 9)]),
+        ([*STOP, event(9, "restart", pid=8, cause="failed start")], [("stopped", 3, 9), ("down", 9, NEVER)]),
+        ([event(0, "ready"), event(3, "restart"), event(8, "stop", pid=0)], [("down", 3, 8), ("stopped", 8, NEVER)]),
+        (
+            [event(0, "ready"), event(3, "restart", cause="cannot be run"), event(3, "stop", pid=0)],
+            [("down", 3, NEVER)],
+        ),
+        ([event(0, "ready"), event(3, "unhealthy", pid=0, reason=DEPENDENCY)], [("down", 3, NEVER)]),
+        (
+            [event(0, "ready"), event(3, "unhealthy", pid=0, reason=DEPENDENCY), event(9, "recovered", pid=0)],
+            [("down", 3, 9)],
+        ),
+        ([event(0, "ready"), event(3, "unhealthy", pid=0, reason=Say.DEPENDENCY_DOWN(n=2, total=3))], []),
+        (
+            [
+                event(0, "ready", seq="a-1"),
+                event(3, "unhealthy", pid=0, reason=DEPENDENCY, seq="a-2"),
+                event(9, "ready", pid=8, seq="b-1"),
+            ],
+            [("down", 3, 9)],
+        ),
+        (
+            [
+                event(0, "ready", pid=8),
+                event(1, "ready"),
+                *(event(at, "unhealthy", pid=pid, reason=Say.HUNG(why="")) for at, pid in ((2, 7), (4, 8))),
+                event(6, "recovered"),
+            ],
+            [("down", 4, 6)],
+        ),
+    ],
+    ids=[
+        *("stopped", "started again", "starts in vain", "stopped while down", "Circus stops it", "a dependency"),
+        *("a dependency is back", "of some workers", "another circusd", "all hang"),
+    ],
+)
+def test_a_stop_is_no_outage_and_a_dependency_that_is_down_is(
+    events: list[Record], found: list[tuple[str, float, float]]
+) -> None:
+    assert outages(events, []) == found
+
+
+@pytest.mark.parametrize(
+    ("events", "current", "found"),
+    [
+        ([], Present([], "stopped", 50.0), [("stopped", -NEVER, NEVER)]),
+        (STOP[:1], Present([], "stopped", 50.0), [("stopped", 50, NEVER)]),
+        (STOP, Present([], "up", 50.0), [("stopped", 3, 50)]),
+        (STOP, Present([], "down", 50.0), [("stopped", 3, 50), ("down", 50, NEVER)]),
+        (STOP[:1], Present([7], "down", 50.0), [("down", 50, NEVER)]),
+    ],
+    ids=["before the ledger", "not stored yet", "starts", "starts in vain", "a dependency"],
+)
+def test_the_present_is_as_the_verdict_says(
+    events: list[Record], current: Present, found: list[tuple[str, float, float]]
+) -> None:
+    assert lapses(events, current) == found
 
 
 def test_workers_of_an_earlier_circusd_are_up_until_the_next_one_has_a_worker() -> None:
@@ -118,8 +192,20 @@ def test_workers_of_an_earlier_circusd_are_up_until_the_next_one_has_a_worker() 
     earlier = [event(0, "ready", pid=7, seq="a-1"), event(0, "ready", 2, pid=8, seq="a-2")]
     restarted = [event(5, "ready", pid=9, seq="b-1"), event(6, "restart", pid=9, seq="b-2")]
 
-    assert outages([*earlier, *restarted, event(8, "ready", pid=10, seq="b-3")], [10]) == [(6, 8)]
+    assert outages([*earlier, *restarted, event(8, "ready", pid=10, seq="b-3")], [10]) == [("down", 6, 8)]
     assert outages([*earlier, event(4, "restart", pid=9, cause="failed start", seq="b-1")], [7, 8]) == []
+
+
+def test_what_was_stopped_throughout_has_no_share_and_its_own_cells() -> None:
+    """Given 6 s up, 1.5 down and 2.5 stopped, then a fifth of the time that counts was an outage."""
+    events = [event(0, "ready"), event(6, "restart"), event(7.5, "stop", pid=0)]
+
+    found = heartbeat(events, "web", Present([], "stopped", 7.5), begun=0.0, now=10.0, span=10.0, count=5)
+    stopped = heartbeat([], "web", Present([], "stopped", 7.5), begun=0.0, now=10.0, span=10.0, count=1)
+
+    assert [cell.word for cell in found.cells] == ["ok", "ok", "ok", "down", "stopped"]
+    assert found.shares == [(0.8, 10.0, False)]
+    assert ([cell.word for cell in stopped.cells], stopped.shares) == (["stopped"], [(None, 10.0, False)])
 
 
 def test_the_share_of_a_time_without_an_outage_is_whole() -> None:
@@ -130,19 +216,19 @@ def test_a_heartbeat_has_the_worst_of_each_of_its_cells() -> None:
     """Given 10 s without a worker and one sick later, then the cells show it, and the shares the time of the outage."""
     events = [event(0.0, "ready"), event(40.0, "restart"), event(50.0, "ready", pid=8), event(75.0, "unhealthy", 0)]
 
-    found = heartbeat(events, "web", [8], is_troubled=True, begun=20.0, now=100.0, span=100.0, count=10)
+    found = heartbeat(events, "web", Present([8], is_troubled=True), begun=20.0, now=100.0, span=100.0, count=10)
 
     words = ["none", "none", "ok", "ok", "down", *["degraded"] * 5]
     assert [cell.word for cell in found.cells] == words
     assert found.shares == [(0.875, 80.0, False)]
-    assert heartbeat([], "web", [], is_troubled=False, begun=100.0, now=100.0, span=9.0).shares == []
+    assert heartbeat([], "web", Present(), begun=100.0, now=100.0, span=9.0).shares == []
 
 
 def test_availability_is_of_the_time_that_is_known() -> None:
     """Given an outage of 12 h and a ledger of 3 days, then one day is known whole, and of a week these three days."""
     events = [event(0.0, "ready"), event(2.5 * DAY, "restart")]
 
-    found = heartbeat(events, "web", [], is_troubled=True, begun=0.0, now=3 * DAY, span=DAY)
+    found = heartbeat(events, "web", Present([], "down", is_troubled=True), begun=0.0, now=3 * DAY, span=DAY)
 
     assert found.shares == [(0.5, DAY, True), (pytest.approx(5 / 6), 3 * DAY, False)]
 
@@ -157,7 +243,7 @@ def test_the_worst_incident_was_the_longest_without_a_worker() -> None:
     found = fold(events, [])
 
     def name(some: list[IncidentRecord]) -> str | None:
-        incident = worst(some, events, {"b": [99], "web": [8]}, now=100.0)
+        incident = worst(some, events, {"b": Present([99]), "web": Present([8])}, now=100.0)
         return None if incident is None else incident.first.watcher
 
     assert [name(found), name(found[1:]), name(found[2:]), name([])] == ["web", "b", "c", None]

@@ -65,7 +65,13 @@ def test_a_start_is_deploying_while_it_runs_and_blocked_when_it_failed() -> None
     running = Preparation(reason="run.before is running: x", runs=True)
     failed = Preparation(reason="no worker is started: y", cure="z", retry_in=4.0)
 
-    assert judged(running) == ("deploying", "starting, 0 of 1 workers up: run.before is running: x", "", None, "")
+    assert judged(running) == (
+        "deploying",
+        "starting, 0 of 1 workers up: run.before is running: x",
+        "the missing workers are started",
+        None,
+        "",
+    )
     assert judged(failed) == ("blocked", "no worker is started: y", "the start is tried again", 4.0, "z")
 
 

@@ -60,7 +60,7 @@ def test_the_first_line_is_what_since_when_why_what_next_and_the_cure() -> None:
     assert text.startswith(
         f"DOWN for 3 min 12 s, since {local_time(NOW - 192, NOW)}: api, 0 of 1 up. "
         "Every start fails: exited with code 1 before it was up: "
-        "KeyError: 'DATABASE_URL'. Next: #1 is started again in 1 min 48 s. Cure: correct what `xboard-circus why`"
+        "KeyError: 'DATABASE_URL'. Next: #1 is started again in 1 min 48 s. Cure: correct what `xboard-circus why api`"
     )
     assert "fine" not in text
 
@@ -132,7 +132,7 @@ def test_only_the_trouble_that_is_not_in_the_first_line_has_its_cause_below() ->
 
 
 def test_why_a_reload_failed_is_said_once() -> None:
-    why = Say.NEW_FAILED(why=Say.EXITED_STARTING(code=3))
+    why = Say.NEW_FAILED(slot=1, why=Say.EXITED_STARTING(code=3))
     reload = {"state": "failed", "done": 0, "total": 2, "age": 5.0, "replaced": [], "log": "", **with_say(why)}
     last = with_say(Say.RELOAD_BROKEN_OFF(state="failed", why=why), "last_reason")
     failed: Any = {**watcher_view(*workers(2)), "reload": reload, **last}

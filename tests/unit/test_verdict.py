@@ -68,6 +68,7 @@ HUNG = {"health": "hung", "reason": "hung: no answer 3 times in a row"}
 RELOAD = ReloadEntry(
     state="running",
     step="workers",
+    slot=2,
     done=1,
     total=2,
     age=3.0,
@@ -360,6 +361,20 @@ def test_the_verdict(found: WatcherFacts, word: str, cause: str) -> None:
         pytest.param(facts(starting(1)), "#1 is terminated unless it is up", 56.0, id="the end of a start"),
         pytest.param(facts(up(1), up(2, **HUNG)), "#2 is replaced", None, id="a hung one is replaced"),
         pytest.param(facts(wanted=1, start_retry_in=3.0), "the start is tried again", 3.0, id="a start that failed"),
+        pytest.param(
+            facts(starting(1), failures=2), "#1 is terminated unless it is up", 56.0, id="a start of a crash loop"
+        ),
+        pytest.param(facts(wanted=1, failures=2), "the missing workers are started", None, id="between two of them"),
+        pytest.param(
+            facts(up(1), **UNWRITTEN), "the file is opened again each second", None, id="no disk"
+        ),
+        pytest.param(facts(up(1), port=SHARED), "nothing by itself", None, id="another process takes connections"),
+        pytest.param(facts(wanted=1, status="stopped"), "nothing by itself", None, id="stopped"),
+        pytest.param(
+            facts(up(1, **OVERLOADED)), "#1 is not replaced, and recovers once the cause is gone", None, id="overloaded"
+        ),
+        pytest.param(facts(up(1, "failing")), "#1 is replaced if it fails on", None, id="failing"),
+        pytest.param(facts(up(1, "unknown")), "nothing by itself", None, id="not probed"),
     ],
 )
 def test_what_happens_next(found: WatcherFacts, next_: str, next_in: float | None) -> None:
@@ -385,8 +400,38 @@ def test_the_cure_of_an_overload_is_not_in_its_logs() -> None:
         facts(up(1), starting(2), **POISON),
     ],
 )
-def test_each_trouble_has_a_cure(found: WatcherFacts) -> None:
+def test_each_trouble_has_a_cure_and_says_what_is_next(found: WatcherFacts) -> None:
     assert judge(found)["cure"]
+    assert judge(found)["next"]
+
+
+HELD_BY_NGINX = Say.PORT_HELD(
+    holders=[Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nginx")], whose=Say.WHOSE_STRANGER())]
+)
+OF_A_LIVE_CIRCUSD = Say.PORT_HELD(holders=[Say.HOLDER(facts=["pid 9"], whose=Say.WHOSE_INSTANCE(circusd="circusd 8"))])
+
+
+@pytest.mark.parametrize(
+    ("found", "cure"),
+    [
+        (facts(held(1)), "correct what `xboard-circus why web` shows, then `xboard-circus retry web`"),
+        (facts(starting(1), failures=2), "correct what `xboard-circus why web` shows; the next start has it"),
+        (
+            facts(held(1, by="port"), port={**TAKEN, "reason": HELD_BY_NGINX, "say": data_of(HELD_BY_NGINX)}),
+            "`kill 812`, or set another port than 8000 in the ini file",
+        ),
+        (
+            facts(held(1, by="port"), port={**TAKEN, "reason": OF_A_LIVE_CIRCUSD, "say": data_of(OF_A_LIVE_CIRCUSD)}),
+            (
+                "stop what holds port 8000, which `xboard-circus check` names (as root also another user's), "
+                "or set another port in the ini file"
+            ),
+        ),
+    ],
+    ids=["a crash loop", "a start of it", "the port", "a worker of another circusd, which would replace it"],
+)
+def test_the_cure_is_the_shortest_command_that_helps(found: WatcherFacts, cure: str) -> None:
+    assert judge(found)["cure"] == cure
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import shlex
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,14 +31,14 @@ def rendered(
     *,
     lang: str = "en",
     shift: float = 0.0,
-    head: str = "",
+    lines: Sequence[str] = (),
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Message:
     """Render *notice* as a message.
 
     Args:
         shift: Turns its times into those of the wall clock.
-        head: With what the page and `status` begin now; "" where they have no such line.
+        lines: With what the page and `status` begin now; none where they have nothing on it.
     """
 
     def words(key: AlertSay, **fields: object) -> str:
@@ -49,8 +49,8 @@ def rendered(
     mark = "INFO" if notice.about is About.STOPPED else notice.severity.name
     mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else mark
     title = words(
-        AlertSay.TITLE_HEAD if head and notice.is_open else AlertSay[f"TITLE_{notice.about.name}"],
-        head=translated(head, lang),
+        AlertSay.TITLE_HEAD if lines else AlertSay[f"TITLE_{notice.about.name}"],
+        head=translated(lines[0], lang) if lines else "",
         watcher=notice.watcher,
         host=origin.host,
         count=notice.count,
@@ -76,15 +76,18 @@ def rendered(
         "note": translated(notice.note, lang) or None,
         "title": f"[{mark}] {title}",
     }
-    lines = {
+    facts = {
         "NOW" if is_over else "REASON": document["reason"],
         "SINCE": document["since"] if trouble else "",
         "LASTED": lasted if is_over else "",
         "COUNT": words(AlertSay.TIMES, count=notice.count) if trouble and notice.count > 1 else "",
-        **{label: document[label.lower()] for label in ("DONE", "NEXT", "NOTE")},
+        "DONE": document["done"],
+        "MORE" if lines else "NEXT": document["next"],
+        "NOTE": document["note"],
     }
-    labelled = {words(AlertSay[f"LABEL_{label}"]): value for label, value in lines.items() if value}
-    shown = [words(AlertSay.LINE, label=label, value=value) for label, value in labelled.items()]
+    labelled = {words(AlertSay[f"LABEL_{label}"]): value for label, value in facts.items() if value}
+    shown = [translated(each, lang) for each in lines[1:]]
+    shown += [words(AlertSay.LINE, label=label, value=value) for label, value in labelled.items()]
     text = "\n".join([document["title"], *shown])
     return Message(document["id"], document["title"], text, {**document, "text": text}, notice.fold)
 

@@ -15,7 +15,7 @@ from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.cli.context import for_ini_file, ini_option, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
-from xboard_circus.cli.screen import say
+from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity
@@ -39,7 +39,8 @@ def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
     config = configuration.load(config_file)
     chosen = _chosen(config, name)
-    with ThreadPoolExecutor(THREADS) as threads:
+    unsure = "which test alerts were delivered is not known"
+    with interrupted(unsure), ThreadPoolExecutor(THREADS) as threads:
         outcomes = list(threads.map(lambda alert: _send_test(config, alert), chosen))
     for alert, why in zip(chosen, outcomes, strict=True):
         say(f"{alert.name}: not delivered: {why}" if why else f"{alert.name}: ok", "red" if why else "green")

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
@@ -10,13 +11,14 @@ from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import stopping
 from xboard_circus.cli.context import dry_run_option, for_instance
 from xboard_circus.cli.error_boundary import DONE, FAILED
-from xboard_circus.cli.screen import complain, progress, say
+from xboard_circus.cli.screen import complain, interrupted, progress, say
 from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import read_whole
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
+from xboard_circus.snapshot import Snapshot
 
 
 @click.command()
@@ -28,15 +30,22 @@ def clean(instance: Instance, dry_run: bool) -> int:
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
     problems, own, below = [], set[int](), list[procs.Identity]()
-    try:
-        own, below = _end_circusd(instance, dry_run=dry_run)
-    except EndpointTaken as taken:
-        problems.append(str(taken))
-    if not dry_run:
-        instance.mark_stopped()
-    problems += _end_orphans(instance, own, dry_run=dry_run)
-    problems += strangers_on_ports(instance, own, dry_run=dry_run)
-    _remove_files(instance, dry_run=dry_run)
+    with _interrupted("nothing was stopped or removed"):
+        found = None
+        try:
+            found = instance.find()
+        except EndpointTaken as taken:
+            problems.append(str(taken))
+    with _interrupted("circusd was ordered to stop and may still run; no orphan was stopped, no file removed"):
+        if found is not None:
+            own, below = _end_circusd(instance, found, dry_run=dry_run)
+        if not dry_run:
+            instance.mark_stopped()
+    with _interrupted("circusd does not run; orphans that were named may still run, and no file was removed"):
+        problems += _end_orphans(instance, own, dry_run=dry_run)
+        problems += strangers_on_ports(instance, own, dry_run=dry_run)
+    with _interrupted("no process is left to stop; stale files that were not named are still there"):
+        _remove_files(instance, dry_run=dry_run)
     for problem in problems:
         complain(problem)
     if dry_run:
@@ -48,11 +57,15 @@ def clean(instance: Instance, dry_run: bool) -> int:
     return FAILED if problems else DONE
 
 
-def _end_circusd(instance: Instance, *, dry_run: bool) -> tuple[set[int], list[procs.Identity]]:
-    """End our circusd, if it runs; return the pids that a dry run leaves running, and all that ran below it."""
-    found = instance.find()
-    if found is None:
-        return set(), []
+def _interrupted(done: str) -> AbstractContextManager[None]:
+    """Report on Ctrl-C what was *done*, and how to go on."""
+    return interrupted(f"{done}; `xboard-circus clean` goes on")
+
+
+def _end_circusd(
+    instance: Instance, found: Snapshot | Silent, *, dry_run: bool
+) -> tuple[set[int], list[procs.Identity]]:
+    """End our circusd; return the pids that a dry run leaves running, and all that ran below it."""
     circusd = found.identity
     children = stopping.children_of(instance, found)()
     family = {each.pid for child in children for each in (child, *procs.below(child, recursive=True))}

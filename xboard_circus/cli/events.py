@@ -16,10 +16,9 @@ from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.frames import is_of_app
-from xboard_circus.core.incidents import CLOSED_BY, Folded, IncidentRecord, fold, folded, worst
+from xboard_circus.core.incidents import CLOSED_BY, Folded, IncidentRecord, Present, fold, folded, present, worst
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
-from xboard_circus.core.verdict import is_up
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
@@ -76,9 +75,9 @@ def _worst_lately(
 ) -> tuple[Record, list[Record], str] | None:
     """Return what `explained` does of the worst incident of the last hour; None without one."""
     now = time.time()
-    known, found, up = _incidents(instance, path, unstored, now=now)
+    known, found, current = _incidents(instance, path, unstored, now=now)
     lately = [each for each in found if each.until is None or each.until >= now - LATELY]
-    incident = worst(lately, known, up, now=now)
+    incident = worst(lately, known, current, now=now)
     if incident is None:
         return None
     name, begin, end = incident.first.watcher, incident.first.id or 0, incident.last.id or 0
@@ -117,16 +116,13 @@ def _fixed_by(incident: IncidentRecord, orders: Sequence[Record]) -> str:
 
 def _incidents(
     instance: Instance, path: Path, unstored: Sequence[Record], *, now: float
-) -> tuple[list[Record], list[IncidentRecord], Mapping[str, list[int]]]:
-    """Return the events of a month, the incidents in them, and the pids that are up now, by watcher."""
+) -> tuple[list[Record], list[IncidentRecord], Mapping[str, Present]]:
+    """Return the events of a month, the incidents in them, and how the watchers are now."""
     known, _ = month_of(path, now=now, unstored=unstored)
     with suppress(XboardError):
         if isinstance(found := instance.find(), Snapshot):
-            up = {
-                bus_name(each["name"]): [worker["pid"] for worker in each["workers"] if is_up(worker)]
-                for each in found.watchers
-            }
-            return known, fold(known, [bus_name(each["name"]) for each in found.watchers if each["incident"]]), up
+            current = {bus_name(each["name"]): present(each, now=now) for each in found.watchers}
+            return known, fold(known, [name for name, each in current.items() if each.is_troubled]), current
     # What was not over when circusd was lost is not over.
     return known, fold(known, {each.watcher for each in known}), {}
 

@@ -15,14 +15,16 @@ from xboard_circus.cli.context import for_instance, json_option, names_argument
 from xboard_circus.cli.error_boundary import INTERRUPTED
 from xboard_circus.cli.screen import full_screen, need_terminal, out, plain
 from xboard_circus.cli.strips import strips
-from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
+from xboard_circus.cli.summary import Summary, folded, gather, headline, recent, rows, table
 from xboard_circus.core.durations import span
+from xboard_circus.core.headlines import circusd_line, headlines
 from xboard_circus.core.verdict import running_reload, word_of
 from xboard_circus.dashboard import views
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import Instance
+from xboard_circus.instance import CircusdAbsent, Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import unstored_in
+from xboard_circus.local_time import since
 from xboard_circus.masking import masked
 
 LATE = 10.0  # seconds: the plugin stores an event half a second later
@@ -43,9 +45,10 @@ def status(instance: Instance, names: tuple[str, ...], as_data: bool, whole: boo
         return _watch(instance, names, whole=whole)
     try:
         summary = gather(instance, names)
-    except XboardError:
+    except XboardError as error:
         if as_data:
-            print(json.dumps({"circusd": None, "watchers": []}, indent=2))
+            gone = error.headline if isinstance(error, CircusdAbsent) else circusd_line([str(error)])
+            print(json.dumps({"circusd": None, "headlines": [gone], "traffic": {}, "watchers": []}, indent=2))
         raise
     if as_data:
         print(json.dumps(as_json(summary, _sockets(instance)), indent=2))
@@ -123,5 +126,12 @@ def as_json(summary: Summary, sockets: Sequence[Any] = ()) -> dict[str, Any]:
         for worker, entry in zip(shown["workers"], given["workers"], strict=True):
             worker["word"] = word_of(entry)
         watchers.append({**shown, "reload": running_reload(given) and shown["reload"], "last_reload": shown["reload"]})
-    found = summary.found
-    return {"circusd": found.circusd, "probers": found.probers, "watchers": watchers, "sockets": masked(sockets)}
+    found, traffic = summary.found, recent(summary)
+    return {
+        "circusd": found.circusd,
+        "headlines": headlines(found.watchers, aged=since(summary.now), traffic=traffic),
+        "traffic": traffic["watchers"],
+        "probers": found.probers,
+        "watchers": watchers,
+        "sockets": masked(sockets),
+    }

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from xboard_circus.cli.context import dry_run_option
 from xboard_circus.cli.error_boundary import SafeGroup
+from xboard_circus.cli.screen import interrupted
 from xboard_circus.masking import printable
 from xboard_circus.service.installing import Service, host
 from xboard_circus.service.layout import INI, NAME, USER, ServiceOptions
@@ -65,7 +67,8 @@ def service() -> None:
 @click.option("--restart", is_flag=True, hidden=True)  # an upgrade goes on with this, in the new code
 def install(restart: bool, **given: Any) -> None:
     """Write the service's files, enable it and start it. Run again, it changes only what differs."""
-    _service("install", given).install(restart=restart)
+    with _interrupted("install"):
+        _service("install", given).install(restart=restart)
 
 
 @service.command()
@@ -73,7 +76,8 @@ def install(restart: bool, **given: Any) -> None:
 @dry_run_option
 def upgrade(**given: Any) -> None:
     """Reinstall the packages, then install again and restart the service."""
-    _service("upgrade", given).install(restart=True)
+    with _interrupted("upgrade"):
+        _service("upgrade", given).install(restart=True)
 
 
 @service.command()
@@ -81,7 +85,8 @@ def upgrade(**given: Any) -> None:
 @dry_run_option
 def remove(**given: Any) -> None:
     """Stop and disable the service and delete its files; the folder, its logs and data stay."""
-    _service("remove", given).remove()
+    with _interrupted("remove"):
+        _service("remove", given).remove()
 
 
 @service.command()
@@ -90,6 +95,11 @@ def remove(**given: Any) -> None:
 def unit(**given: Any) -> None:
     """Print the systemd unit or launchd job, to be copied by hand, and write the other files that it needs."""
     print(_service("unit", given).unit(), end="")
+
+
+def _interrupted(action: str) -> AbstractContextManager[None]:
+    """Report on Ctrl-C that only a part is done."""
+    return interrupted(f"only what the lines above name was done; `xboard-circus service {action}` goes on")
 
 
 def _service(action: str, given: dict[str, Any]) -> Service:

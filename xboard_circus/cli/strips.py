@@ -9,9 +9,8 @@ from rich.text import Text
 
 from xboard_circus.cli.summary import Summary
 from xboard_circus.core.durations import roughly
-from xboard_circus.core.incidents import CELLS, DAY, Heartbeat, heartbeat
+from xboard_circus.core.incidents import CELLS, DAY, Heartbeat, heartbeat, present
 from xboard_circus.core.names import bus_name, is_helper
-from xboard_circus.core.verdict import is_up
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.location import ledger_of
@@ -23,7 +22,7 @@ NARROWEST = 80
 ROOM_OF_SHARE = len(" up 99.99 % of 119 min known")
 INDENT = "  "
 MARKS = {"none": ("\u00b7", ".", "dim"), "ok": ("\u2581", "_", "green")}
-MARKS |= {"degraded": ("\u2584", "+", "yellow"), "down": ("\u2588", "#", "bold red")}
+MARKS |= {"stopped": ("\u2500", "-", "dim"), "degraded": ("\u2584", "+", "yellow"), "down": ("\u2588", "#", "bold red")}
 """The mark of a cell by its word, the same in ASCII, and its style: trouble sticks out without colours too."""
 
 
@@ -40,8 +39,7 @@ def strips(instance: Instance, summary: Summary, console: Console) -> dict[str, 
                 beat = heartbeat(
                     events,
                     bus_name(each["name"]),
-                    [worker["pid"] for worker in each["workers"] if is_up(worker)],
-                    is_troubled=bool(each["incident"]),
+                    present(each, now=now),
                     begun=begun,
                     now=now,
                     span=DAY,
@@ -64,7 +62,8 @@ def strip(beat: Heartbeat, room: int, encoding: str) -> Text:
     lead = " up "
     for part, span, whole in beat.shares:
         # Rounded down: 100 % is without any outage.
-        words = f"{lead}{floor(part * 10_000) / 100:g} % of {roughly(span)}{'' if whole else ' known'}"
+        known = "-" if part is None else f"{floor(part * 10_000) / 100:g} %"
+        words = f"{lead}{known} of {roughly(span)}{'' if whole else ' known'}"
         if len(line) + len(words) <= room:
             line.append(words)
             lead = ", "

@@ -86,13 +86,16 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
     return Summary(found, measured(found), traffic, None if last is None else now - last, now)
 
 
-def headline(summary: Summary) -> Text:
-    """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
+def recent(summary: Summary) -> Recent:
+    """Return the requests a second and the p95 of each watcher of which they are known."""
     known = {name: shown(slots[WHOLE_WATCHER]) for name, slots in summary.traffic.items() if WHOLE_WATCHER in slots}
     traffic = {name: (each["requests"] or 0.0, each["p95"]) for name, each in known.items()}
-    recent: Recent = {"watchers": traffic, "trouble_age": summary.quiet_for}
-    found = headlines(summary.found.watchers, aged=since(summary.now), traffic=recent)
-    first, *others = found
+    return {"watchers": traffic, "trouble_age": summary.quiet_for}
+
+
+def headline(summary: Summary) -> Text:
+    """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
+    first, *others = headlines(summary.found.watchers, aged=since(summary.now), traffic=recent(summary))
     head, *rest = [line["reason"] for line in first["lines"]]
     text = plain(f"{head}.", STYLES["ok"] if first["word"] == "ok" else f"bold {STYLES.get(first['word'], '')}")
     also = ", ".join(map(_briefly, others))

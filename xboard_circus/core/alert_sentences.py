@@ -57,4 +57,5 @@ class AlertSay(Template):
     TIMES = "{count} times"
     LABEL_DONE = "Done"
     LABEL_NEXT = "Next"
+    LABEL_MORE = "More"
     LABEL_NOTE = "Note"

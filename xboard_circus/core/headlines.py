@@ -29,7 +29,6 @@ VERDICTS = {
 }
 """The words of verdicts, and of what is shown in place of one."""
 
-LOOK_AT_PORT = "xboard-circus check"
 FAILED_RELOAD = 3600.0
 """Seconds for which a reload that failed is news."""
 
@@ -95,6 +94,11 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
     )
 
 
+def lines_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[float], str] = span) -> list[str]:
+    """Return what is wrong with a watcher and since when, why, what is next and what to do."""
+    return [headline_of(watcher, elapsed, aged), *_explained(watcher["verdict"], elapsed)]
+
+
 def is_troubled(watcher: WatcherEntry) -> bool:
     """Return whether a person should look at a watcher; of one that is not armed no incident is known."""
     return watcher["incident"] is not None
@@ -128,6 +132,11 @@ def gone(
     # A restart kills one that is silent, and its workers serve on.
     command = f"xboard-circus {'doctor' if is_dead is None else 'start' if is_dead else 'restart'}"
     lines.append(Say.HEAD_RUN(command=command))
+    return circusd_line(lines, command=command)
+
+
+def circusd_line(lines: Sequence[str], *, command: str = "") -> Headline:
+    """Return the line on a circusd that does not run, or does not answer."""
     return _headline("circusd_lost", lines, command=command)
 
 
@@ -141,9 +150,10 @@ def _of_watcher(
     verdict, reload = watcher["verdict"], watcher["reload"]
     word = Word(verdict["word"])
     if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
-        lines = [headline_of(watcher, elapsed, aged), *_explained(verdict, elapsed)]
-        is_taken = word is Word.BLOCKED and watcher["port"] is not None and watcher["port"]["state"] == "refused"
-        yield word.rank, _headline(word.value, lines, watcher, command=LOOK_AT_PORT if is_taken else "")
+        lines = lines_of(watcher, elapsed, aged)
+        cure = reason_in(verdict, "cure")
+        command = str(cure.fields.get("command", "")) if isinstance(cure, Reason) else ""
+        yield word.rank, _headline(word.value, lines, watcher, command=command)
     elif is_out:
         cause, stopped_for = reason_in(verdict, "cause"), verdict["since"] + elapsed
         if by := cause.fields.get("by") if isinstance(cause, Reason) else None:
@@ -157,7 +167,8 @@ def _of_watcher(
     elif reload is not None and has_failed_lately(reload, elapsed):
         age = aged((reload["age"] or 0.0) + elapsed, Say.HEAD_BEGUN)
         head = Say.HEAD_RELOAD_FAILED(watcher=watcher["name"], age=age, n=len(reload["replaced"]))
-        lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))]
+        cure = Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))
+        lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_NEXT(next=Say.NEXT_NOTHING()), cure]
         yield Word.UNKNOWN.rank, _headline("reload_failed", lines, watcher)
 
 

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.names import circusd_of
+from xboard_circus.core.reason import key_of
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.verdict import availability, fails_whole, is_up
 
 PROBLEMS = {  # by name: the kinds that open it, and those that close it
     "health": (("unhealthy",), ("recovered",)),  # of one worker, with whose end it ends, or of all
@@ -154,44 +157,101 @@ def _health(pid: int | None) -> str:
     return f"health {pid or 'of all'}"
 
 
-def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[float, float]]:
-    """Return when no worker of a watcher was up, though it was not stopped; *up_now* are the pids that are."""
+class Present(NamedTuple):
+    """How a watcher is at this moment: the pids that are up, its `availability`, and since when that is so.
+
+    Attributes:
+        is_troubled: It has an incident.
+    """
+
+    up: Collection[int] = ()
+    word: str = "up"
+    since: float = 0.0
+    is_troubled: bool = False
+
+
+def present(watcher: WatcherEntry, *, now: float) -> Present:
+    """Return how *watcher* is *now*, in wall-clock time."""
+    up = [worker["pid"] for worker in watcher["workers"] if is_up(worker)]
+    return Present(up, availability(watcher), now - watcher["verdict"]["since"], watcher["incident"] is not None)
+
+
+class Lapse(NamedTuple):
+    """A time in which nobody was served: "down", or "stopped" by an order."""
+
+    word: str
+    since: float
+    until: float
+
+
+def lapses(events: Sequence[Happening], current: Present | None) -> list[Lapse]:
+    """Return when nobody was served by a watcher, and whether it was down or stopped.
+
+    It is down without a worker that answers, and while a dependency of all workers is. *current* is None if unknown.
+    """
     first: dict[int, Happening] = {}
     for event in events:
         if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
             first.setdefault(event.pid, event)
     up = {pid: circusd_of(each.seq) for pid, each in first.items() if each.kind != "ready"}
-    up |= dict.fromkeys({*up_now} - {*first})
-    found: list[tuple[float, float]] = []
-    # One that has failed from its first event on was never up.
-    since: float | None = events[0].time if events and not up and _problem(events[0]) else None
+    up |= dict.fromkeys({*(() if current is None else current.up)} - {*first})
+    hung: set[int | None] = set()
+    is_starved, cause, circusd = False, None, None
+    found: list[Lapse] = []
+    word, since = "up", float("-inf")
+
+    def turn(into: str, at: float) -> None:
+        nonlocal word, since
+        if into != word and word != "up":
+            found.append(Lapse(word, since, at))
+        word, since = into, since if into == word else at
+
     for event in events:
         if event.kind == "ready" and event.pid:
             # Of the workers of an earlier circusd no end is known: they end once this one has a worker.
-            circusd = circusd_of(event.seq)
+            is_starved, circusd = is_starved and circusd == circusd_of(event.seq), circusd_of(event.seq)
             up = {pid: of for pid, of in up.items() if circusd is None or of in (None, circusd)} | {event.pid: circusd}
-        elif event.kind in ("restart", "end") and event.pid in up:
-            del up[event.pid]
-            # "end": no worker takes its place, because it is stopped.
-            since = event.time if not up and event.kind == "restart" else since
-        if since is not None and (up or event.kind == "stop"):
-            found.append((since, event.time))
-            since = None
-    return found if since is None or up else [*found, (since, float("inf"))]
+        elif event.kind in ("restart", "end"):
+            up.pop(event.pid, None)
+            cause = event.cause
+        elif event.kind == "unhealthy":
+            hung |= {event.pid} if key_of(event.reason) == Say.HUNG.name else set()
+            is_starved, circusd = is_starved or fails_whole(event.reason), circusd_of(event.seq)
+        elif event.kind == "recovered":
+            hung.discard(event.pid)
+            is_starved = is_starved and bool(event.pid)
+        if up:
+            turn("down" if is_starved or hung.issuperset(up) else "up", event.time)
+        elif event.kind == "end" or (event.kind == "stop" and cause != "cannot be run"):
+            # "end": no worker takes its place. Circus itself stops a watcher of which none can be run.
+            turn("stopped", event.time)
+            is_starved = False
+        elif event.kind in ("restart", "cooldown", "before_failed", "port_refused", "port_shut"):
+            turn("down", event.time)
+    if current is not None and current.word not in ("", word):
+        turn(current.word, current.since if events else float("-inf"))
+    turn("up", float("inf"))
+    return found
 
 
-def share(spans: Iterable[tuple[float, float]], since: float, until: float) -> float:
-    """Return which part of the time from *since* to *until* was outside of all *spans*.
+def share(spans: Iterable[Lapse], since: float, until: float) -> float | None:
+    """Return which part of the time from *since* to *until* was not down; None if it was stopped all the time.
 
-    >>> share([(0.0, 5.0), (9.0, 99.0)], 0.0, 10.0)
-    0.4
+    >>> share([Lapse("down", 0.0, 4.0), Lapse("stopped", 8.0, 99.0)], 0.0, 10.0)
+    0.5
     """
-    within = sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in spans)
-    return 1.0 - within / (until - since)
+    down, stopped = (_sum(spans, word, since, until) for word in ("down", "stopped"))
+    wanted = until - since - stopped
+    return 1.0 - down / wanted if wanted > 0 else None
+
+
+def _sum(spans: Iterable[Lapse], word: str, since: float, until: float) -> float:
+    """Return for how long it was down, or stopped, from *since* to *until*."""
+    return sum(max(0.0, min(each.until, until) - max(each.since, since)) for each in spans if each.word == word)
 
 
 class Beat(NamedTuple):
-    """A cell of a heartbeat: the verdict on a watcher between two times, and the last incident in it."""
+    """A cell of a heartbeat: how a watcher was between two times at worst, and the last incident in it."""
 
     word: str
     since: float
@@ -200,9 +260,12 @@ class Beat(NamedTuple):
 
 
 class Share(NamedTuple):
-    """In which *part* of *span* seconds a worker was up; *whole* if all of a span of `SHARES` is known."""
+    """In which *part* of *span* seconds it served, less the time for which it was stopped; None if that is all.
 
-    part: float
+    *whole* if all of a span of `SHARES` is known.
+    """
+
+    part: float | None
     span: float
     whole: bool = True
 
@@ -217,9 +280,8 @@ class Heartbeat(NamedTuple):
 def heartbeat(
     events: Iterable[Happening],
     watcher: str,
-    up_now: Iterable[int],
+    current: Present,
     *,
-    is_troubled: bool,
     begun: float,
     now: float,
     span: float,
@@ -227,39 +289,38 @@ def heartbeat(
 ) -> Heartbeat:
     """Return how *watcher* has been in the last *span* seconds, in *count* cells; nothing is known before *begun*."""
     own = [each for each in events if each.watcher == watcher]
-    down, trouble = outages(own, up_now), fold(own, [watcher] if is_troubled else [])
-    shares = [Share(share(down, now - age, now), age) for age in SHARES if now - age >= begun]
+    unserved, trouble = lapses(own, current), fold(own, [watcher] if current.is_troubled else [])
+    shares = [Share(share(unserved, now - age, now), age) for age in SHARES if now - age >= begun]
     if len(shares) < len(SHARES) and begun < now:
-        shares.append(Share(share(down, begun, now), now - begun, whole=False))
+        shares.append(Share(share(unserved, begun, now), now - begun, whole=False))
     width = span / count
-    return Heartbeat([_beat(now - span + at * width, width, begun, down, trouble) for at in range(count)], shares)
+    return Heartbeat([_beat(now - span + at * width, width, begun, unserved, trouble) for at in range(count)], shares)
 
 
-def _beat(
-    since: float, width: float, begun: float, down: list[tuple[float, float]], trouble: list[IncidentRecord]
-) -> Beat:
+def _beat(since: float, width: float, begun: float, unserved: list[Lapse], trouble: list[IncidentRecord]) -> Beat:
     until = since + width
     found = [each for each in trouble if each.first.time < until and (each.until is None or each.until >= since)]
-    is_down = any(begin < until and end > since for begin, end in down)
-    word = "none" if until <= begun else "down" if is_down else "degraded" if found else "ok"
-    return Beat(word, since, until, found[-1] if found else None)
+    words = {each.word for each in unserved if each.since < until and each.until > since}
+    words |= {"degraded"} if found else set()
+    worst_word = next((word for word in ("down", "degraded", "stopped") if word in words), "ok")
+    return Beat("none" if until <= begun else worst_word, since, until, found[-1] if found else None)
 
 
 def worst(
-    found: Sequence[IncidentRecord], events: Sequence[Happening], up_now: Mapping[str, Collection[int]], *, now: float
+    found: Sequence[IncidentRecord], events: Sequence[Happening], current: Mapping[str, Present], *, now: float
 ) -> IncidentRecord | None:
     """Return the worst of the incidents: the longest without a worker, then the one with most ends, then the last.
 
     Args:
         events: Those of which the incidents were folded.
-        up_now: The pids that are up, by watcher.
+        current: How the watchers are now, by name.
     """
 
     def harm(incident: IncidentRecord) -> tuple[float, int, float]:
         name, begin = incident.first.watcher, incident.first.time
         end = now if incident.until is None else max(incident.until, begin)
-        down = outages([each for each in events if each.watcher == name], up_now.get(name, ()))
-        without = (1.0 - share(down, begin, end)) * (end - begin) if end > begin else 0.0
+        own = [each for each in events if each.watcher == name]
+        without = _sum(lapses(own, current.get(name)), "down", begin, end)
         return round(without, 1), len(incident.failures), begin
 
     return max(found, key=harm, default=None)

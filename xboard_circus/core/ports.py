@@ -9,7 +9,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from xboard_circus.core.durations import roughly
-from xboard_circus.core.reason import Reason, one_line
+from xboard_circus.core.reason import Reason, key_of, one_line
 from xboard_circus.core.sentences import Say
 
 _NAMED = 3
@@ -158,6 +158,32 @@ def shared_by(holders: Iterable[Holder]) -> str:
 no worker, nor a child of one'
     """
     return Say.PORT_SHARED(holders=_some([_description(each._replace(age=None), Say.WHOSE_HEIR()) for each in holders]))
+
+
+def holders_in(reason: str) -> list[int]:
+    """Return the pids to end for the port in whose *reason* they are named; none unless that is known of each holder.
+
+    >>> stranger = Holder(pid=812, started=7, command="nginx")
+    >>> holders_in(plan([stranger], policy=Policy.ORPHANS, instance="3f2a", own=()).reason)
+    [812]
+    """
+    if not isinstance(reason, Reason) or reason.key != Say.PORT_HELD.name:
+        return []
+    held = reason.fields["holders"]
+    pids = [_pid_in(each) for each in (held if isinstance(held, list | tuple) else [held])]
+    return [pid for pid in pids if pid] if all(pids) else []
+
+
+def _pid_in(holder: object) -> int | None:
+    """Return the pid of a stranger or an orphan in its description; a worker would be replaced by its circusd."""
+    whose = (Say.WHOSE_STRANGER.name, Say.WHOSE_ORPHAN.name, Say.WHOSE_ORPHAN_KEPT.name)
+    if not isinstance(holder, Reason) or holder.key != Say.HOLDER.name or key_of(holder.fields["whose"]) not in whose:
+        return None
+    fact = holder.fields["facts"]
+    fact = fact[0] if isinstance(fact, list | tuple) else fact
+    while isinstance(fact, Reason) and "pid" in fact.fields:
+        fact = fact.fields["pid"]
+    return fact if isinstance(fact, int) else None
 
 
 def _reason(held: Sequence[Reason], stopped: Sequence[Reason]) -> str:

@@ -264,9 +264,9 @@ class Say(Template):
     WATCHER_IS_STOPPED = "the watcher is stopped"
     WATCHER_STOPPED_BY = "the watcher was stopped by {by}"
     NOT_SPAWNED = "no new worker could be spawned: {why}"
-    NEW_NOT_READY = "the new worker was not ready within health.startup_timeout = {timeout}"
+    NEW_NOT_READY = "the new worker of #{slot} was not ready within health.startup_timeout = {timeout}"
     NOT_IMPORTED = "the new code cannot be imported: {why}"
-    NEW_FAILED = "the new worker did not come up: {why}"
+    NEW_FAILED = "the new worker of #{slot} did not come up: {why}"
     READY = "up {after} after its start"
     READY_IN_PLACE = "up {after} after its start, successor of pid {pid}"
     RELOAD_ASKED_FOR = "reload requested by {by}"
@@ -410,17 +410,21 @@ class Say(Template):
     NEXT_STARTED = "#{slot} is terminated unless it is up"
     NEXT_REPLACED = "#{slot} is replaced"
     NEXT_RELOADED = "the next worker is replaced"
+    NEXT_NOTHING = "nothing by itself"
+    NEXT_SPAWNED = "the missing workers are started"
+    NEXT_OUTPUT = "the file is opened again each second"
+    NEXT_IF_IT_FAILS_ON = "#{slot} is replaced if it fails on"
+    NEXT_SERVES_ON = "#{slot} is not replaced, and recovers once the cause is gone"
     NEXT_RECOVERY = "no worker is replaced; each recovers when its live path succeeds"
     CURE_NOT_CREATED = "correct it in the ini file or on the disk, then `circusctl reloadconfig`"
-    CURE_LOOP = (
-        "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
-        "then `xboard-circus restart {watcher}`"
-    )
+    CURE_LOOP = "correct what `xboard-circus why {watcher}` shows, then `xboard-circus restart {watcher}`"
+    CURE_CODE = "correct what `xboard-circus why {watcher}` shows; the next start has it"
+    CURE_RETRY = "correct what `xboard-circus why {watcher}` shows, then `xboard-circus retry {watcher}`"
     CURE_HELD = (
-        "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, then "
-        "`xboard-circus retry {watcher} {slot}`, or `xboard-circus reload {watcher}` after a change of the code"
+        "correct what `xboard-circus why {watcher}` shows, then `xboard-circus retry {watcher} {slot}`, "
+        "or `xboard-circus reload {watcher}` after a change of the code"
     )
-    CURE_OUTPUT = "make room for {file}, or let circusd's user write it; what was lost does not come back"
+    CURE_OUTPUT = "make room for {file}, or let circusd's user write it"
     CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
     CURE_POISON = (
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
@@ -431,8 +435,9 @@ class Say(Template):
         "`xboard-circus logs {watcher}` what its workers wrote"
     )
     CURE_START = "`xboard-circus start {watcher}` starts it"
+    CURE_PORT_HELD = "`{command}`, or set another port than {port} in the ini file"
     CURE_PORT = (
-        "stop what holds port {port}, which `xboard-circus check` names (as root also another user's), "
+        "stop what holds port {port}, which `{command}` names (as root also another user's), "
         "or set another port in the ini file"
     )
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
@@ -479,7 +484,7 @@ class Say(Template):
     GONE_NEVER = "circusd does not answer: {why}"
     GONE_SERVES = "Its workers still answer on :{port} ({n} alive)"
     GONE_ALL = "None of its ports answers"
-    CURE_RELOAD = "correct what `xboard-circus why` shows, then `xboard-circus reload {watcher}`"
+    CURE_RELOAD = "correct what `xboard-circus why {watcher}` shows, then `xboard-circus reload {watcher}`"
     INCIDENT_ONCE = "{slots} ended: {why}"
     INCIDENT_TIMES = "{slots} ended {n} times in {lasted}: {why}"
 

@@ -91,12 +91,14 @@ class ReloadEntry(TypedDict):
 
     Attributes:
         step: What it does, or did last: "before", "import" or "workers".
+        slot: Of the worker that it replaces, or replaced last; None before the first.
         cut: How many requests of old workers were cut off at their drain limit.
         serving: How many workers of the watcher serve now.
     """
 
     state: str
     step: str
+    slot: int | None
     done: int
     total: int
     age: float | None

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from xboard_circus.core.reason import data_of, reason_in
+from xboard_circus.core.ports import holders_in
+from xboard_circus.core.reason import Reason, data_of, key_of, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import (
     IncidentEntry,
+    PortEntry,
     ReloadEntry,
     VerdictEntry,
     WatcherEntry,
@@ -127,6 +129,24 @@ def has_come_up(watcher: WatcherEntry) -> bool:
     return watcher["status"] == "active" and sum(map(is_up, watcher["workers"])) >= watcher["numprocesses"]
 
 
+def fails_whole(reason: str) -> bool:
+    """Return whether *reason* is that every worker fails its live path, so that nobody is served."""
+    is_dependency = key_of(reason) in (Say.DEPENDENCY_DOWN.name, Say.DEPENDENCY_DOWN_SAYING.name)
+    return is_dependency and isinstance(reason, Reason) and reason.fields["n"] == reason.fields["total"]
+
+
+def availability(watcher: WatcherEntry) -> str:
+    """Return "down" of a watcher that serves nobody though it should, "stopped" of one that should not, else "up".
+
+    "" where only some workers fail their live path: the event with which that began decides.
+    """
+    verdict = watcher["verdict"]
+    word = Word(verdict["word"])
+    if word is Word.DEPENDENCY:
+        return "down" if fails_whole(reason_in(verdict, "cause")) else ""
+    return "down" if word.is_outage else "stopped" if word is Word.STOPPED else "up"
+
+
 def headline(verdict: VerdictEntry) -> str:
     """Return a verdict in one line: its word unless all is well, and the cause.
 
@@ -222,12 +242,13 @@ def _stopped(watcher: WatcherFacts, by: str = "") -> VerdictEntry | None:
         )
     if watcher["status"] in ("stopped", "stopping"):
         cause = Say.WATCHER_STOPPED_BY(by=by) if by else Say.WATCHER_IS_STOPPED()
-        return verdict_entry(Word.STOPPED, cause, cure=Say.CURE_START(watcher=watcher["name"]))
+        cure = Say.CURE_START(watcher=watcher["name"])
+        return verdict_entry(Word.STOPPED, cause, next=Say.NEXT_NOTHING(), cure=cure)
     if watcher["numprocesses"]:
         return None
     # Circus calls it active. Its port stays open, and a client that connects waits for an answer that never comes.
     cause = Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher=watcher["name"]))
-    return verdict_entry(Word.STOPPED, cause)
+    return verdict_entry(Word.STOPPED, cause, next=Say.NEXT_NOTHING())
 
 
 def _unarmed(watcher: WatcherFacts) -> VerdictEntry:
@@ -243,7 +264,7 @@ def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> VerdictEnt
         return None
     if before.runs:
         cause = Say.STARTING_SAYING(n=0, total=watcher["numprocesses"], why=before.reason)
-        return verdict_entry(Word.DEPLOYING, cause)
+        return verdict_entry(Word.DEPLOYING, cause, next=Say.NEXT_SPAWNED())
     return verdict_entry(Word.BLOCKED, before.reason, next=Say.NEXT_START(), next_in=before.retry_in, cure=before.cure)
 
 
@@ -256,8 +277,15 @@ def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
         Say.PORT_OF_IT(port=port["port"], why=reason_in(port)),
         next=Say.NEXT_PORT(),
         next_in=watcher["port_retry_in"],
-        cure=Say.CURE_PORT(port=port["port"]),
+        cure=_cure_of_port(port),
     )
+
+
+def _cure_of_port(port: PortEntry) -> str:
+    """Return the shortest command that frees the port: one that ends its holders, where they are known."""
+    if pids := holders_in(reason_in(port)):
+        return Say.CURE_PORT_HELD(command=f"kill {' '.join(map(str, pids))}", port=port["port"])
+    return Say.CURE_PORT(command="xboard-circus check", port=port["port"])
 
 
 def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -281,16 +309,16 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     held = held_by_budget(watcher["workers"])
     if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
-    first = held[0] if held else None
-    cause = watcher["last_failure"] or ("" if first is None else reason_in(first))
+    cause = watcher["last_failure"] or (reason_in(held[0]) if held else "")
+    next_, next_in = _next(watcher, held or _troubled(watcher))
     return verdict_entry(
         Word.LOOPING,
         Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
         if cause
         else Say.NONE_UP(total=watcher["numprocesses"]),
-        next=Say.NEXT_TRY(slot=first["slot"]) if first is not None else "",
-        next_in=None if first is None else first["next_try"],
-        cure=Say.CURE_LOOP(watcher=watcher["name"]),
+        next=next_,
+        next_in=next_in,
+        cure=(Say.CURE_RETRY if held else Say.CURE_CODE)(watcher=watcher["name"]),
     )
 
 
@@ -352,7 +380,7 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
     if port is not None and port["state"] == "refused":
         why = Say.PORT_OF_IT(port=port["port"], why=reason_in(port))
         next_, next_in = Say.NEXT_PORT(), watcher["port_retry_in"]
-        cure = Say.CURE_PORT(port=port["port"])
+        cure = _cure_of_port(port)
     elif (poison := watcher["poison"]) is not None and not any(worker["phase"] == "up" for worker in troubled):
         why = reason_in(poison)
         next_, next_in = _next(watcher, troubled)
@@ -379,7 +407,8 @@ def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
     if output is None or not output["reason"]:
         return None
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(output))
-    return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_OUTPUT(file=output["file"]))
+    cure = Say.CURE_OUTPUT(file=output["file"])
+    return verdict_entry(Word.DEGRADED, cause, next=Say.NEXT_OUTPUT(), cure=cure)
 
 
 def _shared(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -388,7 +417,7 @@ def _shared(watcher: WatcherFacts) -> VerdictEntry | None:
     if port is None or port["state"] != "bound" or not port["reason"]:
         return None
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(port))
-    return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_SHARED())
+    return verdict_entry(Word.DEGRADED, cause, next=Say.NEXT_NOTHING(), cure=Say.CURE_SHARED())
 
 
 def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -396,7 +425,7 @@ def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:
     if len(up) < watcher["numprocesses"] or not all(_is_unprobed(watcher, worker) for worker in up):
         return None
     why = next((reason_in(worker) for worker in up if worker["reason"]), "")
-    return verdict_entry(Word.UNKNOWN, why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
+    return verdict_entry(Word.UNKNOWN, why or Say.NOBODY_PROBES(), next=Say.NEXT_NOTHING(), cure=Say.CURE_PROBER())
 
 
 def _failures(watcher: WatcherFacts) -> int:
@@ -469,9 +498,9 @@ def _doing(workers: Iterable[Worker]) -> list[str]:
 
 
 def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
-    """Return what happens next to the worst of the *troubled* workers, and in how many seconds."""
+    """Return what happens next to the worst of the *troubled* workers, or in place of one, and in how many seconds."""
     if not troubled:
-        return "", None
+        return Say.NEXT_SPAWNED(), None
     worst = troubled[0]
     if worst["phase"] == "held":
         return Say.NEXT_TRY(slot=worst["slot"]), worst["next_try"]
@@ -479,7 +508,9 @@ def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float
         return Say.NEXT_STARTED(slot=worst["slot"]), max(0.0, _startup_timeout(watcher) - (worst["age"] or 0.0))
     if worst["health"] in ("hung", "sick"):
         return Say.NEXT_REPLACED(slot=worst["slot"]), None
-    return "", None
+    if worst["health"] == "failing":
+        return Say.NEXT_IF_IT_FAILS_ON(slot=worst["slot"]), None
+    return Say.NEXT_SERVES_ON(slot=worst["slot"]), None
 
 
 @dataclass(slots=True)

@@ -79,24 +79,15 @@ class Evidence:
             return dict(slots_of(self.ledger, names, limit=MOST_EVENTS)) if self.ledger and names else {}
         return {}
 
-    def beats(
-        self, watchers: Mapping[str, Collection[int]], *, span: float, troubled: Collection[str]
-    ) -> dict[str, Any]:
-        """Return the cells of each of *watchers* over *span* seconds, and in which share of the time a worker was up.
-
-        Args:
-            watchers: Their names, each with the pids that are up now.
-            troubled: Those that have an incident now.
-        """
+    def beats(self, watchers: Mapping[str, incidents.Present], *, span: float) -> dict[str, Any]:
+        """Return the cells of each of *watchers* over *span* seconds, and in which share of the time it served."""
         if self.ledger is None:
             return {}
         now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES)))
         found, begun = month_of(self.ledger, now=now)
         beats = {}
-        for name, up in watchers.items():
-            cells, shares = incidents.heartbeat(
-                found, bus_name(name), up, is_troubled=name in troubled, begun=begun, now=now, span=span
-            )
+        for name, current in watchers.items():
+            cells, shares = incidents.heartbeat(found, bus_name(name), current, begun=begun, now=now, span=span)
             beats[name] = {"cells": [*map(_cell, cells)], "shares": shares}
             if len(watchers) <= FEW:
                 with contextlib.suppress(LedgerError):

@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect
 
 from xboard_circus import __version__
 from xboard_circus.core.durations import seconds
+from xboard_circus.core.incidents import present
 from xboard_circus.core.reason import LARGEST, one_line, with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.verdict import is_up
 from xboard_circus.dashboard import log_pages, metrics, translations
 from xboard_circus.dashboard.access import Access, address_of
 from xboard_circus.dashboard.actions import ActionOrder, Refused
@@ -214,9 +214,8 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     def beats(span: float = 86_400.0, evidence: Evidence = of_here) -> Response:
         watchers = (hub.servers[LOCAL].state or {"watchers": []})["watchers"]
         # Of a watcher that is not armed the ledger knows no worker that came up.
-        armed = [each for each in watchers if each["armed"]]
-        up = {each["name"]: [worker["pid"] for worker in each["workers"] if is_up(worker)] for each in armed}
-        return JSONResponse({"watchers": evidence.beats(up, span=span, troubled=hub.servers[LOCAL].troubled())})
+        armed = {each["name"]: present(each, now=time.time()) for each in watchers if each["armed"]}
+        return JSONResponse({"watchers": evidence.beats(armed, span=span)})
 
     @router.get("/incidents", dependencies=in_turn)
     def incidents(evidence: Evidence = of_here) -> Response:

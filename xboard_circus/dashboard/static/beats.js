@@ -12,7 +12,7 @@ export const RANGES = [3600, 21600, 86400, 604800, 2592000];
 const KEY = "xboard_range";
 const EVERY = 15; // seconds
 const HOUR = 3600;
-const TONES = { ok: "good", degraded: "warn", down: "bad", none: "idle" };
+const TONES = { ok: "good", degraded: "warn", down: "bad", stopped: "stopped", none: "idle" };
 
 /** The range that was chosen, in seconds. */
 export const chosenRange = () => (RANGES.includes(Number(localStorage.getItem(KEY))) ? Number(localStorage.getItem(KEY)) : 86400);

@@ -136,7 +136,7 @@ function codeOf({ old, new: fresh }) {
 }
 
 /** What a reload does before it touches a worker, then each worker: {key, state, words}; "wait" are those to come. */
-export function stepsOf({ state, step, replaced = [], done, total }, watcher, slots) {
+export function stepsOf({ state, step, slot, replaced = [], done, total }, watcher, slots) {
   const at = STEPS.indexOf(step);
   const broken = state === "running" ? "runs" : state === "done" ? "done" : "failed";
   const swap = (old, pid) => text(old === pid ? "worker.name" : "reload.step.pair", { slot: slots.has(pid) ? `#${slots.get(pid)}` : "", old, pid }).trim();
@@ -149,7 +149,7 @@ export function stepsOf({ state, step, replaced = [], done, total }, watcher, sl
   const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: swap(old, pid) }));
   if (at < 2 || state === "done") return [...before, ...pairs];
   const fresh = watcher.workers.find(({ role, phase }) => role === "successor" && phase === "starting");
-  const words = state !== "running" ? text("reload.step.broken") : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");
+  const words = state !== "running" ? text("reload.step.broken", { slot: `#${slot ?? "?"}` }) : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");
   const left = total - done - 1;
   const rest = left > 0 ? [{ key: "rest", state: "wait", words: text(state === "running" ? "reload.step.rest" : "reload.step.kept", { n: left }) }] : [];
   return [...before, ...pairs, { key: "now", state: broken, words }, ...rest];

@@ -42,7 +42,7 @@ export function percent(value) {
 }
 
 /** A part of the whole in per cent; no outage is rounded away. */
-export const shareOf = (part) => `${number(2).format(part === 1 ? 100 : Math.min(99.99, 100 * part))} %`;
+export const shareOf = (part) => (part === null ? "–" : `${number(2).format(part === 1 ? 100 : Math.min(99.99, 100 * part))} %`);
 
 export function perSecond(value) {
   return value === null || value === undefined ? "" : text("unit.per_s", { n: (value < 10 ? tenths : whole).format(value) });

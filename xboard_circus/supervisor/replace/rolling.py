@@ -42,6 +42,7 @@ class RollingReload:
     Attributes:
         state: "running", "done", "failed" or "stopped".
         step: What it does, or did last: "before", "import" or "workers".
+        slot: Of the worker that it replaces, or replaced last; None before the first.
         reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, its
             first step.
         cut: How many requests of old workers were cut off at their drain limit.
@@ -55,6 +56,7 @@ class RollingReload:
         self.by = by
         self.state, self.step = "running", "before"
         self.reason = self.log = ""
+        self.slot: int | None = None
         self.before = armed.fleet.counted()
         self._held = armed.held_slots()
         self.total, self.done = len(self.before) + len(self._held), 0
@@ -75,6 +77,7 @@ class RollingReload:
         return {
             "state": self.state,
             "step": self.step,
+            "slot": self.slot,
             "done": self.done,
             "total": self.total,
             "age": round(self.armed.clock() - self.began_at, 3),
@@ -135,11 +138,13 @@ class RollingReload:
             while armed.is_running() and (armed.swaps_in_the_making() or armed.busy or self._is_about_to_leave(old)):
                 await asyncio.sleep(WAIT)
             await self._until_room()
+            self.slot = old.slot
             failure = await self._renew(old) if armed.is_running() else Say.WATCHER_STOPPED()
             if failure is not None:
                 return failure
             self.done += 1
         for slot in held:
+            self.slot = slot
             if (failure := await self._fill(slot)) is not None:
                 return failure
             self.done += 1
@@ -151,7 +156,7 @@ class RollingReload:
 
         Each death in the time of the reload was answered by a worker with the changed options.
         """
-        armed, total, log, replaced = self.armed, self.total, self.log, self.replaced
+        armed, total, log, slot, replaced = self.armed, self.total, self.log, self.slot, self.replaced
         await put_back()
         armed.budget.clear()  # what failed had options that hold no more
         since = [each for each in armed.fleet if each.spawned_at >= self.began_at and not each.is_leaving]
@@ -159,7 +164,7 @@ class RollingReload:
         self.reason, self.replaced = Say.TAKING_BACK(why=failure), []
         self.total, self.done = len(workers) + len(held), 0
         why = await self._replace(workers, held)
-        self.total, self.done, self.log = total, 0, log
+        self.total, self.done, self.log, self.slot = total, 0, log, slot
         if why is not None:
             self.replaced = replaced
             return Say.NOT_TAKEN_BACK(why=failure, failure=why, watcher=armed.name)

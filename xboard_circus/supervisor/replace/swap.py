@@ -121,11 +121,11 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
     while not is_ready():
         took = armed.clock() - began_at - (armed.supervisor.paused_for - paused_before)
         if isinstance(new.life.phase, Gone):
-            return Say.NEW_FAILED(why=new.life.phase.reason)
+            return Say.NEW_FAILED(slot=new.slot, why=new.life.phase.reason)
         if not armed.is_running():
             return Say.WATCHER_STOPPED_MEANWHILE()
         if took > limit:
-            return Say.NEW_NOT_READY(timeout=exactly(limit))
+            return Say.NEW_NOT_READY(slot=new.slot, timeout=exactly(limit))
         if instead_of is not None and instead_of.pid not in armed.fleet:
             return None
         await asyncio.sleep(LOOK)
