@@ -365,9 +365,7 @@ def test_the_verdict(found: WatcherFacts, word: str, cause: str) -> None:
             facts(starting(1), failures=2), "#1 is terminated unless it is up", 56.0, id="a start of a crash loop"
         ),
         pytest.param(facts(wanted=1, failures=2), "the missing workers are started", None, id="between two of them"),
-        pytest.param(
-            facts(up(1), **UNWRITTEN), "the file is opened again each second", None, id="no disk"
-        ),
+        pytest.param(facts(up(1), **UNWRITTEN), "the file is opened again each second", None, id="no disk"),
         pytest.param(facts(up(1), port=SHARED), "nothing by itself", None, id="another process takes connections"),
         pytest.param(facts(wanted=1, status="stopped"), "nothing by itself", None, id="stopped"),
         pytest.param(
