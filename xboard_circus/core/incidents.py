@@ -177,7 +177,7 @@ def present(watcher: WatcherEntry, *, now: float) -> Present:
 
 
 class Lapse(NamedTuple):
-    """A time in which nobody was served: "down", or "stopped" by an order."""
+    """A time in which no request was served: "down", or "stopped" by an order."""
 
     word: str
     since: float
@@ -185,7 +185,7 @@ class Lapse(NamedTuple):
 
 
 def lapses(events: Sequence[Happening], current: Present | None) -> list[Lapse]:
-    """Return when nobody was served by a watcher, and whether it was down or stopped.
+    """Return when a watcher served no request, and whether it was down or stopped.
 
     It is down without a worker that answers, and while a dependency of all workers is. *current* is None if unknown.
     """

@@ -130,13 +130,13 @@ def has_come_up(watcher: WatcherEntry) -> bool:
 
 
 def fails_whole(reason: str) -> bool:
-    """Return whether *reason* is that every worker fails its live path, so that nobody is served."""
+    """Return whether *reason* is that every worker fails its live path, so that no request is served."""
     is_dependency = key_of(reason) in (Say.DEPENDENCY_DOWN.name, Say.DEPENDENCY_DOWN_SAYING.name)
     return is_dependency and isinstance(reason, Reason) and reason.fields["n"] == reason.fields["total"]
 
 
 def availability(watcher: WatcherEntry) -> str:
-    """Return "down" of a watcher that serves nobody though it should, "stopped" of one that should not, else "up".
+    """Return "down" of a watcher that serves no request though it should, "stopped" of one that should not, else "up".
 
     "" where only some workers fail their live path: the event with which that began decides.
     """
