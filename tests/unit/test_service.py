@@ -15,6 +15,7 @@ import pytest
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
+from xboard_circus.service import managers
 from xboard_circus.service.layout import (
     Layout,
     ServiceHost,
@@ -67,6 +68,23 @@ echo $* >>{log}
 [ $1 != show ] || echo {invocation}
 """,
 }
+
+
+def test_a_start_that_never_ends_is_left_with_what_serves_and_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\ncase $2 in restart) exec sleep 60 ;; esac\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(managers, "START_SLACK", 0)
+    notes: list[str] = []
+    layout = lay_out(replace(WANTED, of_user=True), LINUX, action="upgrade")
+    manager = managers.Systemd(layout, managers.Shell(notes.append, dry_run=False))
+
+    with pytest.raises(XboardError, match=r"within 0 s: .* earlier ones serve on, .* See `/home/ann/.*-backend why`"):
+        manager.start(changed=False, restart=True, timeouts=(0, 0))
+    assert notes[-1] == "run: systemctl --user restart xboard-backend.service"
 
 
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:

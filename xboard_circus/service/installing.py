@@ -81,7 +81,7 @@ class Service:
             self._upgrade_packages(self._venv())
         changed, unit = self._prepare()
         changed |= self._put(self._layout.unit, unit, 0o644)
-        self._manager.start(changed=changed, restart=restart, stop_within=self._timeouts()[0])
+        self._manager.start(changed=changed, restart=restart, timeouts=self._timeouts())
         self._shell.note(f"done; `{self._layout.command} status` shows how it is")
 
     def unit(self) -> str:

@@ -15,6 +15,7 @@ from xboard_circus.service.layout import NO_MANAGER, Layout
 LOOK_EVERY = 1.0
 UNLOAD_WITHIN = 120
 UNLOAD_SLACK = 25  # launchd itself kills 15 s after the longest graceful_timeout
+START_SLACK = 30
 Report = Callable[[str], None]
 
 
@@ -29,17 +30,22 @@ class Shell:
         """Report one step, done or only planned: "write: FILE"."""
         self.note(f"would {what}" if self.dry_run else what)
 
-    def run(self, *command: str, may_fail: bool = False) -> None:
-        """Run *command* in the root folder, without any module of a user's; XboardError if it fails."""
+    def run(self, *command: str, may_fail: bool = False, within: int | None = None, late: str = "") -> None:
+        """Run *command* in the root folder, without any module of a user's; XboardError if it fails.
+
+        It is left after *within* seconds, with *late* as the error's cure.
+        """
         self.report(f"run: {' '.join(command)}")
         if self.dry_run:
             return
         try:
-            code = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, check=False).returncode
+            done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, check=False, timeout=within)
+        except subprocess.TimeoutExpired:
+            raise XboardError(f"`{' '.join(command)}` has not ended within {within} s: {late}") from None
         except OSError as error:
             raise XboardError(f"{command[0]} cannot be run: {error.strerror}") from None
-        if code and not may_fail:
-            raise XboardError(f"`{' '.join(command)}` ended with exit code {code}; what it said is above")
+        if done.returncode and not may_fail:
+            raise XboardError(f"`{' '.join(command)}` ended with exit code {done.returncode}; what it said is above")
 
 
 def succeeds(*command: str, user: str = "") -> bool:
@@ -64,8 +70,11 @@ class Manager:
     def refuse_if_absent(self) -> None:
         """Raise XboardError if it does not answer, or has a service of that name of its own."""
 
-    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
-        """Load the unit and start it; a running service is left alone without *restart*."""
+    def start(self, *, changed: bool, restart: bool, timeouts: tuple[int, int]) -> None:
+        """Load the unit and start it; a running service is left alone without *restart*.
+
+        *timeouts* are the longest stop and the longest start of its workers, in seconds.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -91,11 +100,14 @@ class Systemd(Manager):
         if os.path.exists(Path("/usr/lib/systemd", "system" if layout.system else "user", layout.unit_name)):
             raise XboardError(f"{layout.name} is a service of this host's own: choose another --name")
 
-    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
+    def start(self, *, changed: bool, restart: bool, timeouts: tuple[int, int]) -> None:
         unit = self.layout.unit_name
         self._ctl("daemon-reload")
         self._ctl("enable", unit)
-        self._ctl("restart" if restart else "start", unit)
+        # systemd waits for as long as circusd tries, which it does for ever where the new code does not start.
+        late = "no worker gets ready; earlier ones serve on, and systemd goes on trying."
+        start = self._systemctl("restart" if restart else "start", unit)
+        self.shell.run(*start, within=sum(timeouts) + START_SLACK, late=f"{late} See `{self.layout.command} why`")
         if changed and not restart:
             command = " ".join(self._systemctl("restart", unit))
             self.shell.note(f"if {self.layout.name} was running: `{command}` applies it")
@@ -119,12 +131,12 @@ class Systemd(Manager):
 class Launchd(Manager):
     """launchd, of the system or of a logged-in user; it is on every macOS, and forgets an unloaded job."""
 
-    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
+    def start(self, *, changed: bool, restart: bool, timeouts: tuple[int, int]) -> None:
         if self._is_loaded():
             if not changed and not restart:
                 self.shell.note(f"unchanged: {self.layout.unit_name} is loaded")
                 return
-            self._unload(stop_within)
+            self._unload(timeouts[0])
         self.shell.run("launchctl", "enable", self._job)
         self.shell.run("launchctl", "bootstrap", self.layout.domain, str(self.layout.unit))
 
