@@ -1,5 +1,6 @@
 import json
 import os
+import pwd
 import socket
 import stat
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,6 +109,17 @@ def test_another_users_folder_in_the_temporary_one_is_passed_by(
         runtime.root()
     session.mkdir(parents=True)
     assert runtime.root_path() == squatted  # another's too
+
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
+    assert runtime.root_path() == squatted
+    os.chown(home, 4321, -1)
+    assert runtime.root_path() == home / ".xboard-circus"
+    home.chmod(0o770)
+    assert runtime.root_path() == squatted
+
+    home.chmod(0o755)
     os.chown(session, 4321, -1)
     assert runtime.root_path() == session / "xboard-circus"
 

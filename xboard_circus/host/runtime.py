@@ -64,9 +64,9 @@ def root() -> Path:
     """Return the runtime folder above all instances of this user, made if it is missing.
 
     $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>; where another user has made
-    that, /run/user/<uid>/xboard-circus. $TMPDIR and $XDG_RUNTIME_DIR do not count: circusd and the command line may be
-    started with different ones and must find the same place. /run/user/<uid> is not the first choice, because it is
-    removed when its user logs out, and circusd runs on.
+    that, /run/user/<uid>/xboard-circus, or .xboard-circus in the user's home. $TMPDIR, $XDG_RUNTIME_DIR and $HOME do
+    not count: circusd and the command line may be started with different ones and must find the same place.
+    /run/user/<uid> is not the first choice, because it is removed when its user logs out, and circusd runs on.
     """
     return _made_root(root_path())
 
@@ -79,15 +79,21 @@ def root_path() -> Path:
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/xboard-circus")
     usual, session = TEMPORARY / f"xboard-circus-{uid}", SESSIONS / str(uid)
-    if _owner_of(usual) in (None, uid) or _owner_of(session) != uid:
-        return usual
-    return session / "xboard-circus"
-
-
-def _owner_of(path: Path) -> int | None:
     with suppress(OSError):
-        return path.lstat().st_uid
-    return None
+        if usual.lstat().st_uid != uid:
+            if _is_only_ours(session, uid):
+                return session / "xboard-circus"
+            with suppress(KeyError):
+                if _is_only_ours(home := Path(pwd.getpwuid(uid).pw_dir), uid):
+                    return home / ".xboard-circus"
+    return usual
+
+
+def _is_only_ours(folder: Path, uid: int) -> bool:
+    with suppress(OSError):
+        found = folder.lstat()
+        return found.st_uid == uid and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return False
 
 
 def state_root_path() -> Path:
