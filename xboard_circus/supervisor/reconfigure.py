@@ -165,8 +165,12 @@ def _refuse_renamed(supervisor: "Supervisor", sections: Mapping[str, dict[str, A
 
 def refuse_unsound(file: str) -> None:
     """Raise MessageError, in the words of `check`, if *file* has errors."""
-    from xboard_circus.checks.findings import Level  # imported for this command alone
-    from xboard_circus.checks.judgement import judge
+    try:
+        from xboard_circus.checks.findings import Level  # imported for this command alone
+        from xboard_circus.checks.judgement import judge
+    except ImportError as error:  # what it needs of the modules in memory, an older version does not have
+        cure = "another xboard-circus was installed since circusd started: run `xboard-circus restart`"
+        raise MessageError(f"{cure} ({error})") from error
 
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]
     if errors:
