@@ -35,6 +35,9 @@ def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp
                 kill(pid)
             # Past the burst, had they been counted as failures of the app.
             eventually(lambda: c.log("circusd").count("Too many open files") >= 2, what="spawns have failed")
+            for forkserver in c.forkservers():
+                kill(forkserver.pid)
+            eventually(lambda: "no worker is forked: [Errno 24]" in c.log("circusd"), what="no forkserver is started")
 
         c.wait_ready()
         assert c.serves()

@@ -184,33 +184,16 @@ class Forks:
         env = armed.environment_of_spawn()
         command = launch_command(armed.watcher, wid=0, token="forkserver")
         arguments = circus_process.arguments(armed.watcher, command, env)
-        ours, theirs = _channel()
-        output, output_end = os.pipe()
-        orders = {fork_orders.ORDERS: str(theirs.fileno()), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
         self._unanswered = 0
         self._user = environment.user_of(armed.watcher)[0]
         self._level, self._basis, self._words = level, _basis(arguments, env), LastWords(armed.hide)
         self._began_at = armed.clock()
         self._answered.clear()
         try:
-            self._process = subprocess.Popen(
-                arguments,
-                cwd="/",  # the launcher enters the watcher's own
-                env={**env, **orders},
-                stdin=subprocess.DEVNULL,
-                stdout=output_end,
-                stderr=output_end,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            self._process, ours, output = _spawn(arguments, env, level)
         except OSError as error:
-            os.close(output)
-            ours.close()
             self._failed(str(error))
             return
-        finally:
-            os.close(output_end)
-            theirs.close()
         ours.setblocking(False)
         self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
@@ -375,6 +358,31 @@ def _options(arguments: list[str]) -> list[tuple[str, str]]:
     """Return the options of a launcher's command line, each with its value."""
     words = arguments[4 : arguments.index("--")]
     return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _spawn(arguments: list[str], env: dict[str, str], level: str) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """Start a forkserver of *level*; return it, our end of its channel, and that of its output."""
+    with ExitStack() as theirs, ExitStack() as ours:
+        channel, their_channel = _channel()
+        ours.enter_context(channel)
+        theirs.enter_context(their_channel)
+        output, their_output = os.pipe()
+        ours.callback(os.close, output)
+        theirs.callback(os.close, their_output)
+        number = their_channel.fileno()
+        orders = {fork_orders.ORDERS: str(number), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
+        process = subprocess.Popen(
+            arguments,
+            cwd="/",  # the launcher enters the watcher's own
+            env={**env, **orders},
+            stdin=subprocess.DEVNULL,
+            stdout=their_output,
+            stderr=their_output,
+            pass_fds=(number,),
+            start_new_session=True,
+        )
+        ours.pop_all()
+        return process, channel, output
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
