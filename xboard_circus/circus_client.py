@@ -68,7 +68,10 @@ class UserRefused(CircusdGone):
 
     def __init__(self, endpoint: str, user: str) -> None:
         me = servers.name_of(os.geteuid())
-        why = Say.ROOT_REFUSED(me=me) if user == "root" else Say.USER_REFUSED(user=user, me=me)
+        if os.geteuid() == 0:  # who has a socket that root made would come in, too, with endpoint_owner = root
+            why = Say.REFUSED_AS_ROOT(user=user)
+        else:
+            why = Say.ROOT_REFUSED(me=me) if user == "root" else Say.USER_REFUSED(user=user, me=me)
         super().__init__(endpoint, why, listening=True)
 
 
@@ -349,7 +352,7 @@ def _gone_for_errors(endpoint: str) -> Iterator[None]:
 
 def _refuses(door: socket.socket, server: servers.EndpointServer) -> bool:
     """Return whether the guard of another user's circusd has closed this connection; ZeroMQ greets an accepted one."""
-    if not server.users or os.geteuid() in (0, *server.users):
+    if not server.users or os.geteuid() in server.users:
         return False
     try:
         return not door.recv(1)

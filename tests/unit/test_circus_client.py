@@ -15,7 +15,7 @@ import pytest
 import zmq
 from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, late
 
-from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused
+from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused, _refuses
 from xboard_circus.host import servers, sockdiag
 from xboard_circus.plugins._base import ThreadedCommands
 
@@ -47,6 +47,16 @@ def test_a_connection_that_another_users_circusd_closes_is_told_as_a_refusal(
         with pytest.raises(UserRefused, match="may not command it") if refused else contextlib.nullcontext():
             client._server(5)
         accepted.result()
+
+
+def test_root_whom_another_users_circusd_refuses_is_not_advised_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, other = socket.socketpair()
+    with door:
+        other.close()
+        monkeypatch.setattr("xboard_circus.circus_client.os.geteuid", lambda: 0)
+
+        assert _refuses(door, servers.EndpointServer(users=frozenset({1000}), sockets=frozenset()))
+        assert str(UserRefused("tcp://127.0.0.1:1", "ann")).endswith("no connection of root's; run this as ann")
 
 
 def test_a_reply_comes_back_whole() -> None:

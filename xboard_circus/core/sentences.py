@@ -345,6 +345,7 @@ class Say(Template):
         "it is run by {user}, and {me} may not command it; run this as {user}, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"
     )
+    REFUSED_AS_ROOT = "it is run by {user}, and accepts no connection of root's; run this as {user}"
     ROOT_REFUSED = (
         "it is run by root, and {me} may not command it; run this as root, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"
