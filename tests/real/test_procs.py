@@ -277,6 +277,12 @@ def test_what_a_process_shows_without_measure_is_not_read(start: Children, what:
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="Linux alone has /proc")
+def test_a_title_ends_where_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procs, "_read", lambda _: b"xboard-circus forkserver".ljust(90, b"\0"))
+
+    assert procs.command_line(1) == ["xboard-circus", "forkserver"]
+
+
 def test_a_command_line_is_read_as_the_process_has_it(start: Children) -> None:
     child = start.run(SLEEPER, "", "two words")
     child.line()

@@ -225,7 +225,7 @@ def command_line(pid: int) -> list[str]:
         raw = _read(f"/proc/{pid}/cmdline")
     except OSError:
         return []
-    words = os.fsdecode(raw).removesuffix("\0").split("\0")
+    words = os.fsdecode(raw).rstrip("\0").split("\0")  # a title is shorter than the command line that it replaces
     return words[0].split(" ") if len(words) == 1 and words[0] else words if raw else []
 
 
