@@ -124,12 +124,15 @@ def marked(**marks: str) -> list[Process]:
 
 
 def _marked(marks: dict[str, str]) -> Iterator[Process]:
+    wanted = {f"{name}={value}".encode() for name, value in marks.items()}
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
+            if wanted.isdisjoint((entry / "environ").read_bytes().split(b"\0")):
+                continue  # nearly all are others', and end with this look
             found = process(int(entry.name))
-        except ProcessLookupError:
+        except OSError:
             continue
         environ = found.environ
         if found.alive and any(environ.get(name) == value for name, value in marks.items()):
