@@ -236,7 +236,7 @@ def test_what_a_stranger_puts_on_the_order_socket_harms_no_worker(tmp_path: Path
     """Given a copy of either end of the orders, when a flood of what is none is sent, then circusd answers, the workers
     stay, and the next one is forked again."""
     with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url, connections=8) as load:
-        pids, server = c.wait_ready(), forkserver(c)
+        pids, server = forked(c, 2), forkserver(c)
 
         with order_socket(c, server, whose) as stolen, c.answering():
             for _ in range(10_000):
@@ -289,16 +289,17 @@ def copy_of(pid: int, number: int) -> socket.socket:
 def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path) -> None:
     with circusd(tmp_path) as c:
         pids, server = c.wait_ready(), forkserver(c)
+        workers = [process(pid) for pid in pids]
 
         with Load(c.url) as load:
             c.kill9()
             eventually(lambda: not server.alive, what="the forkserver ends")
-            assert all(process(pid).alive for pid in pids)
+            assert all(worker.alive for worker in workers)
             c.start_again()
             eventually(lambda: not set(c.ready()) & set(pids) and len(c.ready()) == 2, what="the next has taken over")
         assert not load.lost
         forked(c, 2)
-        eventually(lambda: not any(process(pid).alive for pid in pids), what="the orphans are gone")
+        eventually(lambda: not any(worker.alive for worker in workers), what="the orphans are gone")
 
 
 def test_nothing_is_left_of_it_after_a_stop(tmp_path: Path) -> None:

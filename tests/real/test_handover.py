@@ -210,6 +210,7 @@ def test_old_workers_serve_on_while_circus_cannot_create_their_watcher(tmp_path:
     what circusd lacks is on show with the cause, and `reloadconfig` brings it back once that is cured."""
     with circusd(tmp_path, watchers=[Watcher(), Watcher("api", numprocesses=1)], plugins=BUNDLE) as c:
         (old,) = c.wait_ready(name="api")
+        worker = process(old)
         log = tmp_path / "logs" / "api.log"
         c.kill9()
         log.rename(tmp_path / "logs" / "before.log")
@@ -224,12 +225,12 @@ def test_old_workers_serve_on_while_circus_cannot_create_their_watcher(tmp_path:
         shown = done(c, "status")
         assert shown.startswith("degraded for"), shown
         assert "Circus could not create it" in shown
-        holds(lambda: process(old).alive and c.serves("api"), seconds=HELPER_GRACE + 1, what="the old worker serves")
+        holds(lambda: worker.alive and c.serves("api"), seconds=HELPER_GRACE + 1, what="the old worker serves")
 
         log.rmdir()
         c.do("reloadconfig", waiting=True)
         assert old not in c.wait_ready(name="api")
-        eventually(lambda: not process(old).alive)
+        eventually(lambda: not worker.alive)
         assert c.serves("api")
 
 
