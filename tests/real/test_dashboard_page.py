@@ -155,10 +155,37 @@ def test_a_reload_shows_its_progress_and_replaces_all(visit: Visit, shared: Circ
     assert not set(before) & set(shared.wait_ready(timeout=PATIENCE))
 
 
-def test_a_process_is_added_and_removed(visit: Visit, shared: Circusd) -> None:
+NEXT = """async () => {
+  const { Headlines } = await import(new URL("static/headlines.js", document.baseURI));
+  const { update } = Headlines.prototype;
+  await new Promise((resolve) => {
+    Headlines.prototype.update = function (...given) {
+      update.apply(this, given);
+      setTimeout(resolve);
+    };
+  });
+  Headlines.prototype.update = update;
+}"""
+STOP = """async () => {
+  const { PROOF } = await import(new URL("static/session.js", document.baseURI));
+  const body = JSON.stringify({ action: "stop", server: "local", watcher: "web" });
+  return (await fetch("api/actions", { method: "POST", headers: PROOF, body })).status;
+}"""
+
+
+def test_a_process_is_added_and_removed_before_the_eyes_of_one_who_may_not(visit: Visit, shared: Circusd) -> None:
+    """Given two operators at once, one of them read-only, when one adds a worker, then the next update of the other
+    has it, with no button to do the same."""
     card = visit.watcher()
-    press(card, "Add a worker: web")
-    expect(card).to_contain_text("3 of 3 up", timeout=PATIENCE * 1000)
+    with visiting(shared, role="reader") as other:
+        press(card, "Add a worker: web")
+        expect(card).to_contain_text("3 of 3 up", timeout=PATIENCE * 1000)
+        other.page.evaluate(NEXT)
+        assert "3 of 3 up" in other.watcher().inner_text()
+        expect(other.watcher().locator(":is(.actions, .row-actions, .stepper) button:visible")).to_have_text(
+            ["Details"] * 3
+        )
+        assert other.page.evaluate(STOP) == 403
 
     visit.page.locator(".toast").get_by_role("button", name="Undo").click()
 

@@ -3,9 +3,11 @@
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
 import contextlib
+import math
 import os
 import re
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,17 +20,26 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from playwright.sync_api import Locator, Page, expect
 
+from xboard_circus.config import load
+from xboard_circus.core.history import FIGURES, WHOLE_WATCHER, Figures, Point, kept_points
 from xboard_circus.dashboard.hub import TICK
 from xboard_circus.dashboard.settings import WATCHER, Settings
+from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.history_store import HistoryStore
+from xboard_circus.ledger.location import history_in, ledger_of
+from xboard_circus.ledger.record import record_of
 
 from .browsing import PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
 from .free_ports import stranger
 from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, fill, kill
+from .load import Load
 from .parts import needs
 
 WIDE = {"width": 1440, "height": 720}
 COOLS = {"restart.burst": 3, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 300}
 FIRST = 400  # px
+FIRST_PAINT = 1000.0  # ms
+DAY = 86_400
 TROUBLE = "-bad|-warn"
 CALM = (None, "ok", "deploying", "stopped", "unknown")
 LOOKS: list[tuple[Any, Any]] = [(size, theme) for size in (PHONE, WIDE) for theme in ("dark", "light")]
@@ -72,8 +83,8 @@ class Watch:
                 page.set_viewport_size(size)
                 page.emulate_media(color_scheme=theme)
                 page.evaluate("scrollTo(0, 0)")
-                box = self.line(visit).bounding_box()
-                assert box is not None
+                # Another line may have come in its place meanwhile.
+                box = eventually(lambda visit=visit: self.line(visit).bounding_box(), what="the line is shown")  # type: ignore[misc]
                 end = box["y"] + box["height"]
                 assert end <= FIRST, f"{name}: the line ends at {end:.0f} px, {size['width']} px wide"
                 if not is_green:
@@ -101,6 +112,21 @@ class Watch:
         one, other = (re.sub(r"[`.\s]", "", PASSING.sub("", each)) for each in (page, told))
         assert one == other
         return True
+
+    def check_first_paint(self) -> None:
+        """Check that the page is painted within a second, or no later than a crowded machine paints next to nothing."""
+        page = self.visits[0].page
+
+        def first_paint(path: str) -> float:
+            times = []
+            for _ in range(3):
+                page.goto(f"{self.visits[0].url}/{path}")
+                times.append(float(page.wait_for_function(PAINTED).json_value()))
+            return statistics.median(times)
+
+        assert first_paint("") < max(FIRST_PAINT, 4 * first_paint("healthz"))
+        page.goto(f"{self.visits[0].url}/")
+        self.visits[0].live()
 
     def english_words(self) -> list[str]:
         """Find English words in the first line of the Chinese page, without names, commands and what programs say."""
@@ -178,17 +204,67 @@ UNDER = """([x, y]) => {
   };
   look();
 }"""
-GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
-  .filter((each) => each.getClientRects().length && each.getBoundingClientRect().top < most)
-  .filter((each) => [getComputedStyle(each), getComputedStyle(each, "::before")].some(({ color, backgroundColor }) =>
-    ["rgb(20, 112, 47)", "rgb(92, 200, 120)"].some((green) => green === color || green === backgroundColor)))
-  .map((each) => each.outerHTML.slice(0, 120))"""
+# "color(srgb" has parts of 1, "rgb" of 255.
+GREEN = """(most) => {
+  const isGreen = (colour) => {
+    const parts = colour.replace("color(srgb", "").match(/[\\d.e-]+/g) ?? [0, 0, 0];
+    const [red, green, blue, alpha = 1] = parts.map(Number);
+    return alpha > 0 && green - Math.max(red, blue) > (colour.startsWith("color") ? 5 / 255 : 5);
+  };
+  const names = ["color", "backgroundColor", "fill", "stroke", "borderTopColor", "borderLeftColor"];
+  const hasGreen = (style) => names.some((name) => isGreen(style[name]));
+  return [...document.querySelectorAll("main *, .link-state")]
+    .filter((each) => each.getClientRects().length && each.getBoundingClientRect().top < most)
+    .filter((each) => [null, "::before"].some((part) => hasGreen(getComputedStyle(each, part))))
+    .map((each) => each.outerHTML.slice(0, 120));
+}"""
+PAINTED = """() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime"""
+
+
+def remember(c: Circusd) -> None:
+    """Give the ledger 20 days in which web was down once, and the history a week of requests, busy by day."""
+    config, now = load(c.ini), time.time()
+    down = now - 40 * 3600
+    events: list[tuple[str, dict[str, Any]]] = [
+        *(("ready", {"time": now - 20 * DAY, "pid": pid}) for pid in (11, 12)),
+        *(
+            ("restart", {"time": down, "pid": pid, "cause": "out of memory", "reason": "ended for want of memory"})
+            for pid in (11, 12)
+        ),
+        *(("ready", {"time": down + 240, "pid": pid}) for pid in (13, 14)),
+    ]
+    with contextlib.closing(LedgerStore(ledger_of(config))) as ledger:
+        told = (
+            (kind, {**data, "slot": 1 + data["pid"] % 2, "seq": f"1f-{at}"}) for at, (kind, data) in enumerate(events)
+        )
+        ledger.append([record_of("web", kind, data, now=now) for kind, data in told])
+    file = history_in(config)
+    assert file is not None
+    points = [
+        ("web", Point(step, at * step, {WHOLE_WATCHER: figures(at * step, is_down=down < at * step < down + 240)}))
+        for step in (10, 60)
+        for at in range(int(now // step) - kept_points(step) + 2, int(now // step))
+    ]
+    with contextlib.closing(HistoryStore(file)) as history:
+        history.write(points, {})
+
+
+def figures(at: float, *, is_down: bool) -> Figures:
+    """Make up the figures of a moment: more requests by day, no two moments alike."""
+    rate = 0.0 if is_down else 6 + 4 * math.sin(2 * math.pi * at / DAY) + math.sin(at / 97) + math.sin(at / 11)
+    slow = 0.0008 + 0.0001 * rate
+    made = {"2xx": rate, "3xx": 0.0, "4xx": 0.0, "5xx": 0.0, "p50": slow, "p95": 2 * slow, "p99": 3 * slow}
+    made |= {"active": 1.0, "lag": 0.001, "rss": 9e7, "cpu": 0.01 * rate}
+    return tuple(made[name] for name in FIGURES)
 
 
 @contextlib.contextmanager
 def watching(c: Circusd) -> Iterator[Watch]:
+    """Look at the page of *c* with two browsers, while somebody sends a few requests where anything listens."""
     needs("chromium")
+    listens = c.watchers["web"].listens
     with (
+        Load(c.url, rate=5 if listens else 0.001, connections=2, timeout=2),
         chromium(opens=False, viewport=WIDE, color_scheme="light", reduced_motion="reduce") as one,
         chromium(viewport=PHONE, color_scheme="dark", reduced_motion="reduce", locale="zh-CN") as other,
     ):
@@ -225,7 +301,7 @@ def look_at_the_incident(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.url}/#timeline/local/web")
     incident = page.locator(".event-incident").first
-    expect(incident).to_contain_text(re.compile(r"#1.* ended \d+ times in .* s: .*code 3"))
+    expect(incident).to_contain_text(re.compile(r"#1.* ended \d+ times in .* s: .*code 1"))
     expect(incident.locator(".badge").first).to_have_text("open")
     expect(incident.locator("ol")).to_be_hidden()
     address = incident.locator(".moment").first.get_attribute("href")
@@ -242,7 +318,7 @@ def look_at_the_incident(visit: Visit) -> None:
 
     page.get_by_label("Search").fill("no such words")
     expect(page.locator("#timeline-empty")).to_be_visible()
-    page.get_by_label("Search").fill("CODE 3")
+    page.get_by_label("Search").fill("CODE 1")
     expect(page.locator(".event-incident").first).to_be_visible()
     page.get_by_label("Search").fill("")
     page.goto(f"{visit.url}/#overview")
@@ -289,7 +365,8 @@ def look_at_the_failed_reload(visit: Visit) -> None:
     expect(panel).to_contain_text("The old code still serves: 2 of 2 workers are up.")
     expect(panel.locator("li[data-step=done]").first).to_contain_text("Preflight")
     expect(panel.locator("li[data-step=failed]")).to_contain_text(re.compile(r"#\d was not replaced"))
-    assert visit.page.locator("main").inner_text().count("exited with code 3") == 1
+    assert visit.page.locator("main").inner_text().count("exited with code 1") == 1
+    expect(panel.locator("pre")).to_contain_text("RuntimeError: told to die at import")
     expect(panel.locator(".reload-head .mono")).to_contain_text(re.compile("files of .* → files of .*"))
     check_sound(visit.page, "a failed reload")
     panel.get_by_role("button", name="Dismiss").click()
@@ -334,12 +411,14 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
     """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
     (tmp_path / "app.py").touch()
     os.utime(tmp_path / "app.py", (0, time.time() - 3600))
-    with dashboard(tmp_path, [Watcher(options={**QUICK, **COOLS})]) as c:
+    with dashboard(tmp_path, [Watcher(options={**QUICK, **COOLS})], prepare=remember) as c:
         first, second = c.wait_ready()
         (tmp_path / "new.py").touch()
         with watching(c) as watch:
             watch.see_fine("1 backend, 2 workers", r"\d requests/s")
             watch.look("healthy", is_green=True)
+            watch.check_first_paint()
+            expect(watch.visits[0].watcher().locator(".pulse")).to_contain_text("Requests per second · 24 h")
             look_at_the_options(watch.visits[0])
 
             c.set("live", '503 {"checks": {"database": "no answer", "disk": "ok"}}')
@@ -362,7 +441,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.set("live", "")
             watch.see_fine()
 
-            c.set("boot", "exit 3")
+            c.set("boot", "die")
             watch.visits[0].watcher().get_by_role("button", name="Reload", exact=True).first.click()
             watch.see(
                 *(
@@ -400,9 +479,12 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 chinese="没有任何服务：web 已停止.*前",
                 title="web: stopped",
             )
+            expect(watch.visits[0].watcher().locator(".pulse b").first).to_have_text(
+                "–"
+            )  # and not the rate of the last minutes
             press(watch.visits[0], "Start")
             watch.see_fine()
-            c.set("boot", "exit 3")
+            c.set("boot", "die")
 
             first, second = c.wait_ready()
             visit = watch.visits[0]
@@ -415,20 +497,22 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                     "one-cooling",
                     "degraded",
                     "degraded for .*: web, 1 of 2 up",
-                    "Why: #.*: cooling down, after: .*code 3",
+                    "Why: #.*: cooling down, after: .*code 1: RuntimeError",
                     "is started again in",
                 ),
                 chinese="降级已持续.*：web，1/2 运行中",
                 title="web: degraded",
+                card="RuntimeError: told to die at import",
             )
             log = watch.line(visit).get_by_role("link", name="Log")
             with at_rest(visit, log, watch.line(visit).filter(has_text="DOWN")):
                 kill(second)
             watch.see(
-                *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 3"),
+                *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 1: RuntimeError"),
                 *(r"Next: #. is started again in \d+ s", "then xboard-circus retry web"),
                 chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
                 title="web: looping",
+                card="RuntimeError: told to die at import",
             )
             expect(watch.line(watch.visits[0]).get_by_role("link", name="Log")).to_be_visible()
 
@@ -436,9 +520,11 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             visit = watch.visits[0]
             visit.page.get_by_label("Range").first.select_option("3600")
             down = visit.watcher().locator('.beats rect[data-tone="bad"]')
-            title = re.compile(r"ended \d+ times in .*: exited with code 3")
+            title = re.compile(r"ended \d+ times in .*: exited with code 1")
             expect(down.filter(has_text=title).first).to_be_attached()
-            expect(visit.watcher().locator(".beats-line")).to_contain_text(re.compile(r"\d % up in \d.*known"))
+            shares = re.compile(r"[\d.]+ % up in 24 h · [\d.]+ % in 7 d · [\d.]+ % in 20 d")
+            expect(visit.watcher().locator(".beats-line")).to_contain_text(shares)
+            expect(visit.watcher().locator(".pulse")).to_contain_text("Requests per second · 1 h")
             expect(visit.watcher("plugin:xboard").locator(".beats-line")).to_be_hidden()
 
             press(visit, "Try now")
@@ -475,11 +561,15 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             )
             expect(visit.page.locator(".server > .notice")).to_be_hidden()
             expect(visit.page.locator(".server-age")).to_contain_text(re.compile(r"figures are \d+ s old"))
+            expect(visit.page.locator("#link-state[data-link=lost]")).to_have_text("circusd does not answer")
+            expect(visit.page.locator(".server-facts")).to_contain_text(re.compile(r"was pid \d+figures"))
+            expect(visit.watcher().locator(".up-count")).to_have_text("2 of 2 were up")
+            expect(visit.watcher().locator(".next-try:not(:empty)")).to_have_count(0)
             assert c.get() in map(str, workers)
             c.start_again()
             watch.see_fine("last trouble .* ago")
             visit.page.goto(f"{visit.url}/#timeline/local/web")
-            over = visit.page.locator(".event-incident").filter(has_text="code 3").first
+            over = visit.page.locator(".event-incident").filter(has_text="code 1").first
             expect(over).to_contain_text(re.compile(r"over.*lasted"))
             expect(visit.page.locator(".event-incident .badge[data-state=open]")).to_have_count(0)
             hang = visit.page.locator(".event-incident").filter(has_text="hung")
@@ -503,6 +593,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
         circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
         stranger(c.watchers["web"].port, tmp_path) as holder,
     ):
+        remember(c)
         assert f"pid {holder.pid}" in c.run_cli("start").stderr
         eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
         with watching(c) as watch:
@@ -562,9 +653,8 @@ def test_of_forty_workers_the_one_that_hangs_is_named_first(tmp_path: Path) -> N
     """Given 40 workers of which one stands still, then the first line says so, and its row needs no scrolling."""
     command = f"{sys.executable} -I -S {HERE / 'fake_worker.py'} xboard_circus.worker"
     options = {**QUICK, "health.period": 1}
-    with dashboard(
-        tmp_path, [Watcher(numprocesses=40, command=command, listens=False, options=options, env={"FAKE_IDLE": "1"})]
-    ) as c:
+    many = Watcher(numprocesses=40, command=command, listens=False, options=options, env={"FAKE_LIGHT": "1"})
+    with dashboard(tmp_path, [many], prepare=remember) as c:
         eventually(lambda: c.words() == ["up"] * 40, what="all are up")
         with watching(c) as watch:
             watch.see_fine("1 backend, 40 workers")
@@ -574,6 +664,7 @@ def test_of_forty_workers_the_one_that_hangs_is_named_first(tmp_path: Path) -> N
                 *("forty-workers", "degraded", "degraded for .*: web, 39 of 40 up", "Why: #.*hung"),
                 chinese="降级已持续.*：web，39/40 运行中",
                 title="web: degraded",
+                card="Its stacks when it was ended",
             )
             card = watch.visits[0].watcher()
             expect(card.locator("tbody tr").first).to_be_in_viewport()

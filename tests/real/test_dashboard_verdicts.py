@@ -1,6 +1,7 @@
 """What the page shows of a verdict: a real Chromium, and a circusd whose answers are made up."""
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from fake_circusd import FakeCircusd, always
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from xboard_circus.config import load
 from xboard_circus.dashboard.settings import of_config
@@ -372,6 +373,14 @@ def test_a_worker_that_was_ended_for_hanging_is_shown_as_hung_for_a_while(stage:
     expect(stage.row(1).locator(".badge")).to_have_text(["hung"])
     expect(stage.row(1)).to_contain_text(re.compile(r"ended \d+ s ago"))
 
+    # Another one of the slot, of whose end nothing is known: the last reason of the watcher is that of some worker.
+    stage.show(backend("ok", {**slot(1), "pid": 4_000_900}, slot(3)))
+    expect(stage.row(1).filter(has_text="4000900")).to_be_visible()
+    stage.show(backend("ok", slot(3), last_reason="killed from outside by SIGKILL", last_reason_age=1.0))
+    ended = stage.watcher().locator("tr[data-ended]").filter(has_text="4000900")
+    expect(ended).to_contain_text(re.compile(r"ended \d+ s ago"))
+    expect(ended).not_to_contain_text("killed")
+
 
 def test_the_deaths_of_a_slot_are_one_line(stage: Stage) -> None:
     """Given five deaths of a slot, of which the page saw two, then its line has how many there were, and the last."""
@@ -544,3 +553,98 @@ def test_a_burst_of_log_lines_is_drawn_at_once(stage: Stage) -> None:
     print(f"{layouts:.0f} layouts, {1000 * (after['TaskDuration'] - before['TaskDuration']):.0f} ms of the main thread")
     assert layouts < LINES / 5
     expect(stage.page.get_by_role("log").locator(".line").last).to_be_in_viewport()
+
+
+# The page's names for its controls; those in menus come when these are open. What lies over another, and what moves.
+CONTROLS = """() => {
+  const isSeen = (each) => each.getClientRects().length > 0;
+  window.controls = [...document.querySelectorAll("button:not([disabled]), a[href], summary, select, input")]
+    .filter((each) => !each.closest("dialog") && (each.closest(".menu-items") ? !each.hidden : isSeen(each)));
+  window.reached = new Set();
+  window.nameOf = (each) => each.ariaLabel || each.textContent || each.id;
+  const isBehind = (each) => each.closest(".menu:not([open]) > .menu-items");
+  const shown = controls.filter((each) => isSeen(each) && !isBehind(each));
+  const over = shown.flatMap((one, at) => shown.slice(at + 1).filter((other) => {
+    const [a, b] = [one, other].map((each) => each.getBoundingClientRect());
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    return wide > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1 && !one.contains(other);
+  }).map((other) => `${nameOf(one)} lies over ${nameOf(other)}`));
+  const seconds = ({ transitionDuration, animationDuration }) =>
+    Math.max(...`${transitionDuration},${animationDuration}`.split(",").map(parseFloat));
+  const moving = [...document.querySelectorAll("*")].filter((each) => seconds(getComputedStyle(each)) > 0.01);
+  return [...over, ...moving.map((each) => `${each.outerHTML.slice(0, 80)} moves`)];
+}"""
+FOCUSED = """async () => {
+  for (const _ of [1, 2]) await new Promise(requestAnimationFrame); // it is in view, and what makes way has done so
+  const node = document.activeElement;
+  if (node === document.body) return null;
+  const isNew = !reached.has(node);
+  reached.add(node);
+  const { left, top, right, bottom } = node.getBoundingClientRect();
+  const above = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+  const wrong = [
+    getComputedStyle(node).outlineStyle === "none" && "has no outline",
+    (top < 0 || left < 0 || bottom > innerHeight || right > innerWidth) && "is not in view",
+    !(node.contains(above) || above?.contains(node)) && "is covered",
+    document.getAnimations().some(({ effect }) => effect.getComputedTiming().duration > 10) && "moves",
+  ].filter(Boolean);
+  const menu = node.matches("summary") ? node.closest(".menu") : null;
+  const isLeft = (each) => !each.hidden && !each.disabled && !reached.has(each);
+  const opens = menu !== null && [...menu.querySelectorAll("button")].some(isLeft);
+  const isAction = isNew && node.matches("button") && node.closest(".actions, .row-actions, .stepper") !== null;
+  return { name: nameOf(node), wrong, isAction, opens };
+}"""
+
+
+def answer_by_keyboard(page: Page, name: str) -> None:
+    """Answer the question, or close the form, that Enter on a button has opened: it has the focus and gives it back."""
+    dialog = page.locator("dialog[open]")
+    assert dialog.evaluate("each => each.contains(document.activeElement)"), f"{name}: the question has the focus"
+    if dialog.get_attribute("id") != "confirm":
+        page.keyboard.press("Escape")
+    else:
+        for _ in range(4):
+            if page.evaluate("document.activeElement.id === 'confirm-typed'"):
+                page.keyboard.type("circus.ini")
+            if page.evaluate("document.activeElement.id === 'confirm-yes'"):
+                break
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    assert page.evaluate("document.activeElement !== document.body"), f"{name}: the focus comes back"
+
+
+def test_a_keyboard_alone_does_everything_at_200_per_cent_and_nothing_moves(tmp_path: Path) -> None:
+    """Given 200 %, reduced motion and no mouse, when Tab goes through the page, then it comes to each control, in view,
+    outlined and not covered, and Enter sends each action."""
+    size = {"width": 640, "height": 450}  # of 1280 x 900
+    with staged(tmp_path, viewport=size, device_scale_factor=2, reduced_motion="reduce") as stage:
+        page, sent = stage.page, list[str]()
+
+        def take(route: Route) -> None:
+            sent.append(json.loads(route.request.post_data or "{}")["action"])
+            route.fulfill(json={"message": "done"})
+
+        page.route("**/api/actions", take)
+        stopped = backend("stopped", name="idle", status="stopped", numprocesses=1)
+        stage.show(backend("degraded", held(1), slot(2), slot(3)), stopped)
+        expect(stage.row(1)).to_contain_text("cooling down")
+        expect(stage.watcher("idle")).to_be_visible()
+        check_sound(page, "200 %")
+        wrong = list(page.evaluate(CONTROLS))
+        for _ in range(150):
+            page.keyboard.press("Tab")
+            if (focused := page.evaluate(FOCUSED)) is None:
+                break
+            wrong += [f"{focused['name']} {each}" for each in focused["wrong"]]
+            if focused["opens"] or focused["isAction"]:
+                page.keyboard.press("Enter")
+            if focused["isAction"] and page.locator("dialog[open]").count():
+                answer_by_keyboard(page, focused["name"])
+                if (page.evaluate(FOCUSED) or {}).get("opens"):
+                    page.keyboard.press("Enter")
+
+        assert wrong == []
+        assert page.evaluate("controls.filter((each) => each.isConnected && !reached.has(each)).map(nameOf)") == []
+        one = {"start", "reload", "restart", "stop", "incr", "decr", "retry", "replace", "kill"}
+        assert set(sent) == one | {"start_all", "restart_all", "stop_all", "reload_config"}

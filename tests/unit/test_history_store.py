@@ -224,7 +224,7 @@ def test_of_figures_without_measure_the_first_are_read(store: HistoryStore) -> N
     assert most < 1_000_000
 
 
-def test_the_page_gets_small_curves_of_the_last_hour_where_there_are_few_watchers(tmp_path: Path) -> None:
+def test_the_page_gets_small_curves_of_the_chosen_range_where_there_are_few_watchers(tmp_path: Path) -> None:
     ini = tmp_path / "circus.ini"
     ini.write_text("[watcher:web]\ncmd = sleep 9\n[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
     config = load(ini)
@@ -232,14 +232,18 @@ def test_the_page_gets_small_curves_of_the_last_hour_where_there_are_few_watcher
     assert history is not None
     with closing(LedgerStore(ledger_of(config))) as ledger, closing(HistoryStore(history)) as store:
         ledger.append([])
-        store.write(points(10, until=time.time(), count=400), {})
+        for step in (10, 60):
+            store.write(points(step, until=time.time(), count=kept_points(step)), {})
     page = Evidence(Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", config=config))
 
-    few = page.beats({"web": Present(), "other": Present()}, span=86_400)
+    few = page.beats({"web": Present(), "other": Present()}, span=3600)
+    week = page.beats({"web": Present()}, span=7 * 86_400)["web"]["pulse"]["t"]
     many = page.beats({f"web{number}": Present() for number in range(FEW + 1)}, span=86_400)
 
     pulse = few["web"]["pulse"]
     assert 350 < len(pulse["t"]) < 370
     assert {len(pulse[name]) for name in ("requests", "errors", "p95")} == {len(pulse["t"])}
     assert few["other"]["pulse"]["t"] == []
+    assert week[-1] - week[0] > 6.9 * 86_400
+    assert len(week) < 500
     assert not any("pulse" in each for each in many.values())

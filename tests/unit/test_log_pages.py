@@ -37,6 +37,16 @@ def three_files(folder: Path) -> LogFile:
     return web
 
 
+def test_a_flood_of_several_reads_is_read_to_its_end_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    web = log(tmp_path)
+    with closing(LogFollower(web)) as follower:
+        append(web.path, "".join(stamped(20, f"{'x' * 50} {number}") for number in range(50_000)))  # 4 MB
+
+        left_out, rows = new_lines([follower], LinesAbove())
+
+    assert (left_out, len(rows), rows[-1][-1].rpartition(" ")[2]) == (48_000, 2000, "49999")
+
+
 def test_pages_go_back_over_rotated_files_to_the_first_line_and_forth_again(tmp_path: Path) -> None:
     web = three_files(tmp_path)
     page = last_page([web], 5)

@@ -29,7 +29,7 @@ from xboard_circus.masking import masked
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
-PULSE, FEW = 3600, 8  # seconds of the small curves of a watcher; of so many watchers and the page they are shown
+FEW = 8  # watchers and the page, of which the page shows small curves
 MOST_MARKS = 200
 MOST_RELOADS, MOST_STARTS = 10, 500
 MOST_REQUESTS = 50
@@ -80,18 +80,18 @@ class Evidence:
         return {}
 
     def beats(self, watchers: Mapping[str, incidents.Present], *, span: float) -> dict[str, Any]:
-        """Return the cells of each of *watchers* over *span* seconds, and in which share of the time it served."""
+        """Return the cells of each of *watchers* over *span* seconds, in which share of the time it served, and curves."""
         if self.ledger is None:
             return {}
         now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES)))
         found, begun = month_of(self.ledger, now=now)
-        beats = {}
+        present, beats = self._present(now), {}
         for name, current in watchers.items():
             cells, shares = incidents.heartbeat(found, bus_name(name), current, begun=begun, now=now, span=span)
-            beats[name] = {"cells": [*map(_cell, cells)], "shares": shares}
+            beats[name] = {"cells": [*map(_cell, cells)], "shares": shares, "now": present.get(name)}
             if len(watchers) <= FEW:
                 with contextlib.suppress(LedgerError):
-                    beats[name]["pulse"] = self._series(name, WHOLE_WATCHER, PULSE, until=now)
+                    beats[name]["pulse"] = self._series(name, WHOLE_WATCHER, int(span), until=now)
         return beats
 
     def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
@@ -139,15 +139,18 @@ class Evidence:
     def recent(self, watchers: Collection[str]) -> Recent:
         """Return the requests a second and the p95 of each of *watchers* now, and the age of the last trouble."""
         now, last = time.time(), None
-        traffic: dict[str, tuple[float, float | None]] = {}
+        present = self._present(now)
+        traffic = {name: (each["requests"] or 0.0, each["p95"]) for name in watchers if (each := present.get(name))}
         with contextlib.suppress(LedgerError):
-            found = last_figures(self._history, since=now - RECENT) if self._history is not None else {}
-            for name in watchers:
-                if (figures := found.get(name, {}).get(WHOLE_WATCHER)) is not None:
-                    known = shown(figures)
-                    traffic[name] = known["requests"] or 0.0, known["p95"]
             last = last_trouble(self.ledger, [*map(bus_name, watchers)]) if self.ledger is not None else None
         return {"watchers": traffic, "trouble_age": None if last is None else max(0.0, now - last)}
+
+    def _present(self, now: float) -> dict[str, dict[str, float | None]]:
+        """Return the figures of each watcher now; nothing where none are kept, or they cannot be read."""
+        with contextlib.suppress(LedgerError):
+            found = last_figures(self._history, since=now - RECENT) if self._history is not None else {}
+            return {name: shown(slots[WHOLE_WATCHER]) for name, slots in found.items() if WHOLE_WATCHER in slots}
+        return {}
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each watcher's workers; nothing if they cannot be read."""

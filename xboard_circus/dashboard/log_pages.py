@@ -1,6 +1,7 @@
 """Show logs: pages of their lines, merged by time, and new lines. It reads from a disk, so in a thread."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from xboard_circus.logs.pages import NOWHERE, end_of, lines_from, place_at
 from xboard_circus.masking import printable, safe_text
 
 MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 2000, 4000
+MOST_READS = 16  # MiB of a log for each call
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
 _PLACE = re.compile(r"(\d{1,20})\.(\d{1,18})", re.ASCII)
@@ -76,8 +78,14 @@ def page_at(logs: Sequence[LogFile], lines: int, time: float) -> dict[str, Any]:
 
 def new_lines(followers: Sequence[LogFollower], above: LinesAbove) -> tuple[int, list[Row]]:
     """Return the lines of logs since the last call, and how many lines of a flood were left out before them."""
-    found = [(each.log_file, Line(time_of(text), text)) for each in followers for text in each.poll()]
-    return max(0, len(found) - MOST_AT_ONCE), _rows(found[-MOST_AT_ONCE:], above)
+    newest, count = deque[tuple[LogFile, str]](maxlen=MOST_AT_ONCE), 0
+    for each in followers:
+        for _ in range(MOST_READS):
+            if not (lines := each.poll()):
+                break
+            count += len(lines)
+            newest.extend((each.log_file, text) for text in lines[-MOST_AT_ONCE:])
+    return count - len(newest), _rows([(log, Line(time_of(text), text)) for log, text in newest], above)
 
 
 def shown_line(line: str) -> str:

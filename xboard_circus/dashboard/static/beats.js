@@ -1,7 +1,7 @@
 // The heart-beat strip of a watcher: 90 cells of the chosen range, coloured by the verdict, with the cause on hover.
 
 import { get, Refused } from "./api.js";
-import { Crosshair, Sparkline } from "./charts.js";
+import { Crosshair, Sparkline, shown } from "./charts.js";
 import { el, set, svg, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
@@ -11,7 +11,7 @@ import { rangeName } from "./trends.js";
 export const RANGES = [3600, 21600, 86400, 604800, 2592000];
 const KEY = "xboard_range";
 const EVERY = 15; // seconds
-const HOUR = 3600;
+const RARELY = 60; // the same for more than a day, which takes longer to read
 const TONES = { ok: "good", degraded: "warn", down: "bad", stopped: "stopped", none: "idle" };
 
 /** The range that was chosen, in seconds. */
@@ -28,7 +28,7 @@ export class Past {
 
   /** Ask where it is time; `done()` when there is something new. */
   async ask(done, { soon = false } = {}) {
-    if (!soon && now() - this.askedAt < EVERY) return;
+    if (!soon && now() - this.askedAt < (chosenRange() > 86400 ? RARELY : EVERY)) return;
     this.askedAt = now();
     try {
       this.watchers = (await get("api/beats", { server: this.server, span: chosenRange() })).watchers;
@@ -54,18 +54,22 @@ export class Strip {
     this.drawn = past;
     while (this.cells.length < past.cells.length) this.cells.push(new Cell(this.svg, this.cells.length));
     past.cells.forEach((cell, at) => this.cells[at].update(cell));
-    const words = past.shares.map(([part, span, isWhole]) => text(isWhole ? "beats.share" : "beats.share.known", { share: shareOf(part), span: isWhole ? rangeName(span) : duration(span) }));
-    write(this.share, words[0] ?? "");
+    const shares = past.shares.map(([part, span, isWhole]) => [isWhole, { share: shareOf(part), span: isWhole ? rangeName(span) : duration(span) }]);
+    const words = shares.map(([isWhole, share]) => text(isWhole ? "beats.share" : "beats.share.known", share));
+    write(this.share, shares.map(([, share], at) => (at ? text("beats.share.also", share) : words[0])).join(" · "));
     set(this.share, "title", words.join(", "));
-    set(this.svg, "aria-label", text("beats", { range: rangeName(chosenRange()), shares: words.join(", ") }));
+    set(this.svg, "aria-label", text("beats", { range: rangeName(spanOf(past)), shares: words.join(", ") }));
   }
 }
 
-/** Requests a second, those that failed, and the p95 of the last hour, as small curves with their last figures. */
+/** The range that the cells cover, in seconds. */
+const spanOf = ({ cells }) => Math.round(cells[cells.length - 1].until - cells[0].since);
+
+/** Requests a second, those that failed, and the p95 over the range of the strip, as small curves with their last figures. */
 export class Pulse {
   constructor(watcher) {
     const names = { requests: text("chart.requests"), errors: text("chart.errors"), p95: "p95" };
-    this.parts = Object.entries(names).map(([kind, name]) => ({ name, title: el("span"), value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
+    this.parts = Object.entries(names).map(([kind, name]) => ({ kind, name, title: el("span"), value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
     const slider = el("input", { type: "range", class: "pulse-moment", min: "0", autocomplete: "off", "aria-label": `${watcher}: ${text("history.moment")}` });
     const nodes = this.parts.map(({ title, value, curve }) => el("div", { class: "pulse-part" }, el("span", { class: "muted" }, title, value), curve.node));
     for (const { curve } of this.parts) set(curve.node, "preserveAspectRatio", "none");
@@ -73,18 +77,20 @@ export class Pulse {
     this.crosshair = new Crosshair(this.node, this.parts.map(({ curve }) => curve), slider, (time, values) => this.say(time, values));
   }
 
-  update(series) {
-    if (!series || series === this.drawn) return;
-    this.drawn = series;
-    for (const { curve } of this.parts) curve.update(series, HOUR);
+  update(past, serves) {
+    const series = past?.pulse;
+    if (!series || (series === this.drawn && serves === this.serves)) return;
+    [this.drawn, this.serves, this.span, this.now] = [series, serves, spanOf(past), past.now];
+    for (const { curve } of this.parts) curve.draw(series, this.span, past.cells[past.cells.length - 1].until);
     set(this.parts[1].curve.node.parentNode, "data-tone", series.errors.some((each) => each > 0) ? "bad" : null);
     this.crosshair.update(series.t);
   }
 
   say(time, values) {
-    return this.parts.map(({ name, title, value }, at) => {
-      write(title, `${name} · ${time === null ? rangeName(HOUR) : timeOf(time)}`);
-      write(value, values[at] || "–");
+    return this.parts.map(({ kind, name, title, value }, at) => {
+      write(title, `${name} · ${time === null ? rangeName(this.span) : timeOf(time)}`);
+      // The last point of a long range is the mean of minutes: beside "nothing serves" stands what is now.
+      write(value, (time === null ? this.serves && this.now && shown(kind, this.now[kind]) : values[at]) || "–");
       return `${name} ${value.textContent}`;
     });
   }

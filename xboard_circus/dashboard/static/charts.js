@@ -73,9 +73,9 @@ export class Sparkline extends Curves {
     this.node = svg("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, this.area, ...this.lines, this.cross);
   }
 
-  update(series, span = SPAN) {
+  update(series) {
     const [first, last] = [series.t[0], series.t[series.t.length - 1]];
-    this.draw(series, Math.min(span, Math.max(YOUNG, last - first)), last);
+    this.draw(series, Math.min(SPAN, Math.max(YOUNG, last - first)), last);
   }
 }
 
@@ -93,7 +93,7 @@ export class Chart extends Curves {
     this.first = svg("text", { class: "chart-label", x: left, y: 112 });
     this.node = svg(
       "svg",
-      { class: "chart", viewBox: "0 0 560 116", role: "img" },
+      { class: "chart", viewBox: "0 0 560 116", role: "img", "aria-label": text("chart.none", { name: text(this.name) }) },
       ...[0, 0.5, 1].map((part) => svg("path", { class: "chart-grid", d: `M${left} ${top + height * part}h${width}` })),
       this.area,
       ...this.marks.values(),

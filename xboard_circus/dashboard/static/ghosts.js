@@ -6,7 +6,7 @@ import { conditionOf } from "./condition.js";
 import { now } from "./feed.js";
 import { keyOf } from "./history.js";
 import { keyOfReason } from "./reason.js";
-import { LEDGER_WAIT, SLACK, verdictOf } from "./verdict.js";
+import { LEDGER_WAIT, MOST_ASKED, SLACK, verdictOf } from "./verdict.js";
 
 const SECONDS = 20;
 const MOST = 3;
@@ -44,23 +44,20 @@ export class Ghosts {
     // Of a new worker that a reload has made its panel says why it ended.
     const isOfReload = ({ role }) => role === "successor" && before.reload?.state === "running";
     const news = gone.filter((worker) => isNews(worker) && !isOfReload(worker));
-    // The watcher's last reason is that of its last end: with two at once it is not known whose it is.
-    const isKnown = gone.length === 1 && watcher.last_reason !== before.last_reason;
     for (const worker of news) {
       const former = [...this.ended].find(([, { slot }]) => slot > 0 && slot === worker.slot); // one line for each slot
       if (former) this.ended.delete(former[0]);
       this.ended.set(keyOf(worker), ghostOf(worker, former?.[1]));
-      if (isKnown) this.explain(keyOf(worker), { reason: watcher.last_reason, say: watcher.last_reason_say });
     }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
-    if (news.length && server.has_ledger) setTimeout(() => this.lookUp(server.id, watcher.name), LEDGER_WAIT);
+    if (news.length && server.has_ledger) this.lookUpSoon(server.id, watcher.name, MOST_ASKED);
   }
 
   // An end by command is no news; it can pass between two states.
   explain(key, { reason, say, cause }) {
     const ghost = this.ended.get(key);
     if (cause === "commanded" || COMMANDED.has(keyOfReason(say))) this.ended.delete(key);
-    else Object.assign(ghost, { reason, say, was: FOUND[keyOfReason(say)] ?? ghost.was });
+    else Object.assign(ghost, { reason, say, was: FOUND[keyOfReason(say)] ?? ghost.was, isExplained: true });
   }
 
   /** Count the deaths of a slot in this incident, or of the last minute; the page does not see the quick ones. */
@@ -70,16 +67,21 @@ export class Ghosts {
     if (recent.length) [ghost.deaths, ghost.firstAt] = [recent.length, ghost.endedAt - (last - recent[0].time)];
   }
 
-  /** Take the reason of each end from the ledger, which has it by pid. */
-  async lookUp(server, watcher) {
+  lookUpSoon(...asked) {
+    setTimeout(() => this.lookUp(...asked), LEDGER_WAIT);
+  }
+
+  /** Take the reason of each end from the ledger, which has it by pid: that of the watcher may be another worker's. */
+  async lookUp(server, watcher, tries) {
     try {
       const { events } = await get("api/events", { server, watcher, limit: 200, brief: true });
       const ends = events.filter(({ kind, cause }) => ENDS.has(kind) && cause !== "commanded");
       for (const [key, ghost] of this.ended) {
-        const found = events.findLast(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
+        const found = events.findLast(({ kind, pid }) => ENDS.has(kind) && pid === ghost.pid);
         if (found) this.count(ghost, ends.filter(({ data, time }) => data.slot === ghost.slot && time <= found.time));
         if (found) this.explain(key, found);
       }
+      if (tries > 1 && [...this.ended.values()].some(({ isExplained }) => !isExplained)) this.lookUpSoon(server, watcher, tries - 1);
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
     }
@@ -89,7 +91,9 @@ export class Ghosts {
 // A former end of the slot is counted with it.
 function ghostOf(worker, former) {
   const { pid, started, slot, reason, say } = worker;
-  const last = FOUND[keyOfReason(say)] ?? conditionOf(worker);
+  const found = FOUND[keyOfReason(say)];
+  const last = found ?? conditionOf(worker);
   const [deaths, firstAt] = former ? [former.deaths + 1, former.firstAt] : [1, now()];
-  return { pid, started, slot, reason, say, probe: {}, deaths, firstAt, endedAt: now(), was: ["hung", "sick"].includes(last) ? last : "gone" };
+  // What was said of it before it ended is no reason of its end, unless it was ended for that.
+  return { pid, started, slot, ...(found && { reason, say }), probe: {}, deaths, firstAt, endedAt: now(), was: ["hung", "sick"].includes(last) ? last : "gone" };
 }

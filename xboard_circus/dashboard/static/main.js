@@ -6,7 +6,7 @@ import { Details } from "./details.js";
 import { closeable, formDialog } from "./dialogs.js";
 import { Keyed, set, show, write } from "./dom.js";
 import { Feed, now } from "./feed.js";
-import { Headlines } from "./headlines.js";
+import { Headlines, lineOf } from "./headlines.js";
 import { History } from "./history.js";
 import { Logs } from "./logs.js";
 import { Notices, areOn, offerNotices } from "./notices.js";
@@ -67,8 +67,9 @@ function onState(fresh) {
 function draw() {
   const age = feed.heardAt === null ? null : now() - feed.heardAt;
   const isQuiet = age === null ? false : age > QUIET || (!feed.live && age > 2);
-  set($("link-state"), "data-link", age === null ? "none" : isQuiet ? "lost" : "live");
-  write($("link-state"), age === null ? text("link.connecting") : isQuiet ? text("link.lost", { age: duration(age) }) : text("link.live"));
+  const isGone = Boolean(state?.servers.some((server) => lineOf(server, "")?.word === "circusd_lost")); // what it said last is not live
+  set($("link-state"), "data-link", age === null ? "none" : isQuiet || isGone ? "lost" : "live");
+  write($("link-state"), age === null ? text("link.connecting") : isQuiet ? text("link.lost", { age: duration(age) }) : text(isGone ? "server.unreachable" : "link.live"));
   const stale = [...servers.views.values()].map((view) => view.draw());
   if (state) details.update(state, stale.some(Boolean));
   drawTitle(isQuiet);

@@ -13,6 +13,7 @@ const SEEN = 60; // seconds for which a reload that went well is shown, to those
 const FAILED = 3600; // the same for one that failed, to everybody
 const DISMISSED = "xboard_dismissed"; // by watcher, when the reload began that somebody put away
 const DRIFT = 5;
+const MOST_LINES = 8; // of the log of the worker that did not come up; `why` has more
 const BROKEN = ["failed", "stopped"];
 const STEPS = ["before", "import", "workers"];
 
@@ -28,17 +29,17 @@ export class Reload {
     const steps = el("ol", { class: "steps" });
     this.steps = new Keyed(steps, ({ key }) => key, () => new Step());
     this.log = el("pre", { class: "mono" });
-    this.more = el("details", {}, el("summary", {}, text("reload.log")), this.log);
+    this.more = el("details", { open: true }, el("summary", {}, text("reload.log")), this.log);
     this.past = new Past();
     this.node = el("section", { class: "reload", hidden: true }, el("p", { class: "reload-head" }, this.words, this.code, this.progress, this.close), this.serves, steps, this.more, this.past.node);
     this.sawIt = false;
     this.slots = new Map(); // by pid, of workers that may have ended since
   }
 
-  update(server, watcher, elapsed) {
+  update(server, watcher, elapsed, stale) {
     const reload = watcher.reload ?? null;
     const isOver = this.reload?.state === "running" && reload?.state !== "running";
-    [this.server, this.watcher, this.reload] = [server, watcher, reload];
+    [this.server, this.watcher, this.reload, this.stale] = [server, watcher, reload, stale];
     if (!reload) this.slots.clear();
     else for (const { pid, slot } of watcher.workers) if (pid) this.slots.set(pid, slot);
     if (reload?.state === "running") [this.sawIt, this.endedAt] = [true, null];
@@ -56,7 +57,7 @@ export class Reload {
     set(this.progress, "value", done);
     this.steps.update(stepsOf(reload, watcher, this.slots));
     show(this.more, Boolean(log));
-    write(this.log, log);
+    write(this.log, (log ?? "").trimEnd().split("\n").slice(-MOST_LINES).join("\n"));
   }
 
   tick(elapsed) {
@@ -78,7 +79,7 @@ export class Reload {
     if (!this.reload) return false;
     const { state, age } = this.reload;
     this.began = Date.now() / 1000 - age - elapsed;
-    if (state === "running") return true;
+    if (state === "running") return !this.stale; // nobody goes on with it
     // A page that was busy has taken a state for younger than it was: what was put away then seems to have begun later.
     if (this.began < (dismissed()[this.key()] ?? 0) + DRIFT) return false;
     if (state === "done") return this.sawIt && !isTroubled(this.watcher) && now() - this.endedAt < SEEN;

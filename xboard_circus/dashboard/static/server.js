@@ -97,13 +97,9 @@ export class ServerSection {
     this.heardAt = heardAt;
     write(this.label, server.label);
     write(this.endpoint, server.endpoint);
-    const { pid, version, uptime, cpu, rss } = server.circusd ?? {};
-    const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version }), percent(cpu) && text("server.cpu", { cpu: percent(cpu) }), bytes(rss)];
-    write(this.process, words.filter(Boolean).join(" · "));
     this.tools.update(server);
     if (server.has_ledger) this.askPast();
     show(this.empty, server.reachable && !server.watchers.length);
-    this.sockets.update(server);
     show(this.options, server.reachable);
     if (MAY_ACT) {
       show(this.add, state.allow_add);
@@ -145,6 +141,7 @@ export class ServerSection {
     const isGone = lineOf(this.server, "")?.word === "circusd_lost";
     write(this.age, stale && !isGone ? "" : age === null ? text("server.never") : text(stale ? "server.as_of" : "server.fresh", { age: duration(age) }));
     set(this.age, "data-tone", stale ? "warn" : null);
+    this.drawProcess(stale);
     show(this.problem, stale && !isGone);
     if (stale) write(this.problem, this.trouble(age));
     this.drawProbes(since, stale);
@@ -153,12 +150,19 @@ export class ServerSection {
     if (stale !== this.stale || this.items !== this.drawn) {
       this.watchers.update(this.items.map((item) => ({ ...item, stale, elapsed })));
       this.own.update(this.ownItems.map((item) => ({ ...item, stale, elapsed })));
+      this.sockets.update(this.server, stale);
       for (const button of MAY_ACT ? [...this.all, this.reread, this.add] : []) allow(button, !stale);
       [this.stale, this.drawn] = [stale, this.items];
     } else {
       for (const list of [this.watchers, this.own]) for (const card of list.views.values()) card.tick(elapsed);
     }
     return stale;
+  }
+
+  drawProcess(stale) {
+    const { pid, version, uptime, cpu, rss } = this.server.circusd ?? {};
+    const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version }), percent(cpu) && text("server.cpu", { cpu: percent(cpu) }), bytes(rss)];
+    write(this.process, stale ? pid && text("server.was", { pid }) : words.filter(Boolean).join(" · "));
   }
 
   drawProbes(since, stale) {
@@ -188,9 +192,9 @@ class Sockets {
   }
 
   /** Circus counts the reads of a socket where its own process has it too, which of ours none has: so the requests. */
-  update({ sockets = [], watchers, traffic }) {
+  update({ sockets = [], watchers, traffic }, stale) {
     const requests = (port) => watchers.filter((watcher) => watcher.port?.port === port).map(({ name }) => traffic?.[name]?.[0]);
-    show(this.node, sockets.length > 0);
+    show(this.node, !stale && sockets.length > 0);
     write(this.title, `${text("sockets")} (${sockets.length})`);
     this.rows.update(sockets.map((socket) => ({ ...socket, requests: perSecond(requests(socket.port)[0]) })));
   }

@@ -10,7 +10,7 @@ import { duration, text, word } from "./text.js";
 const LOG = "last lines of its log"; // titles of parts of `why`
 const WORDS = new Set([LOG, "its stacks when it was ended"]);
 const MOST = 8; // lines of it
-const MOST_ASKED = 4; // times, where the ledger is later than usual
+export const MOST_ASKED = 4; // times, where the ledger is later than usual
 export const SLACK = 30; // seconds by which a death may come before the incident that it begins
 export const LEDGER_WAIT = 1200; // ms: it is written half a second late
 

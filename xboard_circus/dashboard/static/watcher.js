@@ -139,20 +139,20 @@ export class WatcherCard {
     set(this.node, "data-tone", line && !stale && ["bad", "warn"].includes(toneOf(shown)) ? toneOf(shown) : null);
     write(this.name, watcher.name);
     this.badge.update(shown, stale);
-    write(this.up, text("watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
+    write(this.up, text(stale ? "watcher.was_up" : "watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !watcher.is_helper);
     this.updateFacts(stale);
     this.evidence.update(server, watcher, line && !line.isFirst ? sentencesOf(line) : "");
-    this.reloading.update(server, watcher, elapsed);
+    this.reloading.update(server, watcher, elapsed, stale);
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
     show(this.empty, !workers.length);
     this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
     this.strip.update(past);
-    this.pulse.update(past?.pulse);
+    this.pulse.update(past, serving(watcher) > 0);
     const isPulseShown = hasPulse && watcher.armed && !stale;
     show(this.pulse.node, isPulseShown);
-    write(this.glance, glanceOf(server, watcher, isPulseShown));
+    write(this.glance, stale ? "" : glanceOf(server, watcher, isPulseShown));
     this.drawBody();
     this.drawRows();
     if (MAY_ACT) this.updateActions(stale);
@@ -219,7 +219,7 @@ export class WatcherCard {
     // What happened last is worth a line for a while, with its age; of an incident the first line has more.
     const { last_reason: last, last_reason_age: age } = this.watcher;
     const isOfReload = keyOfReason(this.watcher.last_reason_say) === "RELOAD_BROKEN_OFF"; // which its panel and the first line have
-    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfReload;
+    const isNews = Boolean(last) && !this.drawn.stale && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfReload;
     write(this.last, isNews ? text("watcher.last", { age: duration(age + elapsed), why: reasonIn(this.watcher, "last_reason") }) : "");
     show(this.last, isNews);
     for (const row of this.rows.views.values()) row.tick(elapsed);

@@ -56,7 +56,7 @@ export class WorkerRow {
 
   update({ server, watcher, worker, stale, elapsed }) {
     this.at = { server, watcher };
-    this.worker = worker;
+    [this.worker, this.stale] = [worker, stale];
     const { phase, role } = worker;
     const hasEnded = worker.endedAt !== undefined;
     set(this.node, "data-ended", hasEnded);
@@ -72,7 +72,7 @@ export class WorkerRow {
     // What a held one waits for is said in one word, with a countdown that goes on; the incident has the rest.
     const why = phase === "held" && worker.held_by ? text(`held.${worker.held_by}`) : reasonIn(worker);
     const { deaths, firstAt, endedAt } = worker;
-    const reason = deaths > 1 ? text("worker.deaths", { n: deaths, age: duration(Math.round(endedAt - firstAt)), why }) : why;
+    const reason = deaths > 1 && why ? text("worker.deaths", { n: deaths, age: duration(Math.round(endedAt - firstAt)), why }) : why;
     write(this.reason, reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
@@ -109,7 +109,7 @@ export class WorkerRow {
       return;
     }
     write(this.age, age === null || age === undefined ? "" : duration(age + elapsed));
-    write(this.nextTry, phase === "held" ? countdown(nextTry, elapsed) : "");
+    write(this.nextTry, phase === "held" && !this.stale ? countdown(nextTry, elapsed) : ""); // nobody tries it then
   }
 
   names() {
