@@ -80,7 +80,7 @@ class Evidence:
         return {}
 
     def beats(self, watchers: Mapping[str, incidents.Present], *, span: float) -> dict[str, Any]:
-        """Return the cells of each of *watchers* over *span* seconds, in which share of the time it served, and curves."""
+        """Return the cells and the curves of each of *watchers* over *span* seconds, and its shares of time served."""
         if self.ledger is None:
             return {}
         now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES)))
