@@ -109,6 +109,7 @@ def state_in(answer: Mapping[str, Any]) -> State:
 class _Connection:
     """A socket of one thread, and the listener at the endpoint when it was made."""
 
+    door: socket.socket
     dealer: Dealer
     server: servers.EndpointServer | None
     confirmed: bool = False
@@ -273,8 +274,8 @@ class CircusdClient:
             timeout = max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic()))
             server = self._server(timeout)
             with _gone_for_errors(self.endpoint):
-                dealer = Dealer(_connected(self.endpoint, timeout))
-            connection = self._local.connection = _Connection(dealer, server)
+                door = _connected(self.endpoint, timeout)
+            connection = self._local.connection = _Connection(door, Dealer(door), server)
         return connection
 
     def _server(self, timeout: float) -> servers.EndpointServer | None:
@@ -289,7 +290,9 @@ class CircusdClient:
     def _confirm(self, connection: _Connection) -> None:
         """Look up the listener again, at the first reply, because we connected between the two looks."""
         if connection.server is not None and not connection.confirmed:
-            if self._server(CONNECT_TIMEOUT) != connection.server:
+            # By our own connection: for another one root's circusd would look through all descriptors of the machine.
+            server = servers.server_of(connection.door)
+            if server is None or server._replace(refuses=connection.server.refuses) != connection.server:
                 raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
             connection.confirmed = True
 

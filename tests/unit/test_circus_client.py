@@ -15,6 +15,7 @@ import pytest
 import zmq
 from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, late
 
+from xboard_circus import circus_client
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused, _refuses
 from xboard_circus.host import servers, sockdiag
 from xboard_circus.plugins._base import ThreadedCommands
@@ -65,6 +66,23 @@ def test_a_reply_comes_back_whole() -> None:
 
     assert reply["pids"] == [7]
     assert [(each["command"], each["properties"]) for each in fake.asked] == [("list", {"name": "web"})]
+
+
+def test_a_client_connects_to_look_who_listens_and_to_ask_and_never_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's circusd looks through all descriptors of the machine for each connection."""
+    doors: list[socket.socket] = []
+
+    def connected(endpoint: str, timeout: float) -> socket.socket:
+        doors.append(connect(endpoint, timeout))
+        return doors[-1]
+
+    connect = circus_client._connected
+    monkeypatch.setattr(circus_client, "_connected", connected)
+    with FakeCircusd({"list": always(OK)}) as fake, CircusdClient(fake.endpoint) as client:
+        client.call("list")
+        client.call("list")
+
+    assert len(doors) == 2
 
 
 def test_a_busy_circusd_is_asked_again() -> None:
