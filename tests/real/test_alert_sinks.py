@@ -229,13 +229,14 @@ def test_a_collector_that_answers_without_end_fills_no_memory_and_holds_up_no_al
 
 
 def test_a_collector_that_drips_is_cut_off_and_no_redirect_of_it_followed(tmp_path: Path) -> None:
-    with hook_server("drip", "redirect", "403") as hook:
+    with hook_server("drip") as hook:
         sink = OtlpSink(secret_file(tmp_path, f"{hook.url}/{TOKEN}"), timeout=0.5)
         assert refusal_of(sink) == "no complete answer within 0.5 s"
+    with hook_server("redirect", "403") as hook:  # another one: on a crowded machine the drip may begin after the 0.5 s
         patient = OtlpSink(secret_file(tmp_path, f"{hook.url}/{TOKEN}"), timeout=30)
         assert refusal_of(patient).startswith("answered 302")
         assert refusal_of(patient).startswith("answered 403")
-    assert len(hook.got) == 3
+    assert len(hook.got) == 2
 
 
 def test_a_mail_server_that_answers_without_end_fills_no_memory() -> None:
