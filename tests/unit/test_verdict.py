@@ -22,6 +22,7 @@ from xboard_circus.core.verdict import (
     PROBED_WITHIN,
     IncidentKeeper,
     Word,
+    availability,
     is_up,
     judge,
     serves,
@@ -513,6 +514,21 @@ def test_an_incident_lasts_from_the_first_sign_to_the_end_and_keeps_its_worst() 
         (1, {"age": 6, "worst": "down"}),
         (1, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(facts(up(1), up(2)), "up", id="all are well"),
+        pytest.param(facts(up(1), held(2)), "up", id="one of two serves"),
+        pytest.param(facts(held(1), held(2)), "down", id="none serves"),
+        pytest.param(facts(up(1, **SICK), up(2, **SICK)), "down", id="all fail their live path"),
+        pytest.param(facts(up(1, **SICK), up(2, **SICK), up(3)), "", id="most fail it: the event of its begin decides"),
+        pytest.param(facts(wanted=2, status="stopped"), "stopped", id="an operator has stopped it"),
+    ],
+)
+def test_availability(found: WatcherFacts, expected: str) -> None:
+    assert availability({**found, "verdict": judge(found)}) == expected  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize("word", [Word.OK, Word.DEPLOYING, Word.STOPPED])
