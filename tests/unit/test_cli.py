@@ -809,18 +809,20 @@ def test_clean_names_a_stranger_on_a_port_and_lets_it_live(folder: Path) -> None
         ("_remove_files", "no process is left to stop; stale files that were not named are still there"),
     ],
 )
+@pytest.mark.parametrize("option", [[], ["--dry-run"]])
 def test_ctrl_c_in_clean_says_what_was_done_and_what_not(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, said: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, said: str, option: list[str]
 ) -> None:
     monkeypatch.setattr(cleaning, step, interrupt)
     monkeypatch.setattr(Instance, "find", lambda _: Silent(procs.Identity(7, 1), "") if "circusd" in step else None)
     write_ini(folder)
 
-    result = run("clean")
+    result = run("clean", *option)
 
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         130,
-        f"xboard-circus: interrupted: {said}; `xboard-circus clean` goes on",
+        "xboard-circus: interrupted: "
+        + ("nothing was stopped or removed" if option else f"{said}; `xboard-circus clean` goes on"),
     )
 
 

@@ -20,6 +20,8 @@ from xboard_circus.host.written_files import read_whole
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
 from xboard_circus.snapshot import Snapshot
 
+UNTOUCHED = "nothing was stopped or removed"
+
 
 @click.command()
 @dry_run_option
@@ -30,21 +32,21 @@ def clean(instance: Instance, dry_run: bool) -> int:
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
     problems, own, below = [], set[int](), list[procs.Identity]()
-    with _interrupted("nothing was stopped or removed"):
+    with _interrupted(UNTOUCHED, dry_run):
         found = None
         try:
             found = instance.find()
         except EndpointTaken as taken:
             problems.append(str(taken))
-    with _interrupted("circusd was ordered to stop and may still run; no orphan was stopped, no file removed"):
+    with _interrupted("circusd was ordered to stop and may still run; no orphan was stopped, no file removed", dry_run):
         if found is not None:
             own, below = _end_circusd(instance, found, dry_run=dry_run)
         if not dry_run:
             instance.mark_stopped()
-    with _interrupted("circusd does not run; orphans that were named may still run, and no file was removed"):
+    with _interrupted("circusd does not run; orphans that were named may still run, and no file was removed", dry_run):
         problems += _end_orphans(instance, own, dry_run=dry_run)
         problems += strangers_on_ports(instance, own, dry_run=dry_run)
-    with _interrupted("no process is left to stop; stale files that were not named are still there"):
+    with _interrupted("no process is left to stop; stale files that were not named are still there", dry_run):
         _remove_files(instance, dry_run=dry_run)
     for problem in problems:
         complain(problem)
@@ -57,9 +59,9 @@ def clean(instance: Instance, dry_run: bool) -> int:
     return FAILED if problems else DONE
 
 
-def _interrupted(done: str) -> AbstractContextManager[None]:
+def _interrupted(done: str, dry_run: bool) -> AbstractContextManager[None]:
     """Report on Ctrl-C what was *done*, and how to go on."""
-    return interrupted(f"{done}; `xboard-circus clean` goes on")
+    return interrupted(UNTOUCHED if dry_run else f"{done}; `xboard-circus clean` goes on")
 
 
 def _end_circusd(
