@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email import message_from_bytes
+from email import message_from_bytes, policy
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -179,7 +179,7 @@ class MailServer:
         how = self.script.popleft() if self.script else "250 OK"
         content = envelope.content
         assert isinstance(content, bytes)
-        self.got.append((how, list(envelope.rcpt_tos), message_from_bytes(content)))
+        self.got.append((how, list(envelope.rcpt_tos), message_from_bytes(content, policy=policy.default)))
         if how == "hang":
             await asyncio.sleep(LONGEST_HANG)
         return how

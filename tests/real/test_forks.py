@@ -93,7 +93,8 @@ def forked(c: Circusd, number: int, name: str = "web", *, without: Sequence[int]
 
 
 def write_app(folder: Path, *, version: int = 1, before: str = "") -> None:
-    (folder / "simple.py").write_text(SIMPLE.format(version=version, before=before))
+    # Each version has a size of its own: Python takes a compiled file for that of a source of the same second and size.
+    (folder / "simple.py").write_text(SIMPLE.format(version=version, before=before) + "#" * version)
 
 
 def simple(folder: Path, numprocesses: int = 2, **options: object) -> Watcher:
