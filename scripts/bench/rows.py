@@ -277,11 +277,11 @@ def start_all(rival: Rival, workers: int) -> list[Found]:
         return [Found(max(it.serving().values()) - at)]
 
 
-def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "") -> list[Found]:
+def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "", level: str = "server") -> list[Found]:
     """Return the PSS of all processes with each number of workers, and that of one more worker."""
     totals = []
     for workers in sizes:
-        with Running(rival, workers, period=2, env={"BENCH_IMPORT": heavy}) as it:
+        with Running(rival, workers, level=level, period=2, env={"BENCH_IMPORT": heavy}) as it:
             totals.append(sum(map(pss, it.processes())))
     return [*map(Found, totals), Found((totals[-1] - totals[0]) / (sizes[-1] - sizes[0]))]
 
@@ -341,10 +341,20 @@ def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
     return Row(name, lines, partial(reload_under_load, workers=workers, reloads=reloads))
 
 
-def memory_row(name: str, app: str, size: Size, heavy: str = "") -> Row:
-    title = f"all processes, {app}: PSS"
-    lines = (*((f"{title} with {workers} workers", "MiB") for workers in size.workers), (f"{title} of one more", "MiB"))
-    return Row(name, lines, partial(memory, sizes=size.workers, heavy=heavy), size.rivals, runs=1)
+def memory_rows(name: str, app: str, size: Size, heavy: str = "") -> list[Row]:
+    """Return the row of all rivals, and our own with the app imported once, as `gunicorn --preload` does."""
+
+    def row(name: str, title: str, level: str, rivals: list[str]) -> Row:
+        title = f"{title}: PSS"
+        each = ((f"{title} with {workers} workers", "MiB") for workers in size.workers)
+        measure = partial(memory, sizes=size.workers, heavy=heavy, level=level)
+        return Row(name, (*each, (f"{title} of one more", "MiB")), measure, rivals, runs=1)
+
+    title = f"all processes, {app}"
+    return [
+        row(name, title, "server", size.rivals),
+        row(f"{name}-app", f"{title}, worker.preload = app", "app", [OURS]),
+    ]
 
 
 def probing_row(number: int) -> Row:
@@ -399,8 +409,8 @@ def rows(size: Size) -> list[Row]:
             supervisor_killed,
         ),
         Row("idle", ((f"{IDLE}: PSS", "MiB"), (f"{IDLE}: processor time", "CPU s/min")), idle, runs=1),
-        memory_row("memory", "plain app", size),
-        memory_row("memory-heavy", "app that imports pandas", size, heavy="pandas"),
+        *memory_rows("memory", "plain app", size),
+        *memory_rows("memory-heavy", "app that imports pandas", size, heavy="pandas"),
         Row("burst", ((f"{BURST} connections at once to 4 workers: share of one worker", "%"),), burst),
         Row(
             "throughput",
