@@ -442,6 +442,26 @@ def test_an_app_whose_import_cannot_be_shared_is_imported_by_each_worker(
         assert set(map(str, pids)) <= set((tmp_path / "web" / "imports").read_text().split())
 
 
+ENDS_ITS_THREAD = """
+import threading
+ended = threading.Event()
+thread = threading.Thread(target=ended.wait, daemon=True)
+thread.start()
+os.register_at_fork(before=lambda: (ended.set(), thread.join()))
+"""
+
+
+def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(tmp_path: Path) -> None:
+    """As numpy does, whose OpenBLAS ends its threads by pthread_atfork(3), and starts them anew when they are used."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=ENDS_ITS_THREAD)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = forked(c, 2)
+
+        assert (preload(c)["level"], preload(c)["reason"]) == ("app", "")
+        assert versions(c, pids) == {1}
+
+
 def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_it(tmp_path: Path) -> None:
     watcher = simple(tmp_path, numprocesses=1)
     write_app(tmp_path, before="import subprocess\njob = subprocess.Popen(['sleep', '600'])")

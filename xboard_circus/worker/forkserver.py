@@ -16,6 +16,7 @@ import socket
 import stat
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,7 @@ from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, ORDERS, 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
 ADOPTED_POLL = 0.0002
+LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
 IMPORTED_LATE = {
@@ -175,15 +177,36 @@ def refuse_what_a_fork_would_share(before: set[int]) -> None:
     #using-connection-pools-with-multiprocessing-or-os-fork). So do other files: they would have one position for all,
     and a database of SQLite's gets corrupt (https://www.sqlite.org/howtocorrupt.html).
     """
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        raise CannotFork(f"importing it has started {threads - 1} thread(s)")
+    if threads() > 1:
+        end_threads_that_a_fork_ends()
+    if left := threads() - 1:
+        raise CannotFork(f"importing it has started {left} thread(s)")
     with suppress(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         raise CannotFork("importing it has started a process")  # the workers could not wait for it
     others = {what for number, what in descriptors().items() if number not in before and not is_log(number)}
     if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
         raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def end_threads_that_a_fork_ends() -> None:
+    """Fork once for nothing: some libraries end their threads before a fork, and start them anew when they are used.
+
+    So does OpenBLAS, and with it numpy, by pthread_atfork(3); an app may, by os.register_at_fork.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # from Python 3.12 on, of a fork that leaves threads behind
+        child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    until = time.monotonic() + LISTED_FOR
+    while threads() > 1 and time.monotonic() < until:
+        time.sleep(ADOPTED_POLL)
 
 
 def is_log(number: int) -> bool:
