@@ -26,7 +26,18 @@ from state_views import watcher_view, worker_view
 
 from xboard_circus import preflight
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.cli import cleaning, launching, main, restarting, stopping
+from xboard_circus.cli import (
+    MODULES,
+    alert_commands,
+    cleaning,
+    configuration,
+    launching,
+    lifecycle,
+    main,
+    restarting,
+    servicing,
+    stopping,
+)
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
@@ -1139,6 +1150,92 @@ def test_ctrl_c_in_a_stop_says_that_circusd_goes_on_and_before_it_that_nothing_w
     goes_on = "no longer waiting; circusd of circus.ini goes on to stop all that it runs: `xboard-circus status`"
     assert (on_its_way.exit_code, on_its_way.stderr) == (130, f"xboard-circus: interrupted: {goes_on}\n")
     assert (before.exit_code, before.stderr) == (130, "xboard-circus: interrupted: nothing was stopped\n")
+
+
+# What only reads, or shows and acts by keys alone, has nothing to say of what was done.
+READING = "describe top status why requests events logs doctor dashboard completion check options"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["start"], "nothing was started"),
+        (["start", "web"], "nothing was started"),
+        (["stop"], "nothing was stopped"),
+        (["stop", "web"], "nothing was stopped"),
+        (["restart"], "nothing was restarted"),
+        (["restart", "web"], "nothing was restarted"),
+        (["reload"], "nothing was reloaded"),
+        (["retry", "web"], "nothing was started"),
+        (["scale", "web", "2"], "nothing was scaled"),
+        (["signal", "web", "HUP"], "no signal was sent"),
+        (["clean"], "nothing was stopped or removed; `xboard-circus clean` goes on"),
+        (["init", "new", "--app", "a:a"], "new may hold a part of the new files; --force writes all of them anew"),
+        (["alerts", "test"], "which test alerts were delivered is not known"),
+        (["service", "remove"], "only what the lines above name was done; `xboard-circus service remove` goes on"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_ctrl_c_as_a_command_begins_says_what_was_not_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], said: str
+) -> None:
+    write_ini(folder, more="[alert:ops]\ntype = command\ncommand = true\n")
+    for place, name in (
+        *((Instance, name) for name in ("find", "running")),
+        *((module, "check_file") for module in (lifecycle, restarting)),
+        (launching, "alone"),
+        (configuration, "write_config"),
+        (alert_commands, "_send_test"),
+        (servicing, "_service"),
+    ):
+        monkeypatch.setattr(place, name, interrupt)
+    result = run(*command)
+
+    assert (result.exit_code, result.stderr) == (130, f"xboard-circus: interrupted: {said}\n")
+
+
+def test_each_command_that_changes_something_is_interrupted_by_a_test() -> None:
+    marks = test_ctrl_c_as_a_command_begins_says_what_was_not_done.pytestmark  # type: ignore[attr-defined]
+
+    assert {command[0] for command, _ in marks[0].args[1]} == {*MODULES} - {*READING.split()}
+
+
+@pytest.mark.parametrize(
+    ("command", "order", "done", "said"),
+    [
+        (
+            ["signal", "web", "HUP"],
+            "signal",
+            "sent SIGHUP to web #1 (pid 701)\n",
+            "whether web #2 (pid 702) got SIGHUP is not known; not begun: web #3 (pid 703)",
+        ),
+        (
+            ["retry", "web"],
+            "xboard_retry",
+            "web #1 is starting; `xboard-circus status` shows when it is up\n",
+            "whether web #2 was started is not known: `xboard-circus status`; not begun: web #3",
+        ),
+    ],
+    ids=["signal", "retry"],
+)
+def test_ctrl_c_between_orders_says_which_were_sent(
+    folder: Path, command: list[str], order: str, done: str, said: str
+) -> None:
+    def interrupt_second(asked: Any) -> Any:
+        if len([each for each in fake.asked if each["command"] == order]) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            return None
+        return OK
+
+    word = "up" if order == "signal" else "cooling"
+    workers = [worker(word, pid=700 + slot if word == "up" else 0, slot=slot) for slot in (1, 2, 3)]
+    with running(folder, **{order: interrupt_second}) as fake:
+        fake.answers["xboard_state"] = always(
+            state(watcher(*workers, numprocesses=3), config_file=folder / "circus.ini")
+        )
+        result = run(*command)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (130, done, f"xboard-circus: interrupted: {said}\n")
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,14 @@ def doctor(config_file: Path, as_data: bool) -> int:
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(folder: Path, docker: bool, force: bool, **given: Any) -> None:
     """Write a circus.ini for your own app into DIR (default: the current folder)."""
+    unsure = interrupted(f"{folder} may hold a part of the new files; --force writes all of them anew")
     if docker:
-        written = write_dockerfile(folder, NewBackend(**given), force=force)
+        with unsure:
+            written = write_dockerfile(folder, NewBackend(**given), force=force)
         say(f"wrote {written}; next: its packages into requirements.txt, then `docker build -t backend {folder}`")
         return
-    written = write_config(folder, NewBackend(**given), force=force)
+    with unsure:
+        written = write_config(folder, NewBackend(**given), force=force)
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
 
 

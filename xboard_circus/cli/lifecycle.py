@@ -41,9 +41,11 @@ def start(instance: Instance, names: tuple[str, ...], timeout: float) -> None:
     if names:
         _start_watchers(instance, names, timeout=timeout)
         return
-    check_file(instance)
-    with launching.alone(instance):
-        found = instance.find()
+    with ExitStack() as locks:
+        with interrupted("nothing was started"):
+            check_file(instance)
+            locks.enter_context(launching.alone(instance))
+            found = instance.find()
         launched = launch(instance) if found is None else None
     if launched is not None:
         await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
@@ -86,7 +88,9 @@ def stop(instance: Instance, names: tuple[str, ...]) -> None:
 
 def _start_watchers(instance: Instance, names: Sequence[str], *, timeout: float) -> None:
     coming = {}
-    for watcher in instance.watchers(instance.running(), names):
+    with interrupted("nothing was started"):
+        chosen = instance.watchers(instance.running(), names)
+    for watcher in chosen:
         if watcher["status"] == "active":
             say(f"{watcher['name']} runs already: {headline(watcher['verdict'])}")
         else:
@@ -99,7 +103,8 @@ def _start_watchers(instance: Instance, names: Sequence[str], *, timeout: float)
 
 
 def _stop_watchers(instance: Instance, names: Sequence[str]) -> None:
-    chosen = [watcher["name"] for watcher in instance.watchers(instance.running(), names)]
+    with interrupted("nothing was stopped"):
+        chosen = [watcher["name"] for watcher in instance.watchers(instance.running(), names)]
     for name, rest in one_by_one(chosen):
         with left_running(f"circusd goes on to stop {name}{rest}"), progress() as shown, instance.client() as client:
             shown.waiting_for(f"waiting for the workers of {name} to finish")

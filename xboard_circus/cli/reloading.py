@@ -104,20 +104,23 @@ def retry(instance: Instance, watcher: str, slot: int | None) -> None:
 
     SLOT is the number of a row of `xboard-circus status`, such as 1 or '#1'. Its failures are forgotten.
     """
-    found = instance.running()
-    name = _reloadable(instance, found, watcher)
+    with interrupted("nothing was started"):
+        found = instance.running()
+        name = _reloadable(instance, found, watcher)
     held = held_by_budget(instance.watcher(found, name)["workers"])
     hint = "`xboard-circus status` shows each slot and its next try"
-    slots = sorted(each["slot"] for each in held) if slot is None else [slot]
-    if not slots:
+    numbers = sorted(each["slot"] for each in held) if slot is None else [slot]
+    if not numbers:
         raise XboardError(f"{name} has no held slot, so nothing was started; {hint}")
-    with instance.client() as client:
-        for each in slots:
-            try:
-                client.retry(name, each)
-            except CommandRefused as refused:
-                raise XboardError(f"{name} #{each} was not started: {refused.reason}; {hint}") from refused
-            say(f"{name} #{each} is starting; `xboard-circus status` shows when it is up", "green")
+    slots = {f"{name} #{each}": each for each in numbers}
+    for named, rest in one_by_one(slots):
+        try:
+            unsure = f"whether {named} was started is not known: `xboard-circus status`{rest}"
+            with interrupted(unsure), instance.client() as client:
+                client.retry(name, slots[named])
+        except CommandRefused as refused:
+            raise XboardError(f"{named} was not started: {refused.reason}; {hint}") from refused
+        say(f"{named} is starting; `xboard-circus status` shows when it is up", "green")
 
 
 def _chosen(instance: Instance, found: Snapshot, names: Sequence[str]) -> list[str]:

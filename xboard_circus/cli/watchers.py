@@ -5,8 +5,8 @@ import signal as signals
 import click
 
 from xboard_circus.cli.context import complete_names, for_instance, name_argument
-from xboard_circus.cli.lifecycle import await_ready, timeout_option
-from xboard_circus.cli.screen import say
+from xboard_circus.cli.lifecycle import await_ready, one_by_one, timeout_option
+from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.core.history import MOST_SLOTS
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
@@ -37,7 +37,8 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
 
     Workers that are too many leave after they have answered what they have.
     """
-    watcher = instance.watcher(instance.running(), name)
+    with interrupted("nothing was scaled"):
+        watcher = instance.watcher(instance.running(), name)
     name, before = watcher["name"], watcher["numprocesses"]
     if not count:
         cure = f"`xboard-circus stop {name}` stops it and closes its port"
@@ -79,11 +80,13 @@ def signal(instance: Instance, target: str, signum: signals.Signals) -> None:
     A worker that a signal ends is replaced. INT, TERM, KILL and its stop_signal order its end; an end by another one
     is counted as a failure.
     """
-    watcher, workers = _targets(instance, instance.running(), target)
-    with instance.client() as client:
-        for each in workers:
-            client.call("signal", name=watcher["name"], pid=each["pid"], signum=int(signum))
-            say(f"sent {signum.name} to {watcher['name']} #{each['slot']} (pid {each['pid']})")
+    with interrupted("no signal was sent"):
+        watcher, workers = _targets(instance, instance.running(), target)
+    pids = {f"{watcher['name']} #{each['slot']} (pid {each['pid']})": each["pid"] for each in workers}
+    for named, rest in one_by_one(pids):
+        with interrupted(f"whether {named} got {signum.name} is not known{rest}"), instance.client() as client:
+            client.call("signal", name=watcher["name"], pid=pids[named], signum=int(signum))
+        say(f"sent {signum.name} to {named}")
 
 
 def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherEntry, list[WorkerEntry]]:
