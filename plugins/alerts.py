@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from xboard_circus.ledger.record import record_of
 from xboard_circus.local_time import worded_since
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
+from xboard_circus.survivors import served, serving_on
 
 log = logging.getLogger("xboard_circus.alerts")
 
@@ -42,7 +44,8 @@ USE = "xboard_circus.plugins.alerts.Alerts"
 PERIOD = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 2.5  # the host of the parts gives 3
+PORTS_WITHIN = 1.0
 KINDS = frozenset(
     {"restart", "cooldown", "unhealthy", "port_refused", "port_shared", "output_lost", "poison", "command"}
 )
@@ -92,13 +95,14 @@ class Alerter(Part):
         self._names: dict[str, str] = {}
         self._watchers: dict[str, WatcherEntry] = {}
         self._seen_at = 0.0
+        self._serving_on: list[tuple[int, int]] | None = None
+        self._losing: asyncio.Task[None] | None = None
 
     def handle_event(self, event: BusEvent) -> None:
         """Count an event, and send its alerts at once."""
         # With a successor it comes from the next circusd, whose state reports the loss too.
         if event.kind == LOST and self._sections and "successor" not in event.data:
-            self._alerting.lost(reason_in(event.data), self._clock())
-            self._review([])
+            self._losing = asyncio.ensure_future(self._take_loss(reason_in(event.data)))
         self._pass_on(event)
         if event.kind in KINDS and self._sections:
             for bus, name in self._names.items():
@@ -148,8 +152,12 @@ class Alerter(Part):
 
     async def close(self) -> None:
         """Give waiting alerts a moment; the rest is sent after the next start."""
+        give_up_at = asyncio.get_running_loop().time() + CLOSE_SECONDS
+        if self._losing is not None:
+            await self._losing
         deliveries = [section.delivery for section in self._sections.values()]
-        await asyncio.gather(*(each.drain(CLOSE_SECONDS) for each in deliveries))
+        left = give_up_at - asyncio.get_running_loop().time()
+        await asyncio.gather(*(each.drain(left) for each in deliveries))
         for delivery in deliveries:
             delivery.end()
         self._save()
@@ -161,8 +169,21 @@ class Alerter(Part):
             return None  # no watcher is armed, yet or any more
         except CircusdGone as gone:
             self._alerting.unanswered(str(gone), self._clock())
+            if (CIRCUSD, Trouble.SILENT) in self._alerting.open:
+                await self._look_after_ports()
             self._review([])
             return None
+
+    async def _take_loss(self, reason: str) -> None:
+        """Send the alert on a circusd that is gone; it has which ports answer without it, if they do so at once."""
+        await self._look_after_ports()
+        self._alerting.lost(reason, self._clock())
+        self._review([])
+
+    async def _look_after_ports(self) -> None:
+        look, self._serving_on = self.in_thread(serving_on, [*served(self._watchers.values())]), None
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            self._serving_on = await asyncio.wait_for(look, PORTS_WITHIN)
 
     def _begin(self, circusd: CircusdEntry) -> None:
         self._file = _ConfigFile(Path(str(circusd["config_file"])))
@@ -232,9 +253,9 @@ class Alerter(Part):
         aged = worded_since(self._wall_clock())
         if notice.watcher == CIRCUSD:
             is_dead, age = notice.trouble is Trouble.LOST, notice.at - notice.since
-            found = gone(age=age, why=notice.reason, is_dead=is_dead, serving_on=(), aged=aged)["lines"]
-            # Which ports still answer is not asked here: a probe would hold up the alert.
-            return [reason_in(found[0]), reason_in(found[-1])]
+            ports = self._serving_on
+            found = gone(age=age, why=notice.reason, is_dead=is_dead, serving_on=ports or (), aged=aged)["lines"]
+            return [reason_in(each) for each in (found if ports is not None else (found[0], found[-1]))]
         watcher = self._watchers.get(notice.watcher)
         if watcher is None or not is_troubled(watcher):
             return []

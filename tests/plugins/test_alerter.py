@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -13,9 +14,12 @@ from plugin_fakes import FakeCircusd, FakeClock
 from state_views import watcher_view, worker_view
 
 from xboard_circus import config
+from xboard_circus.host import procs
 from xboard_circus.options.fields import IncidentOptions
+from xboard_circus.plugins import alerts
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins.alerts import FILE_EVERY, Alerter
+from xboard_circus.survivors import Served
 
 HEAD = """[circus]
 endpoint = tcp://127.0.0.1:15555
@@ -68,7 +72,12 @@ class Bench:
         )
 
     def titles(self, name: str = "ops") -> list[str]:
-        return [json.loads(path.read_text())["title"] for path in self.folder.glob(f"{name}.[0-9]*")]
+        return [title for title, _ in self.sent(name)]
+
+    def sent(self, name: str = "ops") -> list[tuple[str, str]]:
+        """The title and the text of each alert."""
+        found = [json.loads(path.read_text()) for path in self.folder.glob(f"{name}.[0-9]*")]
+        return [(each["title"], each["text"]) for each in found]
 
     async def ticks(self, alerter: Alerter, seconds: float) -> None:
         """Let so many seconds pass as the host does."""
@@ -157,6 +166,46 @@ def test_a_lost_circusd_is_told_by_the_last_and_its_end_by_the_next_alerter(benc
         await second.close()
 
     run(story())
+
+
+@pytest.mark.parametrize(
+    ("loses", "answers", "said"),
+    [
+        (True, [(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus start`"),
+        (True, [], "None of its ports answers\nCure: run `xboard-circus start`"),
+        (True, None, "\nCure: run `xboard-circus start`"),
+        (False, [(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus restart`"),
+    ],
+    ids=["killed", "killed with all workers", "a port that answers too late", "frozen"],
+)
+def test_an_alert_on_circusd_has_which_ports_answer_without_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, loses: bool, answers: list[tuple[int, int]] | None, said: str
+) -> None:
+    late, asked = threading.Event(), list[Served]()
+
+    def serving_on(served: list[Served]) -> list[tuple[int, int]]:
+        asked.extend(served)
+        return answers if answers is not None or late.wait(60) else []  # type: ignore[return-value]
+
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        if loses:
+            alerter.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
+            await alerter.close()
+        else:
+            bench.circusd.is_gone = True
+            await bench.ticks(alerter, 12)
+        await bench.until_told("killed or crashed" if loses else "does not answer")
+        late.set()
+
+    monkeypatch.setattr(alerts, "serving_on", serving_on)
+    monkeypatch.setattr(alerts, "PORTS_WITHIN", 0.2)
+    run(story())
+
+    ((_, text),) = bench.sent()
+    assert said in text
+    assert ("still answer" in text, "None of its" in text) == ("still answer" in said, "None of its" in said)
+    assert asked[0] == Served("h", 80, "/live", [procs.Identity(1, 10)])
 
 
 def test_one_that_nobody_told_of_is_told_once_as_over(bench: Bench) -> None:

@@ -303,6 +303,7 @@ def test_a_circusd_that_does_not_answer_is_told_by_its_plugin(tmp_path: Path) ->
             c.past[-1].signal(signal.SIGCONT)
         assert (silent["watcher"], silent["kind"], silent["severity"]) == ("circusd", "silent", "critical")
         assert silent["reason"].startswith("circusd has not answered for ")
+        assert f"Its workers still answer on :{c.watchers['web'].port} (2 alive)" in silent["text"]
         eventually(lambda: names(told(hook, "recovered")) == [("circusd", "silent", "recovered")], timeout=SOON)
 
 

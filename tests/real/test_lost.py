@@ -72,6 +72,7 @@ def test_it_is_told_while_circusd_is_down_and_again_when_one_runs(tmp_path: Path
         eventually(lambda: told(hook), timeout=SOON, what="the webhook is told while no circusd runs")
         (problem,) = told(hook)
         assert (problem["severity"], problem["next"].split()[-1]) == ("critical", "start")
+        assert f"Its workers still answer on :{c.watchers['web'].port} (2 alive)\n" in problem["text"]
 
         c.start_again()
         eventually(lambda: told(hook, "recovered"), timeout=SOON)

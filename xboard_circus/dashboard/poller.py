@@ -17,7 +17,7 @@ from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.local_time import since
-from xboard_circus.survivors import Served, serving_on
+from xboard_circus.survivors import served, serving_on
 
 log = logging.getLogger("uvicorn.error")
 
@@ -181,12 +181,4 @@ class Server:
         pid, started = self.state["circusd"]["pid"], self.state["circusd"]["started"]
         self._is_dead, self._serving_on = not procs.is_running(pid, started), []
         if self._is_dead or (self.age() or 0.0) > STALE:
-            self._serving_on = serving_on(filter(None, map(_served, self.state["watchers"])))
-
-
-def _served(watcher: Data) -> Served | None:
-    port, workers = watcher["port"], watcher["workers"]
-    if port is None or watcher["is_page"]:
-        return None
-    known = [procs.Identity(each["pid"], each["started"]) for each in workers if each["pid"] and each["started"]]
-    return Served(port["host"], port["port"], watcher["options"].get("health.live_path"), known)
+            self._serving_on = serving_on(served(self.state["watchers"]))
