@@ -26,6 +26,8 @@ OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
 LARGEST = 64 * 1024
 """Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
+NO_SUCH_FILE = frozenset({errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENOTDIR})
+"""Errors of what is no plain file, or too large for an env file."""
 
 
 class EnvFileError(XboardError):
@@ -65,9 +67,12 @@ class EnvFile(NamedTuple):
         except FileNotFoundError:
             raise EnvFileError(self.option, f"there is no file {self.path}", "write it, or correct its name") from None
         except OSError as error:
-            is_other = error.errno in (errno.EINVAL, errno.EFBIG)
-            hint = "name a file of NAME=value lines" if is_other else "let the user of circusd read it"
-            raise EnvFileError(self.option, f"{self.path} cannot be read: {error.strerror}", hint) from None
+            why, hint = error.strerror, "let the user of circusd read it"
+            if error.errno == errno.ELOOP:
+                why, hint = "it is a link that leads back to itself", "put a file in its place"
+            elif error.errno in NO_SUCH_FILE:
+                hint = "name a file of NAME=value lines"
+            raise EnvFileError(self.option, f"{self.path} cannot be read: {why}", hint) from None
         except UnicodeDecodeError:
             raise EnvFileError(self.option, f"{self.path} is not UTF-8 text", "save it as UTF-8") from None
 

@@ -83,17 +83,22 @@ def test_what_cannot_be_used_is_named_without_its_content(tmp_path: Path, text: 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
 
     told = []
-    for name in ("pipe", ".", "missing"):
+    for name in ("pipe", ".", "missing", "loop", "file/x"):
         with pytest.raises(EnvFileError) as error:
             EnvFile(OPTION, tmp_path / name).read()
-        told.append(error.value.what)
+        told.append((error.value.what, error.value.hint))
 
+    a_file = "name a file of NAME=value lines"
     assert told == [
-        f"{tmp_path}/pipe cannot be read: it is no plain file",
-        f"{tmp_path} cannot be read: Is a directory",
-        f"there is no file {tmp_path}/missing",
+        (f"{tmp_path}/pipe cannot be read: it is no plain file", a_file),
+        (f"{tmp_path} cannot be read: Is a directory", a_file),
+        (f"there is no file {tmp_path}/missing", "write it, or correct its name"),
+        (f"{tmp_path}/loop cannot be read: it is a link that leads back to itself", "put a file in its place"),
+        (f"{tmp_path}/file/x cannot be read: Not a directory", a_file),
     ]
 
 
