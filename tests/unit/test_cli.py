@@ -46,9 +46,10 @@ from xboard_circus.cli.summary import FEW, Summary
 from xboard_circus.config import ARM, load
 from xboard_circus.core.history import FIGURES, Point
 from xboard_circus.core.lost import CircusdLife
+from xboard_circus.core.ports import Holder
 from xboard_circus.core.state_schema import parse_state, parse_traffic
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, procs, runtime
+from xboard_circus.host import circusd_record, listeners, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.ledger import LedgerStore
 from xboard_circus.ledger.history_store import HistoryStore, Totals
@@ -870,6 +871,17 @@ def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
         assert result.stdout.startswith(f"stopping {said}")
         assert f"an orphan of our circusd {2**22 + 7}, which is gone" in result.stdout
         assert (orphan.wait(5), stranger.poll()) == (-signal.SIGTERM, None)
+
+
+def test_clean_says_whose_an_orphan_of_another_user_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ini(folder)
+    theirs = Holder(pid=300, started=1, command="python -m app", user="somebody", circusd=(90, 1))
+    monkeypatch.setattr(listeners, "orphans", lambda _: [theirs, theirs._replace(pid=301, user="")])
+
+    said = run("clean", "--dry-run").stdout
+
+    assert "would stop pid 300 (python -m app), user somebody's: an orphan of our circusd 90, which is gone" in said
+    assert "would stop pid 301 (python -m app): an orphan" in said
 
 
 # --- check and init ---

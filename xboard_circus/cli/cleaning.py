@@ -1,6 +1,7 @@
 """Define the command clean: stop the processes of this instance, free its ports, remove its stale files."""
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,7 @@ from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import complain, interrupted, progress, say
 from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
-from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host import listeners, procs, runtime, servers
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import read_whole
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
@@ -84,9 +85,11 @@ def _end_circusd(
 
 def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
     orphans = [holder for holder in listeners.orphans(instance.id) if holder.pid not in own]
+    ours = servers.name_of(os.geteuid())
     for orphan in orphans:
+        whose = f", user {orphan.user}'s" if orphan.user not in ("", ours) else ""
         of = f"circusd {orphan.circusd[0]}" if orphan.circusd else "a circusd"
-        say(f"{_verb(dry_run)} pid {orphan.pid} ({orphan.command}): an orphan of our {of}, which is gone")
+        say(f"{_verb(dry_run)} pid {orphan.pid} ({orphan.command}){whose}: an orphan of our {of}, which is gone")
     if dry_run or not orphans:
         return []
     grace = max((watcher.options.port.grace for watcher in instance.config.watchers), default=5.0)
