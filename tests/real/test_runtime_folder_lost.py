@@ -1,8 +1,15 @@
 """The runtime folder goes, or can be written no more, while the workers run: nobody is shown as well unseen."""
 
+from __future__ import annotations
+
 import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +17,7 @@ import pytest
 
 from .facts_of_state import looks_well
 from .harness import BUNDLE, Circusd, circusd, eventually, kill
+from .test_users import library_path, open_folder, python  # noqa: F401 - fixtures
 
 OPTIONS = {
     "health.live_path": "/health/live",
@@ -56,6 +64,79 @@ def test_a_worker_that_nobody_can_probe_any_more_is_not_shown_as_well(c: Circusd
     assert c.serves()
 
 
+def test_circusd_is_found_and_restarted_after_that(c: Circusd) -> None:
+    """Given a runtime folder that was removed, then circusd's record is there again, and a restart loses nobody."""
+    old = c.workers()
+    take_away(c)
+
+    record = c.runtime / "r" / c.instance / "circusd.json"
+    eventually(lambda: record.exists() and json.loads(record.read_text())["pid"] == c.pid, what="it is recorded")
+    restarted = c.run_cli("restart", "--no-preflight")
+
+    assert restarted.returncode == 0, restarted
+    assert not set(old) & set(c.wait_ready())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of another user")
+def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given a runtime folder in /tmp that was removed, when another user makes one of that name, then circusd, its
+    workers and its plugin use that of the session, each worker is probed, and the end of circusd is told."""
+    uid = 50_000 + os.getpid() % 10_000
+    env = {**(library_path(open_folder / "python") if python != sys.executable else {}), "XBOARD_RUNTIME_DIR": ""}
+    usual, session = Path(f"/tmp/xboard-circus-{uid}"), Path(f"/run/user/{uid}")
+    folder = open_folder / "planted"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xb-planted-", dir="/run")))
+        for made in (usual, session):
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
+        session.mkdir(parents=True, mode=0o700)
+        circus = {"endpoint": f"ipc://{place}/x.sock"}
+        c = stack.enter_context(
+            circusd(folder, options=OPTIONS, plugins=BUNDLE, circus=circus, python=python, env=env, start=False)
+        )
+        c.endpoint = circus["endpoint"]
+        for path in (place, session, folder, *folder.rglob("*")):
+            os.chown(path, uid, uid)
+        with (folder / "circusd.out").open("wb") as output:
+            command = [python, "-m", "circus.circusd", str(c.ini)]
+            theirs = subprocess.Popen(
+                command,
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                cwd=folder,
+                env=c.environ(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        stack.callback(theirs.wait)
+        stack.callback(theirs.kill)
+
+        def are_probed_in(root: Path) -> bool:
+            workers = c.watcher()["workers"]
+            return len(workers) == 2 and all(
+                looks_well(each) and each["latency"] is not None and str(each["socket"]).startswith(str(root))
+                for each in workers
+            )
+
+        eventually(lambda: are_probed_in(usual), what="each worker is probed")
+        plugin = c.plugin("xboard")
+
+        shutil.rmtree(usual.rename(folder / "gone"), ignore_errors=True)
+        usual.mkdir()
+
+        eventually(lambda: are_probed_in(session), what="each worker is probed in the other place")
+        assert plugin.alive
+        record = session / "xboard-circus" / c.instance / "circusd.json"
+        eventually(lambda: record.exists(), what="circusd is recorded there")
+        eventually(record.with_name("life.json").exists, what="so is its life")
+        theirs.send_signal(signal.SIGKILL)
+        eventually(lambda: f"circusd (pid {theirs.pid}) was killed" in c.log("plugin-xboard"), what="its end is told")
+        assert list(usual.iterdir()) == []
+
+
 def test_a_worker_that_hangs_after_that_is_replaced(c: Circusd) -> None:
     """Given a runtime folder that was removed, when workers hang later, then others take their places."""
     hung = c.workers()[0]
@@ -93,6 +174,7 @@ def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path
             assert c.watcher()["restarts"] >= 1
             assert "killed from outside" in eventually(lambda: why(c, dead), every=0.2, what="`why` tells of it")
             assert sibling in c.workers()
+            eventually(lambda: "/web is no folder; remove it" in c.log("circusd"), what="the cause is logged")
         assert c.serves()
 
 

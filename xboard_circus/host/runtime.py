@@ -157,6 +157,21 @@ def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | 
     return folder
 
 
+def is_ours(folder: Path) -> bool:
+    """Return whether *folder*, of a watcher, is there, below what is `root` now, and those above it are ours."""
+    try:
+        for step in (folder.parent.parent, folder.parent):
+            _check(step)
+        return folder.parent.parent == root_path() and os.path.isdir(folder)
+    except (OSError, XboardError):
+        return False
+
+
+def has_record(instance: str) -> bool:
+    """Return whether a record of *instance* is there, of whatever circusd."""
+    return os.path.exists(root_path() / _valid(instance) / RECORD)
+
+
 def safe_name(watcher: str) -> str:
     """Return *watcher* as the name of a folder: short, plain and unique.
 

@@ -1,11 +1,13 @@
 """Prepare plugins and Circus's own processes: marks, a path with blanks, and a stop after all workers."""
 
 import asyncio
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.names import is_helper
+from xboard_circus.host import runtime
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches.circus_watcher import stop_last
 
@@ -22,7 +24,10 @@ def prepare(supervisor: "Supervisor", watcher: Any) -> None:
     """Mark a helper, so that the next circusd knows its predecessor's, and correct what Circus gets wrong with it."""
     if not is_helper(watcher.name):
         return
-    watcher.env = dict(watcher.env or {}, **supervisor.marks())
+    # The places only where they are set: otherwise a plugin looks where circusd does, also when that has changed.
+    places = runtime.places()
+    marks = {name: value for name, value in supervisor.marks().items() if os.environ.get(name) or name not in places}
+    watcher.env = dict(watcher.env or {}, **marks)
     watcher.cmd = quoted(watcher.cmd)
     if OURS in f"{watcher.cmd} {watcher.args}" and not getattr(watcher, "xboard_stops_last", False):
         watcher.xboard_stops_last = True

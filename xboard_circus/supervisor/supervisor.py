@@ -106,11 +106,13 @@ class Supervisor:
 
     @contained(None)
     def _record(self) -> None:
-        """Record which circusd supervises this instance. If that fails, circusd serves on and tries again."""
-        if self._is_recorded:
+        """Record which circusd supervises this instance. If that fails, circusd serves on and tries again; so where the
+        record was removed."""
+        if self._is_recorded and runtime.has_record(self.instance):
             return
         try:
-            runtime.remove_stale(self.instance)
+            if not self._is_recorded:
+                runtime.remove_stale(self.instance)
             runtime.write_record(
                 self.instance,
                 pid=self.identity.pid,

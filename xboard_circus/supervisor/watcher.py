@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -37,6 +36,7 @@ from xboard_circus.core.worker import (
     step,
 )
 from xboard_circus.env_files import EnvFileError
+from xboard_circus.errors import XboardError
 from xboard_circus.host import oom, request_slots, runtime, worker_files
 from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.fields import WatcherOptions
@@ -222,7 +222,7 @@ class ArmedWatcher:
         self.spawns_again_at = None
         self.left_to_spawn = watcher.numprocesses
         self.folder = None
-        self.folder = runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(watcher))
+        self.folder = self._made_folder()
         self.give_environment()
 
     def give_environment(self) -> None:
@@ -484,15 +484,27 @@ class ArmedWatcher:
 
     @contained(None)
     def look_after_folder(self) -> None:
-        """Make a removed runtime folder again, and report the workers that lost their private socket with it."""
+        """Make a removed runtime folder again, elsewhere where another user has made it meanwhile, and report the
+        workers that lost their private socket with it."""
         if self.folder is None or not self.has_private_socket:
             return
-        if not os.path.exists(self.folder):
-            runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
+        if not runtime.is_ours(self.folder):
+            self._make_folder_again()
         for worker in self.fleet:
             if self.lacks_socket(worker) and worker.life.reason != Say.SOCKET_GONE():
                 self.happen(worker, Lost(Say.SOCKET_GONE()))
                 self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
+
+    def _make_folder_again(self) -> None:
+        try:
+            self.folder = self._made_folder()
+            self.give_environment()
+        except XboardError as error:  # what lies in its place is not ours, and there is no other place
+            if str(error) != self.last_reason:
+                self.note_reason(str(error))
+
+    def _made_folder(self) -> Path:
+        return runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
 
     # Keeping up the number of serving workers
 
