@@ -122,8 +122,9 @@ class Alerter(Part):
 
         if event.kind in EVENTS:
             record = record_of(self._names[event.watcher], event.kind, event.data, now=self._wall_clock())
+            message = message_of(record, self._origin.host)  # one for all: a log record has the ids of its span
             for delivery in takers:
-                delivery.put(message_of(record, self._origin.host))
+                delivery.put(message)
 
     async def tick(self) -> float:
         """Query the state, and send what has changed."""

@@ -98,7 +98,15 @@ def backend(folder: Path, hook: HookServer) -> Iterator[Circusd]:
         url, signing = secret(folder, "url", hook.url + HOOK_PATH), secret(folder, "key", plant("a signing key"))
         section = {"type": "webhook", "url_file": url, "secret_file": signing, "timeout": 1}
         section["on"] = "restart, unhealthy"
-        c.write_ini(alert__hook=section, plugin__xboard=QUICK)
+        otlp = {
+            f"alert__{kind}": {
+                "type": "otlp",
+                "url_file": secret(folder, f"otlp-{kind}", f"{hook.url}/{plant(f'the address of {kind}')}/v1/{kind}"),
+                "min_severity": "info",
+            }
+            for kind in ("traces", "logs")
+        }
+        c.write_ini(alert__hook=section, plugin__xboard=QUICK, **otlp)
         c.start_again()
         yield c
 
@@ -201,7 +209,17 @@ def test_no_secret_is_recorded_shown_or_sent(tmp_path: Path) -> None:
         assert record["data"]["exit_code"] == 7, text
         assert "LoginError" in text
         assert "does not take ***" in text
-        eventually(lambda: {"restart", "unhealthy"} <= {json.loads(got.body)["kind"] for got in hook.taken})
+
+        def kinds() -> set[str]:
+            return {json.loads(got.body)["kind"] for got in hook.taken if got.path == HOOK_PATH}
+
+        eventually(lambda: {"restart", "unhealthy"} <= kinds())
+        for end in ("/v1/traces", "/v1/logs"):
+
+            def is_exported() -> bool:
+                return any(got.path.endswith(end) and b"GET /exits" in got.body for got in hook.taken)  # noqa: B023
+
+            eventually(is_exported)
         eventually(lambda: any(b"LoginError" in each.read_bytes() for each in tmp_path.glob("ledger.db*")))
         died = shown_by(c, visitor, *MORE)
         alerts = {f"alert {at}": got.body + str(got.headers).encode() for at, got in enumerate(hook.got)}

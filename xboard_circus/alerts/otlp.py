@@ -1,7 +1,8 @@
-"""Send deaths, reloads and incidents as spans to a collector of OpenTelemetry (OTLP over HTTP).
+"""Send deaths, reloads and incidents as spans or log records to a collector of OpenTelemetry (OTLP over HTTP).
 
 The SDK's own batches are not used: an alert waits in the queue of its section, also over a restart, until it is taken.
 Nor is its exporter, which reads an answer without end into memory, for as long as that lasts, and follows redirects.
+A log record is made of the messages of the protocol, which are stable; those of the SDK are not.
 """
 
 import os
@@ -23,7 +24,10 @@ from xboard_circus.ledger.record import Record
 
 EVENTS = {"restart": "worker", "end": "worker", "reload_end": "reload"}
 """Events that are spans of their own, by the name of their span; incidents are the alerts themselves."""
-HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+LOGS = "/v1/logs"
+"""The end of an address to which log records are sent in place of spans."""
+ERROR, INFO = (17, "ERROR"), (9, "INFO")
+"""Severities of a log record."""
 _LASTED = {"worker": "lived", "reload": "took"}
 _SHOWN = ("cause", "exit_code", "signal", "slot", "lived", "ready_for", "rss", "wait", "blames", "state", "cut")
 _OF_INCIDENT = ("event", "kind", "severity", "watcher", "reason", "count", "seconds", "done", "next", "note")
@@ -62,7 +66,7 @@ def incident_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OtlpSink:
-    """Send each message as one span; the headers are those of OTEL_EXPORTER_OTLP_HEADERS."""
+    """Send each message as one span, or log record; the headers are those of OTEL_EXPORTER_OTLP_HEADERS."""
 
     url: Secret
     timeout: float = 10.0
@@ -74,16 +78,21 @@ class OtlpSink:
         return f"OTLP, its address from {self.url}"
 
     def deliver(self, message: Message) -> None:
-        """POST the span; it has *timeout* seconds."""
+        """POST the span or log record; it has *timeout* seconds."""
         try:
             from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
             from opentelemetry.util.re import parse_env_headers
         except ImportError:
             raise AlertError("OpenTelemetry is not installed: pip install 'xboard-circus[otel]'") from None
         url = self.url.read()
-        given = next(filter(None, map(os.environ.get, HEADERS)), "")
+        is_log = url.partition("?")[0].endswith(LOGS)
+        signal = "LOGS" if is_log else "TRACES"
+        names = (f"OTEL_EXPORTER_OTLP_{signal}_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+        given = next(filter(None, map(os.environ.get, names)), "")
         headers = {"content-type": "application/x-protobuf", **parse_env_headers(given, liberal=True)}
-        request = WebhookRequest(url, encode_spans([span_of(message.document)]).SerializeToString(), headers)
+        sent = encode_spans([span_of(message.document)])
+        body = (log_of(sent, message.text) if is_log else sent).SerializeToString()
+        request = WebhookRequest(url, body, headers)
         post(request, "json", secrets=[url, given], timeout=self.timeout, ca_file=self.ca_file, is_proxied=True)
 
 
@@ -111,3 +120,26 @@ def span_of(document: Mapping[str, Any]) -> Any:
     span.set_status(StatusCode.ERROR if facts["failed"] else StatusCode.OK)
     span.end(until)
     return span
+
+
+def log_of(spans: Any, text: str) -> Any:
+    """Return the request with a log record in place of the one span in *spans*, with its time, attributes and ids."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+    from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+    (found,) = spans.resource_spans
+    (span,) = found.scope_spans[0].spans
+    number, severity = ERROR if span.status.code == Status.STATUS_CODE_ERROR else INFO
+    request = ExportLogsServiceRequest()
+    logs = request.resource_logs.add(resource=found.resource)
+    logs.scope_logs.add(scope=found.scope_spans[0].scope).log_records.add(
+        time_unix_nano=span.end_time_unix_nano,
+        observed_time_unix_nano=span.end_time_unix_nano,
+        severity_number=number,
+        severity_text=severity,
+        body={"string_value": text},
+        attributes=[*span.attributes, {"key": "xboard.span", "value": {"string_value": span.name}}],
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+    )
+    return request

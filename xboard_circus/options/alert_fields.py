@@ -106,8 +106,8 @@ class AlertOptions:
 
     type: Type | None = option(None, choice(*get_args(Type)), example="webhook")
     """How alerts are sent: POST JSON to a webhook, send an e-mail, run a command with the JSON on its stdin, export
-    spans by OpenTelemetry (otlp), which needs `xboard-circus[otel]`, or send to one of the services of Apprise, which
-    needs `xboard-circus[apprise]`. otlp gets each death and reload as well."""
+    spans or logs by OpenTelemetry (otlp), which needs `xboard-circus[otel]`, or send to one of the services of Apprise,
+    which needs `xboard-circus[apprise]`. otlp gets each death and reload as well."""
     on: tuple[str, ...] = option((), word_list(*(each.value for each in Trouble)), example="down, port_refused")
     """Kinds of trouble to send; without it min_severity decides. restart (one worker failed and was replaced) is info;
     unhealthy, crash_loop, port_shared (a process that is no worker has the listening socket too), output_lost (a log
@@ -129,8 +129,9 @@ class AlertOptions:
     in it is a secret: keep it out of this file."""
     url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook otlp apprise")
     """webhook, otlp, apprise: file with the address, relative to the folder of this file. Its mode must be 0600; a file
-    that others may read is refused. That of a collector is like http://localhost:4318/v1/traces, and that of a service
-    of Apprise like tgram://BOT_TOKEN/CHAT_ID; write a section for each."""
+    that others may read is refused. That of a collector is like http://localhost:4318/v1/traces for spans, and like
+    http://localhost:4318/v1/logs for log records; that of a service of Apprise is like tgram://BOT_TOKEN/CHAT_ID. Write
+    a section for each."""
     shape: Shape = option("json", shapes(), of="webhook")
     """webhook: format of the JSON. Use feishu for Lark, too; for Slack and others write type = apprise."""
     secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET", of="webhook")
