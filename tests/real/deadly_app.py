@@ -50,7 +50,7 @@ def claim() -> None:
     """Write that a request to /claimed ran, and end."""
     memory = own_memory()
     os.pwrite(memory, struct.pack("<Q", 1), 8)
-    os.pwrite(memory, struct.pack("<B11s64s164sQd", 1, b"GET", b"", b"/claimed", 1, time.monotonic()), 64)
+    os.pwrite(memory, struct.pack("<B11s64s156sQQd", 1, b"GET", b"", b"/claimed", 0, 1, time.monotonic()), 64)
     os._exit(7)
 
 

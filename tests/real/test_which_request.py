@@ -38,12 +38,12 @@ def backend(preload: str, loop: str, *, numprocesses: int = 1, **env: str) -> Wa
 
 
 @contextlib.contextmanager
-def in_flight(c: Circusd, *paths: str, headers: str = "") -> Iterator[None]:
+def in_flight(c: Circusd, *paths: str, headers: str = "", method: str = "GET") -> Iterator[None]:
     """Send a request to each of *paths*, each over a connection of its own, and wait for none."""
     with contextlib.ExitStack() as stack:
         for path in paths:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", c.watchers["web"].port), 30))
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
         yield
 
 
@@ -55,11 +55,18 @@ def up(c: Circusd) -> int:
     return pid
 
 
-def death_in(c: Circusd, path: str, *, others: int = OTHERS) -> tuple[dict[str, Any], str]:
-    """Have the worker die by a request to *path* with *others* in flight; return the record, and what `why` says."""
+def death_in(c: Circusd, path: str, *, others: int = OTHERS, upload: int = 0) -> tuple[dict[str, Any], str]:
+    """Have the worker die by a request to *path* with *others* in flight; return the record, and what `why` says.
+
+    The last of the others has a body of *upload* bytes.
+    """
     pid = up(c)
-    with in_flight(c, *(f"/v1/wait/{number}" for number in range(others))):
-        eventually(lambda: c.get("/waiting") == str(others), what="the others are in flight")
+    paths = [f"/v1/wait/{number}" for number in range(others)]
+    uploads, length = paths[len(paths) - bool(upload) :], f"Content-Length: {upload}\r\n"
+    with in_flight(c, *paths[: len(paths) - len(uploads)]), contextlib.ExitStack() as stack:
+        eventually(lambda: c.get("/waiting") == str(others - len(uploads)), what="the others are in flight")
+        stack.enter_context(in_flight(c, *uploads, headers=length, method="POST"))
+        eventually(lambda: c.get("/waiting") == str(others), what="the upload, too")
         with in_flight(c, path):
             return why(c, pid)
 
@@ -120,14 +127,16 @@ def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
             with memory_group(pid, limit=200 << 20):
                 since = c.worker(pid)["age"]
                 eventually(lambda: c.worker(pid)["age"] > since + 6, what="circusd has looked at its cgroup")  # noqa: B023
-                record, text = death_in(c, f"/v1/die/leak/{TOKEN}", others=others)
+                record, text = death_in(c, f"/v1/die/leak/{TOKEN}", others=others, upload=others and 5 << 20)
             assert ("of the last" in text) == bool(others), text
+            assert others or [route for route, _ in routes(record)] == [DEADLY], text
     assert f"in flight in 2 of the last 2 out-of-memory deaths: GET {DEADLY}" in text
     assert record["data"]["common"] in text
 
     assert record["cause"] == "out of memory", text
     by_age = [route for route in routes(record) if route[1] != "running"]  # a slow machine lets it be seen to run
-    assert by_age[0] == ("/v1/wait/{what}", "in flight")
+    assert by_age[:2] == [("/v1/wait/{what}", "in flight"), ("/v1/wait/{what}", "largest")]
+    assert "with the largest body POST /v1/wait/{what} with 5 MiB" in text
     assert DEADLY in dict(routes(record))
 
 

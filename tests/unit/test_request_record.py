@@ -1,6 +1,7 @@
 """What a worker notes of its requests in flight, and what is read of that, whatever stands there."""
 
 import asyncio
+import fcntl
 import itertools
 import math
 import os
@@ -349,7 +350,7 @@ def test_a_number_is_masked_the_same_each_time(held: tuple[Shared, asyncio.Event
     event.clear()
     noted = in_flight(shared, event, shared.shown, (path, "http"), (path, "http"))
 
-    assert noted == [("GET", masked_path(path)[:164])] * 2
+    assert noted == [("GET", masked_path(path)[:156])] * 2
 
 
 def test_no_secret_of_a_request_is_in_the_memory() -> None:
@@ -419,7 +420,7 @@ def test_an_answer_carries_one_id(given_: bytes, headers: list[tuple[bytes, byte
 
 
 def slot(serial: int = 1, began: float = 5.0, method: bytes = b"GET", id_: bytes = b"", route: bytes = b"/") -> bytes:
-    return SLOT.pack(int(serial > 0), method, id_, route, serial, began)
+    return SLOT.pack(int(serial > 0), method, id_, route, 0, serial, began)
 
 
 @pytest.mark.parametrize(
@@ -467,6 +468,21 @@ def test_what_no_worker_of_ours_writes_is_not_believed(data: bytes) -> None:
         request_slots.parse(data)
 
 
+def test_nobody_makes_the_memory_shorter_or_longer() -> None:
+    """Given the memory, then a worker can neither truncate it nor have it grow, and there is no path to remove."""
+    shared = Shared(None)
+    for size in (0, SIZE - 1, SIZE + 1, 4 << 30):
+        with pytest.raises(PermissionError):
+            os.ftruncate(shared.file.fileno(), size)
+    with pytest.raises(PermissionError):
+        os.pwrite(shared.file.fileno(), b"x", SIZE)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(shared.file.fileno(), fcntl.F_ADD_SEALS, 0)
+
+    assert shared.seen() == ([], 0, 0, [])
+    assert os.readlink(f"/proc/self/fd/{shared.file.fileno()}").endswith("(deleted)")
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(min_size=SLOT.size, max_size=4 * SLOT.size), st.integers(0, 1 << 32), st.integers(0, 2**64 - 1))
 def test_whatever_is_written_there_is_read_or_refused(slots: bytes, over: int, running: int) -> None:
@@ -496,6 +512,56 @@ def test_a_death_names_the_request_that_ran_first() -> None:
     assert "its event loop ran GET /r9, for 9.1 s (request id9); others in flight: 30" in told
     assert "    GET /r1, for 9.9 s (request id1)" in told
     assert "/r25" not in told
+
+
+@pytest.mark.parametrize(
+    ("headers", "size"),
+    [
+        pytest.param([], 0, id="none"),
+        pytest.param([(b"content-length", b"5000000"), (b"x-request-id", b"abc")], 5_000_000, id="that of the header"),
+        pytest.param([(b"content-length", b"-1")], 0, id="no number"),
+        pytest.param([(b"content-length", b"9" * 99)], 0, id="more than there is"),
+    ],
+)
+def test_the_size_of_a_body_is_noted_also_once_its_route_is_known(
+    headers: list[tuple[bytes, bytes]], size: int
+) -> None:
+    app, sizes = FastAPI(), list[tuple[str, int]]()
+
+    @app.post("/uploads/{name}")
+    async def upload(name: str) -> None:
+        sizes.extend((each.route, each.size) for each in shared.seen().requests)
+
+    shared = Shared(app)
+    name_routes(shared.record)
+
+    async def main() -> None:
+        for _ in range(2):
+            await shared.call("/uploads/x", method="POST", headers=headers)
+
+    asyncio.run(main())
+
+    assert sizes == [("/uploads/{name}", size)] * 2
+
+
+def test_for_want_of_memory_the_largest_comes_behind_the_oldest() -> None:
+    sizes = (0, 3 << 20, 0, 9 << 20, 5)
+    requests = [SeenRequest(n, 0.1 * n, "PUT", f"/r{n}", f"id{n}", size) for n, size in enumerate(sizes, 1)]
+
+    found = listed(SeenRequests(requests, running=0, beyond=0), 10.0, blames_last=False)
+    told = sentence({"requests": found["requests"], "requests_others": 2})
+
+    assert [(each["route"], each["state"]) for each in found["requests"]] == [
+        ("/r1", "in flight"),
+        ("/r4", "largest"),
+        *((f"/r{n}", "in flight") for n in (2, 3, 5)),
+    ]
+    assert told == (
+        "in flight: PUT /r1, for 9.9 s (request id1); with the largest body PUT /r4 with 9 MiB, for 9.6 s "
+        "(request id4); others in flight: 5"
+    )
+    small = listed(SeenRequests(requests[-1:], running=0, beyond=0), 10.0, blames_last=False)
+    assert [each["state"] for each in small["requests"]] == ["in flight"]
 
 
 def test_a_death_without_a_request_says_nothing_of_requests() -> None:

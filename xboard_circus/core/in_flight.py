@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from xboard_circus.core.amounts import size_text
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.reason import Reason, reason_in
 from xboard_circus.core.sentences import Say
@@ -13,7 +14,9 @@ MOST_DEATHS = 10
 """Deaths for want of memory that are compared."""
 MOST_SLOW = 8
 """Slow requests that a worker keeps for the prober."""
-RUNNING, LAST, IN_FLIGHT = "running", "last", "in flight"
+RUNNING, LAST, LARGEST, IN_FLIGHT = "running", "last", "largest", "in flight"
+LARGE = 1 << 20
+"""Bytes of a body that may be why memory was short."""
 
 
 class SeenRequest(NamedTuple):
@@ -23,6 +26,7 @@ class SeenRequest(NamedTuple):
         serial: Its number among the requests of this worker, from 1 on.
         began_at: In seconds of the monotonic clock.
         route: The template of its route, or its path with everything masked that is no plain word.
+        size: The bytes of its body, as its header announces them; 0 where it does not.
     """
 
     serial: int
@@ -30,6 +34,7 @@ class SeenRequest(NamedTuple):
     method: str
     route: str
     id: str
+    size: int = 0
 
 
 class SeenRequests(NamedTuple):
@@ -50,26 +55,34 @@ class SeenRequests(NamedTuple):
 def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOST_KEPT) -> dict[str, Any]:
     """Return the requests as data: the one that ran first, else with *blames_last* the newest, then the oldest first.
 
+    Without *blames_last* the one with the largest body stands behind the oldest.
+
     >>> slow, fast = SeenRequest(1, 2.0, "GET", "/slow", "a-1"), SeenRequest(2, 9.5, "GET", "/die", "a-2")
     >>> seen = SeenRequests([slow, fast], 0, 0)
     >>> [(each["route"], each["state"]) for each in listed(seen, 10.0, blames_last=True)["requests"]]
     [('/die', 'last'), ('/slow', 'in flight')]
     """
     by_age = sorted(seen.requests, key=lambda each: each.began_at)
-    first = next((each for each in by_age if each.serial == seen.running), None)
-    state = RUNNING
-    if first is None and blames_last:
-        first, state = max(by_age, key=lambda each: each.serial, default=None), LAST
-    ordered = by_age if first is None else [first, *(each for each in by_age if each is not first)]
+    running = next((each for each in by_age if each.serial == seen.running), None)
+    last = largest = None
+    if not blames_last:
+        large = (each for each in by_age if each.size >= LARGE)
+        largest = max(large, key=lambda each: each.size, default=None)
+    elif running is None:
+        last = max(by_age, key=lambda each: each.serial, default=None)
+    states = {largest: LARGEST, last: LAST, running: RUNNING}
+    heads = (running, last) if blames_last else (running, *by_age[:1], largest)
     shown = [
         {
             "method": each.method,
             "route": each.route,
             "id": each.id,
             "age": round(max(0.0, now - each.began_at), 3),
-            "state": state if each is first else IN_FLIGHT,
+            "state": states.get(each, IN_FLIGHT),
+            **({"size": each.size} if each.size else {}),
         }
-        for each in ordered
+        for each in dict.fromkeys((*heads, *by_age))
+        if each is not None
     ]
     return {"requests": shown[:most], "others": len(shown[most:]) + seen.beyond}
 
@@ -119,6 +132,8 @@ def sentence(data: Mapping[str, Any]) -> str:
     first = says.get(str(requests[0].get("state")), Say.REQUEST_IN_FLIGHT)(request=named(requests[0]))
     beyond = data.get("requests_others")
     others = len(requests) - 1 + (beyond if isinstance(beyond, int) else 0)
+    if others and (largest := next((each for each in requests[1:] if each.get("state") == LARGEST), None)) is not None:
+        first, others = Say.REQUEST_AND_LARGEST(request=first, largest=named(largest)), others - 1
     return Say.REQUEST_AND_OTHERS(request=first, n=others) if others else first
 
 
@@ -156,6 +171,9 @@ def with_requests(reason: str, data: Mapping[str, Any]) -> str:
 
 
 def named(request: Mapping[str, Any]) -> Reason:
-    """Return one request as it is shown: method, route, age and id."""
+    """Return one request as it is shown: method, route, size, age and id."""
     method, route, id_ = (str(request.get(name) or "?") for name in ("method", "route", "id"))
-    return Say.REQUEST(method=method, route=route, id=id_, age=lasted(float(request["age"])))
+    age, size = lasted(float(request["age"])), request.get("size")
+    if isinstance(size, int) and size > 0:
+        return Say.REQUEST_OF_SIZE(method=method, route=route, id=id_, age=age, size=size_text(size))
+    return Say.REQUEST(method=method, route=route, id=id_, age=age)

@@ -82,10 +82,12 @@ class Say(Template):
 
     # What it was answering
     REQUEST = "{method} {route}, for {age} (request {id})"
+    REQUEST_OF_SIZE = "{method} {route} with {size}, for {age} (request {id})"
     REQUEST_RAN = "its event loop ran {request}"
     REQUEST_BEGAN_LAST = "most likely {request}, which began last"
     REQUEST_IN_FLIGHT = "in flight: {request}"
     REQUEST_AND_OTHERS = "{request}; others in flight: {n}"
+    REQUEST_AND_LARGEST = "{request}; with the largest body {largest}"
     REQUEST_IN_COMMON = "in flight in {n} of the last {total} out-of-memory deaths: {request}"
     WHILE_ANSWERING = "{why}; {requests}"
     POISON = "poison: {request} ended {n} workers within {held}; last request {id}"

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 VARIABLE = "XBOARD_REQUESTS"
 """The variable that tells a worker the number of its descriptor."""
 
-MAGIC, VERSION = b"XBRQ", 2
+MAGIC, VERSION = b"XBRQ", 3
 # magic, version, slots, serial of the one that runs, how many overwrite, mark, when it was last seen to run
 HEADER = struct.Struct("<4sHHQQ8sd")
 RUNNING_AT, OVER_AT, MARK_AT, MARK_BYTES, SEEN_AT = 8, 16, 24, 8, 32
 MOMENT = struct.Struct("<d")
 NUMBER = struct.Struct("<Q")
-TEXTS = struct.Struct("<B11s64s164s")  # whether it is taken, method, id, route
+TEXTS = struct.Struct("<B11s64s156sQ")  # whether it is taken, method, id, route, bytes of its body
 SLOT = struct.Struct(f"{TEXTS.format}Qd")  # then serial, when it began
 BEGUN = struct.Struct(f"<{TEXTS.size}sQd")  # the same, for a worker that keeps the texts in one piece
 TAKEN = 1
@@ -116,14 +116,14 @@ def parse(data: bytes) -> SeenRequests:
 
 
 def _request(mark: bytes, *values: Any) -> SeenRequest | None:
-    *texts, serial, began_at = values
+    *texts, size, serial, began_at = values
     method, id_, route = (text.rstrip(b"\0") for text in texts)
     id_ = id_ or made_id(mark, serial)
     is_sound = _METHOD.fullmatch(method) and _ID.fullmatch(id_) and route.startswith(b"/")
     if not is_sound or not math.isfinite(began_at) or began_at < 0:
         return None
     text = route.decode("utf-8", errors="ignore")  # its end may be cut
-    return SeenRequest(serial, began_at, method.decode(), text, id_.decode()) if text.isprintable() else None
+    return SeenRequest(serial, began_at, method.decode(), text, id_.decode(), size) if text.isprintable() else None
 
 
 def made_id(mark: bytes, serial: int) -> bytes:

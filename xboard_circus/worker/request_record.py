@@ -1,7 +1,8 @@
 """Count each request, and note it in memory that circusd reads after the death of this worker: which request did it.
 
 A request costs one write at its begin, one when its route is known, and one at its end. Nothing of it is noted but
-method, route and id: no query, no header, no body, and of a path that no route names only what are plain words.
+method, route, id and the size of its body: no query, no other header, no body, and of a path that no route names only
+what are plain words.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ WEBSOCKETS_LEAVE = 24
 
 MOST_PATHS, LONGEST_METHOD = 1024, 11
 ID_HEADER, WEBSOCKET = "X-Request-ID", "WEBSOCKET"
+LENGTH, LONGEST_SIZE = b"content-length", 16
 SERIAL = "xboard_circus.request"
 """Key of an ASGI scope: a list with the number of the request, its slot, and what is known of its path."""
 MOUNTED = "xboard_circus.mounted"
@@ -100,7 +102,7 @@ class _Path:
 
     def show(self, shown: str) -> None:
         self.shown = shown
-        self.texts = self.with_id(b"")
+        self.texts = self.of_one()
 
     def of_another_route(self) -> "_Path":
         """Return a copy to be changed: paths with the same words may have several routes, and the first is kept."""
@@ -108,9 +110,9 @@ class _Path:
         other.mount = self.mount
         return other
 
-    def with_id(self, id_: bytes) -> bytes:
-        """Return the texts of a request that brings an id."""
-        return TEXTS.pack(TAKEN, self.method.encode(), id_, self.shown.encode())
+    def of_one(self, id_: bytes = b"", size: int = 0) -> bytes:
+        """Return the texts of a request that brings an id, or announces the size of its body."""
+        return TEXTS.pack(TAKEN, self.method.encode(), id_, self.shown.encode(), size)
 
 
 class RequestRecord:
@@ -137,7 +139,7 @@ class RequestRecord:
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
         self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
-        self._looked_for = FORWARDED | {self._header}
+        self._looked_for = FORWARDED | {self._header, LENGTH}
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
         self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
@@ -157,8 +159,8 @@ class RequestRecord:
             if name in looked_for:
                 if name in FORWARDED:
                     app = self._app
-                if name == self._header:
-                    texts = self._with_its_id(known, scope)
+                else:
+                    texts = self._of_this(known, scope)
         if self._sends_id:
             send = self._identified(send, serial, texts)
         status, ended_at = 0, 0.0
@@ -202,7 +204,7 @@ class RequestRecord:
             return
         self._served = serial = self._served + 1
         known = self._know(WEBSOCKET, scope["path"])
-        texts = self._with_its_id(known, scope)
+        texts = self._of_this(known, scope)
         free = self._free
         slot = free.popleft() if len(free) > WEBSOCKETS_LEAVE else self._overwrite(serial)
         pack_begun(self._memory, slot, texts, serial, monotonic())
@@ -220,10 +222,12 @@ class RequestRecord:
             else:
                 self._end_over(serial, slot)
 
-    def _with_its_id(self, known: _Path, scope: Message) -> bytes:
-        """Return the texts of a request, with the id that it brings if that is a sane word."""
-        brought = [value for name, value in scope["headers"] if name == self._header and _ID.fullmatch(value)]
-        return known.with_id(brought[-1]) if brought else known.texts
+    def _of_this(self, known: _Path, scope: Message) -> bytes:
+        """Return the texts of a request with the size of its body, and the id that it brings if that is a sane word."""
+        brought = {name: value for name, value in scope["headers"] if name in (self._header, LENGTH)}
+        id_, length = brought.get(self._header, b""), brought.get(LENGTH, b"")
+        size = int(length) if length.isdigit() and len(length) < LONGEST_SIZE else 0
+        return known.of_one(id_ if _ID.fullmatch(id_) else b"", size)
 
     def _identified(self, send: Send, serial: int, texts: bytes) -> Send:
         """Return a *send* that adds the id of a request to the begin of its answer, unless the app sends one itself."""
@@ -315,8 +319,8 @@ class RequestRecord:
         if is_mount:
             known.mount = route
         if self._serial_in(slot) == serial:
-            id_ = id_in(bytes(self._memory[slot : slot + TEXTS.size]))
-            self._memory[slot : slot + TEXTS.size] = known.with_id(id_)
+            _, _, id_, _, size = TEXTS.unpack_from(self._memory, slot)
+            self._memory[slot : slot + TEXTS.size] = known.of_one(id_, size)
 
     def noted(self, serial: int) -> SeenRequest | None:
         """Return what is noted of a request in flight; None where newer ones have its slot."""
@@ -324,9 +328,9 @@ class RequestRecord:
         found = next((values for values in slots if values[0] == TAKEN and values[-2] == serial), None)
         if found is None:
             return None
-        _, *texts, _, began_at = found
+        _, *texts, size, _, began_at = found
         method, id_, route = (text.rstrip(b"\0").decode(errors="ignore") for text in texts)
-        return SeenRequest(serial, began_at, method, route, id_ or made_id(self._mark, serial).decode())
+        return SeenRequest(serial, began_at, method, route, id_ or made_id(self._mark, serial).decode(), size)
 
     def found_in(self, frames: Sequence[FrameType]) -> FoundRequest | None:
         """Return the HTTP request that a task serves, from the frame of our own call among its *frames*."""
