@@ -15,8 +15,19 @@ from xboard_circus.plugins._sightings import Sighting, key, probed, url_key, url
 from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, worker_request
 
 THREADS = 32
+LOOKS = 0.25
+"""Seconds between two looks of a worker at its own event loop, which has to see that it moves again."""
 
 AskWorkers = Callable[[Iterable[Target]], Awaitable[dict[int, WorkerAnswer]]]
+
+
+def spared(options: HealthOptions) -> float:
+    """Return for how many seconds an event loop may stand still: as many as the fewest failed probes take.
+
+    >>> spared(HealthOptions()), spared(HealthOptions(period=4.0, timeout=1.0, failure_threshold=2))
+    (6.25, 5.25)
+    """
+    return (options.failure_threshold - 1) * max(options.period, options.timeout) + options.timeout + LOOKS
 
 
 @dataclass(slots=True)
@@ -40,7 +51,11 @@ class WorkerQuestions:
             return {url_key(view): url_sighting(answer, asked_at)}
         request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
         answers = await self.ask_workers(
-            [Target(each["pid"], each["socket"], request, options.timeout) for each in workers if each["socket"]]
+            [
+                Target(each["pid"], each["socket"], request, options.timeout, spared(options))
+                for each in workers
+                if each["socket"]
+            ]
         )
         return {key(each): worker_sighting(answers[each["pid"]]) for each in workers if each["socket"]}
 

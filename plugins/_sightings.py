@@ -81,7 +81,13 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     if answer.outcome is not Outcome.REPORT:
         # An unclear answer is not judged: a prober without a free descriptor, for example, reaches no worker.
         is_clear = answer.outcome is Outcome.SILENCE
-        seen = Observation(answered=not is_clear, starting=not is_clear, reason=answer.reason, beats=answer.beats)
+        seen = Observation(
+            answered=not is_clear,
+            starting=not is_clear,
+            reason=answer.reason,
+            beats=answer.beats,
+            is_stopped=answer.is_stopped,
+        )
         return Sighting(seen, answer.asked_at, is_clear)
     report = answer.report
     live, ready = report.get("live"), report.get("ready")

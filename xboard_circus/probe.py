@@ -9,6 +9,7 @@ a byte a second.
 import asyncio
 import enum
 import json
+import math
 import socket
 import time
 from collections.abc import Iterable
@@ -20,13 +21,17 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PathReport, WorkerReport, parse_report
 from xboard_circus.deadline import send_request
-from xboard_circus.host import unix_sockets
-from xboard_circus.host.worker_files import beat_of
+from xboard_circus.host import procs, unix_sockets
+from xboard_circus.host.worker_files import beat_of, peer_of
 from xboard_circus.masking import masked, safe_text
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
 FIRST_BYTES = 200
+FIRST_LOOK, STOPPED_FOR = 0.2, 0.75
+"""Seconds until a silent worker is looked at, and between two looks: one that a signal had stopped at both, and that
+has not run in between, is not waited for."""
+LEAST_TIMEOUT = 0.1
 WORKER_SHARE = 0.8  # of the time-out is for the worker's request to its app; the rest is for the way of its answer
 
 
@@ -39,12 +44,14 @@ class Target:
         socket: Path of its private socket, with a name that no other worker ever had.
         request: Request to send, see `worker_request`.
         timeout: Seconds for the whole exchange, connect to last byte.
+        spared: Seconds for which an event loop may stand still; a probe in which they end is over then.
     """
 
     pid: int
     socket: str
     request: bytes
     timeout: float
+    spared: float = math.inf
 
 
 class Outcome(enum.Enum):
@@ -69,6 +76,7 @@ class WorkerAnswer:
         latency: Seconds that it took.
         report: The worker's report, empty with any other outcome.
         beats: The number beside its socket at the begin and the end of a silent probe; see `beat_of`.
+        is_stopped: A signal such as SIGSTOP has stopped it.
     """
 
     outcome: Outcome
@@ -77,6 +85,7 @@ class WorkerAnswer:
     latency: float
     report: WorkerReport = field(default_factory=WorkerReport)
     beats: tuple[int, int] | None = None
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,10 @@ class UrlAnswer:
 
 class _NoReport(Exception):
     """A probe without a report: its outcome and the reason."""
+
+
+class _Stopped(Exception):
+    """The worker is stopped by a signal."""
 
 
 def worker_request(*, live_path: str | None, ready_path: str | None, timeout: float) -> bytes:
@@ -120,30 +133,53 @@ async def probe_workers(targets: Iterable[Target]) -> dict[int, WorkerAnswer]:
 
 async def _probe(target: Target) -> WorkerAnswer:
     asked_at, began = time.monotonic(), beat_of(target.socket)
-    outcome, reason, report = Outcome.REPORT, "", WorkerReport()
+    outcome, reason, report, is_stopped = Outcome.REPORT, "", WorkerReport(), False
+    timeout = target.timeout
+    if began is not None and began.stands_since:
+        left = began.stands_since + target.spared - asked_at
+        timeout = max(round(left, 1), LEAST_TIMEOUT) if 0 < left < timeout else timeout
     try:
-        report = _report(await _exchange(target, asked_at + target.timeout))
+        report = _report(await _exchange(target, asked_at + timeout))
     except TimeoutError:
-        outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(target.timeout))
+        outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout))
+    except _Stopped:
+        outcome, reason, is_stopped = Outcome.SILENCE, Say.STOPPED_BY_SIGNAL(), True
     except _NoReport as failure:
         outcome, reason = failure.args
     except OSError as error:
         outcome, reason = Outcome.UNCLEAR, Say.CUT_OFF(error=error.strerror or error)
     ended = beat_of(target.socket) if outcome is Outcome.SILENCE else None
-    beats = None if began is None or ended is None else (began, ended)
-    return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report, beats)
+    beats = None if began is None or ended is None else (began.steps, ended.steps)
+    return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report, beats, is_stopped)
 
 
 async def _exchange(target: Target, ends_at: float) -> bytes:
     connection = _connected(target.socket)
     try:
         connection.sendall(target.request)  # it fits into the empty buffer
-        received = bytearray()
-        while (missing := _missing(received)) and (piece := await _received(connection, min(missing, PIECE), ends_at)):
+        received, runs, look_at = bytearray(), None, time.monotonic() + FIRST_LOOK
+        while missing := _missing(received):
+            try:
+                piece = await _received(connection, min(missing, PIECE), min(look_at, ends_at))
+            except TimeoutError:
+                if time.monotonic() >= ends_at:
+                    raise
+                before, runs = runs, _runs_until_stopped(connection)
+                if runs is not None and runs == before:
+                    raise _Stopped from None
+                look_at = time.monotonic() + STOPPED_FOR
+                continue
+            if not piece:
+                break
             received += piece
         return bytes(received)
     finally:
         unix_sockets.close(connection)
+
+
+def _runs_until_stopped(connection: socket.socket) -> bytes | None:
+    peer = peer_of(connection)
+    return None if peer is None else procs.runs_until_stopped(peer[0])
 
 
 async def _received(connection: socket.socket, size: int, ends_at: float) -> bytes:

@@ -622,7 +622,7 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
 
 def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_path: Path) -> None:
     # Probed so seldom, the stopped one is not replaced before the page has noticed.
-    with dashboard(tmp_path, options={"health.period": 60}) as c, visiting(c) as visit:
+    with dashboard(tmp_path, options={"health.period": 600}) as c, visiting(c) as visit:
         c.wait_ready(timeout=PATIENCE)
         visit.page.evaluate("window.same = 1")
         os.kill(c.workers(WATCHER)[0], signal.SIGSTOP)

@@ -23,6 +23,7 @@ UNKNOWN, OK, BUSY, FAILING, SICK, HUNG = (
 SEEN = {
     ".": Observation(answered=True, live=True, ready=True),
     "N": Observation(answered=False, reason="timed out after 2 s"),
+    "T": Observation(answered=False, is_stopped=True, reason="a signal has stopped it"),
     "F": Observation(answered=True, live=False, ready=True, reason="live path said 500"),
     "b": Observation(answered=True, live=True, ready=True, pool_full=True),
     "B": Observation(answered=True, live=False, ready=True, pool_full=True, reason="live path timed out"),
@@ -53,6 +54,8 @@ def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Rou
         pytest.param(".NN.", "ok failing failing ok", id="two misses are nothing"),
         pytest.param(".NNN", "ok failing failing hung", id="three in a row are hung"),
         pytest.param(".NN.NNN", "ok failing failing ok failing failing hung", id="an answer starts the count anew"),
+        pytest.param(".T.", "ok hung ok", id="one that is stopped is hung at once"),
+        pytest.param("TT", "unknown unknown", id="but not before it was well"),
         pytest.param(".NNNN", "ok failing failing hung hung", id="it stays hung"),
         pytest.param(".NNN.", "ok failing failing hung ok", id="and is well when it answers"),
         pytest.param(".NNNF", "ok failing failing hung sick", id="it answers, and not well"),
@@ -280,6 +283,7 @@ def test_a_replacement_says_how_and_why() -> None:
     [
         pytest.param(".", "", id="all is well"),
         pytest.param("..N", "no answer once: timed out after 2 s", id="a first miss"),
+        pytest.param("..T", "hung: a signal has stopped it", id="stopped"),
         pytest.param(".FF", "live path failed 2 times in a row: live path said 500", id="failing"),
         pytest.param(".B", "thread pool full: live path timed out", id="busy"),
         pytest.param(".r", "not ready: ready path said 503", id="not ready"),
@@ -457,7 +461,7 @@ def test_workers_that_disappear_are_forgotten() -> None:
 
 STORIES = st.integers(1, 12).flatmap(
     lambda rounds: st.lists(
-        st.text(alphabet="".join(SEEN), min_size=rounds, max_size=rounds), min_size=1, max_size=5
+        st.text(alphabet="".join(SEEN).replace("T", ""), min_size=rounds, max_size=rounds), min_size=1, max_size=5
     ).map(lambda rows: {(pid, 1): row for pid, row in enumerate(rows, 71)})
 )
 RULES = st.builds(HealthRules, failure_threshold=st.integers(1, 3), success_threshold=st.integers(1, 2))

@@ -1,7 +1,9 @@
 import asyncio
 import json
+import math
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.deadline import Cut
+from xboard_circus.host import procs
+from xboard_circus.host.worker_files import BEAT
 from xboard_circus.probe import (
     BODY_LIMIT,
     Outcome,
@@ -76,8 +80,8 @@ def serving(family: socket.AddressFamily, address: str | tuple[str, int], handle
         listener.close()
 
 
-def probe(path: Path, *, timeout: float = 0.5) -> WorkerAnswer:
-    target = Target(PID, str(path), REQUEST, timeout)
+def probe(path: Path, *, timeout: float = 0.5, spared: float = math.inf) -> WorkerAnswer:
+    target = Target(PID, str(path), REQUEST, timeout, spared)
     return asyncio.run(probe_workers([target]))[PID]
 
 
@@ -167,10 +171,10 @@ def test_of_a_silent_worker_the_progress_is_read_before_and_after(tmp_path: Path
     beat = tmp_path / "w.beat"
 
     def work(connection: socket.socket) -> None:
-        beat.write_bytes((9).to_bytes(8, "little"))
+        beat.write_bytes(BEAT.pack(9, 0.0))
         hang(connection)
 
-    beat.write_bytes((4).to_bytes(8, "little"))
+    beat.write_bytes(BEAT.pack(4, 0.0))
     with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), work):
         found = probe(tmp_path / "w.sock")
 
@@ -182,6 +186,65 @@ def test_of_a_silent_worker_without_its_file_no_progress_is_known(tmp_path: Path
         found = probe(tmp_path / "w.sock")
 
     assert (found.outcome, found.beats) == (Outcome.SILENCE, None)
+
+
+@pytest.mark.parametrize(
+    ("stands_for", "ends"),
+    [
+        pytest.param(5.5, True, id="almost as long as it may"),
+        pytest.param(99.0, False, id="much longer, so that another probe has found it hung"),
+        pytest.param(math.nan, False, id="nonsense"),
+        pytest.param(-99.0, False, id="since a time to come"),
+    ],
+)
+def test_a_probe_ends_when_the_loop_has_stood_still_for_as_long_as_it_may(
+    tmp_path: Path, stands_for: float, ends: bool
+) -> None:
+    (tmp_path / "w.beat").write_bytes(BEAT.pack(4, time.monotonic() - stands_for))
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), hang):
+        found = probe(tmp_path / "w.sock", timeout=30 if ends else 0.7, spared=6)
+
+    assert (found.outcome, found.beats) == (Outcome.SILENCE, (4, 4))
+    assert found.reason == f"no answer within {'0.5 s' if ends else '0.7 s'}"
+
+
+@contextmanager
+def silent_process(path: Path) -> Iterator[int]:
+    """Run a process that listens on *path*, and answers nothing; yield its pid."""
+    listen = f"s = socket.socket(socket.AF_UNIX); s.bind({str(path)!r}); s.listen()"
+    command = [sys.executable, "-I", "-S", "-c", f"import socket, time; {listen}; print(flush=True); time.sleep(600)"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_process_that_a_signal_has_stopped_is_not_waited_for(tmp_path: Path) -> None:
+    """Given a silent process, then it is waited for; stopped, it is not, but only while it has not run meanwhile."""
+    path = tmp_path / "w.sock"
+    with silent_process(path) as pid:
+        found = probe(path, timeout=1.5)
+        assert (found.outcome, found.is_stopped, procs.runs_until_stopped(pid)) == (Outcome.SILENCE, False, None)
+
+        os.kill(pid, signal.SIGSTOP)
+        found = probe(path, timeout=30)
+
+        assert (found.outcome, found.is_stopped) == (Outcome.SILENCE, True)
+        assert found.reason == "a signal such as SIGSTOP has stopped its process"
+        before = procs.runs_until_stopped(pid)
+        assert before is not None
+        assert procs.runs_until_stopped(pid) == before
+        os.kill(pid, signal.SIGCONT)
+        while procs.runs_until_stopped(pid) is not None:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGSTOP)
+        while (after := procs.runs_until_stopped(pid)) is None:
+            time.sleep(0.01)
+        assert after != before
 
 
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:

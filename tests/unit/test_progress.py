@@ -1,4 +1,4 @@
-"""The number by which a worker shows that its late event loop works: who raises it, and what is read of it."""
+"""How a worker shows that its late event loop works, or since when it does not, and what is read of that."""
 
 import asyncio
 import os
@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.host.worker_files import BEAT_BYTES, beat_of
+from xboard_circus.host.worker_files import BEAT, LoopBeat, beat_of
 from xboard_circus.worker.gauges import LoopLag
 from xboard_circus.worker.progress import LATE, PERIOD, show_progress
 
 ENOUGH = 30.0
 
 
+def beat(path: Path) -> LoopBeat:
+    found = beat_of(str(path.with_suffix(".sock")))
+    assert found is not None
+    return found
+
+
 def count(path: Path) -> int:
-    beat = beat_of(str(path.with_suffix(".sock")))
-    assert beat is not None
-    return beat
+    return beat(path).steps
 
 
 def test_callbacks_one_after_the_other_are_progress(tmp_path: Path) -> None:
@@ -50,12 +54,14 @@ def test_callbacks_one_after_the_other_are_progress(tmp_path: Path) -> None:
 
 
 def test_a_callback_that_does_not_end_is_none(tmp_path: Path) -> None:
+    """Given a callback that lasts, then the number stays, and the file says since when, until the loop turns."""
     path = tmp_path / "w.beat"
-    counts = []
+    began, seen = [], []
 
     def work() -> None:
+        began.append(time.monotonic())
         time.sleep(6 * PERIOD)
-        counts.append(count(path))  # here: the end of the loop takes turns too, and on a crowded machine long ones
+        seen.append(beat(path))  # here: the end of the loop takes turns too, and on a crowded machine long ones
 
     async def main() -> None:
         gauge, loop = LoopLag(period=0.1), asyncio.get_running_loop()
@@ -63,10 +69,16 @@ def test_a_callback_that_does_not_end_is_none(tmp_path: Path) -> None:
         for each in (partial(show_progress, path, gauge), work):  # in one turn: any wait might be long
             loop.call_soon(each)
         await asyncio.sleep(0)
+        deadline = time.monotonic() + ENOUGH
+        while beat(path).stands_since and time.monotonic() < deadline:
+            gauge.tick()
+            await asyncio.sleep(0.01)
 
     asyncio.run(main())
 
-    assert counts == [0]
+    assert seen[0].steps == 0
+    assert began[0] <= seen[0].stands_since <= began[0] + 6 * PERIOD
+    assert beat(path).stands_since == 0
 
 
 @pytest.mark.parametrize("lag", [0.0, 2 * LATE])
@@ -101,7 +113,7 @@ def test_a_file_that_cannot_be_made_costs_nothing_else(tmp_path: Path, caplog: p
 
 
 def a_number(path: Path) -> None:
-    path.write_bytes((7).to_bytes(BEAT_BYTES, "little"))
+    path.write_bytes(BEAT.pack(7, 2.5))
 
 
 def a_link(path: Path) -> None:
@@ -112,17 +124,17 @@ def a_link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "read"),
     [
-        pytest.param(a_number, 7, id="a number"),
-        pytest.param(lambda path: path.write_bytes(b"\xff" * BEAT_BYTES), 2**64 - 1, id="the largest"),
+        pytest.param(a_number, (7, 2.5), id="a number"),
+        pytest.param(lambda path: path.write_bytes(BEAT.pack(2**64 - 1, 0)), (2**64 - 1, 0), id="the largest"),
         pytest.param(lambda path: None, None, id="nothing"),
         pytest.param(lambda path: path.write_bytes(b""), None, id="an empty file: the disk was full"),
-        pytest.param(lambda path: path.write_bytes(bytes(BEAT_BYTES + 1)), None, id="too long a file"),
+        pytest.param(lambda path: path.write_bytes(bytes(BEAT.size + 1)), None, id="too long a file"),
         pytest.param(a_link, None, id="a link"),
         pytest.param(os.mkfifo, None, id="a pipe that nobody writes into"),
         pytest.param(Path.mkdir, None, id="a folder"),
     ],
 )
-def test_what_is_read(tmp_path: Path, make: Callable[[Path], None], read: int | None) -> None:
+def test_what_is_read(tmp_path: Path, make: Callable[[Path], None], read: tuple[int, float] | None) -> None:
     make(tmp_path / "w.beat")
 
     assert beat_of(str(tmp_path / "w.sock")) == read

@@ -57,6 +57,7 @@ class Observation:
         reason: What went wrong, in words.
         beats: For a worker that did not answer: its count of progress at the begin and the end of the probe; None:
             unknown.
+        is_stopped: A signal such as SIGSTOP has stopped its process, which can make no progress.
     """
 
     answered: bool
@@ -67,6 +68,7 @@ class Observation:
     files_full: int = 0
     reason: str = ""
     beats: tuple[int, int] | None = None
+    is_stopped: bool = False
 
     @property
     def fails_live(self) -> bool:
@@ -155,13 +157,13 @@ class _Record:
 class WatcherHealth:
     """Decide replacements by failed probes in a row, unless so many workers fail together that a dependency is down.
 
-    *Hung* is a loop that neither answers nor makes progress, *sick* one that answers while the live path fails. A full
-    thread pool is *busy*, and so is a loop that makes progress without answering: that is load, and killing under load
-    makes more of it. Counting starts with the first success, because other options limit a start. If two workers and at
-    least half of the watcher's fail their live path together, their dependency is down. New workers would fail alike,
-    so none is replaced and one event reports it. If that many hang together, a dependency may block their event loops
-    (a database that does not answer). They are replaced one at a time, with a pause: most get well when it answers
-    again, and a loop that is stuck for good never would.
+    *Hung* is a loop that neither answers nor makes progress, or a process that is stopped; *sick* is one that answers
+    while the live path fails. A full thread pool is *busy*, and so is a loop that makes progress without answering:
+    that is load, and killing under load makes more of it. Counting starts with the first success, because other
+    options limit a start. If two workers and at least half of the watcher's fail their live path together, their
+    dependency is down. New workers would fail alike, so none is replaced and one event reports it. If that many hang
+    together, a dependency may block their event loops (a database that does not answer). They are replaced one at a
+    time, with a pause: most get well when it answers again, and a loop that is stuck for good never would.
 
     Pass every worker of the watcher to every round, also those without an answer: a missing one is forgotten. *rules*
     may be changed at any time.
@@ -229,7 +231,8 @@ class WatcherHealth:
         if record.works:
             record.unanswered = record.successes = 0
         elif not seen.answered:
-            record.unanswered += record.judged
+            # Nothing is gained by more probes of a process that is stopped.
+            record.unanswered += record.judged * (self.rules.failure_threshold if seen.is_stopped else 1)
             record.successes = 0
         elif seen.starting:
             record.forget_counts()
@@ -268,7 +271,7 @@ class WatcherHealth:
             why = ""
         elif record.works:
             why = Say.FOUND_OVERLOADED()
-        elif not seen.answered:
+        elif not seen.answered and not seen.is_stopped:
             why = Say.FOUND_SILENCE(times=_times(record.unanswered))
         elif seen.pool_full:
             why = Say.FOUND_POOL_FULL()

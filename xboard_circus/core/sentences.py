@@ -187,6 +187,7 @@ class Say(Template):
     OF_NOBODY_KNOWS_WHOM = "one address for all workers, so the failing one is unknown: {why}"
     NOT_READY_IN_TIME = "not up within health.startup_timeout = {timeout}"
     NO_ANSWER_WITHIN = "no answer within {timeout}"
+    STOPPED_BY_SIGNAL = "a signal such as SIGSTOP has stopped its process"
     NO_END_WITHIN = "body not complete within {timeout}"
     NO_COMPLETE_ANSWER = "no complete answer within {timeout}"
     NO_WHOLE_ANSWER = "incomplete answer"

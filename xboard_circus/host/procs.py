@@ -306,6 +306,17 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]))
 
 
+def runs_until_stopped(pid: int) -> bytes | None:
+    """Return how often the first thread of *pid* was given a core, as Linux shows it, if a signal such as SIGSTOP has
+    stopped it; None for one that runs, that a debugger holds, or of which nothing is known."""
+    try:
+        lines = _read(f"/proc/{pid}/status").splitlines()
+    except OSError:
+        return None
+    state = next((line.split()[1:2] for line in lines if line.startswith(b"State:")), None)
+    return b" ".join(line for line in lines if b"ctxt_switches:" in line) if state == [b"T"] else None
+
+
 def _read(path: str) -> bytes:
     """Read a file of /proc; OSError if it has more than `READ_AT_MOST` bytes."""
     chunks, left = [], READ_AT_MOST

@@ -8,13 +8,27 @@ import struct
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.host import unix_sockets
 
 SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
-BEAT_BYTES = 8
+BEAT = struct.Struct("<Qd")
+"""What the file "beat" holds: `LoopBeat`."""
 MOST_NAMES = 1000
 NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid as in earlier versions
+
+
+class LoopBeat(NamedTuple):
+    """How a worker whose event loop is late shows that it works.
+
+    Attributes:
+        steps: A number that it raises for each progress.
+        stands_since: Since when its loop has been in one and the same callback, by the monotonic clock; 0: it is not.
+    """
+
+    steps: int
+    stands_since: float
 
 
 def new_token() -> str:
@@ -75,8 +89,8 @@ def remove(folder: Path, token: str) -> None:
             (folder / f"{token}.{suffix}").unlink()
 
 
-def beat_of(sock: str) -> int | None:
-    """Return the number that a worker raises while its late event loop works, beside its private socket *sock*.
+def beat_of(sock: str) -> LoopBeat | None:
+    """Return what a worker shows of its event loop, beside its private socket *sock*.
 
     None if unknown. It is the worker's own claim; a link is not followed, and nothing is waited for.
     """
@@ -84,10 +98,10 @@ def beat_of(sock: str) -> int | None:
     with suppress(OSError):
         file = os.open(f"{os.path.splitext(sock)[0]}.beat", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            beat = os.read(file, BEAT_BYTES + 1)
+            beat = os.read(file, BEAT.size + 1)
         finally:
             os.close(file)
-        return int.from_bytes(beat, "little") if len(beat) == BEAT_BYTES else None
+        return LoopBeat(*BEAT.unpack(beat)) if len(beat) == BEAT.size else None
     return None
 
 

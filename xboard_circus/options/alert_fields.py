@@ -130,7 +130,7 @@ class AlertOptions:
     url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook otlp apprise")
     """webhook, otlp, apprise: file with the address, relative to the folder of this file. Its mode must be 0600; a file
     that others may read is refused. That of a collector is like http://localhost:4318/v1/traces for spans, and like
-    http://localhost:4318/v1/logs for log records; that of a service of Apprise is like tgram://BOT_TOKEN/CHAT_ID. Write
+    http://localhost:4318/v1/logs for log records; that of a service of Apprise is like tgram://BOT_TOKEN/CHAT_ID; write
     a section for each."""
     shape: Shape = option("json", shapes(), of="webhook")
     """webhook: format of the JSON. Use feishu for Lark, too; for Slack and others write type = apprise."""

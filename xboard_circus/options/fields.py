@@ -45,8 +45,8 @@ class HealthOptions:
     hundreds of workers."""
     timeout: float = option(2.0, kinds.seconds())
     """Time for a whole probe, from connect to the last byte. A hung worker is ended after health.failure_threshold
-    times this, or health.period if that is longer, and a period more at most. Raise it where the app blocks its event
-    loop for longer on purpose."""
+    times this, or health.period if that is longer, and a period more at most; one that SIGSTOP has stopped as soon as
+    that is certain. Raise it where the app blocks its event loop for longer on purpose."""
     failure_threshold: int = option(3, kinds.count())
     """Failed probes in a row before a worker is replaced. Raise it where single probes fail under load."""
     success_threshold: int = option(1, kinds.count())

@@ -4,8 +4,9 @@ No answer comes while one turn of the loop lasts, and a turn lasts as long as al
 which callback the loop runs: another one than a moment ago is progress, whatever it is for (a request, a piece of a
 body, a task of the app). Neither a request nor a turn in time costs anything for that.
 
-A number in a file is raised for each progress, and read without asking this process. Not in a shared page: a full or
-failing disk ends with SIGBUS who writes there, and a slow one holds up the event loop itself.
+A number in a file is raised for each progress, and read without asking this process; beside it stands since when there
+is none. Not in a shared page: a full or failing disk ends with SIGBUS who writes there, and a slow one holds up the
+event loop itself.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from xboard_circus.host.worker_files import BEAT_BYTES
+from xboard_circus.host.worker_files import BEAT
 from xboard_circus.worker.gauges import LoopLag
 from xboard_circus.worker.request_record import RequestRecord
 from xboard_circus.worker.slow_requests import SlowRequests
@@ -39,7 +40,7 @@ def show_progress(
     """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.pwrite(file, bytes(BEAT_BYTES), 0)
+        os.pwrite(file, bytes(BEAT.size), 0)
     except OSError as error:
         log.warning("%s can't be written: %s; under overload this worker will be taken for hung", path, error)
         return
@@ -56,18 +57,24 @@ def show_progress(
 
 
 def _watch(file: int, lag: LoopLag, thread: int, depth: int, show_running: Callable[[FrameType | None], None]) -> None:
-    steps, tick, was_late = 0, lag.last, False
+    steps, tick, was_late, shown = 0, lag.last, False, (0, 0.0)
+    since = looked_at = 0.0
     seen: list[FrameType | None] = []  # what ran at the last look, if no tick came; kept, so that no other has its id
     while True:
         time.sleep(PERIOD)
+        looked_at, before = time.monotonic(), looked_at
         last, tick = tick, lag.last
         now = [_callback(thread, depth)] if tick == last else []
         show_running(sys._current_frames().get(thread) if tick == last else None)
         # By the lag before this look: a loop that comes to a stand was in time, and its last tick is no progress.
         if was_late and (not now or (seen and now[0] is not seen[0])):
             steps += 1
+        stands = bool(now and seen) and now[0] is seen[0]
+        since = (since or before) if stands else 0.0
+        if (steps, since) != shown:
+            shown = steps, since
             with suppress(OSError):
-                os.pwrite(file, steps.to_bytes(BEAT_BYTES, "little"), 0)
+                os.pwrite(file, BEAT.pack(*shown), 0)
         seen, was_late = now, lag.largest() > LATE
 
 
