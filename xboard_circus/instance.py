@@ -1,10 +1,8 @@
 """Find the circusd of one ini file: whether it runs, and whether the process that answers is that circusd."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +28,6 @@ ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
 NAMED = 8
 LOOK_EVERY = 0.2
-
-
-class NoLockFile(XboardError):
-    """A lock file that cannot be made."""
 
 
 class EndpointTaken(XboardError):
@@ -266,34 +260,6 @@ class Instance:
                 return Silent(procs.Identity(holder.pid, holder.started), str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
         raise EndpointTaken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does; {other}")
-
-
-@contextmanager
-def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
-    """Hold the lock file at *path*.
-
-    Raises:
-        NoLockFile: It cannot be made, such as on a full disk.
-        XboardError: Another process has held it for *within* seconds; the message begins with *busy*.
-    """
-    give_up_at = time.monotonic() + within
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise NoLockFile(f"{path} cannot be made: {error.strerror}; make room, or let this user write there") from error
-    with open(descriptor, "r+") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up_at:
-                    raise XboardError(f"{busy}, with pid {file.read().strip()}") from None
-                time.sleep(LOOK_EVERY)
-        with suppress(OSError):  # the pid is only for the message
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
 
 
 def config_file_of(pid: int) -> str | None:

@@ -30,7 +30,8 @@ from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
-from xboard_circus.instance import EndpointTaken, Instance, Silent, locked
+from xboard_circus.host.lock_file import locked
+from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 from xboard_circus.rotating_log import RotatingLog
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -370,14 +371,19 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
 
 
 PIP = """#!/bin/sh
-if [ "$1 $2 $3" = "-I -m pip" ]; then echo "$*" >>{calls}; exit; fi
+if [ "$1 $2 $3" = "-I -m pip" ]; then
+    echo "$*" >>{calls}
+    while [ -e {calls}.hold ]; do sleep 0.05; done
+    exit
+fi
 exec {python} "$@"
 """
 
 
 def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: Path) -> None:
     """Given a service, when it is upgraded, then pip is called for its own .venv, another circusd serves, and
-    no request is lost."""
+    no request is lost; nor by a restart meanwhile, and a second upgrade is refused. One that fails says how to go
+    back."""
     with service(tmp_path, start=False) as (c, host):
         calls, python = tmp_path / "pip-calls", c.folder / ".venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
@@ -388,8 +394,25 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
         old = host.show(UNIT, "MainPID")
         assert not calls.exists()
         (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
-        with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=50) as fresh:
-            done = run([str(SCRIPT), "upgrade", *words], host.environ)
+        hold = calls.with_name(f"{calls.name}.hold")
+        hold.touch()
+        with (
+            Load(f"{c.url}/", rate=100, connections=8) as kept,
+            Load(f"{c.url}/", rate=50) as fresh,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            upgrade = pool.submit(run, [str(SCRIPT), "upgrade", *words], host.environ)
+            try:
+                eventually(calls.exists, timeout=60, what="pip is called")
+                for action in ("upgrade", "install", "remove"):
+                    refused = run([str(SCRIPT), action, *words], host.environ)
+                    assert (refused.returncode, f"{NAME} is being changed already, with pid" in refused.stderr) == (
+                        *(1, True),
+                    ), refused
+                assert host.ctl("restart", UNIT).returncode == 0
+            finally:
+                hold.unlink()
+            done = upgrade.result()
 
         assert done.returncode == 0, done.stderr
         assert (kept.lost, fresh.lost) == ([], [])
@@ -397,6 +420,12 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
         assert host.show(UNIT, "ActiveState") == "active"
         assert host.show(UNIT, "MainPID") not in ("0", old)
         assert host.show(UNIT, "RestartUSec") == "2s"
+        assert c.serves()
+
+        c.ini.write_text(f"{c.ini.read_text()}\ngarbage [\n")
+        failed = run([str(SCRIPT), "upgrade", *words], host.environ)
+        back = f"{c.folder}/.venv has the code of {ROOT} now; to go back: `git -C {ROOT} checkout` of the commit before"
+        assert (failed.returncode, back in failed.stderr) == (1, True), failed.stderr
         assert c.serves()
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import xboard_circus
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.service import managers
+from xboard_circus.service.installing import Service
 from xboard_circus.service.layout import (
     Layout,
     ServiceHost,
@@ -85,6 +87,26 @@ def test_a_start_that_never_ends_is_left_with_what_serves_and_where_to_look(
     with pytest.raises(XboardError, match=r"within 0 s: .* earlier ones serve on, .* See `/home/ann/.*-backend why`"):
         manager.start(changed=False, restart=True, timeouts=(0, 0))
     assert notes[-1] == "run: systemctl --user restart xboard-backend.service"
+
+
+def test_an_upgrade_from_the_index_says_how_to_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a .venv beside the one that runs this, when it gets another release, then the line names the one before."""
+    site, python = tmp_path / "lib" / "python3.13" / "site-packages", tmp_path / "bin" / "python"
+    (site / "xboard_circus-0.0.9.dist-info").mkdir(parents=True)
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(xboard_circus, "__file__", str(site / "xboard_circus" / "__init__.py"))
+    service, said = Service.__new__(Service), list[str]()
+    service._shell = managers.Shell(said.append, dry_run=False)
+
+    service._upgrade_packages(tmp_path)
+
+    pip = f"{python} -I -m pip install --quiet --disable-pip-version-check"
+    assert said == [
+        f"run: {pip} --upgrade xboard-circus",
+        f"{tmp_path} had xboard-circus 0.0.9; to go back: `{pip} xboard-circus==0.0.9`, and restart the service",
+    ]
 
 
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:

@@ -21,8 +21,9 @@ from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
+from xboard_circus.host.lock_file import NoLockFile, locked
 from xboard_circus.host.written_files import narrow, opener
-from xboard_circus.instance import LOOK_EVERY, Instance, NoLockFile, locked
+from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
 

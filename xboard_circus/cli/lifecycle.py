@@ -17,7 +17,8 @@ from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs
-from xboard_circus.instance import Instance, NoLockFile
+from xboard_circus.host.lock_file import NoLockFile
+from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0

@@ -16,7 +16,8 @@ from xboard_circus.cli.screen import Progress, complain, interrupted, progress, 
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.verdict import held_by_budget, predecessors, running_reload, serving
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import LOOK_EVERY, Instance, NoLockFile
+from xboard_circus.host.lock_file import NoLockFile
+from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
 
 ANSWER_WITHIN = 20.0

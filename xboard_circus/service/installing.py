@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import xboard_circus
 from xboard_circus import config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
+from xboard_circus.host.lock_file import locked
 from xboard_circus.host.written_files import Owner
 from xboard_circus.service.layout import (
     Layout,
@@ -77,6 +78,10 @@ class Service:
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
+        with self._alone():
+            self._install(restart=restart)
+
+    def _install(self, *, restart: bool) -> None:
         if self._action == "upgrade":
             self._upgrade_packages(self._venv())
         changed, unit = self._prepare()
@@ -100,6 +105,10 @@ class Service:
 
     def remove(self) -> None:
         """Stop the service, disable it, and delete the files that `install` wrote."""
+        with self._alone():
+            self._remove()
+
+    def _remove(self) -> None:
         layout = self._layout
         if os.path.exists(layout.unit):
             self._manager.stop()
@@ -110,6 +119,15 @@ class Service:
                 self._delete(path)
         self._manager.forget()
         self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the service; XboardError where another process changes it, such as two calls of pip."""
+        if self._shell.dry_run:
+            yield
+            return
+        with locked(self._layout.lock, f"{self._layout.name} is being changed already"):
+            yield
 
     def _installed(self, layout: Layout) -> Layout:
         """Return *layout*, with the folder of the service to remove; XboardError if the name is not ours."""
@@ -158,9 +176,20 @@ class Service:
                 self._make_builds(source)
             # The checkout's own .venv runs the code of the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
-        pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade")
-        self._shell.run(str(venv / "bin" / "python"), *pip, *what)
-        if not self._shell.dry_run and what == ["xboard-circus"] and venv == Path(sys.prefix):
+        python = str(venv / "bin" / "python")
+        pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        before = next(venv.glob("lib/python*/site-packages/xboard_circus-*.dist-info"), None)
+        self._shell.run(python, *pip, "--upgrade", *what)
+        if self._shell.dry_run:
+            return
+        if what != ["xboard-circus"]:
+            back = f"has the code of {source} now; to go back: `git -C {source} checkout` of the commit before, "
+            self._shell.note(f"{venv} {back}and upgrade again")
+        elif before is not None:
+            old = before.stem.split("-")[1]
+            back = f"had xboard-circus {old}; to go back: `{python} {' '.join(pip)} xboard-circus=={old}`, "
+            self._shell.note(f"{venv} {back}and restart the service")
+        if what == ["xboard-circus"] and venv == Path(sys.prefix):
             # The code in memory is the old one's, and the templates on the disk are the new one's.
             words = sys.argv[1:]
             words[words.index("upgrade")] = "install"

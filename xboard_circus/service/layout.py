@@ -57,6 +57,7 @@ class Layout:
         unit: The file that the manager reads.
         command: `xboard-circus` for this service.
         state: Folder of what outlives the service, because systemd deletes `runtime` at each of its ends.
+        lock: File that is locked while the service is changed, where no other user can make one.
         overlay: The ini file that includes the user's, with private endpoints.
         unit_name: Its name for systemctl or launchctl.
         domain: launchctl's word for system or user; "" for systemd.
@@ -73,6 +74,7 @@ class Layout:
     command: Path
     runtime: Path
     state: Path
+    lock: Path
     unit_name: str
     domain: str
 
@@ -99,11 +101,13 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         unit = (host.config_home / "systemd" / "user" if of_user else Path("/etc/systemd/system")) / unit_name
         runtime = (host.runtime_home if of_user else Path("/run")) / wanted.name
         state = (home / ".local" / "state" if of_user else Path("/var/lib")) / wanted.name
+        lock = runtime.with_name(f"{wanted.name}.lock")
     else:
         unit_name = "com.xboard.backend" if wanted.name == NAME else f"com.xboard.{wanted.name}"
         domain = f"gui/{host.uid}" if of_user else "system"
         unit = (home / "Library" / "LaunchAgents" if of_user else Path("/Library/LaunchDaemons")) / f"{unit_name}.plist"
         runtime = state = wanted.folder / "run"
+        lock = home / f".{wanted.name}.lock"
     if len(str(runtime)) > LONGEST_RUNTIME:
         raise XboardError(f"{runtime}: too long for the sockets in it; choose a shorter --dir")
     return Layout(
@@ -118,6 +122,7 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         command=(home / ".local" / "bin" if of_user or is_copied else Path("/usr/local/bin")) / wanted.name,
         runtime=runtime,
         state=state,
+        lock=lock,
         unit_name=unit_name,
         domain=domain,
     )
