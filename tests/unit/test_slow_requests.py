@@ -55,7 +55,8 @@ class Bench:
         async def send(message: Any) -> None: ...
 
         for path in paths:
-            scope = {"type": kind, "method": "GET", "path": path, "headers": []}
+            method = {"method": "GET"} if kind == "http" else {}
+            scope = {"type": kind, **method, "path": path, "headers": []}
             self.tasks.add(asyncio.ensure_future(self.record(scope, send, send)))  # type: ignore[arg-type]
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -164,7 +164,8 @@ def counted(*messages: Any, fails: bool = False, **scope: Any) -> dict[str, Any]
         return {}
 
     record = RequestRecord(app, None, traffic=traffic)
-    call = record({"type": "http", "method": "GET", "path": "/items/7", "headers": [], **scope}, ignore, ignore)
+    method = {} if "type" in scope else {"method": "GET"}
+    call = record({"type": "http", **method, "path": "/items/7", "headers": [], **scope}, ignore, ignore)
     try:
         asyncio.run(call)
     except ZeroDivisionError:

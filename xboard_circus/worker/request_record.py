@@ -5,8 +5,11 @@ method, route, id and the size of its body: no query, no other header, no body, 
 what are plain words.
 """
 
+from __future__ import annotations  # what `note_and_send` takes and returns would be looked up in each request
+
 import asyncio
 import functools
+import itertools
 import mmap
 import re
 import sys
@@ -104,7 +107,7 @@ class _Path:
         self.shown = shown
         self.texts = self.of_one()
 
-    def of_another_route(self) -> "_Path":
+    def of_another_route(self) -> _Path:
         """Return a copy to be changed: paths with the same words may have several routes, and the first is kept."""
         other = _Path(self.method, self.shown)
         other.mount = self.mount
@@ -131,38 +134,38 @@ class RequestRecord:
         sends_id: bool = False,
         refusal: Refusal | None = None,
     ) -> None:
-        self._behind = _called(app)
-        self._app = self._unforwarded = self._behind if refusal is None else self._unless_refused
-        if type(app) is ProxyHeadersMiddleware and refusal is None:
-            self._unforwarded = _called(app.app)
-        self.refusal = refusal
+        self.refusal, self._sends_id = refusal, sends_id
+        self._app = self._unforwarded = self._around(app)
+        if type(app) is ProxyHeadersMiddleware:
+            self._unforwarded = self._around(app.app)
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
-        self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
+        self._header = id_header.lower().encode("latin-1")
         self._looked_for = FORWARDED | {self._header, LENGTH}
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
         self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
-        self._served = self._over = self._running = self._websockets = 0
+        self._next_serial = itertools.count(1).__next__
+        self._over = self._running = self._websockets = 0
         self._has_routes = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         # In one piece, without a step that can be spared: each costs a request as much as what it does here.
-        if scope["type"] != "http":
+        try:
+            known = self.paths.get(scope["method"] + scope["path"]) or self._know(scope["method"], scope["path"])
+        except KeyError:  # only HTTP has a method
             await self._serve_other(scope, receive, send)
             return
-        self._served = serial = self._served + 1
-        method, path = scope["method"], scope["path"]
-        known = self.paths.get(method + path) or self._know(method, path)
-        texts, app, looked_for = known.texts, self._unforwarded, self._looked_for
+        serial = self._next_serial()
+        texts = known.texts
+        app = self._unforwarded
+        looked_for = self._looked_for
         for name, _ in scope["headers"]:
             if name in looked_for:
                 if name in FORWARDED:
                     app = self._app
                 else:
                     texts = self._of_this(known, scope)
-        if self._sends_id:
-            send = self._identified(send, serial, texts)
         status, ended_at = 0, 0.0
 
         def note_and_send(message: Message) -> Awaitable[None]:
@@ -202,7 +205,7 @@ class RequestRecord:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
-        self._served = serial = self._served + 1
+        serial = self._next_serial()
         known = self._know(WEBSOCKET, scope["path"])
         texts = self._of_this(known, scope)
         free = self._free
@@ -213,7 +216,7 @@ class RequestRecord:
             _serial.set(serial)
         self._websockets += 1
         try:
-            await self._app(scope, receive, self._identified(send, serial, texts) if self._sends_id else send)
+            await self._app(scope, receive, send)
         finally:
             self._websockets -= 1
             if slot < FIRST_OVER:
@@ -229,10 +232,23 @@ class RequestRecord:
         size = int(length) if length.isdigit() and len(length) < LONGEST_SIZE else 0
         return known.of_one(id_ if _ID.fullmatch(id_) else b"", size)
 
-    def _identified(self, send: Send, serial: int, texts: bytes) -> Send:
+    def _around(self, app: Any) -> App:
+        """Return what is called in place of *app*; nothing of ours is in between where no option needs it."""
+        call = _called(app)
+        if self.refusal is not None:
+            call = functools.partial(self._unless_refused, call)
+        return functools.partial(self._with_id, call) if self._sends_id else call
+
+    async def _with_id(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
+        if SERIAL in scope:  # else it is the lifespan
+            serial, slot, _ = scope[SERIAL]
+            send = self._identified(send, id_in(bytes(self._memory[slot : slot + TEXTS.size])), serial)
+        await app(scope, receive, send)
+
+    def _identified(self, send: Send, brought: bytes, serial: int) -> Send:
         """Return a *send* that adds the id of a request to the begin of its answer, unless the app sends one itself."""
         header = self._header
-        id_ = id_in(texts) or made_id(self._mark, serial)
+        id_ = brought or made_id(self._mark, serial)
 
         def identify_and_send(message: Message) -> Awaitable[None]:
             if message["type"] in ANSWERS:
@@ -243,14 +259,14 @@ class RequestRecord:
 
         return identify_and_send
 
-    async def _unless_refused(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _unless_refused(self, app: App, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.refusal is not None:
             _, slot, known = scope[SERIAL]
             is_named_later = known.route is not None or known.mount is not None  # perhaps otherwise, by its route
             if not is_named_later and self.refusal.is_of(known.method, known.shown):
                 await self.refuse(self.refusal, slot, send)
                 return
-        await self._behind(scope, receive, send)
+        await app(scope, receive, send)
 
     def _row_of(self, known: _Path, scope: Message, status: int) -> RouteCounts:
         """Return the row of a request whose route did not report itself.
@@ -421,21 +437,36 @@ def name_routes(record: RequestRecord) -> None:
 
 
 def _noting(handle: Any, record: RequestRecord, *, is_mount: bool) -> Any:
-    refusal = record.refusal
+    if record.refusal is not None:
+        handle = _refusing(handle, record, record.refusal)
 
     @functools.wraps(handle)
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         state = scope.get(SERIAL)
-        if state is not None:  # else it is of a probe
-            if is_mount and (mounted := scope.get(MOUNTED, ("", None)))[1] is not route:
-                with suppress(Exception):
-                    scope[MOUNTED] = (mounted[0] + path_of(route, scope).removesuffix("/{path}"), route)
-            if (state[2].mount if is_mount else state[2].route) is not route:
-                with suppress(Exception):  # a framework of another version: the masked path stays
-                    record.note_route(route, scope, is_mount=is_mount)
-            if refusal is not None and scope["type"] == "http" and refusal.is_of(state[2].method, state[2].shown):
-                return record.refuse(refusal, state[1], send)
-        answer: Awaitable[None] = handle(route, scope, receive, send)
-        return answer
+        if state is not None and state[2].route is not route:  # else it is of a probe, or noted
+            with suppress(Exception):  # a framework of another version: the masked path stays
+                record.note_route(route, scope, is_mount=False)
+        return handle(route, scope, receive, send)  # type: ignore[no-any-return]
 
-    return noting
+    @functools.wraps(handle)
+    def noting_mount(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
+        if (state := scope.get(SERIAL)) is not None:
+            with suppress(Exception):
+                if (mounted := scope.get(MOUNTED, ("", None)))[1] is not route:
+                    scope[MOUNTED] = (mounted[0] + path_of(route, scope).removesuffix("/{path}"), route)
+                if state[2].mount is not route:
+                    record.note_route(route, scope, is_mount=True)
+        return handle(route, scope, receive, send)  # type: ignore[no-any-return]
+
+    return noting_mount if is_mount else noting
+
+
+def _refusing(handle: Any, record: RequestRecord, refusal: Refusal) -> Any:
+    @functools.wraps(handle)
+    def refusing(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
+        state = scope.get(SERIAL)
+        if state is not None and scope["type"] == "http" and refusal.is_of(state[2].method, state[2].shown):
+            return record.refuse(refusal, state[1], send)
+        return handle(route, scope, receive, send)  # type: ignore[no-any-return]
+
+    return refusing
