@@ -78,7 +78,7 @@ HISTORIES: dict[str, tuple[list[str | Mapping[int, str]], list[tuple[str, int | 
     "both sick: a dependency is down": (["well", *["sick"] * 4, "well"], [("unhealthy", None), ("recovered", None)]),
     "both silent: one is replaced as a trial": (
         ["well", *["silent"] * 4],
-        [("hung", 1), ("unhealthy", 1), ("unhealthy", 2), ("hung", 1)],
+        [("hung", 1), ("unhealthy", None), ("unhealthy", 1), ("unhealthy", 2), ("hung", 1)],
     ),
     "busy for ever": (["well", *["busy"] * 8], []),
     "connections take all descriptors for ever": (["well", *["crowded"] * 8], []),

@@ -118,7 +118,8 @@ def test_an_overloaded_worker_is_not_taken_for_hung(tmp_path: Path, loop: str) -
         assert [body(connection) for connection in connections] == [str(pid)] * len(connections)
         eventually(lambda: c.words() == ["up"], what="it is well")
         assert c.workers() == [pid]
-        assert c.told("unhealthy") == []
+        assert (len(c.told("unhealthy")), len(c.told("recovered"))) in [(0, 0), (1, 1)]  # by how fast the machine is
+        assert all("overloaded" in event.reason for event in c.told("unhealthy"))
         assert c.failures() == []
 
         c.tell(pid, "block 600")
@@ -143,5 +144,5 @@ def test_saturation_kills_nobody_and_is_shown_while_it_lasts(tmp_path: Path) -> 
             eventually(lambda: is_well(c), what=f"well after {name}")
 
         assert sorted(c.workers()) == sorted(pids)
-        assert c.told("unhealthy") == []
+        assert all("overloaded" in event.reason for event in c.told("unhealthy"))
         assert c.failures() == []

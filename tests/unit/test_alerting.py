@@ -40,6 +40,21 @@ def endings(alerting: Alerting, *views: Any, now: float) -> list[tuple[str, str]
     return [(each.trouble.value, each.ending) for each in over]
 
 
+def test_an_overload_is_over_when_no_worker_is_overloaded_any_more() -> None:
+    """Given an event of an overloaded worker, then its incident lasts as long as the state shows the overload."""
+    alerting, reason = Alerting(RULES), Say.FOUND(found=Say.FOUND_OVERLOADED(), why="no answer")
+    overloaded = watcher_view({**worker_view(1, "busy"), **with_say(reason)})
+    alerting.observe([overloaded], 0)
+    alerting.observe([overloaded], 60)
+    assert seen(alerting) == {}  # not by the state alone
+
+    alerting.event("web", "unhealthy", with_say(reason), now=61)
+
+    assert endings(alerting, overloaded, now=62) == endings(alerting, overloaded, now=100) == []
+    assert endings(alerting, view("up"), now=101) == []
+    assert [trouble for trouble, _ in endings(alerting, view("up"), now=107)] == ["unhealthy"]
+
+
 @pytest.mark.parametrize(
     ("event", "data", "trouble"),
     [

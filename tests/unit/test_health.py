@@ -129,6 +129,43 @@ def test_one_miss_is_enough_and_progress_within_it_too() -> None:
     assert health.round({A: silent((1, 1))}).healths == {A: HUNG}
 
 
+def test_an_overload_that_lasts_is_an_event_and_so_is_its_end() -> None:
+    """Given a worker that works without an answer for as many probes as make another hung, then it is news once."""
+    health = WatcherHealth(HealthRules())
+    rounds = [SEEN["."], *(silent((n, n + 1)) for n in range(6)), SEEN["."], silent((9, 10)), SEEN["."]]
+
+    verdicts = [health.round({A: seen}) for seen in rounds]
+
+    reason = "overloaded: its event loop works, but does not get round to probes: timed out after 2 s"
+    assert [(number, event) for number, verdict in enumerate(verdicts) for event in verdict.events] == [
+        (3, Event("unhealthy", reason, A)),
+        (7, Event("recovered", "ok again", A)),
+    ]
+    assert not any(verdict.replace for verdict in verdicts)
+
+
+THREE, ONE = "3 of 4 workers", "one at a time is replaced"
+
+
+def test_that_many_hang_together_is_told_as_that_of_a_dependency() -> None:
+    verdicts = play({A: ".NNNN.", B: ".NNNN.", C: "......", D: ".NNNN."})
+
+    told = [
+        (number, event.kind, event.reason)
+        for number, v in enumerate(verdicts)
+        for event in v.events
+        if not event.worker
+    ]
+    assert told == [
+        (
+            3,
+            "unhealthy",
+            f"{THREE} hang together, so a dependency may not answer that they wait for in their event loops: {ONE}",
+        ),
+        (5, "recovered", "most workers answer again"),
+    ]
+
+
 def test_an_overloaded_worker_does_not_hang_together_with_a_hung_one() -> None:
     health = WatcherHealth(HealthRules(failure_threshold=2))
     health.round({A: SEEN["."], B: SEEN["."]})
@@ -140,7 +177,7 @@ def test_an_overloaded_worker_does_not_hang_together_with_a_hung_one() -> None:
     assert verdict.reasons[B] == (
         "overloaded: its event loop works, but does not get round to probes: timed out after 2 s"
     )
-    assert [event.worker for event in verdict.events] == [A]
+    assert [event.worker for event in verdict.events] == [A, B]
 
 
 @pytest.mark.parametrize(

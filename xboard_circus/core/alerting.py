@@ -12,9 +12,9 @@ from typing import Any
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
-from xboard_circus.core.reason import one_line, reason_in
+from xboard_circus.core.reason import Reason, key_of, one_line, reason_in
 from xboard_circus.core.sentences import Say, state_named
-from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import Word, is_scaled_to_zero, serving
 
 LOOP_FAILURES = 3
@@ -270,6 +270,13 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     return found
 
 
+def _is_overloaded(worker: WorkerEntry) -> bool:
+    """Return whether a worker is overloaded; how long it has to be before that is a trouble, its event decides."""
+    reason = reason_in(worker)
+    found = reason.fields.get("found") if isinstance(reason, Reason) and reason.key == Say.FOUND.name else reason
+    return worker["health"] == "busy" and isinstance(found, str) and key_of(found) == Say.FOUND_OVERLOADED.name
+
+
 def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     """Return whether the state still shows the trouble."""
     if trouble is Trouble.DOWN:
@@ -277,6 +284,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return _is_down(view) or (view["verdict"]["word"] == "deploying" and not serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
+    if trouble is Trouble.UNHEALTHY and any(map(_is_overloaded, view["workers"])):
+        return True
     if trouble not in (Trouble.RESTART, Trouble.CRASH_LOOP):
         return trouble in _shown(view)
     if serving(view) < view["numprocesses"]:

@@ -129,6 +129,7 @@ class _Record:
         judged: It was ok once, and has not reported since then that it starts or drains.
         beat: Its count of progress at the end of the last probe, if it did not answer that.
         works: It did not answer the last probe, but made progress since the one before, or since this one began.
+        late: So many rounds in a row it was so.
     """
 
     judged: bool = False
@@ -139,6 +140,7 @@ class _Record:
     announced: bool = False
     beat: int | None = None
     works: bool = False
+    late: int = 0
 
     def note_progress(self, beats: tuple[int, int] | None) -> None:
         if beats is None:
@@ -184,7 +186,7 @@ class WatcherHealth:
         self._waits = False
         self._failed_together: list[Worker] = []
         self._down_announced = False
-        self._hang_together = False
+        self._hang_together = self._hang_announced = False
         self._tried: Worker | None = None
         self._pause = 0
 
@@ -215,6 +217,7 @@ class WatcherHealth:
             replace=tuple(Replace(worker, healths[worker], found[worker]) for worker in self._to_replace(healths, up)),
             events=(
                 *self._announce_down(observations, failing),
+                *self._announce_hang(healths),
                 *self._announce_workers(healths, reasons, observations),
             ),
         )
@@ -228,6 +231,7 @@ class WatcherHealth:
         # It was well when it came up, even if this prober has been started since.
         record.judged = record.judged or is_up
         record.note_progress(seen.beats)
+        record.late = record.late + 1 if record.works else 0
         if record.works:
             record.unanswered = record.successes = 0
         elif not seen.answered:
@@ -318,7 +322,7 @@ class WatcherHealth:
         return [worker for worker in hung if worker == self._tried]
 
     def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
-        if self._down and not self._down_announced:
+        if self._down and not (self._down_announced or self._hang_announced):
             self._down_announced = True
             seen = next((observations[worker].reason for worker in failing if observations[worker].reason), "")
             say = Say.DEPENDENCY_DOWN_SAYING if seen else Say.DEPENDENCY_DOWN
@@ -326,6 +330,17 @@ class WatcherHealth:
         elif self._down_announced and self._all_well(observations):
             self._down_announced = False
             yield Event("recovered", Say.ALL_WELL_AGAIN())
+
+    def _announce_hang(self, healths: Mapping[Worker, Health]) -> Iterable[Event]:
+        """Report once that many hang together; the events of the workers report that they are well again."""
+        hung = sum(health is Health.HUNG for health in healths.values())
+        if self._hang_together and hung and not (self._hang_announced or self._down_announced):
+            self._hang_announced = True
+            silent = sum(record.unanswered > 0 for record in self._records.values())
+            yield Event("unhealthy", one_line(Say.HANG_TOGETHER(n=silent, total=len(healths))))
+        elif self._hang_announced and not self._hang_together:
+            self._hang_announced = False
+            yield Event("recovered", Say.HANG_OVER())
 
     def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
         # Draining workers are not judged; they must not delay good news.
@@ -340,7 +355,8 @@ class WatcherHealth:
     ) -> Iterable[Event]:
         for worker, record in self._records.items():
             # While a dependency is down, its own event covers the sick workers.
-            is_news = healths[worker] is Health.HUNG or (worker in self._sick and not self._down)
+            is_late = record.judged and record.late >= self.rules.failure_threshold
+            is_news = is_late or healths[worker] is Health.HUNG or (worker in self._sick and not self._down)
             if is_news and not record.announced:
                 record.announced = True
                 yield Event("unhealthy", reasons[worker], worker)

@@ -181,6 +181,11 @@ class Say(Template):
     TIMES_MANY = "{n} times in a row"
     DEPENDENCY_DOWN = "a dependency is down, so no worker is replaced: {n} of {total} workers fail their live path"
     DEPENDENCY_DOWN_SAYING = "a dependency is down, so no worker is replaced: {n} of {total} workers fail: {why}"
+    HANG_TOGETHER = (
+        "{n} of {total} workers hang together, so a dependency may not answer that they wait for in their event loops: "
+        "one at a time is replaced"
+    )
+    HANG_OVER = "most workers answer again"
     ALL_WELL_AGAIN = "the live path of every worker succeeds again"
     WELL_AGAIN = "ok again"
     OF_URL = "health.url: {why}"
