@@ -5,9 +5,11 @@ It stays in the process of the prober: circusd needs none of it, and 200 busy wo
 
 import asyncio
 import logging
+import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from xboard_circus.core.durations import backoff
@@ -43,6 +45,8 @@ class TrafficRecorder(Part):
         self._stored: dict[str, Totals] | None = None  # by an earlier plugin; None until they are read
         self._watchers: dict[str, WatcherHistory] = {}
         self._points: deque[tuple[str, Point]] = deque(maxlen=MOST_POINTS)
+        self._folders: dict[str, str] = {}  # by watcher that of its log, or of this history
+        self._free: Mapping[str, float] = {}
         self._failures = 0
 
     def take(self, finding: ProbeRound) -> None:
@@ -59,11 +63,16 @@ class TrafficRecorder(Part):
             )
         slots = {key(worker): worker["slot"] for worker in finding.view["workers"]}
         reports = {worker: (slots[worker], seen.report) for worker, seen in finding.seen.items() if seen.report}
-        points = self._watchers[name].take(reports, alive=slots, now=now, at=self._wall_clock())
+        output = finding.view["output"]
+        log_file = "" if output is None else output["file"] or ""
+        self._folders[name] = os.path.dirname(log_file) or str(self._store.path.parent)
+        at, disk = self._wall_clock(), self._free.get(name)
+        points = self._watchers[name].take(reports, alive=slots, now=now, at=at, disk=disk)
         self._points += [(name, point) for point in points]
 
     async def tick(self) -> float:
-        """Store the points since the last tick."""
+        """Store the points since the last tick, and look how much is free on the disks."""
+        self._free = await self.in_thread(_free_in, {**self._folders})
         await self._flush()
         return backoff(self._failures, first=FLUSH_EVERY, longest=LONGEST_RETRY) if self._failures else FLUSH_EVERY
 
@@ -96,3 +105,13 @@ class TrafficRecorder(Part):
         for point in points:  # later ones stay; a full queue has dropped some of these already
             if self._points and self._points[0] is point:
                 self._points.popleft()
+
+
+def _free_in(folders: Mapping[str, str]) -> dict[str, float]:
+    """Return by watcher the bytes that a plain user may still write into its folder."""
+    found = {}
+    for name, folder in folders.items():
+        with suppress(OSError):
+            room = os.statvfs(folder)
+            found[name] = float(room.f_bavail * room.f_frsize)
+    return found

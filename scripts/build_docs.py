@@ -50,6 +50,7 @@ ABOUT_PATCHES = {
     "circus_stream": "The logs of watchers and of circusd",
     "circus_watcher": "Each armed watcher, and each plugin of ours",
 }
+PIPE = r"\|"  # in a cell, also within code
 _VALUES = re.compile(r"\w+(, \w+)+")  # a unit that lists values, which are the same in each language
 
 
@@ -110,7 +111,7 @@ def table(options: Iterable[OptionDoc], translate: Callable[[str], str]) -> str:
 
 def markdown(rows: Sequence[tuple[str, ...]]) -> str:
     """Return *rows*, the first of them the head, as a table."""
-    head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
+    head, *others = (f"| {' | '.join(cell.replace('|', PIPE) for cell in cells)} |" for cells in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"
 
 

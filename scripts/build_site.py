@@ -73,7 +73,8 @@ def linked(text: str, file: str, language: str, pictures: set[str]) -> str:
         folder = "../" if language == "zh" else LANGUAGES[other][1]
         return f"{mark}[{title}]({folder}{name}.html{anchor})"
 
-    return _LINK.sub(link, text)
+    # GitHub ends a cell at each pipe that has no backslash, the site's Markdown not within code, where it shows that.
+    return re.sub(r"`[^`\n]+`", lambda code: code[0].replace(r"\|", "|"), _LINK.sub(link, text))
 
 
 def outside(folder: Path) -> list[str]:

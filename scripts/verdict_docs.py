@@ -53,7 +53,7 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
         holders=Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nc -l")], whose=Say.WHOSE_HEIR())
     )
     full = Say.DISK_FULL(error="No space left on device", used="20 GiB", size="20 GiB", mount="/srv", free="0 B")
-    lost = Say.OUTPUT_LOST(file="logs/web.log", error=full)
+    losses = [Say.OUTPUT_LOST(file="logs/web.log", error=error) for error in (full, "Permission denied")]
     unready = Say.FOUND(found=Say.FOUND_NOT_READY(), why=FAILED)
     ended = Say.POISON(request="POST /report", n=3, held=span(80), id="7f3a")
     poison = {"reason": ended, "say": data_of(ended)}
@@ -71,7 +71,8 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([HELD, UP], poison=poison)
     yield _row([HELD, UP], port=taken, port_retry_in=10.0)
     yield _row([UP, UP], port={**bound, "reason": shared, "say": data_of(shared)})
-    yield _row([UP, UP], output={"lost": 9, "file": "logs/web.log", "reason": lost, "say": data_of(lost)})
+    for lost in losses:
+        yield _row([UP, UP], output={"lost": 9, "file": "logs/web.log", "reason": lost, "say": data_of(lost)})
     yield _row([{**UP, "health": "sick", "reason": Say.SICK(why=FAILED)}] * 2)
     yield _row([HELD, HELD], **looping)
     yield _row([{"phase": "starting", "age": 1.0}] * 2, **looping)

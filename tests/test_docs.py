@@ -344,6 +344,7 @@ def test_each_document_is_a_page_of_the_site_in_both_languages(site: Any) -> Non
         ("docs/operations.zh-CN.md", "zh", "[d](design.md#versions)", "[d](design.md#versions)"),
         ("docs/operations.md", "en", "[nginx](../deploy/nginx), [c](https://c.io)", "nginx, [c](https://c.io)"),
         ("README.md", "en", "![it](docs/scenarios/hung.png)", "![it](hung.png)"),
+        ("README.md", "en", r"`du \| sort` \| [a](docs/options.md)", r"`du | sort` \| [a](options.md)"),
     ],
 )
 def test_links_of_documents_lead_to_the_pages_of_the_site(

@@ -1,7 +1,9 @@
 import asyncio
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,14 +41,15 @@ class Rounds:
         self.clock, self.at, self.served = FakeClock(1000.0 + 2 * begins_at), AT + 2 * begins_at, begins_at
         self.recorder = TrafficRecorder(FakeCircusd(), store, clock=self.clock, wall_clock=lambda: self.at)
 
-    def take(self, rounds: int, **report: Any) -> None:
+    def take(self, rounds: int, *, log: str | None = None, **report: Any) -> None:
         for _ in range(rounds):
             self.clock.sleep(2)
             self.at += 2
             self.served += 1
             traffic = {"active": 0, "routes": ["GET /"], "counts": [self.served] * STRIDE}
             told = {"pid": 1, "uptime": 1e6 + self.served, "traffic": traffic, **report}
-            view = watcher_view(worker_view(1, "up", slot=1))
+            output = {"lost": 0, "file": log, "reason": "", "say": None}
+            view = watcher_view(worker_view(1, "up", slot=1), output=output)
             seen = Sighting(Observation(answered=True), 1.0, report=parse_report(told))
             self.recorder.take(ProbeRound(view, {(1, 10): seen}, Round({(1, 10): Health.OK}, {}, frozenset(), (), ())))
 
@@ -100,6 +103,42 @@ def test_a_full_disk_is_said_once_and_what_waited_is_stored_when_there_is_room(
     assert "disk is full" in caplog.records[0].getMessage()
     assert pauses == [4.0, 8.0, 16.0, 30.0, LONGEST_RETRY, LONGEST_RETRY, 4.0]
     assert len(rates(path)) == 29  # the thirtieth is not complete
+
+
+@pytest.mark.parametrize(
+    ("log", "folder"),
+    [("{}/logs/web.log", "logs"), ("StdoutStream", "."), (None, "."), ("{}/gone/web.log", "")],
+    ids=["a file", "no file", "nothing", "a folder that is gone"],
+)
+def test_the_free_space_of_the_disk_of_the_log_is_kept_also_of_the_time_in_which_nothing_could_be_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, log: str | None, folder: str
+) -> None:
+    free = {str(path.parent / folder): 5 * 2**20} if folder else {}
+
+    def statvfs(place: str) -> Any:
+        if place not in free:
+            raise FileNotFoundError(place)
+        return SimpleNamespace(f_bavail=free[place] // 4096, f_frsize=4096)
+
+    async def history() -> None:
+        store = FullStore(path, clock=lambda: AT + 200)
+        one = Rounds(store)
+        await one.recorder.tick()
+        for _ in range(6):
+            one.take(2, log=log and log.format(path.parent))
+            await one.recorder.tick()
+            free.update({place: max(0, each - 2**20) for place, each in free.items()})
+        store.is_full = False
+        await one.recorder.close()
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    asyncio.run(history())
+
+    found = [figures[-1] for _, figures in read_points(path, "web", slot=0, step=2, since=AT, until=AT + 100)]
+    mib = [None if each is None else each / 2**20 for each in found]
+    assert mib == [None, None, *[each for free in (5, 4, 3, 2, 1) for each in [free] * 2]] if folder else [None] * 12
+    of_slot = read_points(path, "web", slot=1, step=2, since=AT, until=AT + 100)
+    assert {figures[-1] for _, figures in of_slot} == {None}
 
 
 def test_what_waits_is_bounded(path: Path) -> None:

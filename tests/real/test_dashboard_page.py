@@ -385,7 +385,10 @@ def test_the_history_has_curves_over_a_chosen_time(visit: Visit, shared: Circusd
     for hours in ("3600", "604800"):
         visit.page.locator("#history-range").select_option(hours)
         expect(visit.page.locator("#history-charts")).to_contain_text({"3600": "−1 h", "604800": "−7 d"}[hours])
+    disk = visit.page.locator("#history").get_by_role("img", name=re.compile(r"Free disk space: now"))
+    expect(disk).to_be_visible()
     visit.page.locator("#history-slot").select_option("2")
+    expect(disk).to_be_hidden()
     visit.page.reload()
     expect(visit.page.locator("#history-slot")).to_have_value("2")
     expect(visit.page.locator("#history-range")).to_have_value("604800")
@@ -402,12 +405,13 @@ def read_a_moment(visit: Visit) -> None:
     assert box is not None
     visit.page.mouse.move(box["x"] + float(place) / 560 * box["width"], box["y"] + 40)
     expect(said).to_contain_text(re.compile(r"\d\d:\d\d:\d\d · .*crash: "))
-    expect(charts.locator(".chart-cross[d]")).to_have_count(7)
-    expect(charts.locator(".reading").last).to_contain_text("MiB")
+    expect(charts.locator(".chart-cross[d]")).to_have_count(8)
+    for reading in charts.locator(".reading").all()[-2:]:  # of memory, and of the disk
+        expect(reading).to_contain_text(re.compile("[MG]iB"))
     visit.page.mouse.move(2, 2)
     expect(charts.locator(".chart-cross[d]")).to_have_count(0)
     visit.page.get_by_label("Moment", exact=True).press("ArrowLeft")
-    expect(charts.locator(".chart-cross[d]")).to_have_count(7)
+    expect(charts.locator(".chart-cross[d]")).to_have_count(8)
     expect(visit.page.get_by_label("Moment", exact=True)).to_have_attribute(
         "aria-valuetext", re.compile("Memory [0-9]+ MiB")
     )

@@ -221,8 +221,12 @@ GREEN = """(most) => {
 PAINTED = """() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime"""
 
 
-def remember(c: Circusd) -> None:
-    """Give the ledger 20 days in which web was down once, and the history a week of requests, busy by day."""
+def remember(c: Circusd, *, disk: float | None = None) -> None:
+    """Give the ledger 20 days in which web was down once, and the history a week of requests, busy by day.
+
+    Args:
+        disk: The bytes of its disk, which fills in the last hours.
+    """
     config, now = load(c.ini), time.time()
     down = now - 40 * 3600
     events: list[tuple[str, dict[str, Any]]] = [
@@ -241,7 +245,12 @@ def remember(c: Circusd) -> None:
     file = history_in(config)
     assert file is not None
     points = [
-        ("web", Point(step, at * step, {WHOLE_WATCHER: figures(at * step, is_down=down < at * step < down + 240)}))
+        (
+            "web",
+            Point(
+                step, at * step, {WHOLE_WATCHER: figures(at * step, now, disk, is_down=down < at * step < down + 240)}
+            ),
+        )
         for step in (10, 60)
         for at in range(int(now // step) - kept_points(step) + 2, int(now // step))
     ]
@@ -249,13 +258,14 @@ def remember(c: Circusd) -> None:
         history.write(points, {})
 
 
-def figures(at: float, *, is_down: bool) -> Figures:
+def figures(at: float, now: float, disk: float | None, *, is_down: bool) -> Figures:
     """Make up the figures of a moment: more requests by day, no two moments alike."""
     rate = 0.0 if is_down else 6 + 4 * math.sin(2 * math.pi * at / DAY) + math.sin(at / 97) + math.sin(at / 11)
     slow = 0.0008 + 0.0001 * rate
     made = {"2xx": rate, "3xx": 0.0, "4xx": 0.0, "5xx": 0.0, "p50": slow, "p95": 2 * slow, "p99": 3 * slow}
     made |= {"active": 1.0, "lag": 0.001, "rss": 9e7, "cpu": 0.01 * rate}
-    return tuple(made[name] for name in FIGURES)
+    free = disk and disk * (1 - 0.9 * 2 ** ((at - now) / 7200))
+    return tuple({**made, "disk": free}[name] for name in FIGURES)
 
 
 @contextlib.contextmanager
@@ -390,7 +400,7 @@ def look_at_the_running_reload(visit: Visit) -> None:
 def look_at_a_moment_of_the_small_curves(visit: Visit) -> None:
     """Find what all three had at one moment, by the pointer and by the keyboard."""
     pulse = visit.watcher().locator(".pulse")
-    cross = pulse.locator(".chart-cross[d]")
+    cross = pulse.locator(".pulse-part:not([hidden]) .chart-cross[d]")
     moment = re.compile(r"Requests per second · .*\d\d:\d\d:\d\d")  # perhaps one of the outage, without figures
     expect(pulse).to_contain_text(re.compile("Requests per second · 1 h.*/s"))
     pulse.locator(".sparkline").nth(1).hover()
@@ -533,7 +543,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             c.do("restart", name="web", waiting=True)
             first, second = c.wait_ready()
             watch.see_fine("last trouble .* ago")
-            curves = visit.watcher().locator(".pulse .chart-line")
+            curves = visit.watcher().locator(".pulse-part:not([hidden]) .chart-line")
             expect(curves).to_have_count(3)
             for curve in curves.all()[:2]:
                 expect(curve).to_have_attribute("d", re.compile("^M"))
@@ -585,7 +595,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
     tmp_path: Path, small_disk: Callable[[str, str], Path]
 ) -> None:
     """Given a stranger on the port, no room for the log, or code that always crashes, then the first line says so."""
-    log = small_disk("small", "200k") / "web.log"
+    log = small_disk("small", "20m") / "web.log"
     slowly = {"port.retry": 1, "restart.delay": 1, "restart.delay_max": 1}
     files = {"stdout_stream.filename": log, "stderr_stream.filename": log}
     watchers = [Watcher(options={**QUICK, **slowly, **files}), page_watcher({})]
@@ -593,7 +603,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
         circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
         stranger(c.watchers["web"].port, tmp_path) as holder,
     ):
-        remember(c)
+        remember(c, disk=2e7)
         assert f"pid {holder.pid}" in c.run_cli("start").stderr
         eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
         with watching(c) as watch:
@@ -617,15 +627,23 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
             c.tell(first, f"print {'nobody reads this ' * 500}")
             watch.see(
                 *("disk-full", "degraded", "degraded for .*: web, 2 of 2 up", "No space left on device: "),
-                rf"[\d.]+ KiB of [\d.]+ KiB used on {re.escape(str(log.parent))}, 0 B free",
+                rf"[\d.]+ MiB of [\d.]+ MiB used on {re.escape(str(log.parent))}, 0 B free",
                 "Next: the file is opened again",
-                f"make room for {re.escape(str(log))}",
+                rf"Cure: du -xah {re.escape(str(log.parent))} \| sort -h \| tail shows what fills it",
                 chinese="降级已持续.*：web，2/2 运行中",
                 title="web: degraded",
             )
+            expect(watch.line(visit).get_by_role("button", name="Copy")).to_be_visible()
+            disk = visit.watcher().locator(".pulse-part:not([hidden])").nth(3)
+            expect(disk).to_contain_text(f"Free on the disk of {log.parent} · 24 h")
+            expect(disk.locator("b")).to_have_text("0 MiB")
+            expect(disk).to_contain_text(re.compile(r"\d+ MiB less than \d+ min ago$"))
+            expect(disk.locator(".chart-line")).to_have_attribute("d", re.compile("^M"))
+            watch.keep("disk-full")
             filler.unlink()
             c.tell(first, "print and this is written")
             watch.see_fine()
+            expect(disk).to_have_count(0)
 
             c.set("boot", "die")
             kill(first)

@@ -18,6 +18,7 @@ from xboard_circus.core.history import (
     WatcherHistory,
     Worker,
     curves,
+    filling,
     kept_points,
     percentile,
     step_for,
@@ -249,8 +250,8 @@ def test_a_curve_has_no_more_points_than_can_be_seen(span: int) -> None:
 
 
 def test_of_points_that_are_shown_as_one_rates_are_averaged_and_the_worst_of_the_rest_is_shown() -> None:
-    one = figures(**{"2xx": 2.0, "5xx": 1.0}, p95=0.1, active=1, lag=0.0, rss=100, cpu=0.5)
-    other = figures(**{"2xx": 5.0, "5xx": 0.0}, p95=0.9, active=7, lag=0.2, rss=300, cpu=0.7)
+    one = figures(**{"2xx": 2.0, "5xx": 1.0}, p95=0.1, active=1, lag=0.0, rss=100, cpu=0.5, disk=9e9)
+    other = figures(**{"2xx": 5.0, "5xx": 0.0}, p95=0.9, active=7, lag=0.2, rss=300, cpu=0.7, disk=0.0)
 
     found = curves([(0, one), (60, other)], step=60, span=604_800)
 
@@ -265,7 +266,31 @@ def test_of_points_that_are_shown_as_one_rates_are_averaged_and_the_worst_of_the
         "lag": 0.2,
         "rss": 200.0,
         "cpu": 0.6,
+        "disk": 0.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [
+        ([(0, 9e9), (3600, 6e9)], {"lost": 3e9, "within": 3600, "full_in": 7200.0}),
+        ([(0, 9e9), (3600, 0.0)], {"lost": 9e9, "within": 3600, "full_in": 0.0}),
+        (
+            [(0, None), (60, 9e9), (1800, 7e9), (3660, 6e9), (3670, None)],
+            {"lost": 3e9, "within": 3600, "full_in": 7200},
+        ),
+        ([(0, 9e9), (3600, 8.8e9)], None),
+        ([(0, 9e9), (60, 1e9)], None),
+        ([(0, 6e9), (3600, 9e9)], None),
+        ([(0, 0.0), (3600, 0.0)], None),
+        ([], None),
+    ],
+    ids=["fills", "is full", "with gaps", "full in two days", "a minute alone", "empties", "was full", "not known"],
+)
+def test_the_pace_at_which_a_disk_fills(
+    free: list[tuple[int, float | None]], expected: dict[str, float] | None
+) -> None:
+    assert filling((time, figures(disk=each)) for time, each in free) == expected
 
 
 def test_a_time_without_points_is_a_gap_and_a_long_period_is_none() -> None:

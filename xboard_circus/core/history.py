@@ -24,11 +24,11 @@ from xboard_circus.core.state_schema import Counts, RouteNames, TrafficReport, W
 STEPS = {2: 300, 10: 2160, 60: 10080}
 """Seconds of a point, and how many points are kept: 10 minutes, 6 hours, 7 days."""
 
-FIGURES = (*STATUSES, "p50", "p95", "p99", "active", "lag", "rss", "cpu")
+FIGURES = (*STATUSES, "p50", "p95", "p99", "active", "lag", "rss", "cpu", "disk")
 """Figures of a point: requests a second by status, percentiles of latency and loop lag in seconds, requests in flight,
-bytes, cores of the processor."""
+bytes, cores of the processor, and of the whole watcher the bytes that are free on the disk of its log."""
 
-SHOWN = ("requests", "errors", "p50", "p95", "p99", "active", "lag", "rss", "cpu")
+SHOWN = ("requests", "errors", "p50", "p95", "p99", "active", "lag", "rss", "cpu", "disk")
 MOST_SHOWN = 400
 """Figures that a page shows as curves, and how many points each curve has at most."""
 
@@ -60,6 +60,12 @@ LONGEST_PAUSE = 60
 
 FEWEST_POINTS = 30
 """With fewer there is no curve to see."""
+
+PACE = 3600
+"""Seconds from which the pace is taken at which a disk fills."""
+
+SHORTEST_PACE, SOON_FULL = 300, 86_400
+"""Seconds that have to be known for it, and within which a disk that fills is news."""
 
 Worker = tuple[int, int]
 Figures = tuple[float | None, ...]
@@ -112,7 +118,8 @@ def curves(points: Iterable[tuple[int, Figures]], *, step: int, span: float) -> 
         rows = [shown(figures) for _, figures in group]
         for name in SHOWN:
             known = [value for row in rows if (value := row[name]) is not None]
-            merged = sum(known) / len(known) if known and name in _AVERAGED else max(known, default=None)
+            worst = min if name == "disk" else max
+            merged = sum(known) / len(known) if known and name in _AVERAGED else worst(known, default=None)
             found[name].append(merged if merged is None else float(f"{merged:.4g}"))
         last = time
     return found
@@ -123,6 +130,23 @@ def shown(figures: Figures) -> dict[str, float | None]:
     known = dict(zip(FIGURES, figures, strict=True))
     rates = [rate for status in STATUSES if (rate := known[status]) is not None]
     return {**known, "requests": sum(rates) if rates else None, "errors": known["5xx"]}
+
+
+def filling(points: Iterable[tuple[int, Figures]]) -> dict[str, float] | None:
+    """Return by how many bytes a disk has filled in how many seconds, and in how many it is full at that pace.
+
+    None where it does not fill, or not within a day.
+
+    >>> figures = [(0.0,) * (len(FIGURES) - 1) + (free,) for free in (9e9, 6e9, 3e9)]
+    >>> filling(enumerate(figures)), filling(zip((0, 1800, 3600), figures))
+    (None, {'lost': 6000000000.0, 'within': 3600, 'full_in': 1800.0})
+    """
+    known = [(time, free) for time, figures in points if (free := figures[-1]) is not None]
+    if not known or known[-1][0] - known[0][0] < SHORTEST_PACE:
+        return None
+    lost, within = known[0][1] - known[-1][1], known[-1][0] - known[0][0]
+    full_in = known[-1][1] / lost * within if lost > 0 else math.inf
+    return {"lost": lost, "within": within, "full_in": full_in} if full_in < SOON_FULL else None
 
 
 def percentile(buckets: Sequence[int], part: float) -> float | None:
@@ -149,6 +173,7 @@ class _Sum:
     rss: float = 0.0
     active: int = 0
     lag: float = 0.0
+    disk: float | None = None
     rounds: int = 0
 
     def add_worker(self, counts: list[int], report: WorkerReport, cpu: float) -> None:
@@ -166,6 +191,7 @@ class _Sum:
         self.rss += other.rss
         self.active = max(self.active, other.active)
         self.lag = max(self.lag, other.lag)
+        self.disk = self.disk if other.disk is None else other.disk
         self.rounds += other.rounds
 
     def figures(self, seconds: float) -> Figures:
@@ -174,7 +200,7 @@ class _Sum:
         rates = [count / seconds if seconds else None for count in self.counts[: len(STATUSES)]]
         latencies = [percentile(buckets, part) for part in PARTS.values()]
         cpu = self.cpu / seconds if seconds else None
-        return (*rates, *latencies, self.active, self.lag, self.rss / self.rounds, cpu)
+        return (*rates, *latencies, self.active, self.lag, self.rss / self.rounds, cpu, self.disk)
 
 
 @dataclass(slots=True)
@@ -236,9 +262,16 @@ class WatcherHistory:
         alive: Iterable[Worker],
         now: float,
         at: float,
+        disk: float | None = None,
     ) -> list[Point]:
-        """Take a round: by worker its slot and report. *alive* are those that are still known; *at* is wall time."""
-        sums = {WHOLE_WATCHER: _Sum()}
+        """Take a round: by worker its slot and report.
+
+        Args:
+            alive: Those that are still known.
+            at: Wall time.
+            disk: The bytes that are free on the disk of their log.
+        """
+        sums = {WHOLE_WATCHER: _Sum(disk=disk)}
         for worker, (slot, report) in reports.items():
             counts, cpu = self._grown(worker, report, now)
             of_slot = [sums.setdefault(slot, _Sum())] if 0 < slot <= MOST_SLOTS else []

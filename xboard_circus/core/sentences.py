@@ -417,6 +417,7 @@ class Say(Template):
     NEXT_TRY = "#{slot} is started again"
     NEXT_PORT = "the port is tried again"
     NEXT_STARTED = "#{slot} is terminated unless it is up"
+    NEXT_LOOPS = "#{slot} is starting, and is tried again if that fails too"
     NEXT_REPLACED = "#{slot} is replaced"
     NEXT_RELOADED = "the next worker is replaced"
     NEXT_NOTHING = "nothing by itself"
@@ -434,6 +435,7 @@ class Say(Template):
         "or `xboard-circus reload {watcher}` after a change of the code"
     )
     CURE_OUTPUT = "make room for {file}, or let circusd's user write it"
+    CURE_DISK = "`{command}` shows what fills it"
     CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
     CURE_POISON = (
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "

@@ -115,7 +115,7 @@ class OutputEntry(TypedDict):
 
     Attributes:
         lost: How many bytes could not be written since circusd started.
-        file: The log that cannot be written now; None where all can.
+        file: The log that cannot be written now; where all can, the first.
         reason: Why not; "" where all can.
     """
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from shlex import quote
 from typing import Any, NamedTuple
 
 from xboard_circus.core.ports import holders_in
@@ -311,6 +312,8 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
         return None
     cause = watcher["last_failure"] or (reason_in(held[0]) if held else "")
     next_, next_in = _next(watcher, held or _troubled(watcher))
+    if key_of(next_) == Say.NEXT_STARTED.name:  # it will not take that long
+        next_, next_in = Say.NEXT_LOOPS(slot=_troubled(watcher)[0]["slot"]), None
     return verdict_entry(
         Word.LOOPING,
         Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
@@ -407,8 +410,17 @@ def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
     if output is None or not output["reason"]:
         return None
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(output))
-    cure = Say.CURE_OUTPUT(file=output["file"])
+    cure = _cure_of_disk(reason_in(output)) or Say.CURE_OUTPUT(file=output["file"])
     return verdict_entry(Word.DEGRADED, cause, next=Say.NEXT_OUTPUT(), cure=cure)
+
+
+def _cure_of_disk(lost: str) -> str:
+    """Return what shows the largest files of the full disk for which output is *lost*; "" for another reason."""
+    error = lost.fields.get("error") if isinstance(lost, Reason) else None
+    lister = {Say.DISK_FULL.name: "du -xah {} | sort -h", Say.NO_INODES.name: "du -x --inodes {} | sort -n"}
+    if not isinstance(error, Reason) or error.key not in lister:
+        return ""
+    return Say.CURE_DISK(command=lister[error.key].format(quote(str(error.fields["mount"]))) + " | tail")
 
 
 def _shared(watcher: WatcherFacts) -> VerdictEntry | None:

@@ -10,7 +10,7 @@ from typing import Any
 from xboard_circus.core import incidents
 from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.headlines import Recent
-from xboard_circus.core.history import MARKS, WHOLE_WATCHER, curves, mark_of, shown, step_for
+from xboard_circus.core.history import MARKS, PACE, WHOLE_WATCHER, Figures, curves, filling, mark_of, shown, step_for
 from xboard_circus.core.in_flight import by_age
 from xboard_circus.core.names import CIRCUSD, bus_name
 from xboard_circus.core.reason import reason_in, with_say
@@ -92,6 +92,7 @@ class Evidence:
             if len(watchers) <= FEW:
                 with contextlib.suppress(LedgerError):
                     beats[name]["pulse"] = self._series(name, WHOLE_WATCHER, int(span), until=now)
+                    beats[name]["filling"] = filling(self._points(name, WHOLE_WATCHER, PACE, until=now))
         return beats
 
     def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
@@ -165,9 +166,12 @@ class Evidence:
         return {"span": span, "until": until, "series": series, "marks": marks}
 
     def _series(self, watcher: str, slot: int, span: int, *, until: float) -> dict[str, list[float | None]]:
-        step, bounds = step_for(span), {"since": until - span, "until": until}
-        points = read_points(self._history, watcher, slot=slot, step=step, **bounds) if self._history else []
-        return curves(points, step=step, span=span)
+        return curves(self._points(watcher, slot, span, until=until), step=step_for(span), span=span)
+
+    def _points(self, watcher: str, slot: int, span: int, *, until: float) -> list[tuple[int, Figures]]:
+        if self._history is None:
+            return []
+        return read_points(self._history, watcher, slot=slot, step=step_for(span), since=until - span, until=until)
 
     def _marks(self, watcher: str, slot: int, *, since: float) -> list[dict[str, Any]]:
         """Return the last events that the curves of a slot mark; those of no slot concern all."""

@@ -56,8 +56,9 @@ _HISTORY = Schema(
 )
 
 # Half-precision floats, because a chart shows no more than three digits: up to 65,504, so memory is in GiB.
-_UNITS = tuple(2.0**30 if name == "rss" else 1.0 for name in FIGURES)
-_FORMAT = struct.Struct(f"<{len(FIGURES)}e")
+_UNITS = tuple(2.0**30 if name in ("rss", "disk") else 1.0 for name in FIGURES)
+_SIZE = 2 * len(FIGURES)
+_SLOT_SIZE = _SIZE - 2  # no slot has a disk of its own; so long was a watcher's, too, in files of earlier versions
 _LARGEST = 65504.0
 _NONE = float("nan")
 
@@ -158,7 +159,7 @@ def read_points(
         if not ids:
             return []
         test = f"id BETWEEN ? AND ? AND id % {MOST_WATCHERS} = ?"
-        figures = f"substr(figures, 1, {MOST_SLOTS * (_FORMAT.size + 1)})"
+        figures = f"substr(figures, 1, {MOST_SLOTS * (_SLOT_SIZE + 1)})"
         query = f"SELECT id, {figures} FROM {kind}_{step} WHERE {test} ORDER BY id LIMIT ?"
         for key, blob in connection.execute(query, [*bounds, ids[0][0], STEPS[step] + 2]):
             known = _unpacked(blob) if slot == WHOLE_WATCHER else _unpacked_slot(blob, slot)
@@ -173,12 +174,14 @@ def last_figures(path: Path, *, since: float) -> dict[str, dict[int, Figures]]:
     first = int(since // step) * MOST_WATCHERS
     with _reading(path) as connection:
         names = dict(connection.execute("SELECT id, name FROM watchers LIMIT ?", (MOST_WATCHERS,)))
-        for kind, size in (("watcher", _FORMAT.size), ("slots", MOST_SLOTS * (_FORMAT.size + 1))):
+        for kind, size in (("watcher", _SIZE), ("slots", MOST_SLOTS * (_SLOT_SIZE + 1))):
             query = f"SELECT id, substr(figures, 1, ?) FROM {kind}_{step} WHERE id >= ? ORDER BY id LIMIT ?"
             for key, blob in connection.execute(query, (size, first, STEPS[step] * MOST_WATCHERS)):
                 name = str(names.get(key % MOST_WATCHERS))
-                places = {WHOLE_WATCHER: 0} if kind == "watcher" else _places(blob)
-                each = {slot: _unpacked(blob[at : at + _FORMAT.size]) for slot, at in places.items()}
+                if kind == "watcher":
+                    each = {WHOLE_WATCHER: _unpacked(blob)}
+                else:
+                    each = {slot: _unpacked(blob[at : at + _SLOT_SIZE]) for slot, at in _places(blob).items()}
                 found.setdefault(name, {}).update({slot: known for slot, known in each.items() if known is not None})
     return found
 
@@ -205,32 +208,34 @@ def _parsed(text: object) -> TrafficReport | None:
 
 
 def _packed(figures: Figures) -> bytes:
-    """Return figures in 22 bytes.
+    """Return figures in two bytes each.
 
     >>> [each and round(each, 3) for each in _unpacked(_packed((12.5, *[None] * 7, 0.02, 2.0**26, 0.25)))]
-    [12.5, None, None, None, None, None, None, None, 0.02, 67108864.0, 0.25]
+    [12.5, None, None, None, None, None, None, None, 0.02, 67108864.0, 0.25, None]
     """
-    pairs = zip(figures, _UNITS, strict=True)
-    return _FORMAT.pack(*(_NONE if each is None else min(each / unit, _LARGEST) for each, unit in pairs))
+    pairs = zip(figures, _UNITS, strict=False)
+    values = [_NONE if each is None else min(each / unit, _LARGEST) for each, unit in pairs]
+    return struct.pack(f"<{len(values)}e", *values)
 
 
 def _unpacked(blob: bytes) -> Figures | None:
-    if not isinstance(blob, bytes) or len(blob) != _FORMAT.size:
+    if not isinstance(blob, bytes) or len(blob) not in (_SIZE, _SLOT_SIZE):
         return None
-    values = zip(_FORMAT.unpack(blob), _UNITS, strict=True)
-    return tuple(each * unit if 0 <= each <= _LARGEST else None for each, unit in values)
+    values = zip(struct.unpack(f"<{len(blob) // 2}e", blob), _UNITS, strict=False)
+    known = [each * unit if 0 <= each <= _LARGEST else None for each, unit in values]
+    return (*known, None)[: len(FIGURES)]
 
 
 def _packed_slots(slots: Mapping[int, Figures]) -> bytes:
-    return b"".join(bytes([slot - 1]) + _packed(figures) for slot, figures in slots.items())
+    return b"".join(bytes([slot - 1]) + _packed(figures[:-1]) for slot, figures in slots.items())
 
 
 def _places(blob: bytes) -> dict[int, int]:
     """Return where the figures of each slot begin."""
-    size = _FORMAT.size + 1
+    size = _SLOT_SIZE + 1
     return {blob[at] + 1: at + 1 for at in range(0, len(blob), size)} if isinstance(blob, bytes) else {}
 
 
 def _unpacked_slot(blob: bytes, slot: int) -> Figures | None:
     at = _places(blob).get(slot)
-    return None if at is None else _unpacked(blob[at : at + _FORMAT.size])
+    return None if at is None else _unpacked(blob[at : at + _SLOT_SIZE])

@@ -298,9 +298,10 @@ class ArmedWatcher:
         tails = [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
         loss = next((each.loss for each in tails if each.loss is not None), None)
         reason = "" if loss is None else loss.reason
+        first = circus_stream.name_of(tails[0].inner) if tails else None
         return {
             "lost": sum(each.lost for each in tails),
-            "file": None if loss is None else loss.file,
+            "file": first if loss is None else loss.file,
             "reason": reason,
             "say": data_of(reason),
         }

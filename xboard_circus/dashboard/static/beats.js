@@ -2,10 +2,10 @@
 
 import { get, Refused } from "./api.js";
 import { Crosshair, Sparkline, shown } from "./charts.js";
-import { el, set, svg, write } from "./dom.js";
+import { el, set, show, svg, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
-import { duration, shareOf, text, timeOf, word } from "./text.js";
+import { bytes, duration, shareOf, text, timeOf, word } from "./text.js";
 import { rangeName } from "./trends.js";
 
 export const RANGES = [3600, 21600, 86400, 604800, 2592000];
@@ -65,35 +65,52 @@ export class Strip {
 /** The range that the cells cover, in seconds. */
 const spanOf = ({ cells }) => Math.round(cells[cells.length - 1].until - cells[0].since);
 
-/** Requests a second, those that failed, and the p95 over the range of the strip, as small curves with their last figures. */
+/** Requests a second, those that failed, and the p95 over the range of the strip, as small curves with their last figures; and what is free on the disk, where that is news. */
 export class Pulse {
   constructor(watcher) {
-    const names = { requests: text("chart.requests"), errors: text("chart.errors"), p95: "p95" };
+    const names = { requests: text("chart.requests"), errors: text("chart.errors"), p95: "p95", disk: text("chart.disk") };
     this.parts = Object.entries(names).map(([kind, name]) => ({ kind, name, title: el("span"), value: el("b"), curve: new Sparkline(kind, { width: 300, height: 32 }) }));
     const slider = el("input", { type: "range", class: "pulse-moment", min: "0", autocomplete: "off", "aria-label": `${watcher}: ${text("history.moment")}` });
     const nodes = this.parts.map(({ title, value, curve }) => el("div", { class: "pulse-part" }, el("span", { class: "muted" }, title, value), curve.node));
+    [this.errors, , this.disk] = nodes.slice(1);
+    this.pace = el("span", { class: "muted" });
+    this.disk.append(this.pace);
     for (const { curve } of this.parts) set(curve.node, "preserveAspectRatio", "none");
     this.node = el("div", { class: "pulse" }, ...nodes, slider);
     this.crosshair = new Crosshair(this.node, this.parts.map(({ curve }) => curve), slider, (time, values) => this.say(time, values));
   }
 
-  update(past, serves) {
+  update(past, serves, output) {
     const series = past?.pulse;
+    show(this.disk, Boolean(output?.reason || past?.filling));
+    set(this.disk, "data-tone", output?.reason ? "bad" : null);
+    const folder = output?.file?.match(/^(.*)\/[^/]*$/)?.[1];
+    if (folder) this.parts[3].name = text("chart.disk.of", { folder });
     if (!series || (series === this.drawn && serves === this.serves)) return;
     [this.drawn, this.serves, this.span, this.now] = [series, serves, spanOf(past), past.now];
     for (const { curve } of this.parts) curve.draw(series, this.span, past.cells[past.cells.length - 1].until);
-    set(this.parts[1].curve.node.parentNode, "data-tone", series.errors.some((each) => each > 0) ? "bad" : null);
+    set(this.errors, "data-tone", series.errors.some((each) => each > 0) ? "bad" : null);
+    write(this.pace, past.filling ? paceOf(past.filling) : "");
     this.crosshair.update(series.t);
   }
 
   say(time, values) {
-    return this.parts.map(({ kind, name, title, value }, at) => {
+    const shownParts = this.parts.filter(({ kind }) => kind !== "disk" || !this.disk.hidden);
+    return shownParts.map(({ kind, name, title, value }, at) => {
       write(title, `${name} · ${time === null ? rangeName(this.span) : timeOf(time)}`);
       // The last point of a long range is the mean of minutes: beside "nothing serves" stands what is now.
-      write(value, (time === null ? this.serves && this.now && shown(kind, this.now[kind]) : values[at]) || "–");
+      const isDisk = kind === "disk"; // which is full without workers, too
+      const last = shown(kind, isDisk || this.serves ? this.now?.[kind] ?? null : null);
+      write(value, (time === null ? last || (isDisk && values[at]) : values[at]) || "–");
       return `${name} ${value.textContent}`;
     });
   }
+}
+
+/** How a disk fills, in words. */
+function paceOf({ lost, within, full_in: fullIn }) {
+  const words = { lost: bytes(lost), within: duration(within), full_in: duration(fullIn) };
+  return text(fullIn > 0 ? "chart.disk.full" : "chart.disk.pace", words);
 }
 
 class Cell {

@@ -10,6 +10,7 @@ const YOUNG = 30; // seconds that a small curve shows at least: a young worker's
 const KINDS = {
   cpu: { name: "chart.cpu", show: percent, least: 10, fromZero: true },
   rss: { name: "chart.memory", show: bytes, least: 8 * 1048576, fromZero: false },
+  disk: { name: "chart.disk", show: bytes, least: 1048576, fromZero: true },
   latency: { name: "chart.latency", show: milliseconds, least: 0.005, fromZero: true },
   requests: { name: "chart.requests", show: perSecond, least: 1, fromZero: true },
   errors: { name: "chart.errors", show: perSecond, least: 1, fromZero: true },

@@ -7,7 +7,7 @@ import { el, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { text, timeOf, word } from "./text.js";
 
-const CHARTS = [["requests"], ["errors"], ["p50", "p95", "p99"], ["active"], ["lag"], ["cpu"], ["rss"]];
+const CHARTS = [["requests"], ["errors"], ["p50", "p95", "p99"], ["active"], ["lag"], ["cpu"], ["rss"], ["disk"]];
 const NEAR = 0.015; // of the range: marks so near to the moment are named with it
 const RANGES = [300, 3600, 21600, 86400, 604800];
 const SOON = 2000; // ms between two questions for the last minutes, and for more
@@ -86,6 +86,7 @@ export class Trends extends WatcherView {
     series.cpu = series.cpu.map((cores) => (cores === null ? null : 100 * cores));
     this.found = found;
     for (const chart of this.charts) chart.update(series, { span, until, name: rangeName(span), marks });
+    show(this.charts.at(-1).node.parentNode, this.slot.value === "0"); // no slot has a disk of its own
     this.crosshair.update(series.t);
   }
 

@@ -149,7 +149,7 @@ export class WatcherCard {
     show(this.empty, !workers.length);
     this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
     this.strip.update(past);
-    this.pulse.update(past, serving(watcher) > 0);
+    this.pulse.update(past, serving(watcher) > 0, watcher.output);
     const isPulseShown = hasPulse && watcher.armed && !stale;
     show(this.pulse.node, isPulseShown);
     write(this.glance, stale ? "" : glanceOf(server, watcher, isPulseShown));
@@ -178,6 +178,7 @@ export class WatcherCard {
     if (port) {
       write(this.address, `${port.host.includes(":") ? `[${port.host}]` : port.host}:${port.port}`);
       this.portBadge.update(port.state, stale);
+      show(this.portBadge.node, port.state !== "waiting" || verdictOf(watcher) !== "stopped"); // for what?
     }
     const why = port && !["bound", "waiting"].includes(port.state) && !isTroubled(watcher) ? reasonIn(port) : "";
     write(this.portReason, why ? text("watcher.port.why", { why }) : "");
