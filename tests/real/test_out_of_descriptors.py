@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .processes import process
 
 
 @contextlib.contextmanager
@@ -26,10 +27,15 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 
 def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp_path: Path) -> None:
-    """Given no descriptor left for some seconds, when workers die in it, then they are back once there are some."""
+    """Given no descriptor left for some seconds, when workers die in it, then they are back once there are some, and
+    what a dead one has left is ended."""
     options = {"restart.burst": 2, "restart.delay": 0.2, "restart.delay_max": 0.4, "restart.cooldown": 600}
-    with circusd(tmp_path, options=options) as c:
+    pools = Watcher("pools", numprocesses=1, app="forking_app:app", options=options)
+    with circusd(tmp_path, watchers=[Watcher(options=options), pools]) as c:
         pids = c.wait_ready()
+        eventually(lambda: c.get("/", name="pools"))
+        pids += c.workers("pools")
+        pool = [process(int(pid)) for pid in c.get("/pool", name="pools").split()]
         with without_descriptors(c.pid):
             for pid in pids:
                 kill(pid)
@@ -41,6 +47,7 @@ def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp
 
         c.wait_ready()
         assert c.serves()
+        eventually(lambda: not any(child.alive for child in pool), what="the pool of the dead worker is gone")
 
 
 FEW = 100

@@ -1,6 +1,7 @@
 """Contain our work: a failure is logged here and never reaches circusd, and no thread keeps circusd from ending."""
 
 import asyncio
+import errno
 import functools
 import threading
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,10 @@ from circus import logger
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Errors of a circusd that lacks descriptors or memory: no fault of the app, and over soon."""
+SHORTAGE_RETRY = 1.0
 
 
 def contained(default: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:

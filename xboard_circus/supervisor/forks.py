@@ -28,11 +28,11 @@ from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
+from xboard_circus.supervisor.boundary import SHORTAGES
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
 from xboard_circus.supervisor.life.output import LastWords, write_through
-from xboard_circus.supervisor.life.spawn import SHORTAGES
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
 from xboard_circus.supervisor.run_once import read_all

@@ -18,7 +18,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone
 from xboard_circus.host import procs, session, worker_files
-from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES, contained
 from xboard_circus.supervisor.life import evidence, output
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
 from xboard_circus.worker import EXIT_RECYCLED
@@ -197,7 +197,14 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     it. What the app has put into a session of its own is left alone: it is meant to outlive the worker.
     """
     leader, seen_at = procs.Identity(worker.pid, worker.started), worker.ended_at or procs.now()
-    ended = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
+    while True:
+        try:
+            ended = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
+            break
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+        await asyncio.sleep(SHORTAGE_RETRY)
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)

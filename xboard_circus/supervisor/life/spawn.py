@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import random
@@ -17,6 +16,7 @@ from xboard_circus.core.states import Role
 from xboard_circus.core.worker import Life, Starting
 from xboard_circus.host import procs, request_slots
 from xboard_circus.host.worker_files import new_token
+from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES
 from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.life import count_end
 from xboard_circus.supervisor.life.command_line import launch_command
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 NO_SLOT = 0
 """The slot of spawns that failed inside circusd. Slots begin at 1."""
 
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""Errors that keep circusd itself from forking: no fault of the app, and over soon."""
-
-SHORTAGE_RETRY = 1.0
 LOOK_AGAIN = 0.2
 
 
