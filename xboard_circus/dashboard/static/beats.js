@@ -84,13 +84,13 @@ export class Pulse {
     const series = past?.pulse;
     show(this.disk, Boolean(output?.reason || past?.filling));
     set(this.disk, "data-tone", output?.reason ? "bad" : null);
+    write(this.pace, past?.filling ? paceOf(past.filling, Boolean(output?.reason)) : "");
     const folder = output?.file?.match(/^(.*)\/[^/]*$/)?.[1];
     if (folder) this.parts[3].name = text("chart.disk.of", { folder });
     if (!series || (series === this.drawn && serves === this.serves)) return;
     [this.drawn, this.serves, this.span, this.now] = [series, serves, spanOf(past), past.now];
     for (const { curve } of this.parts) curve.draw(series, this.span, past.cells[past.cells.length - 1].until);
     set(this.errors, "data-tone", series.errors.some((each) => each > 0) ? "bad" : null);
-    write(this.pace, past.filling ? paceOf(past.filling) : "");
     this.crosshair.update(series.t);
   }
 
@@ -108,9 +108,9 @@ export class Pulse {
 }
 
 /** How a disk fills, in words. */
-function paceOf({ lost, within, full_in: fullIn }) {
+function paceOf({ lost, within, full_in: fullIn }, isFull) {
   const words = { lost: bytes(lost), within: duration(within), full_in: duration(fullIn) };
-  return text(fullIn > 0 ? "chart.disk.full" : "chart.disk.pace", words);
+  return text(fullIn > 0 && !isFull ? "chart.disk.full" : "chart.disk.pace", words);
 }
 
 class Cell {
