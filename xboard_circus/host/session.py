@@ -1,15 +1,24 @@
 """Find and end the processes of a session that has lost its leader."""
 
+import errno
 import os
 import signal
+import sys
 
 from xboard_circus.host import procs
 
 
 def members(leader: int) -> list[procs.Identity]:
-    """Return the processes in the session of *leader*, without the leader."""
-    others = (pid for pid in procs.pids() if pid != leader and procs.session_of(pid) == leader)
-    return [found for pid in others if (found := procs.Identity.of(pid)) is not None]
+    """Return the processes in the session of *leader*, without the leader; OSError if no descriptor is left to look."""
+    found = []
+    for pid in procs.pids():
+        if pid == leader or procs.session_of(pid) != leader:
+            continue
+        if (each := procs.Identity.of(pid)) is not None:
+            found.append(each)
+        elif sys.platform == "linux" and procs.session_of(pid) == leader:
+            raise OSError(errno.EMFILE, f"pid {pid} is there, and cannot be looked at")
+    return found
 
 
 def left_by(leader: procs.Identity, seen_at: int) -> list[procs.Identity]:
@@ -28,7 +37,8 @@ def end(leader: procs.Identity, seen_at: int, grace: float) -> list[str]:
     """End the processes left in the session of *leader*, which has ended since *seen_at*; return their names. Blocks
     for *grace* seconds.
 
-    SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs.
+    SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs. Where a
+    descriptor is missing it raises OSError, or some may be left that seemed to be gone.
     """
     if leader.pid in (0, 1, os.getsid(0)) or procs.is_running(leader.pid, leader.started):
         return []

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 KILLED_DIES_WITHIN = 1.0
 KILLED_POLL = 0.005
+LOOKS_FOR_LEFT = 10
 LEFT_BEHIND_GRACE = 2.0
 
 
@@ -197,14 +198,22 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     it. What the app has put into a session of its own is left alone: it is meant to outlive the worker.
     """
     leader, seen_at = procs.Identity(worker.pid, worker.started), worker.ended_at or procs.now()
-    while True:
+    ended: list[str] = []
+    looks = 0
+    while looks < LOOKS_FOR_LEFT:  # until nothing is found: without a descriptor a process may seem to be gone
         try:
-            ended = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
-            break
+            found = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
-        await asyncio.sleep(SHORTAGE_RETRY)
+            found = None
+        if found == []:
+            break
+        if found:
+            looks += 1
+            ended += [each for each in found if each not in ended]
+        if not found or looks > 1:
+            await asyncio.sleep(SHORTAGE_RETRY)
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)
