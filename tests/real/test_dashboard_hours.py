@@ -21,6 +21,7 @@ from xboard_circus.ledger.record import record_of
 
 from .browsing import Visit, chromium
 from .harness import Circusd, eventually
+from .made_history import give_history
 from .parts import needs
 from .visitor import served, state, watcher, worker
 
@@ -65,8 +66,8 @@ window.fetch = async (path, options) => {
 
 
 def test_the_overview_weighs_little_and_does_not_grow_in_an_hour(tmp_path: Path) -> None:
-    """Given 40 workers and a ledger of a week, when the overview is open for an hour by a moved clock, with a state
-    every 20 s, then neither heap nor nodes grow; and page, scripts and styles weigh less than 300 kB."""
+    """Given 40 workers, and a ledger and a history of a week, when the overview is open for an hour by a moved clock,
+    with a state every 20 s, then neither heap nor nodes grow; and page, scripts and styles weigh less than 300 kB."""
     needs("chromium")
     workers = [worker(4_000_000 + slot, slot=slot) for slot in range(1, 41)]
     answers = {"xboard_state": always(state(watcher("web", *workers))), "listsockets": always({"sockets": []})}
@@ -83,6 +84,7 @@ def test_the_overview_weighs_little_and_does_not_grow_in_an_hour(tmp_path: Path)
             ]
         )
         store.close()
+        give_history(config, now)
         with served(of_config(config)) as visitor, chromium() as browser:
             browser.add_init_script(f"({FED})()")
             browser.pages[0].clock.install()

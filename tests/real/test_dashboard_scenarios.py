@@ -3,7 +3,6 @@
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
 import contextlib
-import math
 import os
 import re
 import signal
@@ -21,25 +20,23 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect
 
 from xboard_circus.config import load
-from xboard_circus.core.history import FIGURES, WHOLE_WATCHER, Figures, Point, kept_points
 from xboard_circus.dashboard.hub import TICK
 from xboard_circus.dashboard.settings import WATCHER, Settings
 from xboard_circus.ledger import LedgerStore
-from xboard_circus.ledger.history_store import HistoryStore
-from xboard_circus.ledger.location import history_in, ledger_of
+from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.record import record_of
 
 from .browsing import PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, open_incidents, page_watcher
 from .free_ports import stranger
 from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, fill, kill
 from .load import Load
+from .made_history import DAY, give_history
 from .parts import needs
 
 WIDE = {"width": 1440, "height": 720}
 COOLS = {"restart.burst": 3, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 300}
 FIRST = 400  # px
 FIRST_PAINT = 1000.0  # ms
-DAY = 86_400
 PICTURES = bool(os.environ.get("XBOARD_SCREENSHOTS"))
 TROUBLE = "-bad|-warn"
 CALM = (None, "ok", "deploying", "stopped", "unknown")
@@ -244,30 +241,7 @@ def remember(c: Circusd, *, disk: float | None = None) -> None:
             (kind, {**data, "slot": 1 + data["pid"] % 2, "seq": f"1f-{at}"}) for at, (kind, data) in enumerate(events)
         )
         ledger.append([record_of("web", kind, data, now=now) for kind, data in told])
-    file = history_in(config)
-    assert file is not None
-    points = [
-        (
-            "web",
-            Point(
-                step, at * step, {WHOLE_WATCHER: figures(at * step, now, disk, is_down=down < at * step < down + 240)}
-            ),
-        )
-        for step in (10, 60)
-        for at in range(int(now // step) - kept_points(step) + 2, int(now // step))
-    ]
-    with contextlib.closing(HistoryStore(file)) as history:
-        history.write(points, {})
-
-
-def figures(at: float, now: float, disk: float | None, *, is_down: bool) -> Figures:
-    """Make up the figures of a moment: more requests by day, no two moments alike."""
-    rate = 0.0 if is_down else 6 + 4 * math.sin(2 * math.pi * at / DAY) + math.sin(at / 97) + math.sin(at / 11)
-    slow = 0.0008 + 0.0001 * rate
-    made = {"2xx": rate, "3xx": 0.0, "4xx": 0.0, "5xx": 0.0, "p50": slow, "p95": 2 * slow, "p99": 3 * slow}
-    made |= {"active": 1.0, "lag": 0.001, "rss": 9e7, "cpu": 0.01 * rate}
-    free = disk and disk * (1 - 0.9 * 2 ** ((at - now) / 7200))
-    return tuple({**made, "disk": free}[name] for name in FIGURES)
+    give_history(config, now, disk=disk, is_down=lambda at: down < at < down + 240)
 
 
 @contextlib.contextmanager

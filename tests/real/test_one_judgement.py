@@ -35,7 +35,12 @@ def by_cli(c: Circusd, *arguments: str) -> tuple[bool, str]:
 
 
 def by_circusctl(c: Circusd, command: str, **name: Any) -> tuple[bool, str]:
-    reply = c.call(command, waiting=True, **name)
+    def answer() -> dict[str, Any] | None:
+        """Circus does nothing else while it manages its watchers, as it does each `check_delay`."""
+        said = c.call(command, waiting=True, **name)
+        return None if "already running" in str(said.get("reason")) else said
+
+    reply = eventually(answer, what="circusd is free")
     return reply["status"] == "error", str(reply.get("reason"))
 
 

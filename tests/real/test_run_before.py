@@ -101,8 +101,9 @@ def test_it_runs_once_for_all_workers_of_a_start_and_not_for_one_that_is_replace
     """Given two watchers with the same command, each ran it once, before its workers, one after the other."""
     assert (len(runs(c)), overlaps(c)) == (2, False)
 
-    os.kill(c.workers()[0], signal.SIGKILL)
-    c.wait_ready()
+    killed = c.workers()[0]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: killed not in c.wait_ready(), what="it is replaced")
 
     assert len(runs(c)) == 2
     assert "with ***" in c.log()
@@ -111,7 +112,7 @@ def test_it_runs_once_for_all_workers_of_a_start_and_not_for_one_that_is_replace
 
 def test_a_reload_runs_it_once_and_a_failed_one_leaves_the_old_workers(c: Circusd) -> None:
     """Given a migration that fails, a reload exits with 1, says why, and replaces nothing; one that works, all."""
-    before, old = len(runs(c)), c.workers()
+    before, old = len(runs(c)), c.wait_ready()
     say(c.folder, "fail")
 
     failed = c.run_cli("reload", "--no-preflight", "web")

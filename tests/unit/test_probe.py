@@ -242,9 +242,11 @@ def test_a_process_that_a_signal_has_stopped_is_not_waited_for(tmp_path: Path) -
         while procs.runs_until_stopped(pid) is not None:
             time.sleep(0.01)
         os.kill(pid, signal.SIGSTOP)
-        while (after := procs.runs_until_stopped(pid)) is None:
+        until = time.monotonic() + 30
+        # It is shown as stopped a moment before its last turn is counted.
+        while (after := procs.runs_until_stopped(pid)) in (None, before) and time.monotonic() < until:
             time.sleep(0.01)
-        assert after != before
+        assert after not in (None, before)
 
 
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:
