@@ -58,6 +58,12 @@ def test_deaths_reloads_and_incidents_are_spans_and_logs(tmp_path: Path) -> None
             eventually(lambda: {name for name, _, _ in spans(collector)} >= wanted, timeout=90, what="all came")
             eventually(lambda: "recovered" in str(spans(collector)), timeout=90, what="the incident is over")
             eventually(lambda: "recovered" in str(logs(collector)), timeout=90, what="it is logged, too")
+
+            def reload_is_logged() -> bool:
+                (made,) = (each["id"] for name, each, _ in spans(collector) if name == "reload")
+                return made in {each.span_id for each in logs(collector) if each.severity_text == "INFO"}
+
+            eventually(reload_is_logged, timeout=90, what="so is the reload")
             taken, records = spans(collector), logs(collector)
 
     ((_, death, lived),) = [each for each in taken if each[1].get("xboard.pid") == victim]
@@ -73,4 +79,3 @@ def test_deaths_reloads_and_incidents_are_spans_and_logs(tmp_path: Path) -> None
     (log,) = [each for each in records if each.span_id == death["id"]]
     assert (log.severity_text, log.body.string_value) == ("ERROR", "killed from outside by SIGKILL")
     assert {"web"} == {each.value.string_value for each in log.attributes if each.key == "xboard.watcher"}
-    assert reload["id"] in {each.span_id for each in records if each.severity_text == "INFO"}
