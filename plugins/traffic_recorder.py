@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,7 @@ FLUSH_EVERY = 4.0
 LONGEST_RETRY = 30.0
 MOST_POINTS = 3000
 CLOSE_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 
 class TrafficRecorder(Part):
@@ -47,6 +49,8 @@ class TrafficRecorder(Part):
         self._points: deque[tuple[str, Point]] = deque(maxlen=MOST_POINTS)
         self._folders: dict[str, str] = {}  # by watcher that of its log, or of this history
         self._free: Mapping[str, float] = {}
+        self._looker = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-disks")
+        self._look: asyncio.Future[dict[str, float]] | None = None
         self._failures = 0
 
     def take(self, finding: ProbeRound) -> None:
@@ -72,9 +76,17 @@ class TrafficRecorder(Part):
 
     async def tick(self) -> float:
         """Store the points since the last tick, and look how much is free on the disks."""
-        self._free = await self.in_thread(_free_in, {**self._folders})
+        await self._look_at_disks()
         await self._flush()
         return backoff(self._failures, first=FLUSH_EVERY, longest=LONGEST_RETRY) if self._failures else FLUSH_EVERY
+
+    async def _look_at_disks(self) -> None:
+        """Look how much is free; a disk that does not answer, such as one of a network, holds up nothing else."""
+        if self._look is None or self._look.done():
+            loop = asyncio.get_running_loop()
+            self._look = loop.run_in_executor(self._looker, _free_in, {**self._folders})
+        done, _ = await asyncio.wait({self._look}, timeout=LOOK_SECONDS)
+        self._free = self._look.result() if done else {}
 
     async def close(self) -> None:
         """Store what is queued, if that takes only a moment."""

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from xboard_circus.core.state_schema import parse_report
 from xboard_circus.core.states import Health
 from xboard_circus.ledger import LedgerError, LedgerTrouble
 from xboard_circus.ledger.history_store import HistoryStore, Totals, read_points, read_totals
+from xboard_circus.plugins import traffic_recorder
 from xboard_circus.plugins._sightings import ProbeRound, Sighting
 from xboard_circus.plugins.traffic_recorder import LONGEST_RETRY, MOST_POINTS, TrafficRecorder
 
@@ -139,6 +141,31 @@ def test_the_free_space_of_the_disk_of_the_log_is_kept_also_of_the_time_in_which
     assert mib == [None, None, *[each for free in (5, 4, 3, 2, 1) for each in [free] * 2]] if folder else [None] * 12
     of_slot = read_points(path, "web", slot=1, step=2, since=AT, until=AT + 100)
     assert {figures[-1] for _, figures in of_slot} == {None}
+
+
+def test_a_disk_that_does_not_answer_holds_up_no_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a log on a disk of a network that hangs, then points are stored all the same."""
+    answers = threading.Event()
+
+    def statvfs(_: str) -> Any:
+        answers.wait(60)
+        raise OSError
+
+    async def history() -> None:
+        one = Rounds(HistoryStore(path, clock=lambda: AT + 200))
+        for _ in range(3):
+            one.take(2)
+            await asyncio.wait_for(one.recorder.tick(), 30)
+        assert rates(path)[1:]
+        answers.set()
+        await one.recorder.close()
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(traffic_recorder, "LOOK_SECONDS", 0.05)
+    try:
+        asyncio.run(history())
+    finally:
+        answers.set()
 
 
 def test_what_waits_is_bounded(path: Path) -> None:
