@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from xboard_circus.host import procs, session
 
 LEADER = """
@@ -46,3 +48,13 @@ def test_a_stranger_in_a_later_session_of_that_number_is_left_alone() -> None:
         assert session.end(ended, stranger.started, grace=0.1) == []
         session.end_with_leader(ended, stranger.started, grace=0.1)
         assert procs.is_running(*stranger)
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a process of a dead leader's whose facts cannot be read, as without a descriptor, then that is an error."""
+    with session_without_leader() as (leader, left):
+        with monkeypatch.context() as patch:
+            patch.setattr(procs, "read_stat", lambda pid: None)
+            with pytest.raises(OSError, match=f"pid {left.pid} is there, and cannot be looked at"):
+                session.end(leader, left.started + 1, grace=5)
+        assert procs.is_running(*left)

@@ -206,13 +206,13 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
-            found = None
-        if found == []:
+            await asyncio.sleep(SHORTAGE_RETRY)
+            continue
+        if not found:
             break
-        if found:
-            looks += 1
-            ended += [each for each in found if each not in ended]
-        if not found or looks > 1:
+        ended += [each for each in found if each not in ended]
+        looks += 1
+        if looks > 1:
             await asyncio.sleep(SHORTAGE_RETRY)
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
