@@ -163,6 +163,29 @@ class Watcher:
 
 
 @contextlib.contextmanager
+def circusd_as(user: str | int, c: Circusd, *, python: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the circusd of *c*, which was not started, as another user. Takes root."""
+    command = [python, "-m", "circus.circusd", str(c.ini)]
+    with (c.folder / "circusd.out").open("wb") as output:
+        theirs = subprocess.Popen(
+            command,
+            user=user,
+            group=user,
+            extra_groups=[],
+            cwd=c.folder,
+            env=c.environ(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield theirs
+    finally:
+        theirs.terminate()
+        theirs.wait()
+
+
+@contextlib.contextmanager
 def circusd(
     folder: Path,
     *,

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .facts_of_state import looks_well
-from .harness import BUNDLE, Circusd, circusd, eventually, kill
+from .harness import BUNDLE, Circusd, circusd, circusd_as, eventually, kill
 from .test_users import library_path, open_folder, python  # noqa: F401 - fixtures
 
 OPTIONS = {
@@ -98,21 +97,7 @@ def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder
         c.endpoint = circus["endpoint"]
         for path in (place, session, folder, *folder.rglob("*")):
             os.chown(path, uid, uid)
-        with (folder / "circusd.out").open("wb") as output:
-            command = [python, "-m", "circus.circusd", str(c.ini)]
-            theirs = subprocess.Popen(
-                command,
-                user=uid,
-                group=uid,
-                extra_groups=[],
-                cwd=folder,
-                env=c.environ(),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        stack.callback(theirs.wait)
-        stack.callback(theirs.kill)
+        theirs = stack.enter_context(circusd_as(uid, c, python=python))
 
         def are_probed_in(root: Path) -> bool:
             workers = c.watcher()["workers"]

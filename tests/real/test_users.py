@@ -21,7 +21,7 @@ import pytest
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 
 from .attacker import completed_as
-from .harness import BUNDLE, FAST_RESTARTS, FORKSERVERS, Watcher, checkout, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, FORKSERVERS, Watcher, checkout, circusd, circusd_as, eventually, kill
 from .processes import process
 
 USER = "www-data"
@@ -416,19 +416,7 @@ def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, py
         c.endpoint = f"ipc://{place}/x.sock"
         for path in (Path(place), c.folder, *c.folder.rglob("*"), c.runtime):
             shutil.chown(path, USER, USER)
-        with (folder / "circusd.out").open("wb") as output:
-            theirs = subprocess.Popen(
-                [python, "-m", "circus.circusd", str(c.ini)],
-                user=USER,
-                group=USER,
-                extra_groups=[],
-                cwd=folder,
-                env=c.environ(),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
+        with circusd_as(USER, c, python=python) as theirs:
             workers = c.wait_ready()
             page = CircusdQueries(c.endpoint, deadline=5)
             assert page.state()["circusd"]["pid"] == theirs.pid
@@ -442,6 +430,3 @@ def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, py
 
             assert theirs.poll() is None
             assert c.ready() == workers
-        finally:
-            theirs.terminate()
-            theirs.wait()
