@@ -11,7 +11,7 @@ unset PYTHONDONTWRITEBYTECODE
 if [ $# = 0 ]; then .venv/bin/python -m pytest --collect-only -q >/dev/null 2>&1 & fi
 parts
 wait
-# Most of the time of most tests is waiting for real processes: five at a time keep two cores busy. Six were 36 s of 1,450
-# quicker, with a load of 19; with seven, on a host that is slow itself, nobody got a turn in time.
+# Most of the time of most tests is waiting for real processes: six at a time keep two cores busy. With seven, on a host
+# that is slow itself, nobody got a turn in time.
 # In the order of tests/conftest.py: xdist would put those with few tests, and the longest, at the end.
-exec .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder "$@"

@@ -1,5 +1,6 @@
 """For all tests: whatever stands in tests/real carries the mark ``real``."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -20,8 +21,8 @@ with suppress(ImportError):  # where a few tests run that need no more than pyte
 
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
-# By their names they would come last, and run for minutes when nothing else is left to run beside them.
-LONG = ("test_service_systemd.py", "test_service_system.py", "test_worker.py", "test_terminal.py")
+# Last they would run for minutes with nothing left to run beside them.
+LONG = ("test_restart.py", "test_service_systemd.py", "test_forks.py", "test_service_system.py", "test_worker.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,7 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL in item.path.parents:
             item.add_marker(pytest.mark.real)
-    items.sort(key=lambda item: item.path.name not in LONG)  # all else in the order of the names
+    # In the order of their names all files with a browser would run at once, for which there are not enough cores, and
+    # later on those that wait. This order is always the same, and knows nothing of the names' meaning.
+    items.sort(key=lambda item: (item.path.name not in LONG, _mixed(item.nodeid.partition("::")[0])))
+
+
+def _mixed(name: str) -> bytes:
+    return hashlib.md5(name.encode(), usedforsecurity=False).digest()
 
 
 @pytest.fixture

@@ -572,7 +572,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
     """Given a stranger on the port, no room for the log, or code that always crashes, then the first line says so."""
     log = small_disk("small", "20m") / "web.log"
     (log.parent / "taken").write_bytes(bytes(18 * 10**6))
-    slowly = {"port.retry": 1, "restart.delay": 1, "restart.delay_max": 1}
+    slowly = {"port.retry": 1, "restart.delay": 3, "restart.delay_max": 3}
     files = {"stdout_stream.filename": log, "stderr_stream.filename": log}
     watchers = [Watcher(options={**QUICK, **slowly, **files}), page_watcher({})]
     with (
@@ -654,6 +654,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
             expect(folded.locator(".badge[data-state=open]")).to_have_count(0)
             for each in folded.all():
                 expect(each).to_contain_text(re.compile(r"over.*lasted"))
+            visit.page.get_by_role("button", name="Older").evaluate_all("all => all.forEach((each) => each.click())")
             open_incidents(visit.page)
             for words in ("is held by", "No space left on device"):
                 expect(folded.locator("ol .event").filter(has_text=words)).to_have_count(1)
