@@ -14,7 +14,7 @@ SERVE_ON = "2 workers of an earlier circusd serve on"
 def test_workers_of_an_earlier_circusd_serve_on_until_new_ones_do(tmp_path: Path) -> None:
     """Given code that does not start went live by force, when the watcher is restarted, then its old workers serve on.
 
-    The cure that is printed takes their place, and no word says that no worker serves.
+    The cure that is printed takes their place, and no word says that no worker serves, or how to end those that do.
     """
     with circusd(tmp_path, options=OPTIONS, plugins=BUNDLE) as c:
         old = c.wait_ready()
@@ -23,6 +23,7 @@ def test_workers_of_an_earlier_circusd_serve_on_until_new_ones_do(tmp_path: Path
         eventually(lambda: c.watcher()["verdict"]["word"] == "degraded" and all(map(is_held, c.watcher()["workers"])))
 
         shown = c.run_cli("status").stdout
+        examined = c.run_cli("doctor").stdout
         refused = [
             c.run_cli(*words)
             for words in (
@@ -37,6 +38,9 @@ def test_workers_of_an_earlier_circusd_serve_on_until_new_ones_do(tmp_path: Path
         by_page = c.call("restart", name="web", match="simple", by="page", timeout=60)
 
         assert "then `xboard-circus reload web`" in shown
+        assert f"warning: circusd: still running of an earlier circusd: pid {min(old)}, {max(old)}" in examined
+        assert "`xboard-circus clean`" not in examined
+        assert "end that process by its pid" not in examined
         for each in refused:
             assert (each.returncode, SERVE_ON in each.stderr) == (1, True), each.stderr
             assert "no worker serves" not in each.stdout + each.stderr

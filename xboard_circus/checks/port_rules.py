@@ -38,32 +38,34 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
             continue
         found = listeners.holders(host, address.port)
         held = [holder for holder in found if not _is_ours(holder, instance, circusd)]
-        if held and len(held) < len(found):
-            yield _shared(address, held)
-        elif held and _is_taken_over(config, address, held, instance):
+        if held and _is_taken_over(config, address, held, instance):
             left[f"{address.host}:{address.port}"] = held
+        elif held and len(held) < len(found):
+            yield _shared(address, held)
         elif held:
             held = held if ages else [holder._replace(age=None) for holder in held]
             yield _taken(config, address, held, instance, stranger)
     if left:
-        yield _left(left)
+        yield _left(left, circusd)
 
 
 def _is_taken_over(config: Config, address: Address, held: Sequence[Holder], instance: str) -> bool:
-    """Return whether all that hold the address were left by a circusd that is gone, and a start needs no help there."""
+    """Return whether all that hold the address were left by a circusd that is gone, and the next one ends them."""
     watcher = _guarded_by(config, address)
     if watcher is None or Policy(watcher.options.port.policy) is Policy.NEVER:
         return False
     return all(classify(each, instance=instance, own=()) is Kind.ORPHAN for each in held)
 
 
-def _left(left: Mapping[str, Sequence[Holder]]) -> Finding:
-    """Return one finding on all addresses that the next circusd takes over."""
+def _left(left: Mapping[str, Sequence[Holder]], circusd: procs.Identity | None) -> Finding:
+    """Return one finding on all addresses that the next circusd takes over, or *circusd* has taken over."""
     pids = {each.pid for held in left.values() for each in held}
     lost = " and ".join(sorted({str(each.circusd[0]) for held in left.values() for each in held if each.circusd}))
     held_by = "is still held" if len(left) == 1 else "are still held"
     what = f"{' and '.join(left)} {held_by} by {len(pids)} process{'' if len(pids) == 1 else 'es'} of circusd {lost}"
     hint = "nothing to do: a start takes over, and ends what was left when its own workers are up"
+    if circusd is not None:
+        hint = f"nothing to do: circusd (pid {circusd.pid}) ends what was left when its own workers are up"
     return Finding(Level.WARNING, "", f"{what}, which is gone", hint)
 
 

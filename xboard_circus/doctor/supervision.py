@@ -15,8 +15,11 @@ def look(case: Case) -> Iterator[Finding]:
     left = listeners.orphans(case.instance_id)
     if left:
         pids = ", ".join(str(holder.pid) for holder in left)
-        what = f"{len(left)} processes of an earlier circusd still run: pid {pids}"
-        yield bad(what, "`xboard-circus clean` ends them, and so does the next start")
+        what = f"still running of an earlier circusd: pid {pids}"
+        if case.snapshot is None:
+            yield bad(what, "`xboard-circus clean` ends them, and so does the next start")
+        else:  # as in each restart; `clean` would end all of the backend
+            yield warning(what, "circusd ends them when its own workers are up; until then they serve")
     if case.instance is None:
         return
     if case.snapshot is None:
