@@ -144,6 +144,7 @@ class Alerter(Part):
         if self._file is None:
             self._begin(state["circusd"])
             return 0.0
+        self._keep_place(state["circusd"])
         lost, self._lost = self._lost, {}
         if lost:
             at, was_told = float(lost["at"]) - self._shift(), bool(lost["was_told"])
@@ -196,6 +197,14 @@ class Alerter(Part):
         name = f"{lost.get('pid')}:{lost.get('started')}" if lost else ""
         self._lost = lost if name != self._remembered.lost else {}
         self._remembered.lost = name
+
+    def _keep_place(self, circusd: CircusdEntry) -> None:
+        """Save the memory where circusd is found now: its folder may have been deleted, or moved to another place."""
+        place = memory_file(Path(str(circusd["state_dir"])), self._plugin)
+        if self._memory is None or self._memory.path != place:
+            self._memory = AlertMemory(place)
+        if not os.path.exists(place):
+            self._save()
 
     async def _read_file(self, file: "_ConfigFile") -> None:
         file.due_at = self._clock() + FILE_EVERY

@@ -42,6 +42,7 @@ class Bench:
         self.ini = folder / "circus.ini"
         (folder / "notify").write_text(SCRIPT)
         (folder / "notify").chmod(0o700)
+        self.state_dir = folder
         self.clock = FakeClock()
         self.circusd = FakeCircusd()
         self.shows(WELL)
@@ -55,7 +56,7 @@ class Bench:
         self.ini.write_text("\n".join([HEAD, *sections]))
 
     def shows(self, *watchers: dict[str, Any], lost: dict[str, Any] | None = None) -> None:
-        circusd = {"config_file": str(self.ini), "state_dir": str(self.folder), "lost": lost}
+        circusd = {"config_file": str(self.ini), "state_dir": str(self.state_dir), "lost": lost}
         self.circusd.state = {"circusd": circusd, "watchers": list(watchers)}
 
     def alerter(self, *, is_guest: bool = False) -> Alerter:
@@ -341,12 +342,22 @@ def test_a_section_written_while_the_ini_is_read_is_taken(bench: Bench, monkeypa
     run(story())
 
 
-def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(bench: Bench) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(bench: Bench, moved: bool) -> None:
+    """Also where circusd has moved to another runtime folder meanwhile, as when that was deleted."""
+
     async def story() -> None:
         first = await bench.begun(bench.alerter())
         bench.shows({**WELL, "port": {**PORT, "state": "refused", "reason": "nginx has it"}})
         await bench.ticks(first, 4)
         await bench.until_told("port held by another")
+        if moved:
+            place = bench.folder / "moved"
+            place.mkdir()
+            bench.state_dir = place
+            bench.shows(*(bench.circusd.state or {})["watchers"])
+            await bench.ticks(first, 1)
+            assert '"watcher": "web"' in (place / "alerts-x.json").read_text()
         await first.close()
 
         second = await bench.begun(bench.alerter())

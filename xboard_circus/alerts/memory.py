@@ -55,13 +55,13 @@ class AlertMemory:
     """Keep a file at *path*, of mode 0600. If it cannot be written, a restart loses this memory, nothing else."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._is_failing = False
 
     def load(self, *, shift: float) -> Remembered:
         """Return the saved memory; *shift* is how far the wall clock is ahead of the caller's."""
         try:
-            data = json.loads(self._path.read_text(encoding="utf-8"))
+            data = json.loads(self.path.read_text(encoding="utf-8"))
             return Remembered(
                 incidents=[_incident(each, shift) for each in data["incidents"]],
                 gates={name: restored(each, shift=-shift) for name, each in data["gates"].items()},
@@ -71,7 +71,7 @@ class AlertMemory:
         except FileNotFoundError:
             return Remembered()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s: cannot be read, so alerts may be sent twice: %s", self._path, error)
+            log.warning("%s: cannot be read, so alerts may be sent twice: %s", self.path, error)
             return Remembered()
 
     def save(self, now: Remembered, *, shift: float) -> None:
@@ -84,11 +84,11 @@ class AlertMemory:
             "lost": now.lost,
         }
         try:
-            write_whole(self._path, json.dumps(data))
+            write_whole(self.path, json.dumps(data))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
-                log.error("%s cannot be written: %s", self._path, error.strerror)
+                log.error("%s cannot be written: %s", self.path, error.strerror)
             self._is_failing = True
 
 
