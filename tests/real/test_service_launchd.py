@@ -331,14 +331,13 @@ def test_root_installs_no_service_from_a_checkout_that_another_user_may_write(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_root_installs_a_service_from_the_checkout_of_who_called_sudo(mac: Mac, checkout: Checkout) -> None:
-    """Given an operator's own clone with that user's group, as umask 002 leaves it, then sudo installs from it; not
-    where the service is to run as that user, whose workers would become root."""
+    """Given an operator's own clone and .venv with that user's group, as umask 002 leaves it, then sudo installs from
+    it; not where the service is to run as that user, whose workers would become root."""
     www = pwd.getpwnam("www-data")
     for path in (checkout.folder, *checkout.folder.rglob("*")):
-        if ".venv" not in path.parts:
-            os.chown(path, www.pw_uid, www.pw_gid, follow_symlinks=False)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o020)
+        os.chown(path, www.pw_uid, www.pw_gid, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o020)
 
     done = installed(mac, checkout, "daemon", SUDO_UID=str(www.pw_uid))
     assert done.returncode == 0, done.stderr

@@ -161,7 +161,7 @@ class Service:
         """Return the folder's own .venv, otherwise the one that runs this."""
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
-        if self._action != "unit" and self._is_roots and not written_files.belongs_to(venv, 0):
+        if self._action != "unit" and self._is_roots and not self._is_trusted(venv):
             raise XboardError(
                 f"{venv} does not belong to root, and root would run what is in there: chown -R root {venv}, "
                 "if you trust it"
@@ -200,6 +200,9 @@ class Service:
         caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
         return ({0, int(caller)} if caller.isdecimal() else {0}) - ({owner.uid} if owner else set())
 
+    def _is_trusted(self, path: Path) -> bool:
+        return any(written_files.belongs_to(path, uid) for uid in self._trusted())
+
     def _refuse_sources_of_others(self) -> None:
         """Refuse a checkout that another user may write, because root runs it, now and at each upgrade."""
         source, trusted = Path(xboard_circus.__file__).parents[1], self._trusted()
@@ -222,7 +225,7 @@ class Service:
         for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
-            if not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
+            if not self._is_trusted(path):
                 raise XboardError(f"{path} is another user's, and pip would write there as root: delete it")
 
     def _timeouts(self) -> tuple[int, int]:
