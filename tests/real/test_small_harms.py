@@ -1,5 +1,6 @@
 """A second circusd, an outage that heals bit by bit, a plugin that comes first: nobody is harmed."""
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path, tra
         assert f"circusd with pid {c.pid} runs on" in second.stderr
         assert c.workers() == pids
         assert c.serves()
+
+
+def test_no_process_inherits_a_block_of_signals(tmp_path: Path) -> None:
+    """Given a program that blocks SIGTERM, when it starts circusd, then no process has it blocked: workers drain."""
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+        try:
+            c.start_again()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        c.wait_ready()
+
+        found = {each.command: Path(f"/proc/{each.pid}/status").read_text() for each in c.processes()}
+        assert len(found) > 2
+        assert [each for each, status in found.items() if "\nSigBlk:\t0000000000000000\n" not in status] == []
 
 
 def test_an_outage_that_heals_for_one_before_the_other_costs_no_worker(tmp_path: Path) -> None:

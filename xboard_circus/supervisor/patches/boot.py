@@ -6,6 +6,7 @@ still. All change a class, so they apply to all sockets and every arbiter of thi
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,10 +94,12 @@ def boot(original: Original, _: object) -> Original:
 
     It also opens the logs of all watchers before it sets `umask`, so every user could read them. And ZeroMQ aborts the
     process that has no descriptor left for a connection, so a client that leaks 1,000 to an ipc:// endpoint would end
-    circusd at the usual limit.
+    circusd at the usual limit. Where the program that starts circusd blocks SIGTERM, all processes below would inherit
+    that: no worker would drain, and a restart would lose what is in flight when they are killed.
     """
 
     def initialize(arbiter: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         raise_limits()  # what stays too low the workers log
         narrow_logs(arbiter)
         try:
