@@ -34,11 +34,11 @@ def c(folder: Path) -> Iterator[Circusd]:
         yield c
 
 
-def ask(c: Circusd, timeout: float = 5) -> int:
+def ask(c: Circusd, timeout: float = 5, at: Path | None = None) -> int:
     """Return the pid of the worker that answers at the unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout)
-        client.connect(os.fspath(c.folder / FILE))
+        client.connect(os.fspath(at or c.folder / FILE))
         client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         with client.makefile("rb") as answer:
             return int(answer.read().rpartition(b"\r\n")[2])
@@ -118,6 +118,34 @@ def test_the_file_of_a_stranger_who_listens_is_left_alone(folder: Path) -> None:
         eventually(lambda: is_port_taken(c.watcher()), what="the path is taken")
         assert (folder / FILE).stat().st_ino == inode
         assert FILE in c.watcher()["port"]["reason"]
+
+
+def test_a_unix_socket_whose_file_or_folder_is_deleted_is_made_anew(folder: Path) -> None:
+    """Given a socket file, or its folder, that somebody deletes, then others serve at the same path: at once, or when
+    the folder is there again. Until then no restart is begun, and the words say why."""
+    place = folder / "s"
+    place.mkdir()
+    options = {**FAST_RESTARTS, "port.retry": 0.5}
+    with circusd(folder, watchers=[Watcher(options=options, socket_options={**UNIX, "path": place / FILE})]) as c:
+        pids = c.wait_ready()
+        before = c.pid
+        (place / FILE).unlink()
+        (event,) = eventually(lambda: c.told("port_shut"), what="it is told")
+        assert f"{place / FILE}, the file of the listening socket, was deleted" in event.message["reason"]
+        eventually(lambda: ask(c, at=place / FILE) in c.workers(), what="it serves again")
+        fresh = c.wait_ready()
+        assert not set(fresh) & set(pids)
+
+        shutil.rmtree(place)
+        refused = c.run_cli("restart", "--no-preflight")
+        assert refused.returncode == 1
+        assert f"{place} is no folder in which circusd may make the socket" in refused.stderr + refused.stdout
+        assert c.state()["circusd"]["pid"] == before
+        place.mkdir()
+        c.kill9()
+        c.start_again()
+        eventually(lambda: ask(c, at=place / FILE) in c.workers(), what="it serves there again")
+        assert {each.message["cause"] for each in c.told("restart")} <= {"commanded"}
 
 
 def test_a_unix_socket_that_a_worker_shuts_down_is_made_anew(c: Circusd) -> None:

@@ -1,5 +1,6 @@
 """Check an ini file as a whole, from its text alone, without effects."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -216,6 +217,9 @@ def _socket(config: Config, socket: SocketConfig) -> Iterator[Finding]:
     users = [watcher for watcher in config.watchers if socket.name in map(str.lower, watcher.sockets_used)]
     if socket.path is None and not is_loopback(socket.host) and any(map(is_dashboard, users)):
         yield Finding(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
+    if socket.path is not None and not os.access(folder := (config.folder / socket.path).parent, os.W_OK | os.X_OK):
+        what = f"{folder} is no folder in which circusd may make the socket, and it would not start"
+        yield Finding(ERROR, "path", what, f"mkdir -p {folder}, or choose another path")
     option = "so_reuseport" if "so_reuseport" in socket.given else ""
     if socket.path is not None and socket.so_reuseport:
         yield Finding(ERROR, option, "a unix socket with it is never bound", "take it out")

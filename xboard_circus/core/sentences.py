@@ -229,6 +229,7 @@ class Say(Template):
     PORT_REFUSED = "port taken: {why}"
     PORT_FREED = "port freed: {why}"
     PORT_SHUT = "a worker, or what it started, shut the listening socket down"
+    PORT_FILE_GONE = "{path}, the file of the listening socket, was deleted or replaced"
     PORT_DEAF = "a worker, or what it started, had the kernel drop connections to the listening socket, by {option}"
     PORT_CHANGED = "a worker, or what it started, changed {options} of the listening socket, which cannot be put back"
     PORT_PUT_BACK = (

@@ -160,6 +160,15 @@ def _value(of: socket.socket, name: str) -> bytes | None:
         return None
 
 
+def file_at(path: str) -> tuple[int, int] | None:
+    """Return which file is at *path*; None if there is none. OSError where that is not known."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def unreachable_because(listener: socket.socket) -> str:
     """Return why no client of this host reaches *listener*, which another process has passed on; "" if one may.
 
@@ -204,11 +213,11 @@ def _listed(listener: socket.socket) -> list[sockdiag.Listener]:
 
 
 def _is_bound_to_the_file_here(listener: socket.socket) -> bool:
-    """Return whether the file at the path of *listener* is its own; True where only root may know."""
+    """Return whether the file at the path of *listener* is its own; True for any file where only root may know."""
     try:
         descriptor = fcntl.ioctl(listener, _SIOCUNIXFILE)
     except OSError as error:
-        return error.errno != errno.ENOENT
+        return error.errno != errno.ENOENT and os.path.exists(listener.getsockname())
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(listener.getsockname()))
     except OSError:

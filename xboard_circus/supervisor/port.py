@@ -31,6 +31,7 @@ from xboard_circus.supervisor import handover
 from xboard_circus.supervisor.listener import (
     CannotPutBack,
     deafened_by,
+    file_at,
     inherited,
     is_listening,
     is_shut_down,
@@ -75,6 +76,7 @@ class PortGuard:
         self._shut_reported_at = self._deaf_at = self._heirs_at = float("-inf")
         self._predecessors: list[Path] = []
         self._inherited: dict[str, bytes] = {}
+        self._file: tuple[int, tuple[int, int] | None] | None = None  # of which socket, and which it is
 
     @property
     def is_ready(self) -> bool:
@@ -353,8 +355,8 @@ class PortGuard:
 
         A unix socket cannot listen again, and another process may have the port meanwhile. Then the workers are
         replaced, because they would go on with the old listener: the new ones have another one, or wait for it. They
-        are also replaced where such a process has the kernel drop connections, at most once a minute: one that does so
-        at its start would keep all of them starting.
+        are also replaced where such a process has the kernel drop connections, or where the file of a unix socket is
+        gone, at most once a minute: one that does so at its start would keep all of them starting.
         """
         shared, address = self.socket(), self.address()
         if self.state is not PortState.BOUND or shared is None or address is None:
@@ -406,11 +408,24 @@ class PortGuard:
         is_due = self.armed.clock() - self._deaf_at > DEAF_AGAIN_AFTER
         if is_due and (option := deafened_by(shared)):
             return Say.PORT_DEAF(option=option)
+        if is_due and shared.is_unix and self._has_lost_file(shared):
+            return Say.PORT_FILE_GONE(path=shared.path)
         try:
             self._put_back(shared)
         except CannotPutBack as error:
             return Say.PORT_CHANGED(options=str(error)) if is_due else ""
         return ""
+
+    def _has_lost_file(self, shared: Any) -> bool:
+        """Return whether the file of a unix socket is not the one of the first look: no client finds the listener."""
+        inode = os.fstat(shared.fileno()).st_ino
+        try:
+            found = file_at(shared.path)
+        except OSError:
+            return False
+        if self._file is None or self._file[0] != inode:
+            self._file = inode, found
+        return found is None or found != self._file[1]
 
     def _put_back(self, shared: Any) -> None:
         """Restore what a worker has changed on the listener; only our own workers never want a blocking one."""
