@@ -1,6 +1,7 @@
 """What the command line says and how it ends, with a circusd that answers as the test says."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -38,10 +39,10 @@ from xboard_circus.cli import (
     servicing,
     stopping,
 )
-from xboard_circus.cli.error_boundary import ErrorBoundary
+from xboard_circus.cli.error_boundary import HOW_FAR, ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
-from xboard_circus.cli.screen import Progress, Screen
+from xboard_circus.cli.screen import Progress, Screen, progress
 from xboard_circus.cli.summary import FEW, Summary
 from xboard_circus.config import ARM, load
 from xboard_circus.core.history import FIGURES, Point
@@ -127,6 +128,14 @@ def running(folder: Path, **answers: Answer) -> Iterator[FakeCircusd]:
 # --- the boundary ---
 
 
+REFUSALS = {
+    "full": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.log"),
+    "limit": BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+    "thread": RuntimeError("can't start new thread"),
+}
+USED_UP = f"; `xboard-circus doctor` shows what this host or user has used up, {HOW_FAR}\n"
+
+
 @click.group(cls=ErrorBoundary)
 def failing() -> None:
     pass
@@ -141,6 +150,8 @@ def fail(how: str) -> int:
         raise KeyError("no such thing")
     if how == "interrupt":
         raise KeyboardInterrupt
+    if how in REFUSALS:
+        raise REFUSALS[how]
     return int(how)
 
 
@@ -150,6 +161,9 @@ def fail(how: str) -> int:
         pytest.param("0", 0, "", id="done"),
         pytest.param("1", 1, "", id="a command returns its code"),
         pytest.param("told", 1, "xboard-circus: the port is taken; stop pid 7\n", id="told why, in one line"),
+        pytest.param("full", 1, f"xboard-circus: a.log: No space left on device{USED_UP}", id="a full disk"),
+        pytest.param("limit", 1, f"xboard-circus: Resource temporarily unavailable{USED_UP}", id="no process left"),
+        pytest.param("thread", 1, f"xboard-circus: can't start new thread{USED_UP}", id="no thread left"),
         pytest.param("interrupt", 130, "xboard-circus: interrupted\n", id="Ctrl-C"),
     ],
 )
@@ -157,6 +171,23 @@ def test_how_a_command_ends(how: str, code: int, told: str) -> None:
     result = CliRunner().invoke(failing, ["fail", how])
 
     assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_a_command_goes_on_without_a_thread_for_its_spinner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`stop` has to work where the processes of its user are used up."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        with progress() as shown:
+            shown.waiting_for("pid 7")
+            shown.report("left", "not finished yet: pid 7")
+
+    assert capsys.readouterr().out == "not finished yet: pid 7\n" * 2
 
 
 def test_who_reads_no_further_fails_no_command() -> None:

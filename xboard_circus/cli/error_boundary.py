@@ -1,6 +1,7 @@
 """Turn exceptions of commands into exit codes and lines on the screen."""
 
 import contextlib
+import errno
 import os
 import platform
 import sys
@@ -20,6 +21,10 @@ from xboard_circus.masking import printable
 
 NEVER_SUGGESTED = ("stop", "clean", "restart", "remove")
 DONE, FAILED, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
+USED_UP = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Disk, processes, memory or descriptors: no bug of ours, and no new file can tell of it."""
+NO_THREAD = "can't start new thread"
+HOW_FAR = "`xboard-circus status` how far the command came"
 
 
 class SafeGroup(click.Group):
@@ -54,16 +59,33 @@ class ErrorBoundary(SafeGroup):
             complain(str(error))
             code = error.exit_code
         except BrokenPipeError:
-            # The reader of our output, such as `head`, has ended; nothing may be flushed into the pipe at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()  # its reader, such as `head`, has ended
             code = DONE
         except (click.Abort, KeyboardInterrupt) as error:
             complain(": ".join(filter(None, ("interrupted", str(error)))))
             code = INTERRUPTED
-        except Exception:
-            complain(f"this is a bug in xboard-circus, not in your setup; what happened is in {_write_report()}")
-            code = OUR_BUG
+        except Exception as error:
+            if lacking := _lacking(error):
+                complain(f"{lacking}; `xboard-circus doctor` shows what this host or user has used up, {HOW_FAR}")
+                code = FAILED
+                _give_up_output()
+            else:
+                complain(f"this is a bug in xboard-circus, not in your setup; what happened is in {_write_report()}")
+                code = OUR_BUG
         ctx.exit(code)
+
+
+def _lacking(error: Exception) -> str:
+    """Return what the host refused to a command for want of it; "" if the error is another one."""
+    if isinstance(error, OSError) and error.errno in USED_UP:
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return NO_THREAD if isinstance(error, RuntimeError) and NO_THREAD in str(error) else ""
+
+
+def _give_up_output() -> None:
+    """Have nothing written to stdout at the end of the process, where that would fail again."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_report() -> str:

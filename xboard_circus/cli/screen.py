@@ -4,7 +4,7 @@ import functools
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -97,8 +97,12 @@ class Progress:
 def progress() -> Iterator[Progress]:
     """Show progress on stdout while the block runs."""
     shown = Progress(Screen(highlight=False))
-    with shown.spinner:
+    try:
+        with suppress(RuntimeError):  # it takes a thread, and `stop` has to work where the user may have no more
+            shown.spinner.start()
         yield shown
+    finally:
+        shown.spinner.stop()
 
 
 def need_terminal(what: str) -> None:
