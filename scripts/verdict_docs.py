@@ -81,6 +81,9 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     unknown = Say.PORT_HELD(holders=Say.HOLDER(facts=[Say.FACT_UNKNOWN()], whose=Say.WHOSE_UNKNOWN()))
     hidden = {**taken, "reason": unknown, "say": data_of(unknown)}
     yield _row([{**HELD, "held_by": "port"}] * 2, port=hidden, port_retry_in=10.0)
+    reason = "/srv/shop/x.sock: No such file or directory"
+    unix = {**taken, "host": "/srv/shop/x.sock", "port": 0, "reason": reason, "say": None}
+    yield _row([{**HELD, "held_by": "port"}] * 2, port=unix, port_retry_in=10.0)
     why = Say.BEFORE_NO_START(why=Say.BEFORE_EXITED(code=1))
     yield _row([], before=Preparation(why, Say.CURE_BEFORE(watcher="web"), retry_in=30.0))
     yield _row([{**UP, "health": "hung"}] * 2, budget={"used": 1, "limit": 5})

@@ -118,6 +118,7 @@ def test_the_file_of_a_stranger_who_listens_is_left_alone(folder: Path) -> None:
         eventually(lambda: is_port_taken(c.watcher()), what="the path is taken")
         assert (folder / FILE).stat().st_ino == inode
         assert FILE in c.watcher()["port"]["reason"]
+        assert "or stop what listens there" in c.watcher()["verdict"]["cure"]
 
 
 def test_a_unix_socket_whose_file_or_folder_is_deleted_is_made_anew(folder: Path) -> None:

@@ -452,6 +452,7 @@ class Say(Template):
         "stop what holds port {port}, which `{command}` names (as root also another user's), "
         "or set another port in the ini file"
     )
+    CURE_SOCKET_FILE = "make the folder of {path} if it is missing, or stop what listens there, which `ss -xlp` names"
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_NOT_READY = "restore what the ready path depends on, such as a database"

@@ -273,9 +273,10 @@ def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
     port = watcher["port"]
     if port is None or port["state"] != "refused" or serving(watcher):
         return None
+    why = reason_in(port)
     return verdict_entry(
         Word.BLOCKED,
-        Say.PORT_OF_IT(port=port["port"], why=reason_in(port)),
+        Say.PORT_OF_IT(port=port["port"], why=why) if port["port"] else why,  # that of a unix socket has its path
         next=Say.NEXT_PORT(),
         next_in=watcher["port_retry_in"],
         cure=_cure_of_port(port),
@@ -286,6 +287,8 @@ def _cure_of_port(port: PortEntry) -> str:
     """Return the shortest command that frees the port: one that ends its holders, where they are known."""
     if pids := holders_in(reason_in(port)):
         return Say.CURE_PORT_HELD(command=f"kill {' '.join(map(str, pids))}", port=port["port"])
+    if port["port"] == 0:
+        return Say.CURE_SOCKET_FILE(path=port["host"])
     return Say.CURE_PORT(command="xboard-circus check", port=port["port"])
 
 
