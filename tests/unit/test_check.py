@@ -172,6 +172,14 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             "error [watcher:a.b] : a dot in the name breaks every reader of Circus's events; write [watcher:a-b]",
             id="a dot in a name (Y13)",
         ),
+        *(
+            pytest.param(
+                {f"watcher:{name}": {"cmd": "sleep 1"}},
+                f"error [watcher:{name}] : Circus, or its events, keeps this name for itself; choose another",
+                id=f"named {name}",
+            )
+            for name in ("circusd", "circusd-stats", "plugin:xboard")
+        ),
         pytest.param(
             {"watcher:zed": {"cmd": "sleep 1"}, "watcher:Zed": {"cmd": "sleep 1"}},
             "error [watcher:zed] : Circus takes it for [watcher:Zed]: names ignore case, and a blank counts as _;"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard, is_our_plugin
-from xboard_circus.core.names import bus_name
+from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours, suggestion
 from xboard_circus.worker import MODULE, runs_worker
@@ -77,8 +77,8 @@ def _name(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if "." in watcher.name:
         hint = f"write [watcher:{watcher.name.replace('.', '-')}]"
         yield Finding(ERROR, "", "a dot in the name breaks every reader of Circus's events", hint)
-    if watcher.name in ("circusd-stats", "circushttpd"):
-        yield Finding(ERROR, "", "Circus keeps this name for itself", "choose another")
+    if watcher.name == CIRCUSD or is_helper(watcher.name):
+        yield Finding(ERROR, "", "Circus, or its events, keeps this name for itself", "choose another")
     for other in config.watchers:
         if other is watcher:
             return
