@@ -87,10 +87,19 @@ def test_an_incident_ends_with_what_ends_its_trouble(events: list[Record], until
         [event(0, "unhealthy"), event(9, "recovered", pid=0)],
         [event(0, "unhealthy"), event(5, "restart"), event(9, "ready", pid=8)],
         [event(0, "unhealthy"), event(5, "ready", pid=8, follows=7), event(9, "restart")],
+        [event(0, "ready", pid=8, follows=7), event(4, "unhealthy"), event(9, "restart")],
         [event(0, "unhealthy"), event(9, "restart", cause="commanded")],
         [event(0, "restart"), event(0, "poison"), event(9, "ready", pid=8)],
     ],
-    ids=["a dependency is back", "all are well", "replaced", "successor first", "taken away", "poison"],
+    ids=[
+        "a dependency is back",
+        "all are well",
+        "replaced",
+        "successor first",
+        "successor ahead",
+        "taken away",
+        "poison",
+    ],
 )
 def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
     """Given a sick worker that is replaced, when another one dies an hour later, then that is another incident."""

@@ -103,7 +103,7 @@ def _worst_lately(
 
 def _fixed_by(incident: IncidentRecord, orders: Sequence[Record]) -> str:
     """Return the last order of an operator in an incident, and the event that ended it."""
-    last = incident.last
+    last = incident.successors.get(incident.last.pid) or incident.last
     steps = [one_line(each.reason) for each in orders[-1:]]
     if last.kind in ("ready", "stop", *CLOSED_BY):
         slot = f" #{last.data['slot']}" if last.data.get("slot") else ""

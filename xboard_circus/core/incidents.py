@@ -1,5 +1,6 @@
 """Fold the events of the ledger into incidents, and find when no worker served. Nothing here reads a clock."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class IncidentRecord:
     Attributes:
         until: When it was over; None while it is not.
         next_try: When a slot that cools down is tried again.
+        successors: The event with which the successor of a worker came up, by the worker's pid; perhaps before its end.
     """
 
     first: Happening
@@ -56,11 +58,11 @@ class IncidentRecord:
     next_try: float | None = None
     failures: list[Happening] = field(default_factory=list)
     problems: set[str] = field(default_factory=set)
-    replaced: set[int] = field(default_factory=set)
+    successors: dict[int, Happening] = field(default_factory=dict)
 
     def add(self, problem: str, event: Happening) -> None:
         """Take an event that opens a problem; not a failed reload, nor the end of a worker whose successor is up."""
-        if problem != "reload" and event.pid not in self.replaced:
+        if problem != "reload" and event.pid not in self.successors:
             self.problems.add(problem)
         self.until = None
         if event.kind in ("restart", "end"):
@@ -71,8 +73,6 @@ class IncidentRecord:
     def settle(self, event: Happening) -> None:
         """Take an event of any kind, of which some solve problems; with the last one it is over."""
         self.last = event
-        if event.kind == "ready":
-            self.replaced |= {event.data.get("follows")} - {None}
         if event.kind in ("restart", "end"):
             self.problems.discard(_health(event.pid))
         if not _problem(event):
@@ -98,13 +98,18 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
     """Fold *events*, in their order, into incidents; only those of watchers that are *troubled* now are not over."""
     found: list[IncidentRecord] = []
     current: dict[str, IncidentRecord] = {}
+    successors: defaultdict[str, dict[int, Happening]] = defaultdict(dict)
     for event in events:
+        if event.kind == "ready":
+            successors[event.watcher].pop(event.pid, None)  # the pid of an earlier worker, too
+            if old := event.data.get("follows"):
+                successors[event.watcher][old] = event
         incident = current.get(event.watcher)
         if incident is not None and incident.until is not None and event.time - incident.until > CALM:
             incident = None
         if problem := _problem(event):
             if incident is None:
-                incident = current[event.watcher] = IncidentRecord(event, event)
+                incident = current[event.watcher] = IncidentRecord(event, event, successors=successors[event.watcher])
                 found.append(incident)
             incident.add(problem, event)
         if incident is not None and incident.until is None:
