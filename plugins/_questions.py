@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from xboard_circus.core.durations import exactly
-from xboard_circus.core.health import Worker
+from xboard_circus.core.health import Silence, Worker
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.options.fields import HealthOptions
@@ -19,6 +19,7 @@ LOOKS = 0.25
 """Seconds between two looks of a worker at its own event loop, which has to see that it moves again."""
 
 AskWorkers = Callable[[Iterable[Target]], Awaitable[dict[int, WorkerAnswer]]]
+OnSilence = Callable[[Worker, Silence | None], object]
 
 
 def spared(options: HealthOptions) -> float:
@@ -40,8 +41,10 @@ class WorkerQuestions:
     _threads: ThreadPoolExecutor | None = None
     _url_calls: dict[str, asyncio.Future[UrlAnswer]] = field(default_factory=dict)
 
-    async def ask(self, view: WatcherEntry, options: HealthOptions) -> Mapping[Worker, Sighting]:
-        """Probe the workers of a watcher; return an observation of each."""
+    async def ask(
+        self, view: WatcherEntry, options: HealthOptions, on_silence: OnSilence = lambda *_: None
+    ) -> Mapping[Worker, Sighting]:
+        """Probe the workers of a watcher; return an observation of each. *on_silence*: see `Target`."""
         workers = probed(view)
         if view["probe"] != "private":
             if not workers:
@@ -52,7 +55,14 @@ class WorkerQuestions:
         request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
         answers = await self.ask_workers(
             [
-                Target(each["pid"], each["socket"], request, options.timeout, spared(options))
+                Target(
+                    each["pid"],
+                    each["socket"],
+                    request,
+                    options.timeout,
+                    spared(options),
+                    partial(on_silence, key(each)),
+                )
                 for each in workers
                 if each["socket"]
             ]

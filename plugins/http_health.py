@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.circus_client import CommandRefused
-from xboard_circus.core.health import HealthRules, Replace, WatcherHealth
+from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.core.health import BLOCKED, HealthRules, Replace, Silence, WatcherHealth, Worker
 from xboard_circus.core.in_flight import RUNNING
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, WatcherEntry
@@ -74,6 +74,8 @@ class _Watched:
     Attributes:
         written: The options in circusd's state when they were parsed last.
         flight: The round that runs.
+        silent: The workers that have not answered it yet.
+        ahead: The request for a successor of a blocked one; *succeeded* have one, until they answer.
     """
 
     due_at: float
@@ -82,6 +84,9 @@ class _Watched:
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
     flight: asyncio.Task[ProbeRound | None] | None = None
+    silent: dict[Worker, Silence] = field(default_factory=dict)
+    ahead: asyncio.Task[None] | None = None
+    succeeded: set[Worker] = field(default_factory=set)
 
     def take_options(self, view: WatcherEntry) -> None:
         # Parsing takes longer than the rest of a round.
@@ -168,9 +173,10 @@ class HealthProber(Part):
 
     def _drop(self, name: str) -> None:
         self._questions.forget(name)
-        flight = self._watched.pop(name).flight
-        if flight is not None:
-            flight.cancel()
+        dropped = self._watched.pop(name)
+        for task in (dropped.flight, dropped.ahead):
+            if task is not None:
+                task.cancel()
 
     def _begin_if_due(self, name: str, view: WatcherEntry) -> None:
         now = self._clock()
@@ -192,7 +198,21 @@ class HealthProber(Part):
     async def _round(self, watched: _Watched, view: WatcherEntry) -> ProbeRound | None:
         """Probe and judge a watcher; None where the round does not count."""
         began_at, timeout = self._clock(), watched.options.timeout
-        seen = await self._questions.ask(view, watched.options)
+        watched.silent = {}
+        up = up_workers(view)
+
+        def on_silence(worker: Worker, silence: Silence | None) -> None:
+            if silence is None:
+                watched.silent.pop(worker, None)
+                return
+            watched.silent[worker] = silence
+            if worker in watched.succeeded or (watched.ahead is not None and not watched.ahead.done()):
+                return
+            if why := watched.health.ahead(worker, watched.silent, period=watched.options.period, up=up):
+                watched.ahead = asyncio.ensure_future(self._ahead(watched, view, worker, silence, why))
+
+        seen = await self._questions.ask(view, watched.options, on_silence)
+        watched.succeeded &= {worker for worker, each in seen.items() if not each.observation.answered}
         took = self._clock() - began_at
         if took > timeout + max(1.0, timeout / 2):
             # Every probe has a deadline, so it was this process that did not run.
@@ -200,7 +220,7 @@ class HealthProber(Part):
             watched.health.reset()
             return None
         observations = {worker: each.observation for worker, each in seen.items()}
-        return ProbeRound(view, seen, watched.health.round(observations, up=up_workers(view)))
+        return ProbeRound(view, seen, watched.health.round(observations, up=up))
 
     async def _conclude_rounds(self) -> None:
         """Report each round as it ends, those that end together in one report; stop when the next is due."""
@@ -265,6 +285,15 @@ class HealthProber(Part):
         if item.health is Health.HUNG and (native := await self._native(name, pid)):
             what["native"] = native
         await self._send("xboard_replace", name=name, pid=pid, started=started, **what)
+
+    async def _ahead(self, watched: _Watched, view: WatcherEntry, worker: Worker, silence: Silence, why: str) -> None:
+        """Have circusd start a successor of a blocked worker; a refusal is tried anew at the next look."""
+        name, (pid, started) = view["name"], worker
+        what = {"kind": BLOCKED, "probed_at": self._clock() - silence.lasts, "reason": why}
+        with suppress(CircusdGone):
+            if await self._send("xboard_replace", name=name, pid=pid, started=started, **what):
+                log.warning("%s: circusd starts a successor of %d: %s", name, pid, why)
+                watched.succeeded.add(worker)
 
     async def _native(self, name: str, pid: int) -> str:
         """Return the native frames of a hung worker whose own watchdog thread tells nothing: C may hold the GIL."""

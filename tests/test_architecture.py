@@ -416,7 +416,7 @@ OF_A_WATCHER = {
     "life/count_end.py": {"_count_failure", "_end_left_behind", "count", "reap", "settle"},
     "life/spawn.py": {"_failed", "_note", "_spawn", "spawn"},
     # Replace its workers: a new one is spawned, roles change, the old one is ended.
-    "replace/admission.py": {"_begin", "_for_operator", "replace", "retry"},
+    "replace/admission.py": {"_begin", "_for_operator", "_refuse_ahead", "replace", "retry"},
     "replace/rolling.py": {"RollingReload.__init__", "begin"},
     "replace/swap.py": {"Swap.__init__", "until_ready"},
     # Apply what `reloadconfig` finds changed.

@@ -12,25 +12,28 @@ import json
 import math
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from xboard_circus.core.durations import exactly
+from xboard_circus.core.health import Silence
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PathReport, WorkerReport, parse_report
 from xboard_circus.deadline import send_request
 from xboard_circus.host import procs, unix_sockets
-from xboard_circus.host.worker_files import beat_of, peer_of
+from xboard_circus.host.worker_files import LoopBeat, beat_of, peer_of
 from xboard_circus.masking import masked, safe_text
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
 FIRST_BYTES = 200
-FIRST_LOOK, STOPPED_FOR = 0.2, 0.75
-"""Seconds until a silent worker is looked at, and between two looks: one that a signal had stopped at both, and that
-has not run in between, is not waited for."""
+FIRST_LOOK, LOOK, STOPPED_FOR = 0.2, 0.15, 0.75
+"""Seconds until a silent worker is looked at, and between two looks; one that a signal has stopped for the last, and
+that has not run meanwhile, is not waited for."""
+RAN = 0.1
+"""Seconds on a core of a worker's first thread after which its others had a turn too, be the machine crowded."""
 LEAST_TIMEOUT = 0.1
 WORKER_SHARE = 0.8  # of the time-out is for the worker's request to its app; the rest is for the way of its answer
 
@@ -45,6 +48,7 @@ class Target:
         request: Request to send, see `worker_request`.
         timeout: Seconds for the whole exchange, connect to last byte.
         spared: Seconds for which an event loop may stand still; a probe in which they end is over then.
+        on_silence: Called with what is seen at each look at a silent worker, and with None at the end of the probe.
     """
 
     pid: int
@@ -52,6 +56,7 @@ class Target:
     request: bytes
     timeout: float
     spared: float = math.inf
+    on_silence: Callable[[Silence | None], object] = lambda _: None
 
 
 class Outcome(enum.Enum):
@@ -139,7 +144,7 @@ async def _probe(target: Target) -> WorkerAnswer:
         left = began.stands_since + target.spared - asked_at
         timeout = max(round(left, 1), LEAST_TIMEOUT) if 0 < left < timeout else timeout
     try:
-        report = _report(await _exchange(target, asked_at + timeout))
+        report = _report(await _exchange(target, asked_at + timeout, _Looks(target, asked_at, began)))
     except TimeoutError:
         outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout))
     except _Stopped:
@@ -148,26 +153,68 @@ async def _probe(target: Target) -> WorkerAnswer:
         outcome, reason = failure.args
     except OSError as error:
         outcome, reason = Outcome.UNCLEAR, Say.CUT_OFF(error=error.strerror or error)
+    finally:
+        target.on_silence(None)
     ended = beat_of(target.socket) if outcome is Outcome.SILENCE else None
     beats = None if began is None or ended is None else (began.steps, ended.steps)
     return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report, beats, is_stopped)
 
 
-async def _exchange(target: Target, ends_at: float) -> bytes:
+@dataclass(slots=True)
+class _Looks:
+    """The looks at one worker while it does not answer.
+
+    Attributes:
+        runs: How often it was given a core, if a signal had stopped it at the last look; *stopped_at*: at the first.
+        first: Its time on a core at the first look.
+    """
+
+    target: Target
+    asked_at: float
+    began: LoopBeat | None
+    runs: bytes | None = None
+    stopped_at: float = 0.0
+    first: procs.CoreTime | None = None
+
+    def look(self, connection: socket.socket) -> float:
+        """Look, and return when the next look is due; raise `_Stopped` where none is."""
+        now, beat, peer = time.monotonic(), beat_of(self.target.socket), peer_of(connection)
+        runs = None if peer is None else procs.runs_until_stopped(peer[0])
+        if runs is None or runs != self.runs:
+            self.runs, self.stopped_at = runs, now
+        stopped = 0.0 if runs is None else now - self.stopped_at
+        stands = now - beat.stands_since if beat is not None and 0 < beat.stands_since <= now else 0.0
+        moves = None if beat is None or self.began is None else beat.steps > self.began.steps
+        starved = peer is None or self._is_starved(peer[0])
+        lasts = now - self.asked_at
+        self.target.on_silence(Silence(lasts=lasts, stands=stands, moves=moves, stopped=stopped, starved=starved))
+        if round(stopped, 2) >= STOPPED_FOR:
+            raise _Stopped
+        return now + LOOK
+
+    def _is_starved(self, pid: int) -> bool:
+        found = procs.core_time(pid)
+        if found is None or self.first is None:
+            self.first = found
+            return True
+        # One that sleeps waits for no core, and one in "D" for a disk, or for its own memory.
+        return found.state != "S" and (found.state != "R" or found.ran - self.first.ran < RAN)
+
+
+async def _exchange(target: Target, ends_at: float, looks: _Looks) -> bytes:
     connection = _connected(target.socket)
     try:
         connection.sendall(target.request)  # it fits into the empty buffer
-        received, runs, look_at = bytearray(), None, time.monotonic() + FIRST_LOOK
+        received, look_at = bytearray(), looks.asked_at + FIRST_LOOK
         while missing := _missing(received):
+            if received and time.monotonic() >= ends_at:
+                raise TimeoutError
             try:
                 piece = await _received(connection, min(missing, PIECE), min(look_at, ends_at))
             except TimeoutError:
                 if time.monotonic() >= ends_at:
                     raise
-                before, runs = runs, _runs_until_stopped(connection)
-                if runs is not None and runs == before:
-                    raise _Stopped from None
-                look_at = time.monotonic() + STOPPED_FOR
+                look_at = looks.look(connection)
                 continue
             if not piece:
                 break
@@ -177,11 +224,6 @@ async def _exchange(target: Target, ends_at: float) -> bytes:
         unix_sockets.close(connection)
 
 
-def _runs_until_stopped(connection: socket.socket) -> bytes | None:
-    peer = peer_of(connection)
-    return None if peer is None else procs.runs_until_stopped(peer[0])
-
-
 async def _received(connection: socket.socket, size: int, ends_at: float) -> bytes:
     """Receive as `loop.sock_recv` does, until *ends_at*, and close attached descriptors here, not in the kernel.
 
@@ -189,7 +231,7 @@ async def _received(connection: socket.socket, size: int, ends_at: float) -> byt
     writes out a socket that it does not know yet.
     """
     loop, descriptor = asyncio.get_running_loop(), connection.fileno()
-    while time.monotonic() < ends_at:
+    while True:
         readable = asyncio.Event()
         loop.add_reader(descriptor, readable.set)
         timer = loop.call_at(ends_at, readable.set)
@@ -198,9 +240,10 @@ async def _received(connection: socket.socket, size: int, ends_at: float) -> byt
         finally:
             timer.cancel()
             loop.remove_reader(descriptor)
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError):  # where the time is over, too: a late prober finds what has come
             return unix_sockets.read(connection, size)
-    raise TimeoutError
+        if time.monotonic() >= ends_at:
+            raise TimeoutError
 
 
 def _connected(path: str) -> socket.socket:

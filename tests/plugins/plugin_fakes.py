@@ -7,6 +7,7 @@ from typing import Any
 from state_views import state_view
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.core.health import Silence
 from xboard_circus.core.state_schema import parse_report
 from xboard_circus.probe import Outcome, Target, WorkerAnswer
 
@@ -83,7 +84,7 @@ REPORTS: dict[str, dict[str, Any]] = {
 
 
 class FakeWorkers:
-    """Answers each probe as *mood*, by pid, says: a key of REPORTS, "silent" or "unclear"."""
+    """Answers each probe as *mood*, by pid, says: a key of REPORTS, "silent", "blocked" or "unclear"."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -96,11 +97,19 @@ class FakeWorkers:
         targets = list(targets)
         self.asked.append([target.pid for target in targets])
         self.requests += [target.request for target in targets]
+        for lasts in (0.2, 0.35, 0.5, 0.65):
+            for target in targets:
+                if self.mood.get(target.pid) == "blocked":
+                    target.on_silence(Silence(lasts=lasts, stands=2.5))
+            for _ in range(3):  # a request to circusd is answered before the next look
+                await asyncio.sleep(0)
+        for target in targets:
+            target.on_silence(None)
         return {target.pid: self._answer(target.pid) for target in targets}
 
     def _answer(self, pid: int) -> WorkerAnswer:
         mood = self.mood.get(pid, "well")
-        if mood == "silent":
+        if mood in ("silent", "blocked"):
             return WorkerAnswer(Outcome.SILENCE, "no answer within 2 s", self._clock(), 2.0)
         if mood == "unclear":
             return WorkerAnswer(Outcome.UNCLEAR, "private socket unreachable: gone", self._clock(), 0.0)

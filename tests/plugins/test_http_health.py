@@ -137,6 +137,61 @@ def test_native_frames_are_read_of_a_hung_worker_that_tells_nothing_itself() -> 
         assert order.get("native") == native
 
 
+# A successor before it is known that a worker hangs
+
+
+def test_circusd_is_asked_once_for_a_successor_of_a_blocked_worker_and_anew_after_it_was_back() -> None:
+    bench = Bench(two())
+
+    asyncio.run(bench.rounds("well", {1: "blocked"}, {1: "blocked"}, "well", {1: "blocked"}))
+
+    asked = bench.circusd.named("xboard_replace")
+    assert [each["kind"] for each in asked] == ["blocked", "blocked"]
+    assert asked[0] == {
+        "name": "web",
+        "pid": 1,
+        "started": 10,
+        "kind": "blocked",
+        "probed_at": 1000.0 + PERIOD - 0.35,
+        "reason": "event loop blocked for 2.5 s",
+    }
+
+
+def test_a_refused_successor_is_asked_for_at_each_look_and_the_refusal_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(two())
+    bench.circusd.refuses["xboard_replace"] = "not now"
+
+    asyncio.run(bench.rounds("well", {1: "blocked"}))
+
+    assert len(bench.circusd.named("xboard_replace")) == 3
+    assert caplog.text.count("not now") == 1
+
+
+def test_a_circusd_that_does_not_answer_costs_no_round() -> None:
+    bench = Bench(one())
+    workers = bench.workers
+
+    def go(command: str, _: object) -> None:
+        bench.circusd.is_gone = command == "xboard_replace"
+
+    bench.circusd.on_call = go
+    asyncio.run(bench.rounds("well"))
+    bench.circusd.on_call = lambda command, _: None
+    asyncio.run(bench.rounds({1: "blocked"}, "well"))
+
+    assert len(workers.asked) == 3
+
+
+def test_none_gets_a_successor_while_both_are_blocked() -> None:
+    bench = Bench(two())
+
+    asyncio.run(bench.rounds("well", "blocked"))
+
+    assert bench.circusd.named("xboard_replace") == []
+
+
 def test_an_event_of_a_worker_names_it() -> None:
     bench = Bench(one())
 

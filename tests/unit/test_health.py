@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.health import Event, HealthRules, Observation, Replace, Round, WatcherHealth, Worker
+from xboard_circus.core.health import Event, HealthRules, Observation, Replace, Round, Silence, WatcherHealth, Worker
 from xboard_circus.core.states import Health
 
 A, B, C, D = (71, 1), (72, 1), (73, 1), (74, 1)
@@ -142,6 +142,72 @@ def test_an_overload_that_lasts_is_an_event_and_so_is_its_end() -> None:
         (7, Event("recovered", "ok again", A)),
     ]
     assert not any(verdict.replace for verdict in verdicts)
+
+
+STOPPED = "a signal such as SIGSTOP has stopped its process"
+BLOCKED = "event loop blocked for {} s"
+NO_SIGN = "no answer and no sign of its event loop for {} s, perhaps C code holds the GIL"
+
+
+@pytest.mark.parametrize(
+    ("seen", "period", "why"),
+    [
+        pytest.param(Silence(lasts=1.9, stands=1.9), 2.0, "", id="a callback of less than a period"),
+        pytest.param(Silence(lasts=0.5, stands=2.0), 2.0, BLOCKED.format(2), id="one of a period"),
+        pytest.param(Silence(lasts=0.5, stands=2.0, starved=True), 2.0, BLOCKED.format(2), id="on a crowded machine"),
+        pytest.param(Silence(lasts=0.2, stands=9.0), 2.0, "", id="the probe has just begun"),
+        pytest.param(Silence(lasts=0.5, stands=0.9), 0.3, "", id="less than a second is never blocked"),
+        pytest.param(Silence(lasts=0.5, stands=1.0), 0.3, BLOCKED.format(1), id="a second, at a short period"),
+        pytest.param(Silence(lasts=2.0, moves=True), 2.0, "", id="overloaded: other callbacks run"),
+        pytest.param(Silence(lasts=0.9), 2.0, "", id="it shows nothing, for less than half a period"),
+        pytest.param(Silence(lasts=1.0), 2.0, NO_SIGN.format(1), id="it shows nothing for half a period"),
+        pytest.param(Silence(lasts=0.7), 1.0, "", id="its thread takes a moment to show something"),
+        pytest.param(Silence(lasts=0.8), 1.0, NO_SIGN.format(0.8), id="nothing at a short period"),
+        pytest.param(Silence(lasts=2.0, starved=True), 2.0, "", id="it shows nothing for want of a core"),
+        pytest.param(Silence(lasts=2.0, moves=None), 2.0, "", id="its file cannot be read"),
+        pytest.param(Silence(lasts=0.5, stopped=0.3), 2.0, STOPPED, id="stopped"),
+        pytest.param(Silence(lasts=0.35, stopped=0.15), 2.0, "", id="stopped for a moment"),
+    ],
+)
+def test_which_silence_is_that_of_a_blocked_loop(seen: Silence, period: float, why: str) -> None:
+    assert seen.blocked(period) == why
+
+
+LONG, LATE, WORKS = Silence(lasts=1.0, stands=2.5), Silence(lasts=1.0), Silence(lasts=1.0, moves=True)
+
+
+@pytest.mark.parametrize(
+    ("silent", "up", "gets_one"),
+    [
+        pytest.param({A: LONG}, {A}, True, id="the only worker"),
+        pytest.param({A: LONG}, {A, B}, True, id="one of two"),
+        pytest.param({A: LONG, B: LATE}, {A, B}, False, id="both of two: perhaps a dependency blocks them"),
+        pytest.param({A: LONG, B: LATE}, {A, B, C, D}, False, id="half of four"),
+        pytest.param({A: LONG, B: LATE}, {A, B, C, D, (75, 1)}, True, id="two of five"),
+        pytest.param({A: LONG, B: WORKS}, {A, B}, True, id="beside an overloaded one"),
+        pytest.param({A: LONG}, {B}, False, id="one that starts is not judged"),
+    ],
+)
+def test_a_blocked_worker_gets_a_successor_ahead(
+    silent: dict[Worker, Silence], up: set[Worker], gets_one: bool
+) -> None:
+    health = WatcherHealth(HealthRules())
+    health.round(dict.fromkeys(up, SEEN["."]))
+
+    assert bool(health.ahead(A, silent, period=2.0, up=up)) is gets_one
+
+
+def test_one_that_hangs_gets_none_ahead_and_none_does_while_many_hang() -> None:
+    health = WatcherHealth(HealthRules())
+    for letter in ".NN":
+        health.round({A: SEEN[letter], B: SEEN["."]})
+    assert health.ahead(A, {A: LONG}, period=2.0, up={A, B})
+
+    health.round({A: SEEN["N"], B: SEEN["."]})
+    assert not health.ahead(A, {A: LONG}, period=2.0, up={A, B})
+    for _ in range(2):
+        health.round({A: SEEN["N"], B: SEEN["N"], C: SEEN["."], D: SEEN["."]}, up={A, B, C, D})
+    assert not health.ahead(B, {B: LONG}, period=2.0, up={A, B, C, D})
 
 
 THREE, ONE = "3 of 4 workers", "one at a time is replaced"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.core.health import Silence
 from xboard_circus.deadline import Cut
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import BEAT
@@ -80,8 +81,11 @@ def serving(family: socket.AddressFamily, address: str | tuple[str, int], handle
         listener.close()
 
 
-def probe(path: Path, *, timeout: float = 0.5, spared: float = math.inf) -> WorkerAnswer:
-    target = Target(PID, str(path), REQUEST, timeout, spared)
+def probe(
+    path: Path, *, timeout: float = 0.5, spared: float = math.inf, seen: list[Silence | None] | None = None
+) -> WorkerAnswer:
+    looks: list[Silence | None] = [] if seen is None else seen
+    target = Target(PID, str(path), REQUEST, timeout, spared, looks.append)
     return asyncio.run(probe_workers([target]))[PID]
 
 
@@ -99,6 +103,12 @@ def drip(connection: socket.socket) -> None:
     for byte in report():
         connection.sendall(bytes([byte]))
         time.sleep(0.05)
+
+
+def trickle(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.001)
 
 
 def pour(connection: socket.socket) -> None:
@@ -130,6 +140,7 @@ def test_a_worker_behind_a_wrapper_answers_for_what_circusd_spawned(tmp_path: Pa
     [
         pytest.param(hang, "no answer within 0.5 s", id="it hangs"),
         pytest.param(drip, "no answer within 0.5 s", id="it sends a byte at a time"),
+        pytest.param(trickle, "no answer within 0.5 s", id="it sends a byte at each moment"),
     ],
 )
 def test_silence_is_what_tells_of_a_stuck_loop(tmp_path: Path, handle: Handle, expected: str) -> None:
@@ -209,10 +220,10 @@ def test_a_probe_ends_when_the_loop_has_stood_still_for_as_long_as_it_may(
 
 
 @contextmanager
-def silent_process(path: Path) -> Iterator[int]:
-    """Run a process that listens on *path*, and answers nothing; yield its pid."""
+def silent_process(path: Path, then: str = "time.sleep(600)") -> Iterator[int]:
+    """Run a process that listens on *path*, and answers nothing, but does something *then*; yield its pid."""
     listen = f"s = socket.socket(socket.AF_UNIX); s.bind({str(path)!r}); s.listen()"
-    command = [sys.executable, "-I", "-S", "-c", f"import socket, time; {listen}; print(flush=True); time.sleep(600)"]
+    command = [sys.executable, "-I", "-S", "-c", f"import socket, time; {listen}; print(flush=True)\n{then}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -247,6 +258,50 @@ def test_a_process_that_a_signal_has_stopped_is_not_waited_for(tmp_path: Path) -
         while (after := procs.runs_until_stopped(pid)) in (None, before) and time.monotonic() < until:
             time.sleep(0.01)
         assert after not in (None, before)
+
+
+def looks_at(path: Path, then: str, *, stands_for: float = 0.0) -> list[Silence]:
+    """Return what is seen, for a second, of a silent process that shows that its loop stands."""
+    now, seen = time.monotonic(), list[Silence | None]()
+    path.with_suffix(".beat").write_bytes(BEAT.pack(4, now - stands_for if stands_for else 0))
+    with silent_process(path, then):
+        probe(path, timeout=1.0, seen=seen)
+    assert seen.pop() is None
+    return [each for each in seen if each is not None]
+
+
+def test_a_silent_worker_is_looked_at_while_it_is_waited_for(tmp_path: Path) -> None:
+    """Given a process that sleeps or computes, then neither waits for a core; what it shows is read at each look."""
+    sleeps = looks_at(tmp_path / "a.sock", "time.sleep(600)")
+    stands = looks_at(tmp_path / "b.sock", "time.sleep(600)", stands_for=5.0)
+
+    assert [each.lasts for each in sleeps] == sorted(each.lasts for each in sleeps)
+    assert sleeps[0].lasts >= 0.2
+    assert {(each.moves, each.stands, each.stopped) for each in sleeps} == {(False, 0.0, 0.0)}
+    assert [each.starved for each in sleeps][1:] == [False] * (len(sleeps) - 1)
+    assert all(5.2 <= each.stands < 60 for each in stands)
+
+
+def test_a_well_worker_is_not_looked_at(tmp_path: Path) -> None:
+    seen: list[Silence | None] = []
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), lambda c: c.sendall(report())):
+        probe(tmp_path / "w.sock", timeout=30, seen=seen)
+
+    assert seen == [None]
+
+
+def test_how_long_a_process_ran() -> None:
+    before = procs.core_time(os.getpid())
+    until = time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    after = procs.core_time(os.getpid())
+
+    assert before is not None
+    assert after is not None
+    assert after.ran >= before.ran + 0.04
+    assert after.state in "RS"
+    assert procs.core_time(2**22 + 1) is None
 
 
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:

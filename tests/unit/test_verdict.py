@@ -171,6 +171,12 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="one that is being replaced serves on, and its successor is not missing",
         ),
         pytest.param(
+            facts(up(1, "failing", role="retiring", reason="no answer once"), up(1), wanted=1),
+            "degraded",
+            "1 of 1 workers up: #1: no answer once",
+            id="one that is blocked, beside its successor",
+        ),
+        pytest.param(
             facts(up(1, "unknown", ready_for=2.0)), "ok", "1 of 1 workers up", id="just up and not probed yet"
         ),
         pytest.param(

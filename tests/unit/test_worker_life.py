@@ -40,6 +40,8 @@ from xboard_circus.core.worker import (
 OPERATOR = Order(by="operator", by_operator=True)
 RELOAD = Order(by="reload", why="rolling reload")
 SICK = Order(by="probe", why="sick: status 503", cause=Cause.UNHEALTHY)
+AHEAD = Order(by="probe", why="event loop blocked for 2 s")
+HUNG = Order(by="probe", why="hung: no answer", cause=Cause.UNHEALTHY)
 LATE = "not ready within health.startup_timeout = 60 s"
 
 STARTING, UP = Life(phase=Starting(0.0)), Life(phase=Up(0.0))
@@ -181,6 +183,25 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     "a crash of one that retires counts: nobody has told it to go yet": (
         UP,
         [(Retired(), Up(0.0), []), (ended(2.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 2.0), OVER)],
+    ),
+    "retired because it was blocked, then hung: it counts as hung, though its successor serves": (
+        UP,
+        [
+            (Retired(), Up(0.0), []),
+            (Judged(3.0, Health.HUNG, "no answer"), Up(0.0), []),
+            (Ordered(6.0, HUNG, within=65.0), Leaving(HUNG, 6.0, 71.0, Up(0.0)), [Effect.WAKE]),
+            (ended(6.1, -SIGABRT), gone(Cause.UNHEALTHY, "hung: no answer", 6.1), OVER),
+        ],
+    ),
+    "retired because it was blocked, and back: it drains, which costs nothing": (
+        UP,
+        [
+            (Retired(), Up(0.0), []),
+            (Judged(3.0, Health.FAILING, "no answer"), Up(0.0), []),
+            (Judged(5.0, Health.OK), Up(0.0), []),
+            (Ordered(7.0, AHEAD, within=35.0), Leaving(AHEAD, 7.0, 42.0, Up(0.0)), [Effect.WAKE]),
+            (ended(8.0, 0), gone(Cause.COMMANDED, "event loop blocked for 2 s", 8.0), OVER),
+        ],
     ),
     "killed at graceful_timeout, it says so": (
         UP,

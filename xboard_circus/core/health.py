@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Health
@@ -17,6 +18,13 @@ _LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
 
 PAUSE = 3
 """Times `failure_threshold`: the rounds between two replacements while at least half of the workers hang."""
+
+BLOCKED = "blocked"
+"""The kind of a replacement whose old worker may come back yet; the other kinds are values of `Health`."""
+
+SECOND_LOOK, STOPPED_FOR, SHOWS_WITHIN, BLOCKED_FOR = 0.3, 0.25, 0.75, 1.0
+"""Seconds that a probe runs before its silence means anything; that a signal has stopped a process; within which a
+worker whose loop is late shows something, if its threads run; that an event loop is blocked at least."""
 
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be another process's by the next round."""
@@ -79,6 +87,44 @@ class Observation:
     def is_success(self) -> bool:
         """Return whether it counts as a success; an observation that is neither this nor a failure does not count."""
         return self.answered and not self.starting and self.live is not False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silence:
+    """What is seen of a worker while it does not answer a probe. Times are in seconds.
+
+    Attributes:
+        lasts: Since the probe began.
+        stands: For how long its loop has been in one callback, as a thread of the worker shows; 0: in none.
+        moves: That thread has shown progress since the probe began; None: nothing can be read.
+        stopped: For how long a signal such as SIGSTOP has stopped it.
+        starved: It had no core, or waits for a disk; also where that is unknown.
+    """
+
+    lasts: float
+    stands: float = 0.0
+    moves: bool | None = False
+    stopped: float = 0.0
+    starved: bool = False
+
+    def blocked(self, period: float) -> str:
+        """Return why its event loop is taken for blocked; "" if it is not.
+
+        A loop that is late shows progress, or that it stands, within `SHOWS_WITHIN`. Where neither is shown, the thread
+        that shows it cannot run: C code holds the GIL, unless the machine has no core for the worker.
+
+        >>> Silence(lasts=0.5, stands=2.5).blocked(2.0), Silence(lasts=0.5, stands=1.5).blocked(2.0)
+        ('event loop blocked for 2.5 s', '')
+        """
+        if self.lasts < SECOND_LOOK:
+            return ""
+        if self.stopped >= STOPPED_FOR:
+            return Say.STOPPED_BY_SIGNAL()
+        if self.stands:
+            is_long = self.stands >= max(period, BLOCKED_FOR)
+            return Say.LOOP_BLOCKED(age=seconds(round(self.stands, 1))) if is_long else ""
+        shows_nothing = self.moves is False and not self.starved and self.lasts >= max(period / 2, SHOWS_WITHIN)
+        return Say.SHOWS_NOTHING(age=seconds(round(self.lasts, 1))) if shows_nothing else ""
 
 
 @dataclass(frozen=True)
@@ -221,6 +267,20 @@ class WatcherHealth:
                 *self._announce_workers(healths, reasons, observations),
             ),
         )
+
+    def ahead(self, worker: Worker, silent: Mapping[Worker, Silence], *, period: float, up: Collection[Worker]) -> str:
+        """Return why a worker gets a successor before it is known to hang; "" if it does not.
+
+        *silent* are those that have not answered the probe that runs. None gets one while at least half of the workers
+        are silent and show no progress: what blocks them all would block the successor too.
+        """
+        record = self._records.get(worker, _Record())
+        if self._hang_together or worker not in up or record.unanswered >= self.rules.failure_threshold:
+            return ""
+        if why := silent[worker].blocked(period):
+            still = sum(not seen.moves for each, seen in silent.items() if each in up)
+            return "" if still >= 2 and 2 * still >= len(up) else why
+        return ""
 
     def reset(self) -> None:
         """Forget failures in a row, because the prober was stopped and they are old."""

@@ -193,6 +193,8 @@ class Say(Template):
     NOT_READY_IN_TIME = "not up within health.startup_timeout = {timeout}"
     NO_ANSWER_WITHIN = "no answer within {timeout}"
     STOPPED_BY_SIGNAL = "a signal such as SIGSTOP has stopped its process"
+    LOOP_BLOCKED = "event loop blocked for {age}"
+    SHOWS_NOTHING = "no answer and no sign of its event loop for {age}, perhaps C code holds the GIL"
     NO_END_WITHIN = "body not complete within {timeout}"
     NO_COMPLETE_ANSWER = "no complete answer within {timeout}"
     NO_WHOLE_ANSWER = "incomplete answer"
@@ -267,6 +269,9 @@ class Say(Template):
 
     # Replacing, reloading, recycling
     KEPT = "{why}; kept, because {failure}"
+    SUCCESSOR_AHEAD = "{why}: a successor is started, before it is known whether it hangs"
+    CAME_BACK_LATELY = "an event loop of this watcher was blocked and came back: no successor ahead for {wait}"
+    NO_MEMORY_FOR_ONE = "memory is short for one more worker"
     REPLACEMENT_ASKED_FOR = "replacement requested by {by}"
     WATCHER_STOPPED = "the watcher was stopped"
     WATCHER_STOPPED_MEANWHILE = "the watcher was stopped meanwhile"

@@ -87,8 +87,8 @@ def serves(worker: Worker) -> bool:
 
 
 def serving(watcher: WatcherFacts) -> int:
-    """Return how many workers of a watcher answer requests."""
-    return sum(map(serves, watcher["workers"]))
+    """Return how many workers of a watcher answer requests, without those beside their successors."""
+    return min(sum(map(serves, watcher["workers"])), watcher["numprocesses"])
 
 
 def is_scaled_to_zero(watcher: WatcherFacts) -> bool:

@@ -317,6 +317,22 @@ def runs_until_stopped(pid: int) -> bytes | None:
     return b" ".join(line for line in lines if b"ctxt_switches:" in line) if state == [b"T"] else None
 
 
+class CoreTime(NamedTuple):
+    """The state of the first thread of a process, and for how many seconds it was on a core."""
+
+    state: str
+    ran: float
+
+
+def core_time(pid: int) -> CoreTime | None:
+    """Return what Linux shows of the first thread of *pid*; None if nothing is known."""
+    try:
+        ran = int(_read(f"/proc/{pid}/schedstat").split()[0]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+    return None if (stat := read_stat(pid)) is None else CoreTime(stat.state, ran)
+
+
 def _read(path: str) -> bytes:
     """Read a file of /proc; OSError if it has more than `READ_AT_MOST` bytes."""
     chunks, left = [], READ_AT_MOST

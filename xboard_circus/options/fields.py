@@ -41,8 +41,8 @@ class HealthOptions:
     """Address to probe where the command is not xboard_circus.worker, so that it has no private socket. With more than
     one worker, the sick one cannot be identified, so none is replaced."""
     period: float = option(2.0, kinds.seconds())
-    """Time between two probes of a worker. Lower it, and health.timeout with it, to notice sooner; raise it with
-    hundreds of workers."""
+    """Time between two probes of a worker. A worker whose event loop is blocked for so long, at least 1 s, gets a
+    successor beside it. Lower it, and health.timeout with it, to notice sooner; raise it with hundreds of workers."""
     timeout: float = option(2.0, kinds.seconds())
     """Time for a whole probe, from connect to the last byte. A hung worker is ended after health.failure_threshold
     times this, or health.period if that is longer, and a period more at most; one that SIGSTOP has stopped as soon as
@@ -76,7 +76,8 @@ class RestartOptions:
     cooldown: float = option(300.0, kinds.seconds())
     """Time between two tries of a slot that has used up its restart budget, counted from its last start; it is tried
     for ever. While no worker of the watcher is up, restart.delay_max applies instead; and restart.delay for a worker
-    that was up for 5 s, if it was killed from outside or no other is up."""
+    that was up for 5 s, if it was killed from outside or no other is up. For so long, too, no blocked worker gets a
+    successor after one that has come back."""
     reset_after: float = option(300.0, kinds.seconds())
     """Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late."""
 

@@ -14,6 +14,7 @@ from circus import logger
 from circus.exc import MessageError
 
 from xboard_circus import env_files
+from xboard_circus.core import surge
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.poison import Poisons
@@ -37,7 +38,7 @@ from xboard_circus.core.worker import (
 )
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.errors import XboardError
-from xboard_circus.host import oom, request_slots, runtime, worker_files
+from xboard_circus.host import free_memory, oom, request_slots, runtime, worker_files
 from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
@@ -76,6 +77,7 @@ class ArmedWatcher:
         left_to_spawn: How many workers of this start have not been spawned yet: without respawn it ends with them.
         stays: circusd ends without the workers, which serve on for the next one; see `leave`.
         swaps: The current replacements of workers, whatever their reason.
+        ahead_not_before: When a blocked worker gets a successor again, after one that came back.
         wanted: The request that the running spawn serves.
         last_reason: The last reason why something was done, or not done; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
@@ -100,7 +102,7 @@ class ArmedWatcher:
         self.stays = False
         self.swaps: list[Swap] = []
         self.reload: rolling.RollingReload | None = None
-        self._recycle_not_before = float("-inf")
+        self._recycle_not_before = self.ahead_not_before = float("-inf")
         self.wanted = SpawnRequest()
         self.before = BeforeStart(self)
         self.forks = Forks(self)
@@ -170,6 +172,11 @@ class ArmedWatcher:
         if self.port.is_bound_by_the_server:
             return Say.BINDS_BY_ITSELF(watcher=self.name, port=self.options.port.port)
         return ""
+
+    def has_room(self) -> bool:
+        """Return whether memory permits one more worker."""
+        sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.fleet]
+        return surge.has_room(free_memory.available(), sizes)
 
     @property
     def policy(self) -> Policy:

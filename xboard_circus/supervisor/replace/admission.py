@@ -8,6 +8,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import seconds
+from xboard_circus.core.health import BLOCKED
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 BY_OPERATOR = "operator"
-"""The kind of a replacement that a person requests; the others are values of `Health`."""
+"""The kind of a replacement that a person requests; the others are `BLOCKED` and values of `Health`."""
 
 
 def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: float, reason: str) -> None:
-    """Replace a worker that the prober found hung or sick, or that an operator named.
+    """Replace a worker that the prober found hung, sick or blocked, or that an operator named.
 
     Raises MessageError with the reason for a refusal, which circusd sends back as the answer.
     """
@@ -34,7 +35,8 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=identity.started))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
-    if worker.is_leaving or worker.life.role is Role.RETIRING:
+    may_hang = kind == Health.HUNG.value and any(swap.is_ahead and swap.old is worker for swap in armed.swaps)
+    if worker.is_leaving or (worker.life.role is Role.RETIRING and not may_hang):
         raise MessageError(Say.BEING_ENDED(pid=pid))
     if kind == BY_OPERATOR:
         _for_operator(armed, worker, reason)
@@ -48,6 +50,8 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         order = Order(by="probe", why=Say.HUNG(why=reason), cause=Cause.UNHEALTHY)
         armed.supervisor.run(armed.kill_hung(worker, order), f"the end of {pid}")
         return
+    if kind == BLOCKED:
+        _refuse_ahead(armed, now)
     if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
         raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))
     wait = armed.budget.wait(worker.slot, now)
@@ -55,7 +59,24 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
     if not armed.may_run(worker.slot):
         raise MessageError(state.hold_of(armed, worker.slot, now).reason)
-    _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
+    if kind == BLOCKED:
+        order = Order(by="probe", why=Say.SUCCESSOR_AHEAD(why=reason))
+        armed.note_reason(order.why)
+        _begin(armed, worker, order, is_ahead=True)
+    else:
+        _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
+
+
+def _refuse_ahead(armed: ArmedWatcher, now: float) -> None:
+    """Raise MessageError if no blocked worker of a watcher may get a successor now."""
+    if alone := armed.why_alone():
+        raise MessageError(alone)
+    if armed.reload is not None and armed.reload.is_running:
+        raise MessageError(Say.ANOTHER_REPLACED())
+    if now < armed.ahead_not_before:
+        raise MessageError(Say.CAME_BACK_LATELY(wait=seconds(round(armed.ahead_not_before - now))))
+    if not armed.has_room():
+        raise MessageError(Say.NO_MEMORY_FOR_ONE())
 
 
 def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
@@ -68,8 +89,8 @@ def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
     _begin(armed, worker, Order(by=Say.OPERATOR_BY(by=reason), why=why, by_operator=True))
 
 
-def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
-    armed.supervisor.run(Swap(armed, worker, order).run(), f"the replacement of {worker.pid}")
+def _begin(armed: ArmedWatcher, worker: Worker, order: Order, *, is_ahead: bool = False) -> None:
+    armed.supervisor.run(Swap(armed, worker, order, is_ahead=is_ahead).run(), f"the replacement of {worker.pid}")
 
 
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:

@@ -10,17 +10,14 @@ from circus import logger
 from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
-from xboard_circus.core import surge
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
-from xboard_circus.host import free_memory
 from xboard_circus.supervisor.boundary import contained_task
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
@@ -173,12 +170,8 @@ class RollingReload:
 
     async def _until_room(self) -> None:
         """Wait for old workers that drain while memory is short for one more worker."""
-        while (draining := [each for each in self._drains if not each.done()]) and not self._has_room():
+        while (draining := [each for each in self._drains if not each.done()]) and not self.armed.has_room():
             await asyncio.wait(draining, timeout=LOOK_FOR_ROOM, return_when=asyncio.FIRST_COMPLETED)
-
-    def _has_room(self) -> bool:
-        sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.armed.fleet]
-        return surge.has_room(free_memory.available(), sizes)
 
     def _is_about_to_leave(self, old: Worker) -> bool:
         """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""

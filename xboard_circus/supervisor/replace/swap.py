@@ -21,6 +21,9 @@ KILL_SECONDS = 5.0
 LOOK = 0.02
 SETTLE = 5.0
 """Seconds that a new process has to run where none reports that it is ready."""
+ANSWERS, DECIDED_WITHIN = 2, 600.0
+"""So many probes in a row show that a blocked worker is back, and has done what it left; if nothing is known of it in
+so many seconds, it is ended as in a reload."""
 
 
 class Swap:
@@ -29,14 +32,17 @@ class Swap:
     `numprocesses` does not change: while the new one is made, the old one retires and does not count.
 
     Attributes:
+        is_ahead: The old one is blocked, and perhaps hung: it is ordered to leave when it answers again, and not when
+            the new one is ready. Until then it may be killed as hung, see `admission.replace`.
         order: The old worker's order to leave. Without a cause it was requested, and uses no restart budget.
         handed_over: Done when the new one is ready, and the old one is ordered to leave.
     """
 
-    def __init__(self, armed: ArmedWatcher, old: Worker, order: Order) -> None:
+    def __init__(self, armed: ArmedWatcher, old: Worker, order: Order, *, is_ahead: bool = False) -> None:
         self.armed = armed
         self.old = old
         self.order = order
+        self.is_ahead = is_ahead
         self.new: Worker | None = None
         self.handed_over = armed.supervisor.loop.create_future()
 
@@ -65,6 +71,8 @@ class Swap:
             armed.keep_up()
             armed.swaps.remove(self)
         if failure is not None:
+            if self.is_ahead:
+                self._pause()
             kept = Say.KEPT(why=order.why, failure=failure)
             armed.note_reason(kept)
             armed.publish("kept", reason=kept, **old.ids, **with_say(order.by, "by"))
@@ -94,6 +102,8 @@ class Swap:
         if failure is None:
             self.handed_over.set_result(None)
             armed.happen(new, Proven())
+            if self.is_ahead and not await self._comes_back():
+                return None
             if old.pid in armed.fleet and armed.is_running():
                 await armed.end(old, self.order)
         elif new.pid in armed.fleet:
@@ -102,6 +112,29 @@ class Swap:
             # Circus sends SIGKILL without a look whether it is dead.
             await until_ended(new, KILL_SECONDS)
         return failure
+
+    def _pause(self) -> None:
+        """Have no blocked worker get a successor for a while, after one that was of no use.
+
+        An app that has blocked its event loop for so long does it again, and each time costs a fork and a drain, in
+        which WebSockets end. There is none after a worker that hung: its slot has its restart budget.
+        """
+        self.armed.ahead_not_before = self.armed.clock() + self.armed.options.restart.cooldown
+
+    async def _comes_back(self) -> bool:
+        """Wait until it is known of the old worker whether it hangs; return whether it is to drain."""
+        armed, old, began_at = self.armed, self.old, self.armed.clock()
+
+        def is_back() -> bool:
+            last = list(old.probes)[-ANSWERS:]
+            return len(last) == ANSWERS and all(each["at"] > began_at and each["latency"] is not None for each in last)
+
+        while old.pid in armed.fleet and not old.is_leaving and armed.is_running():
+            if is_back() or armed.clock() - began_at > DECIDED_WITHIN:
+                self._pause()
+                return True
+            await asyncio.sleep(LOOK)
+        return False
 
 
 async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | None = None) -> str | None:

@@ -1,0 +1,77 @@
+"""Measure how soon a hung worker has a successor, and is killed: ``.venv/bin/python -m tests.real.hangs [PERIOD]``.
+
+At the default options, or with `health.period` = *PERIOD*, the only worker of a watcher hangs in each way, ten times.
+Prints the seconds from then until the next worker was up, and until the hung one was killed: median (least to most).
+Then a loop is blocked for 4 s, ten times, which is to cost nothing. Ends with 1 if a successor came late, if a worker
+was killed that came back, or if a request of that one was lost.
+"""
+
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from signal import SIGSTOP
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .processes import script_folder
+from .test_health import probed
+
+HANGS = ("SIGSTOP", "sleep", "spin", "deadlock", "regex")  # but for the first: see backend.py
+TIMES, BLOCK = 10, 4.0
+
+
+def hang(c: Circusd, how: str) -> tuple[float, float]:
+    """Have the only worker hang; return after how many seconds the next one was up, and this one's death counted."""
+    (old,) = probed(c)
+    before, began = c.last_told(), time.monotonic()
+    # Not always at the same moment of the prober's period.
+    time.sleep(began % 1)
+    wall = time.time()
+    if how == "SIGSTOP":
+        kill(old, SIGSTOP)
+    else:
+        c.tell(old, f"hang {how}")
+
+    def at(kind: str, **facts: object) -> float | None:
+        found = [e.message for e in c.told(kind, after=before) if facts.items() <= e.message.items()]
+        return float(str(found[0]["time"])) - wall if found else None
+
+    killed = eventually(lambda: at("restart", pid=old, cause="unhealthy"), timeout=60)
+    return eventually(lambda: at("ready", follows=old), timeout=60), killed
+
+
+def block(c: Circusd) -> bool:
+    """Block the loop of the only worker, which has another request; return whether both are answered by it."""
+    (old,) = probed(c)
+    held = c.hold_each([old])
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(c.get, f"/block?s={BLOCK:g}", timeout=60)
+        answered = answer.result() == str(old)
+    c.finish(held)
+    eventually(lambda: old not in c.workers(), timeout=60, what="it has drained")
+    return answered and c.failures() == []
+
+
+def shown(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def main() -> int:
+    period = float(sys.argv[1]) if sys.argv[1:] else 2.0
+    options = {"health.period": period, "health.live_path": "/health/live", **FAST_RESTARTS, "restart.cooldown": 0.2}
+    is_good, limit = True, 2 * period
+    web = Watcher(numprocesses=1, options=options)
+    for how in HANGS:
+        with script_folder() as folder, circusd(folder, watchers=[web], plugins=BUNDLE) as c:
+            found = [hang(c, how) for _ in range(TIMES)]
+        ups, deaths = map(list, zip(*found, strict=True))
+        is_good &= max(ups) <= limit
+        print(f"{how}: the next one up after {shown(ups)}, killed after {shown(deaths)}", flush=True)
+    with script_folder() as folder, circusd(folder, watchers=[web], plugins=BUNDLE) as c:
+        lost = [block(c) for _ in range(TIMES)].count(False)
+    print(f"blocked for {BLOCK:g} s, {TIMES} times: {lost} with a loss or a failure", flush=True)
+    return 0 if is_good and not lost else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""A worker whose event loop is blocked gets a successor before it is known to hang, and is harmed by nothing."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .bus import Event
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .test_health import probed
+
+HANGS = ("sleep", "spin", "deadlock", "regex")
+OPTIONS = {"health.period": 1, "health.timeout": 1, **FAST_RESTARTS}
+
+
+def place(events: list[dict[str, object]], kind: str, **facts: object) -> int:
+    """Return where the first of *events* of a *kind* with these *facts* is among them; ValueError if nowhere."""
+    found = [each["kind"] == kind and all(each.get(name) == fact for name, fact in facts.items()) for each in events]
+    return found.index(True)
+
+
+def told(c: Circusd) -> list[dict[str, object]]:
+    """Return what circusd has published, in order."""
+    return [{**message, "kind": kind} for _, kind, message in c.call("xboard_events", after=0)["events"]]
+
+
+def ahead(c: Circusd) -> list[Event]:
+    return [each for each in c.told("replace") if "a successor is started" in each.reason]
+
+
+def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> None:
+    """Given nine workers, when four hang, each in another way, then the successor of each is up before it is killed as
+    hung; its death counts once, with its stacks and its place taken."""
+    watcher = Watcher(numprocesses=9, options={**OPTIONS, "health.timeout": 3, "health.failure_threshold": 2})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        pids = probed(c)
+        hung = dict(zip(HANGS, pids, strict=False))
+
+        for how, pid in hung.items():
+            c.tell(pid, f"hang {how}")
+        eventually(lambda: len(c.failures()) == len(HANGS), what="each is killed")
+
+        events = told(c)
+        for how, pid in hung.items():
+            assert place(events, "ready", follows=pid) < place(events, "restart", pid=pid, cause="unhealthy"), how
+        assert {failure.pid for failure in c.failures()} == set(hung.values())
+        assert all("hung: no answer" in failure.reason for failure in c.failures())
+        assert len(probed(c)) == watcher.numprocesses
+        assert len(c.starts()) == watcher.numprocesses + len(HANGS)
+        assert set(pids) - set(hung.values()) <= set(c.workers())
+
+
+def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> None:
+    """Given the only worker with a long request, when another blocks its loop for a while, then its successor answers
+    meanwhile; both requests are answered by it, it drains, nothing is counted, and the next block gets no successor."""
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 8})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
+        (old,) = probed(c)
+        held = c.hold_each([old])
+
+        blocks = pool.submit(c.get, "/block?s=4")
+        (new,) = eventually(lambda: [each.pid for each in c.told("ready") if each.message["follows"] == old])
+        assert c.get() == str(new)
+        assert not blocks.done()
+        assert blocks.result() == str(old)
+        c.finish(held)
+        eventually(lambda: c.workers() == [new], what="it has drained")
+
+        assert c.failures() == []
+        assert c.watcher()["budget"]["used"] == 0
+        (end,) = eventually(lambda: [each for each in c.told("restart") if each.pid == old])
+        assert (end.message["cause"], "event loop blocked for" in end.reason) == ("commanded", True)
+        assert c.get("/block?s=2") == str(new)
+        assert (c.workers(), len(ahead(c))) == ([new], 1)
+
+
+def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> None:
+    """Given the only worker, when it hangs and no new one comes up, then it is kept and killed as ever; the failed
+    successor uses no restart budget."""
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.failure_threshold": 4})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        (old,) = probed(c)
+
+        c.set("boot", "die")
+        c.tell(old, "hang sleep")
+        (kept,) = eventually(lambda: c.told("kept"))
+        c.set("boot", "")
+        (failure,) = eventually(lambda: [each for each in c.failures() if each.pid == old])
+
+        assert (kept.pid, failure.message["cause"]) == (old, "unhealthy")
+        assert failure.message["budget"]["after"] == 1
+        probed(c)
+        assert len(ahead(c)) == 1
