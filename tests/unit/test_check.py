@@ -27,6 +27,7 @@ from xboard_circus.checks.programs import KEPT, run_captured
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
+from xboard_circus.host.servers import name_of
 from xboard_circus.host.writers import User, members
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
@@ -985,6 +986,20 @@ def test_a_log_file_that_is_a_folder(on_host: OnHost, tmp_path: Path) -> None:
             " name another file"
         )
     ]
+
+
+def test_a_log_that_is_another_users_is_to_be_given_to_who_runs_circusd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service that was removed leaves the logs of its user in the checkout."""
+    (tmp_path / "a.log").touch()
+    owner, user = os.geteuid(), os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    (told,) = host_rules.not_writable("stdout_stream.filename", tmp_path / "a.log", "Circus drops the watcher")
+
+    assert told.hint == f"it is {name_of(owner)}'s: `sudo chown {user} {tmp_path}/a.log`, or name another file"
 
 
 def test_a_program_that_is_not_there(on_host: OnHost) -> None:

@@ -294,7 +294,11 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
             return
     target = file if os.path.exists(file) else folder
     if not os.path.isdir(folder) or os.path.isdir(file) or not os.access(target, os.W_OK):
-        yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
+        hint = "name another file"
+        if os.path.exists(target) and (owner := target.stat().st_uid) != os.geteuid():
+            give = f"sudo chown {os.geteuid()} {shlex.quote(str(target))}"
+            hint = f"it is {servers.name_of(owner)}'s: `{give}`, or {hint}"
+        yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", hint)
 
 
 def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
