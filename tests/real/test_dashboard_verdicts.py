@@ -476,6 +476,7 @@ def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
         "total": 2,
         "age": 600.0,
         "replaced": [],
+        "old": 2,
         "reason": "new one failed",
         "log": "",
     }
@@ -489,6 +490,8 @@ def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
     assert stage.watcher().locator(":is(.incident, .reload)").evaluate_all(
         "all => all.map((each) => each.className)"
     ) == ["incident", "reload"]
+    stage.show({**COOLING, "reload": {**reload, "old": 0}})
+    expect(box).to_be_hidden()
 
     stage.show({**WELL, "last_reason": "exited", "last_reason_age": 4000.0, "reload": {**reload, "age": 4000.0}})
     expect(box).to_be_hidden()

@@ -145,11 +145,15 @@ def test_all_fine_counts_the_backends_and_not_the_page_nor_the_plugins(traffic: 
 
 
 @pytest.mark.parametrize(
-    ("age", "lines"),
-    [(120.0, ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on"]), (4000.0, [])],
+    ("age", "old", "lines"),
+    [
+        (120.0, 1, ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on"]),
+        (120.0, 0, []),
+        (4000.0, 1, []),
+    ],
 )
-def test_a_failed_reload_is_news_for_an_hour(age: float, lines: list[str]) -> None:
-    reload = {"state": "failed", "done": 0, "total": 1, "age": age, "replaced": [], "reason": "it dies", "log": ""}
+def test_a_failed_reload_is_news_for_an_hour_while_the_old_code_serves(age: float, old: int, lines: list[str]) -> None:
+    reload = {"state": "failed", "age": age, "replaced": [], "old": old, "reason": "it dies", "log": ""}
     failed = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP, reload=reload)
 
     (line,) = headlines([failed], aged=since(NOW))

@@ -22,11 +22,12 @@ class FakeBefore:
 
 def test_an_error_of_our_own_ends_a_reload_and_is_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     published: list[tuple[str, dict[str, Any]]] = []
+    before: Any = [SimpleNamespace(is_up=True, life=SimpleNamespace(phase=None)) for _ in range(2)]
     armed: Any = SimpleNamespace(
         name="web",
         before=FakeBefore(),
         clock=lambda: 0.0,
-        fleet=SimpleNamespace(counted=list),
+        fleet=SimpleNamespace(counted=lambda: before),
         held_slots=list,
         is_running=lambda: True,
         note_reason=lambda reason: None,
@@ -41,3 +42,6 @@ def test_an_error_of_our_own_ends_a_reload_and_is_its_reason(caplog: pytest.LogC
     assert "TypeError: 'int' object is not iterable; the log of circusd has its traceback" in reload.reason
     assert [kind for kind, _ in published] == ["reload_end"]
     assert "Traceback" in caplog.text
+    assert reload.view()["old"] == 2
+    before[0].is_up = False
+    assert reload.view()["old"] == 1

@@ -133,7 +133,16 @@ def test_only_the_trouble_that_is_not_in_the_first_line_has_its_cause_below() ->
 
 def test_why_a_reload_failed_is_said_once() -> None:
     why = Say.NEW_FAILED(slot=1, why=Say.EXITED_STARTING(code=3))
-    reload = {"state": "failed", "done": 0, "total": 2, "age": 5.0, "replaced": [], "log": "", **with_say(why)}
+    reload = {
+        "state": "failed",
+        "done": 0,
+        "total": 2,
+        "age": 5.0,
+        "replaced": [],
+        "old": 2,
+        "log": "",
+        **with_say(why),
+    }
     last = with_say(Say.RELOAD_BROKEN_OFF(state="failed", why=why), "last_reason")
     failed: Any = {**watcher_view(*workers(2)), "reload": reload, **last}
 

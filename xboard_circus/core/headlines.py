@@ -105,8 +105,8 @@ def is_troubled(watcher: WatcherEntry) -> bool:
 
 
 def has_failed_lately(reload: ReloadEntry, elapsed: float = 0.0) -> bool:
-    """Return whether a reload is news because it failed."""
-    return reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD
+    """Return whether a reload is news because it failed: not once the last worker of the code before it has ended."""
+    return reload["state"] == "failed" and reload["old"] > 0 and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD
 
 
 def gone(

@@ -93,7 +93,7 @@ class ReloadEntry(TypedDict):
         step: What it does, or did last: "before", "import" or "workers".
         slot: Of the worker that it replaces, or replaced last; None before the first.
         cut: How many requests of old workers were cut off at their drain limit.
-        serving: How many workers of the watcher serve now.
+        old: How many workers of the code before it are up still.
     """
 
     state: str
@@ -104,7 +104,7 @@ class ReloadEntry(TypedDict):
     age: float | None
     replaced: list[list[int]]
     cut: int
-    serving: int
+    old: int
     reason: str
     say: Data | None
     log: str

@@ -10,7 +10,7 @@ import { duration, text, timeOf } from "./text.js";
 import { isTroubled } from "./verdict.js";
 
 const SEEN = 60; // seconds for which a reload that went well is shown, to those who saw it run
-const FAILED = 3600; // the same for one that failed, to everybody
+const FAILED = 3600; // the same for one that failed, to everybody, while the old code serves
 const DISMISSED = "xboard_dismissed"; // by watcher, when the reload began that somebody put away
 const DRIFT = 5;
 const MOST_LINES = 8; // of the log of the worker that did not come up; `why` has more
@@ -70,7 +70,7 @@ export class Reload {
       const serves = text(replaced.length ? "reload.serves.both" : "reload.serves", { up: serving(this.watcher), wanted: this.watcher.numprocesses, n: replaced.length });
       write(this.words, isTold ? serves : text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
       write(this.serves, serves);
-      show(this.serves, BROKEN.includes(state) && !isTold);
+      show(this.serves, BROKEN.includes(state) && !isTold && this.reload.old > 0);
     }
     if (wasHidden !== this.node.hidden) this.changed();
   }
@@ -83,7 +83,7 @@ export class Reload {
     // A page that was busy has taken a state for younger than it was: what was put away then seems to have begun later.
     if (this.began < (dismissed()[this.key()] ?? 0) + DRIFT) return false;
     if (state === "done") return this.sawIt && !isTroubled(this.watcher) && now() - this.endedAt < SEEN;
-    return age + elapsed < FAILED;
+    return age + elapsed < (this.reload.old > 0 ? FAILED : SEEN);
   }
 
   key() {

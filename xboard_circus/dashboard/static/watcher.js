@@ -143,11 +143,11 @@ export class WatcherCard {
     show(this.unarmed, !armed && !watcher.is_helper);
     this.updateFacts(stale);
     this.evidence.update(server, watcher, line && !line.isFirst ? sentencesOf(line) : "");
-    this.reloading.update(server, watcher, elapsed, stale);
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
     show(this.empty, !workers.length);
     this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
+    this.reloading.update(server, watcher, elapsed, stale); // may draw the body
     this.strip.update(past);
     this.pulse.update(past, serving(watcher) > 0, watcher.output);
     const isPulseShown = hasPulse && watcher.armed && !stale;

@@ -80,7 +80,7 @@ class RollingReload:
             "age": round(self.armed.clock() - self.began_at, 3),
             "replaced": [list(pair) for pair in self.replaced],
             "cut": self.cut,
-            "serving": len(self.armed.fleet.up()),
+            "old": sum(worker.is_up for worker in self.before),
             "reason": self.reason,
             "say": data_of(self.reason),
             "log": self.log,
