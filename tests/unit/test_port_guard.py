@@ -133,15 +133,22 @@ def test_a_port_that_nobody_holds_any_more_is_tried_again_at_once(taken: socket.
         armed: Any = FakeArmed(shared)
         armed.name, armed.policy, armed.folder, armed.options.port.grace = "web", Policy.ORPHANS, None, 1
         armed.watcher.singleton = False
-        ended: list[Holder] = []
-        armed.supervisor.sweep = lambda *_: asyncio.ensure_future(asyncio.sleep(0, ended))
+        ended = [Holder(812, 1, "python -m shop")]
+        sweeps: list[Any] = []
+        armed.supervisor.sweep = lambda *_: sweeps[0]
         armed.supervisor.holders, armed.supervisor.family, armed.supervisor.instance = holders, set, "i"
         armed.supervisor.arbiter = SimpleNamespace()
         guard = PortGuard(armed)
 
-        asyncio.run(asyncio.wait_for(guard._guard(0), 20))
+        async def start_twice() -> None:
+            sweeps.append(asyncio.ensure_future(asyncio.sleep(0, ended)))
+            await asyncio.wait_for(guard._guard(0), 20)
+            await asyncio.wait_for(guard._guard(0), 20)
 
-        assert (guard.state, armed.told, len(looks)) == (PortState.BOUND, [], 3)
+        asyncio.run(start_twice())
+
+        assert (guard.state, len(looks)) == (PortState.BOUND, 3)
+        assert armed.told == ["port freed: ended 812 (python -m shop)", "port_freed"]  # by the first start alone
 
 
 def test_sockets_that_answer_nothing_hold_up_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,7 @@ class PortGuard:
         if await self._take_over(run):
             return
         sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
+        was_swept = sweep is None or sweep.done()  # at an earlier start, which has reported it
         if sweep is not None and armed.watcher.singleton:
             # A draining worker frees its port at once, and ends later: a free port is no sign of its end.
             await asyncio.wait([sweep])
@@ -212,7 +213,7 @@ class PortGuard:
             return
         self._done()
         # Every sweep that ended something is recorded, whether or not it freed the port.
-        swept = [] if sweep is None else named(await sweep)
+        swept = [] if sweep is None or was_swept else named(await sweep)
         self._report_freed([*dict.fromkeys([*freed, *swept])])
 
     async def _look(self, address: tuple[str, int], policy: Policy) -> tuple[list[Holder], PortPlan]:
