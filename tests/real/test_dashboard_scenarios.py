@@ -561,7 +561,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             over = visit.page.locator(".event-incident").filter(has_text="code 1").first
             expect(over).to_contain_text(re.compile(r"over.*lasted"))
             expect(visit.page.locator(".event-incident .badge[data-state=open]")).to_have_count(0)
-            hang = visit.page.locator(".event-incident").filter(has_text="hung")
+            hang = visit.page.locator(".event-incident").filter(has_text=re.compile("ended.*: hung: "))
             expect(hang).to_have_count(1)
             expect(hang).to_contain_text(re.compile(r"over.*lasted \d"))
             hang.get_by_role("button", name="events").click()

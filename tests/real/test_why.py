@@ -245,15 +245,16 @@ def test_a_worker_whose_slot_was_scaled_away(c: Circusd) -> None:
     holds_in(text, "asked by: operator: xboard-circus scale")
 
 
-def test_the_last_one_is_told_without_a_name(c: Circusd) -> None:
-    """Given a crash as the last thing that happened, when asked why, with the watcher or without, then it is told."""
+def test_the_last_one_is_told_of_a_watcher(c: Circusd) -> None:
+    """Given a crash as the last thing that happened, when asked why of its watcher, then it is told; the worst of the
+    last hour, which `why` tells without a name, is one of the tests before."""
     pid, _ = probed(c)
 
     c.tell(pid, "exit 5")
     why(c, pid)
 
     assert why(c, "web")[0]["pid"] == pid
-    assert f"pid {pid}" in c.run_cli("why").stdout
+    assert c.run_cli("why").returncode == 0
 
 
 @pytest.mark.parametrize("way", ["xboard-circus stop", "a signal to circusd"])

@@ -42,6 +42,31 @@ def test_trouble_that_comes_back_soon_is_the_same_incident(pause: float, count: 
     assert len(fold([*once, event(1 + pause, "restart"), event(2 + pause, "ready")], [])) == count
 
 
+def test_trouble_of_another_kind_is_another_incident_however_soon() -> None:
+    """Given a crash, a hang, a full disk, a dependency and a taken port in a minute, then none hides the other."""
+    hung: dict[str, Any] = {"cause": "unhealthy", "reason": "hung"}
+    events = [
+        *(event(0, "restart"), event(2, "ready"), event(2, "restart"), event(3, "ready")),
+        *(event(5, "unhealthy", reason="hung"), event(6, "restart", **hung), event(7, "ready")),
+        *(event(10, "output_lost", reason="no space"), event(20, "output_back")),
+        *(event(25, "unhealthy", 0, pid=0, reason="a dependency"), event(30, "recovered", 0, pid=0)),
+        *(event(40, "port_refused", reason="held"), event(50, "ready")),
+    ]
+
+    found = fold(events, [])
+
+    ended = "#1 ended 2 times in 2 s: exited with code 3 before it was up"
+    assert lines(found) == [ended, "#1 ended: hung", "no space", "a dependency", "held"]
+    assert [each.until for each in found] == [3, 7, 20, 30, 50]
+
+
+def test_what_a_slot_waits_for_is_not_known_once_a_sibling_is_up() -> None:
+    """A held slot waits longer then, and no event says so."""
+    both = [event(0, "restart"), event(0, "cooldown", wait=60.0), event(1, "restart", 2)]
+
+    assert [fold([*both, *more], ["web"])[0].next_try for more in ([], [event(5, "ready", 2)])] == [60.0, None]
+
+
 def test_slots_and_watchers_are_told_apart() -> None:
     """Given two slots of one watcher and one of another, then the first two share an incident."""
     found = fold(
@@ -87,9 +112,10 @@ def test_an_incident_ends_with_what_ends_its_trouble(events: list[Record], until
         [event(0, "unhealthy"), event(9, "recovered", pid=0)],
         [event(0, "unhealthy"), event(5, "restart"), event(9, "ready", pid=8)],
         [event(0, "unhealthy"), event(5, "ready", pid=8, follows=7), event(9, "restart")],
-        [event(0, "ready", pid=8, follows=7), event(4, "unhealthy"), event(9, "restart")],
+        [event(0, "ready", pid=8, follows=7), event(4, "unhealthy"), event(9, "restart", cause="unhealthy")],
         [event(0, "unhealthy"), event(9, "restart", cause="commanded")],
         [event(0, "restart"), event(0, "poison"), event(9, "ready", pid=8)],
+        [event(0, "restart", cause="unhealthy"), event(1, "unhealthy"), event(9, "ready", pid=8)],
     ],
     ids=[
         "a dependency is back",
@@ -99,6 +125,7 @@ def test_an_incident_ends_with_what_ends_its_trouble(events: list[Record], until
         "successor ahead",
         "taken away",
         "poison",
+        "told late",
     ],
 )
 def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
@@ -227,7 +254,7 @@ def test_a_heartbeat_has_the_worst_of_each_of_its_cells() -> None:
 
     found = heartbeat(events, "web", Present([8], is_troubled=True), begun=20.0, now=100.0, span=100.0, count=10)
 
-    words = ["none", "none", "ok", "ok", "down", *["degraded"] * 5]
+    words = ["none", "none", "ok", "ok", "down", "degraded", "ok", *["degraded"] * 3]
     assert [cell.word for cell in found.cells] == words
     assert found.shares == [(0.875, 80.0, False)]
     assert heartbeat([], "web", Present(), begun=100.0, now=100.0, span=9.0).shares == []
@@ -256,3 +283,5 @@ def test_the_worst_incident_was_the_longest_without_a_worker() -> None:
         return None if incident is None else incident.first.watcher
 
     assert [name(found), name(found[1:]), name(found[2:]), name([])] == ["web", "b", "c", None]
+    found[2].until = None
+    assert name(found) == "c"  # what is not over comes before all that is

@@ -48,7 +48,8 @@ class IncidentRecord:
 
     Attributes:
         until: When it was over; None while it is not.
-        next_try: When a slot that cools down is tried again.
+        next_try: When a slot that cools down is tried again; None where that is not known.
+        families: The kinds of its problems; one of another kind, once it is over, is another incident.
         successors: The event with which the successor of a worker came up, by the worker's pid; perhaps before its end.
     """
 
@@ -58,11 +59,15 @@ class IncidentRecord:
     next_try: float | None = None
     failures: list[Happening] = field(default_factory=list)
     problems: set[str] = field(default_factory=set)
+    families: set[str] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
     successors: dict[int, Happening] = field(default_factory=dict)
 
     def add(self, problem: str, event: Happening) -> None:
         """Take an event that opens a problem; not a failed reload, nor the end of a worker whose successor is up."""
-        if problem != "reload" and event.pid not in self.successors:
+        self.families.add(_family(problem, event.cause))
+        is_told_late = problem == _health(event.pid) and event.pid in self.ended
+        if problem != "reload" and event.pid not in self.successors and not is_told_late:
             self.problems.add(problem)
         self.until = None
         if event.kind in ("restart", "end"):
@@ -73,8 +78,11 @@ class IncidentRecord:
     def settle(self, event: Happening) -> None:
         """Take an event of any kind, of which some solve problems; with the last one it is over."""
         self.last = event
+        if event.kind == "ready":
+            self.next_try = None  # a held slot waits longer while a sibling is up
         if event.kind in ("restart", "end"):
             self.problems.discard(_health(event.pid))
+            self.ended.add(event.pid)
         if not _problem(event):
             solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
             if event.kind == "recovered":
@@ -105,9 +113,12 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
             if old := event.data.get("follows"):
                 successors[event.watcher][old] = event
         incident = current.get(event.watcher)
-        if incident is not None and incident.until is not None and event.time - incident.until > CALM:
-            incident = None
-        if problem := _problem(event):
+        problem = _problem(event)
+        if incident is not None and incident.until is not None:
+            is_soon = event.time - incident.until <= CALM
+            if not is_soon or (problem and _family(problem, event.cause) not in incident.families):
+                incident = None
+        if problem:
             if incident is None:
                 incident = current[event.watcher] = IncidentRecord(event, event, successors=successors[event.watcher])
                 found.append(incident)
@@ -160,6 +171,19 @@ def _problem(event: Happening) -> str:
 
 def _health(pid: int | None) -> str:
     return f"health {pid or 'of all'}"
+
+
+def _family(problem: str, cause: str | None) -> str:
+    """Return the kind of a problem, of whichever worker it is; a worker that is ended for its health is that.
+
+    >>> _family("slot 1", "crash"), _family("slot 1", "unhealthy"), _family("health 812", None), _family("port", None)
+    ('slot', 'health', 'health', 'port')
+    >>> _family("health of all", None)
+    'health of all'
+    """
+    if problem == _health(None):
+        return problem
+    return "health" if cause == "unhealthy" else problem.partition(" ")[0]
 
 
 class Present(NamedTuple):
@@ -314,18 +338,22 @@ def _beat(since: float, width: float, begun: float, unserved: list[Lapse], troub
 def worst(
     found: Sequence[IncidentRecord], events: Sequence[Happening], current: Mapping[str, Present], *, now: float
 ) -> IncidentRecord | None:
-    """Return the worst of the incidents: the longest without a worker, then the one with most ends, then the last.
+    """Return the worst of the incidents, of those that are not over where there are any.
+
+    That is the longest without a worker, then the one with most ends, then the last. Without a circusd only its own
+    loss counts as not over.
 
     Args:
         events: Those of which the incidents were folded.
         current: How the watchers are now, by name.
     """
 
-    def harm(incident: IncidentRecord) -> tuple[float, int, float]:
+    def harm(incident: IncidentRecord) -> tuple[bool, float, int, float]:
         name, begin = incident.first.watcher, incident.first.time
         end = now if incident.until is None else max(incident.until, begin)
         own = [each for each in events if each.watcher == name]
         without = _sum(lapses(own, current.get(name)), "down", begin, end)
-        return round(without, 1), len(incident.failures), begin
+        is_open = incident.until is None and (bool(current) or incident.first.kind == "circusd_lost")
+        return is_open, round(without, 1), len(incident.failures), begin
 
     return max(found, key=harm, default=None)
