@@ -655,11 +655,17 @@ def test_only_a_held_slot_is_retried(admin: Visitor, circusd: FakeCircusd) -> No
     eventually(lambda: len(admin.watcher()["workers"]) == 2)
 
     answers = [admin.act("retry", watcher="web", slot=slot) for slot in (1, 2, "2", None)]
+    answers.append(admin.act("retry_all", watcher="web"))
+    circusd.answers["xboard_state"] = always(state(watcher("web", worker(slot=1))))
+    eventually(lambda: len(admin.watcher()["workers"]) == 1)
+    answers.append(admin.act("retry_all", watcher="web"))
 
-    assert [each.status for each in answers] == [409, 200, 400, 400]
+    assert [each.status for each in answers] == [409, 200, 400, 400, 200, 409]
     assert answers[0].json["message"] == "#1 of web is not held any more"
+    assert answers[4].json["message"] == "starts all held workers of web now"
+    assert answers[5].json["message"] == "no worker of web is held any more"
     orders = [each["properties"] for each in circusd.asked if each["command"] == "xboard_retry"]
-    assert [(order["name"], order["slot"]) for order in orders] == [("web", 2)]
+    assert [(order["name"], order.get("slot")) for order in orders] == [("web", 2), ("web", None)]
 
 
 def test_a_slot_without_a_process_is_none_that_can_be_killed(admin: Visitor, circusd: FakeCircusd) -> None:

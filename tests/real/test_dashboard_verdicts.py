@@ -492,6 +492,12 @@ def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
     ) == ["incident", "reload"]
     stage.show({**COOLING, "reload": {**reload, "old": 0}})
     expect(box).to_be_hidden()
+    waiting = {"host": "127.0.0.1", "port": 8000, "state": "waiting", "reason": ""}
+    badge = stage.watcher().locator('.facts .badge[data-state="waiting"]')
+    stage.show({**COOLING, "port": waiting})
+    expect(badge).to_be_visible()
+    stage.show(backend("stopped", status="stopped", port=waiting))
+    expect(badge).to_be_hidden()  # nobody waits for it
 
     stage.show({**WELL, "last_reason": "exited", "last_reason_age": 4000.0, "reload": {**reload, "age": 4000.0}})
     expect(box).to_be_hidden()

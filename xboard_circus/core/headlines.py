@@ -40,7 +40,7 @@ class Headline(TypedDict, total=False):
         word: A verdict, "nothing_serves" where all backends are stopped, "reload_failed", "circusd_lost" for a circusd
             that does not answer, or "ok" where all is well.
         watcher: "" for all of them.
-        slot: The held worker that can be started now.
+        slot: The held worker that is tried next, and can be started now, as others that are held.
         command: What to run, where that is the cure or names what has to be stopped.
     """
 

@@ -153,10 +153,18 @@ class ActionOrder:
         return {**sent, "reason": self.by}, name
 
     def held_slot(self) -> Target:
-        watcher, slot = self.watcher(), self.number("slot")
-        if not any(each.get("slot") == slot and each.get("phase") == "held" for each in watcher["workers"]):
-            raise Refused(409, Answer.NOT_HELD(watcher=watcher["name"], slot=slot))
-        return {"name": watcher["name"], "slot": slot}, watcher["name"]
+        slot, (sent, name) = self.number("slot"), self.one()
+        if slot not in self._held():
+            raise Refused(409, Answer.NOT_HELD(watcher=name, slot=slot))
+        return {**sent, "slot": slot}, name
+
+    def all_held(self) -> Target:
+        if not self._held():
+            raise Refused(409, Answer.NONE_HELD(watcher=self.watcher()["name"]))
+        return self.one()
+
+    def _held(self) -> list[int]:
+        return [each["slot"] for each in self.watcher()["workers"] if each.get("phase") == "held"]
 
     def new_watcher(self) -> Target:
         if not self.hub.settings.allow_add:
@@ -213,6 +221,7 @@ ON_CIRCUSD: Mapping[str, tuple[str, Answer, Callable[[ActionOrder], Target], Map
     "restart_all": ("restart", Answer.RESTARTS, ActionOrder.all_reloaded, _ALL),
     "kill": ("kill", Answer.TOLD_TO_END, ActionOrder.worker, {"waiting": False}),
     "retry": ("xboard_retry", Answer.RETRIES, ActionOrder.held_slot, {}),
+    "retry_all": ("xboard_retry", Answer.RETRIES_ALL, ActionOrder.all_held, {}),
     "replace": ("xboard_replace", Answer.REPLACES, ActionOrder.armed_worker, _BY_HAND),
     "reload_config": ("reloadconfig", Answer.READS_INI, ActionOrder.circusd, {"waiting": False}),
     "add_watcher": ("add", Answer.ADDED, ActionOrder.new_watcher, {"start": True}),

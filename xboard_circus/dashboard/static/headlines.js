@@ -78,7 +78,7 @@ class Line {
     this.rest = el("span", { class: "headline-rest" });
     this.why = el("a", { class: "button" }, text("headline.why"));
     this.log = el("a", { class: "button" }, text("headline.log"));
-    this.retry = actionButton({ words: text("do.retry"), look: "main", action: "retry", details: () => this.details() });
+    this.retry = actionButton({ words: text("do.retry"), look: "main", action: "retry_all", details: () => this.details() });
     this.start = actionButton({ words: text("do.start"), look: "main", action: "start", details: () => this.details() });
     this.copy = copyButton(() => this.item.line.command);
     this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.start, this.copy, this.why, this.log));
@@ -86,7 +86,7 @@ class Line {
 
   details() {
     const { server, line } = this.item;
-    return { server: server.id, watcher: line.watcher, slot: line.slot };
+    return { server: server.id, watcher: line.watcher };
   }
 
   update(item) {

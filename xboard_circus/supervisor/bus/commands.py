@@ -112,8 +112,9 @@ def _reload(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
 
 
 def _retry(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
-    """Start a held worker now, whatever its slot has failed before."""
-    admission.retry(_armed(supervisor, props), slot=int(props["slot"]), by=who(props))
+    """Start a held worker now, or all, whatever their slots have failed before."""
+    slot = props.get("slot")
+    admission.retry(_armed(supervisor, props), slot=None if slot is None else int(slot), by=who(props))
     return {}
 
 
@@ -185,7 +186,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], Work]] = {
     "xboard_report": (("plugin", "pid", "started", "workers"), _report),
     "xboard_replace": (("name", "pid", "started", "kind", "probed_at", "reason"), _replace),
     "xboard_reload": (("name",), _reload),
-    "xboard_retry": (("name", "slot"), _retry),
+    "xboard_retry": (("name",), _retry),
     "xboard_leave": ((), _leave),
     "xboard_event": (("name", "event", "reason"), _event),
     "xboard_events": ((), _events),

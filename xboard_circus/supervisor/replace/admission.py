@@ -93,16 +93,21 @@ def _begin(armed: ArmedWatcher, worker: Worker, order: Order, *, is_ahead: bool 
     armed.supervisor.run(Swap(armed, worker, order, is_ahead=is_ahead).run(), f"the replacement of {worker.pid}")
 
 
-def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
-    """Start a worker in the held *slot* now, and forget its failures. Raises MessageError if it is not held."""
-    if slot not in armed.held_slots():
+def retry(armed: ArmedWatcher, *, slot: int | None, by: str) -> None:
+    """Start a worker in the held *slot*, or in all of them, now, and forget its failures.
+
+    Raises MessageError if it is not held.
+    """
+    held = armed.held_slots()
+    if slot is not None and slot not in held:
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
     if armed.before.pending is not None:
         raise MessageError(armed.before.pending.reason)
     if not armed.port.is_ready:
         raise MessageError(Say.WAITS_FOR_PORT(why=armed.port.reason))
     reason = Say.RETRY_ASKED_FOR(by=by)
-    armed.budget.forget(slot)
     armed.note_reason(reason)
-    armed.publish("retry", reason=reason, slot=slot, **with_say(by, "by"))
+    for each in sorted(held) if slot is None else [slot]:
+        armed.budget.forget(each)
+        armed.publish("retry", reason=reason, slot=each, **with_say(by, "by"))
     armed.keep_up()
