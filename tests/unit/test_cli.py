@@ -224,6 +224,12 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("arguments", [("scale", "web", "two"), ("logs", "-n", "two"), ("events", "--limit", "two")])
+def test_a_word_in_the_place_of_a_number_is_called_that(arguments: tuple[str, ...]) -> None:
+    """click says "is not a valid integer range"."""
+    assert "'two' is not a valid number." in run(*arguments).stderr
+
+
 @pytest.mark.parametrize("command", ["start", "stop", "restart", "status", "clean"])
 def test_a_missing_ini_is_one_line_that_says_what_to_do(command: str) -> None:
     result = run("-c", "no.ini", command)

@@ -11,7 +11,7 @@ import click
 from xboard_circus import preflight
 from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
-from xboard_circus.cli.context import for_ini_file, json_option
+from xboard_circus.cli.context import Number, for_ini_file, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import interrupted, say, show
 from xboard_circus.config import is_armed, load
@@ -50,15 +50,15 @@ def doctor(config_file: Path, as_data: bool) -> int:
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
-@click.option("--port", type=click.IntRange(1, 65535), default=NewBackend.port, help="Public port.")
-@click.option("--page-port", type=click.IntRange(1, 65535), help="Port of the dashboard.  [default: 8080]")
+@click.option("--port", type=Number(1, 65535), default=NewBackend.port, help="Public port.")
+@click.option("--page-port", type=Number(1, 65535), help="Port of the dashboard.  [default: 8080]")
 @click.option(
     "--endpoint-port",
-    type=click.IntRange(1, 65534),
+    type=Number(1, 65534),
     default=NewBackend.endpoint_port,
     help="Port for commands to circusd; it publishes events on the next one.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=NewBackend.workers, help="Number of workers.")
+@click.option("--workers", type=Number(min=1), default=NewBackend.workers, help="Number of workers.")
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
 @click.option("--docker", is_flag=True, help="Write a Dockerfile instead; the image has an ini file of its own.")

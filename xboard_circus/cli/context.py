@@ -25,6 +25,12 @@ json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON f
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
+class Number(click.IntRange):
+    """A whole number within a range; click calls that an "integer range" in its errors and its help."""
+
+    name = "number"
+
+
 def sender() -> str:
     """Return the sender of the running command, for the ledger: program, command, user."""
     command = click.get_current_context().info_name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import complete_names, for_instance, is_number, json_option
+from xboard_circus.cli.context import Number, complete_names, for_instance, is_number, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
 from xboard_circus.core.durations import lasted
@@ -156,9 +156,7 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
     shell_complete=lambda *given: [kind for kind in sorted(KINDS) if kind.startswith(given[-1])],
     help="Only events of this kind, such as restart or command; may be repeated.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1, EVERYTHING), help="Number of events, the newest ones; 50 without --since."
-)
+@click.option("--limit", type=Number(1, EVERYTHING), help="Number of events, the newest ones; 50 without --since.")
 @click.option("--rows", "--all", "in_rows", is_flag=True, help="Print each event of an incident, not a line for all.")
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import DEFAULT, for_instance, slot_number
+from xboard_circus.cli.context import DEFAULT, Number, for_instance, slot_number
 from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
@@ -75,7 +75,7 @@ def complete_logs(context: click.Context, parameter: click.Parameter, beginning:
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_logs)
 @click.option("-f", "--follow", "on_and_on", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
+@click.option("-n", "--lines", type=Number(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
 @since_option
 @click.option("--grep", "pattern", metavar="RE", callback=pattern, help="Only lines that match the regular expression.")
 @click.option(

@@ -4,7 +4,7 @@ import signal as signals
 
 import click
 
-from xboard_circus.cli.context import complete_names, for_instance, name_argument
+from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument
 from xboard_circus.cli.lifecycle import await_ready, one_by_one, timeout_option
 from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.core.history import MOST_SLOTS
@@ -29,7 +29,7 @@ def signal_named(context: click.Context, parameter: click.Parameter, text: str) 
 
 @click.command()
 @name_argument
-@click.argument("count", metavar="N", type=click.IntRange(0, MOST_SLOTS))
+@click.argument("count", metavar="N", type=Number(0, MOST_SLOTS))
 @timeout_option
 @for_instance
 def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
