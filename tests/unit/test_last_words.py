@@ -29,6 +29,20 @@ def test_stacks_are_whole_where_they_are_longer_than_the_tail(edge: int) -> None
     assert words.stack.encode() == text[text.index(STACK) :]
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_stacks_leave_the_last_lines_of_the_log_whole(pieces: int) -> None:
+    """Given 200 lines before stacks of any length, then the log is the last whole ones of these."""
+    lines, stack = b"".join(b"INFO: request %d\n" % at for at in range(300)), STACK + b"Aborted\n" + b"  File\n" * 2000
+    text = lines + stack
+    size = -(-len(text) // pieces)
+
+    log = said(*(text[at : at + size] for at in range(0, len(text), size))).log
+
+    assert (log.endswith("INFO: request 299\n"), log.startswith("INFO: request ")) == (True, True)
+    assert TAIL_BYTES - 20 < len(log) <= TAIL_BYTES
+    assert said(b"only\n").log == "only\n"
+
+
 def test_a_flood_of_stacks_has_a_bound() -> None:
     assert len(said(STACK, *[b"x" * 1024] * 200).stack) == STACK_BYTES
 

@@ -69,7 +69,7 @@ def of_process(
         "rss": worker.rss,
         "probes": [_probe(probe, now) for probe in worker.probes],
         "signals": [_signal(-signum) for signum in worker.life.signals],
-        "log": words.tail[-LOG_CHARS:],
+        "log": words.log[-LOG_CHARS:],
     }
     if worker.native:
         found["native"] = safe_text(worker.native)

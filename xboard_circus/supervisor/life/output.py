@@ -60,6 +60,7 @@ class LastWords:
     def __init__(self, hide: Callable[[bytes], bytes] = bytes) -> None:
         self._hide = hide
         self._tail = b""
+        self._before = b""  # the stack
         self._stack = b""
 
     def add(self, piece: bytes) -> None:
@@ -68,6 +69,7 @@ class LastWords:
         seen = self._tail[1 - len(STACK) :] + piece
         at = seen.rfind(STACK)
         if at >= 0:
+            self._before = (self._tail + piece)[: len(self._tail + piece) - len(seen) + at][-TAIL_BYTES - OVERLAP :]
             self._stack = seen[at:][:STACK_BYTES]
         elif self._stack and len(self._stack) < STACK_BYTES:
             self._stack = (self._stack + piece)[:STACK_BYTES]
@@ -77,10 +79,21 @@ class LastWords:
     @property
     def tail(self) -> str:
         """Return the last bytes as text; the first line may be cut."""
-        kept = self._tail
+        return self._text(self._tail)
+
+    @property
+    def log(self) -> str:
+        """Return the last whole lines before the stacks; those of a deep app are longer than the tail."""
+        return self._text(self._before if 0 < len(self._stack) < STACK_BYTES else self._tail, whole=True)
+
+    def _text(self, kept: bytes, *, whole: bool = False) -> str:
         if len(kept) == TAIL_BYTES + OVERLAP:  # a secret may lie across the edge: its rest ends with the line
             kept = kept[kept.find(b"\n", 0, OVERLAP) + 1 :]
-        return recorded(self._hide(kept)[-TAIL_BYTES:].decode("utf-8", errors="replace"))
+        shown = self._hide(kept)
+        cut = shown[-TAIL_BYTES:]
+        if whole and len(cut) < len(shown):
+            cut = cut[cut.find(b"\n", 0, -1) + 1 :]
+        return recorded(cut.decode("utf-8", errors="replace"))
 
     @property
     def stack(self) -> str:
