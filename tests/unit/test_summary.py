@@ -103,7 +103,8 @@ def test_a_narrow_table_keeps_the_first_columns_and_a_wide_one_has_all() -> None
     given = summary(looping())
 
     assert lines(given, 40)[0].split() == ["NAME", "STATE", "UP", "PID", "AGE", "CPU"]
-    assert " ".join(lines(given, 160)[0].split()) == " ".join(title for title in COLUMNS if title != "IN FLIGHT")
+    wanted = " ".join(title for title in COLUMNS if title not in ("REQ/S", "P95", "IN FLIGHT"))  # none is up
+    assert " ".join(lines(given, 160)[0].split()) == wanted
 
 
 def test_trouble_is_first_and_many_healthy_workers_are_folded() -> None:
@@ -114,6 +115,47 @@ def test_trouble_is_first_and_many_healthy_workers_are_folded() -> None:
     assert names == [("api", 0), ("api", 1), ("web", 0)]
     assert len([*rows(found, whole=True)]) == 3 + FEW
     assert len([*rows(summary(watcher_view(*workers(FEW))), whole=False)]) == 1 + FEW
+
+
+def test_of_many_workers_those_in_trouble_are_listed_and_the_others_counted() -> None:
+    """Given one of 40 that hangs, then the first line is not scrolled out of a terminal by 39 healthy rows."""
+    hung = worker_view(99, "hung", slot=40)
+    given = summary(watcher_view(*workers(39), hung, name="web"))
+
+    assert [row.slot for row in rows(given, whole=False)] == [0, 40]
+    assert "39 healthy workers: `xboard-circus status --all` lists them" in "\n".join(lines(given, 120))
+    assert len([*rows(given, whole=True)]) == 41
+    assert "healthy" not in "\n".join(lines(given, 120, whole=True))
+
+
+def test_only_a_worker_that_is_up_has_requests() -> None:
+    """Given one that is held and one that is starting in the slot of one that is up, then they have no rates."""
+    held = worker_view(0, "cooling", slot=2, next_try=9.0)
+    given = [worker_view(100, "up", slot=1), worker_view(101, "starting", slot=1), held]
+    found = {
+        row.cells["STATE"].plain: row.cells["REQ/S"].plain for row in rows(summary(watcher_view(*given)), whole=True)
+    }
+
+    assert found == {"degraded": "41", "up": "41", "starting": "", "held": ""}
+    down = next(rows(summary(watcher_view(held)), whole=True))
+    assert (down.cells["REQ/S"].plain, down.cells["P95"].plain) == ("", "")
+
+
+def test_the_last_reason_is_not_said_of_a_watcher_with_held_workers() -> None:
+    """The first line has it, with times that go on: "next try in 59.9 s (15 s ago)" is no help."""
+    last = {"last_reason": "killed; next try in 59.9 s", "last_reason_age": 15.0}
+
+    assert "last: killed" in "\n".join(lines(summary(watcher_view(*workers(2), **last)), 120))
+    assert "last: " not in "\n".join(lines(summary(looping(**last)), 120))
+
+
+def test_a_stopped_watcher_waits_for_no_port() -> None:
+    port = {"host": "127.0.0.1", "port": 8000, "state": "waiting", "reason": "", "say": None}
+    given = (watcher_view(name="web", status="stopped", port=port), looping(port=port))
+
+    found = [next(rows(summary(each), whole=True)) for each in given]
+
+    assert [row.cells["PORT"].plain for row in found] == ["127.0.0.1:8000", "127.0.0.1:8000 waiting"]
 
 
 def test_workers_in_trouble_are_above_those_that_are_up() -> None:

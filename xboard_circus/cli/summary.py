@@ -19,7 +19,7 @@ from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import key_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import Word, running_reload, serving, word_of, workers_worst_first
+from xboard_circus.core.verdict import Word, is_up, running_reload, serving, word_of, workers_worst_first
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.history_store import last_figures
@@ -33,6 +33,9 @@ FEW = 12
 
 RECENT = 15.0
 """Seconds within which a watcher has figures of its requests; the plugin stores them every few seconds."""
+
+FEW_HEALTHY = 3
+"""So many healthy workers are listed beside those in trouble, where there are many in all."""
 
 GAP = "  "
 LEFT = ("NAME", "STATE", "PORT", "BUDGET")
@@ -123,10 +126,14 @@ def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
     told = {each["watcher"]: each for each in found}
     for watcher in watchers:
         traffic = summary.traffic.get(watcher["name"], {})
-        of_watcher = _notes(watcher, told.get(watcher["name"]), watcher["name"] == found[0]["watcher"])
-        yield SummaryRow(watcher["name"], 0, _of_watcher(watcher, summary, traffic), [*of_watcher])
-        if is_whole or watcher["verdict"]["word"] != "ok":
-            for worker in workers_worst_first(watcher):
+        of_watcher = [*_notes(watcher, told.get(watcher["name"]), watcher["name"] == found[0]["watcher"])]
+        is_ok, healthy = watcher["verdict"]["word"] == "ok", sum(word_of(each) == "up" for each in watcher["workers"])
+        folds = not is_whole and (is_ok or healthy > FEW_HEALTHY)
+        if folds and not is_ok:
+            of_watcher.append(plain(f"{healthy} healthy workers: `xboard-circus status --all` lists them", "dim"))
+        yield SummaryRow(watcher["name"], 0, _of_watcher(watcher, summary, traffic), of_watcher)
+        for worker in workers_worst_first(watcher):
+            if not folds or not (is_ok or word_of(worker) == "up"):
                 cells = _of_worker(worker, summary.figures.get(worker["pid"]), traffic.get(worker["slot"]))
                 notes = [plain(worker["reason"], "dim")] if worker["reason"] else []
                 yield SummaryRow(watcher["name"], worker["slot"], cells, notes)
@@ -140,11 +147,16 @@ def _of_watcher(watcher: WatcherEntry, summary: Summary, traffic: Mapping[int, T
         "STATE": plain(word, STYLES.get(word, "")),
         "UP": Text(f"{serving(watcher)} of {watcher['numprocesses']}"),
         **_used((sum(rss for rss, _ in known), sum(cpu for _, cpu in known)) if known else None),
-        **_requests(traffic.get(WHOLE_WATCHER), [each["probe"]["requests_active"] for each in watcher["workers"]]),
+        **_requests(
+            traffic.get(WHOLE_WATCHER) if serving(watcher) else None,
+            [each["probe"]["requests_active"] for each in watcher["workers"]],
+        ),
     }
     if port is not None:
         state = "taken" if port["state"] == "refused" else port["state"]
-        cells["PORT"] = plain(f"{port['host']}:{port['port']} ").append_text(plain(state, STYLES.get(state, "")))
+        cells["PORT"] = plain(f"{port['host']}:{port['port']}")
+        if state != "waiting" or word != "stopped":  # for what?
+            cells["PORT"].append_text(plain(f" {state}", STYLES.get(state, "")))
     if budget is not None:
         cells["BUDGET"] = Text(f"{budget['used']} of {budget['limit']} used")
     return cells
@@ -159,7 +171,8 @@ def _of_worker(worker: WorkerEntry, used: tuple[int, float] | None, traffic: Tra
         "AGE": Text("" if age is None else roughly(age)),
         "NEXT TRY": Text("" if next_try is None else f"in {roughly(next_try)}" if next_try >= 1 else "at once"),
         **_used(used),
-        **_requests(traffic, [worker["probe"]["requests_active"]]),
+        # Those of the last seconds are of the worker before it, or of one that it is to replace.
+        **_requests(traffic if is_up(worker) else None, [worker["probe"]["requests_active"]]),
     }
 
 
@@ -188,9 +201,10 @@ def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> I
         yield Text(f"reload: {reload['done']} of {reload['total']} replaced{since}", style="yellow")
     if told is not None and not in_headline:
         yield from (plain(line["reason"]) for line in told["lines"])
+    is_held = any(each["phase"] == "held" for each in watcher["workers"])  # its row and the verdict say that, as of now
     has_reason = told is not None and told["word"] == "reload_failed"
     has_reason = has_reason and key_of(reason_in(watcher, "last_reason")) == Say.RELOAD_BROKEN_OFF.name
-    if watcher["last_reason"] and not has_reason:
+    if watcher["last_reason"] and not has_reason and not is_held:
         age = watcher["last_reason_age"]
         yield plain(f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
 
