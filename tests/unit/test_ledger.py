@@ -21,7 +21,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, LedgerTrouble, Record
 from xboard_circus.ledger.database import LONGEST_TEXT, open_to_read
-from xboard_circus.ledger.query import search
+from xboard_circus.ledger.query import last_trouble, search
 
 NOW = 1_800_000_000.0
 
@@ -592,3 +592,14 @@ def test_a_text_that_no_ledger_of_ours_has_is_cut(store: LedgerStore, path: Path
 
     assert (set(first.reason), first.cause, second.reason) == ({"x"}, None, "r2")
     assert len(first.reason) == LONGEST_TEXT
+
+
+def test_the_last_trouble_is_as_old_as_its_end(path: Path, store: LedgerStore) -> None:
+    """Given a dependency that was down for three hours until a moment ago, then that was a moment ago."""
+    assert last_trouble(path, ["web"]) is None
+
+    store.append([record(0, kind="unhealthy"), record(10_800, kind="recovered"), record(10_900, watcher="dashboard")])
+    store.append([record(10_950, cause="commanded"), record(11_000, watcher="circusd", kind="circusd_back")])
+
+    assert last_trouble(path, ["web"]) == NOW + 10_800
+    assert last_trouble(path, ["web", "circusd"]) == NOW + 11_000

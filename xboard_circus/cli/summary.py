@@ -15,7 +15,7 @@ from xboard_circus.core.durations import roughly, span
 from xboard_circus.core.headlines import VERDICTS, Headline, Recent, headlines, latency_text, rate_text
 from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
-from xboard_circus.core.names import is_helper
+from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.core.reason import key_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
@@ -85,7 +85,8 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
     with suppress(XboardError):  # no plugin keeps them, or they cannot be read: `doctor` reports it
         if (history := history_in(instance.config)) is not None:
             traffic = last_figures(history, since=now - RECENT)
-        last = last_trouble(ledger_of(instance.config))
+        backends = [each["name"] for each in found.watchers if not (is_helper(each["name"]) or each["is_page"])]
+        last = last_trouble(ledger_of(instance.config), [*map(bus_name, backends), CIRCUSD])
     return Summary(found, measured(found), traffic, None if last is None else now - last, now)
 
 

@@ -143,7 +143,7 @@ class Evidence:
         present = self._present(now)
         traffic = {name: (each["requests"] or 0.0, each["p95"]) for name in watchers if (each := present.get(name))}
         with contextlib.suppress(LedgerError):
-            last = last_trouble(self.ledger, [*map(bus_name, watchers)]) if self.ledger is not None else None
+            last = last_trouble(self.ledger, [*map(bus_name, watchers), CIRCUSD]) if self.ledger is not None else None
         return {"watchers": traffic, "trouble_age": None if last is None else max(0.0, now - last)}
 
     def _present(self, now: float) -> dict[str, dict[str, float | None]]:

@@ -21,6 +21,7 @@ LARGEST = (1 << 63) - 1  # largest integer of SQLite
 BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
 READS_WITHIN = 60.0
 LAST = 200  # deaths and decisions that are searched for the last one
+OVER = frozenset({"recovered", "output_back", "circusd_back"})  # kinds that end trouble, and nothing else
 MOST_FOLDED = 10_000  # events that incidents are folded from
 
 _BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
@@ -167,12 +168,10 @@ def slots_of(path: Path, watchers: Collection[str], *, limit: int) -> list[tuple
     return [(pid, slot) for pid, slot in slots if pid and isinstance(slot, int)]
 
 
-def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float | None:
-    """Return when the last trouble of *watchers*, or of any, was; not the end of a worker by an order. LedgerError."""
-    found = search(path, kind=TROUBLE, limit=LAST, is_brief=True)
-    times = [
-        each.time for each in found if each.cause != "commanded" and (watchers is None or each.watcher in watchers)
-    ]
+def last_trouble(path: Path, watchers: Collection[str]) -> float | None:
+    """Return when the last trouble of *watchers* was, or ended; not the end of a worker by an order. LedgerError."""
+    found = search(path, kind=TROUBLE | OVER, limit=LAST, is_brief=True)
+    times = [each.time for each in found if each.cause != "commanded" and each.watcher in watchers]
     return times[-1] if times else None
 
 
