@@ -322,12 +322,14 @@ def test_a_button_of_the_first_lines_stays_under_the_pointer(stage: Stage) -> No
 
 def test_a_held_worker_offers_retry_and_one_that_is_up_reload(stage: Stage) -> None:
     waiting = [held(5, "port"), held(6, "before")]  # it would fail at once for as long as what holds it is there
-    stage.show(backend("degraded", held(1), slot(2), slot(3, "leaving"), slot(4, "starting"), *waiting))
+    stage.show(backend("degraded", slot(2), slot(3, "leaving"), slot(4, "starting"), *waiting, held(1)))
 
     def offered(number: int) -> list[str]:
         return stage.row(number).get_by_role("button").all_inner_texts()
 
     expect(stage.row(1)).to_contain_text("cooling down")
+    places = stage.watcher().locator("tbody th").all_inner_texts()
+    assert places == [f"#{number}" for number in range(1, 7)]  # circusd lists a slot that holds its worker last
     assert [offered(number) for number in range(1, 7)] == [
         ["Details", "Try now"],
         ["Details", "Reload one"],
@@ -469,7 +471,8 @@ def test_of_many_watchers_those_in_trouble_are_open_on_top_and_the_healthy_a_lin
 
 
 def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
-    """Given a last event and a failed reload, then both have their age, go in an hour, and stand below an incident."""
+    """Given a last event and a failed reload, then both have their age, go in an hour, and stand below an incident;
+    nor is anything shown of a reload whose old code is gone, or of a port that nobody waits for."""
     reload = {
         "state": "failed",
         "done": 0,
@@ -665,5 +668,5 @@ def test_a_keyboard_alone_does_everything_at_200_per_cent_and_nothing_moves(tmp_
 
         assert wrong == []
         assert page.evaluate("controls.filter((each) => each.isConnected && !reached.has(each)).map(nameOf)") == []
-        one = {"start", "reload", "restart", "stop", "incr", "decr", "retry", "replace", "kill"}
+        one = {"start", "reload", "restart", "stop", "incr", "decr", "retry", "retry_all", "replace", "kill"}
         assert set(sent) == one | {"start_all", "restart_all", "stop_all", "reload_config"}

@@ -166,7 +166,8 @@ export class WatcherCard {
     const manyAreWell = folds && healthy.length > FEW;
     const isFolded = this.fold.update(manyAreWell ? healthy.length : 0);
     const troubled = shown.filter((worker) => !isHealthy(worker));
-    const wanted = manyAreWell ? [...troubled, ...(isFolded ? [] : healthy)] : shown;
+    const bySlot = [...shown].sort((a, b) => a.slot - b.slot); // circusd lists a slot that holds its worker last
+    const wanted = manyAreWell ? [...troubled, ...(isFolded ? [] : healthy)] : bySlot;
     show(this.table, wanted.length > 0);
     this.rows.update(wanted.map((worker) => ({ server: this.server, watcher: this.watcher, worker, stale, elapsed })));
   }
