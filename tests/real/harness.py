@@ -442,7 +442,9 @@ class Circusd:
         return self._run(command, timeout)
 
     def run_circusctl(self, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
-        command = [self.python, "-m", "circus.circusctl", "--endpoint", self.endpoint, *arguments]
+        # By itself it waits 5 s for an answer, in which a crowded machine does not restart a worker.
+        waits = ["--timeout", f"{timeout:.0f}"]
+        command = [self.python, "-m", "circus.circusctl", "--endpoint", self.endpoint, *waits, *arguments]
         return self._run(command, timeout)
 
     def _run(self, command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:

@@ -136,7 +136,8 @@ def mail_section(folder: Path, server: MailServer) -> dict[str, object]:
 
 
 def subjects(mails: list[Message]) -> list[str]:
-    return [str(mail["subject"]) for mail in mails]
+    # Python's parser keeps the space of a line that was folded before the first word.
+    return [str(mail["subject"]).lstrip() for mail in mails]
 
 
 def test_servers_that_refuse_hang_and_fail_get_each_alert_once_and_slow_nothing(
