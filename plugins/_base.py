@@ -33,7 +33,8 @@ from xboard_circus.plugins._log import Sparingly, open_log
 log = logging.getLogger("xboard_circus.plugins")
 
 PARENT_EVERY = 1.0
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS, LOST_SECONDS = 3.0, 15.0
+"""For the parts to close; the second where circusd is gone, so that nobody waits, and nobody else may report it."""
 LEAST_PAUSE = 0.05
 
 
@@ -136,8 +137,8 @@ class Part:
         """Note an event, without waiting. Return the seconds within which it needs a tick, or None."""
         return None
 
-    async def close(self) -> None:
-        """Save what must not be lost, because the process ends in a moment."""
+    async def close(self) -> bool | None:
+        """Save what must not be lost, because the process ends in a moment; return False where it is lost."""
 
 
 async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
@@ -294,16 +295,19 @@ class PartLoop:
             return None
 
     async def _close(self) -> None:
-        await asyncio.wait([asyncio.ensure_future(self._closed(part)) for part in self._parts], timeout=CLOSE_SECONDS)
-        if self._seen is not None:
+        closing = [asyncio.ensure_future(self._closed(part)) for part in self._parts]
+        await asyncio.wait(closing, timeout=CLOSE_SECONDS if self._seen is None else LOST_SECONDS)
+        # What is not recorded the next circusd reports.
+        if self._seen is not None and all(each.done() and each.result() for each in closing):
             self._reported(self._seen)
         self._leave()
 
-    async def _closed(self, part: Part) -> None:
+    async def _closed(self, part: Part) -> bool:
         try:
-            await part.close()
+            return await part.close() is not False
         except Exception as error:
             self._log_failure(part, error)
+            return True
 
     def _spawn(self, work: Any) -> None:
         assert self._loop is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.durations import backoff
+from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import event_number
 from xboard_circus.core.reason import Reason
 from xboard_circus.errors import XboardError
@@ -32,7 +33,8 @@ ASK_AGAIN = 5.0
 BATCH = 200
 BATCH_CHARS = 100_000
 QUEUE = 5000
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS, LOST_SECONDS = 2.0, 12.0
+"""For the disk to take the last events; the second where one of them is that circusd is gone."""
 LAST_WORDS = 0.2  # for events that circusd has published and that are not read from the bus yet
 SHORT_CHARS = 2000
 MANY = 200
@@ -206,6 +208,7 @@ class LedgerRecorder(Part):
         self._failures = 0
         self._trouble: LedgerError | None = None
         self._prune_at = -math.inf
+        self._has_loss = False
 
     @property
     def waiting(self) -> int:
@@ -214,6 +217,7 @@ class LedgerRecorder(Part):
 
     def handle_event(self, event: BusEvent) -> float | None:
         """Queue an event, and request a tick in half a second: events that come together are stored together."""
+        self._has_loss = self._has_loss or event.kind == LOST
         numbered = event.data.get("seq")
         if not self._sequence.takes(numbered):
             return None
@@ -238,15 +242,16 @@ class LedgerRecorder(Part):
             due.append(self._query_at - now)
         return max(FLUSH_EVERY, min(due))
 
-    async def close(self) -> None:
-        """Store what is queued, if that takes only a moment."""
+    async def close(self) -> bool:
+        """Store what is queued, if that takes only a moment; return whether it did."""
         await asyncio.sleep(LAST_WORDS)
         self._waiting.settle(math.inf)
         try:
-            await asyncio.wait_for(self._flush(), CLOSE_SECONDS)
+            await asyncio.wait_for(self._flush(), LOST_SECONDS if self._has_loss else CLOSE_SECONDS)
             await asyncio.wait_for(self.in_thread(self._store.close), CLOSE_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
             log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
+        return not self._waiting.has_any()
 
     async def _catch_up(self) -> None:
         """Query circusd for the events that the bus lost; the store skips those that it has."""

@@ -163,6 +163,32 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
     assert asyncio.run(end()) < 30
 
 
+def test_the_end_of_circusd_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xboard_circus.plugins.ledger.CLOSE_SECONDS", 0.1)
+    released = threading.Event()
+    store = FakeStore()
+    store.on_append = lambda: released.wait(60)
+    recorder = recorder_for(store)
+    recorder.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "killed"}))
+
+    async def end() -> bool:
+        closing = asyncio.ensure_future(recorder.close())
+        asyncio.get_running_loop().call_later(1.0, released.set)
+        return await closing
+
+    assert asyncio.run(end())
+    assert store.stored == ["killed"]
+
+
+def test_what_the_disk_does_not_take_is_not_called_stored() -> None:
+    store = FakeStore()
+    store.failures = [LedgerTrouble.FULL]
+    recorder = recorder_for(store)
+    say(recorder, "r0")
+
+    assert not asyncio.run(recorder.close())
+
+
 # With a real file
 
 

@@ -41,9 +41,10 @@ class CountingPart(Part):
         self.events.append(event.kind)
         return None
 
-    async def close(self) -> None:
+    async def close(self) -> bool | None:
         self._fail("close")
         self.is_closed = True
+        return None
 
     def _fail(self, what: str) -> None:
         if what in self.fails:
@@ -62,12 +63,13 @@ def run_host(
     parent: Parent | None = None,
     event: BusEvent | None = None,
     obituary: Callable[[], Loss | None] = lambda: None,
+    reported: Callable[[Loss], object] = lambda _: None,
 ) -> None:
     """Run a host until *until* holds, then end it and wait until it has left."""
 
     async def scenario() -> None:
         left = asyncio.Event()
-        host = PartLoop(parts, parent=parent or Parent(), leave=left.set, obituary=obituary)
+        host = PartLoop(parts, parent=parent or Parent(), leave=left.set, obituary=obituary, reported=reported)
         host.start(asyncio.get_running_loop())
         if event is not None:
             host.dispatch(event)
@@ -126,6 +128,21 @@ def test_the_parts_are_told_of_a_lost_circusd_before_they_are_closed(
 
     assert part.events == ([] if was_told_to_end else ["circusd_lost"])
     assert ("killed" in caplog.text) is not was_told_to_end
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_lost_circusd_that_no_part_could_record_is_left_for_the_next_one_to_report(is_kept: bool) -> None:
+    class Part(CountingPart):
+        async def close(self) -> bool:
+            self.is_closed = True
+            return is_kept
+
+    loss, seen, ppid = Loss("circusd_lost", 4711, 1, 5.0, "killed"), list[Loss](), iter([4711, 4711])
+    parts, parent = (Part("a"), CountingPart("b", "close")), Parent(getppid=lambda: next(ppid, 1))
+
+    run_host(*parts, until=lambda: parts[0].is_closed, parent=parent, obituary=lambda: loss, reported=seen.append)
+
+    assert seen == ([loss] if is_kept else [])
 
 
 def test_the_host_ends_itself_even_where_asking_what_became_of_circusd_fails(
