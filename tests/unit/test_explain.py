@@ -165,6 +165,16 @@ def test_it_is_told_what_came_next(after: list[Record], expected: list[str]) -> 
     assert [line.removeprefix("  next:     ") for line in found if line.startswith("  next:")] == expected
 
 
+@pytest.mark.parametrize(("ready_at", "is_told"), [(0, False), (3, True)])
+def test_no_try_is_told_of_a_slot_that_has_its_successor(ready_at: int, is_told: bool) -> None:
+    told, ready = death(1, next="next try in 0.5 s"), record(ready_at, "ready", pid=72, data={"follows": 71})
+
+    found = text_of(story_of(told, sorted([told, ready], key=lambda each: each.time), now=NOW))
+
+    assert ("next try in 0.5 s" in found) is is_told
+    assert "successor pid 72 was up" in found
+
+
 SUBJECTS = {
     "the last death": ([death(1), death(2, pid=72)], None, 2),
     "what is no reason is left out": ([death(1), record(2, "spawn"), record(3, "command")], None, 1),

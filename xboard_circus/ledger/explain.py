@@ -149,7 +149,9 @@ def _who(record: Record) -> str:
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     if record.kind not in DEATHS | {"unhealthy", LOST}:
         return
-    if planned := reason_in(record.data, "next"):
+    found = successor(record, history) if record.kind in DEATHS else None
+    is_filled = found is not None and found.kind == "ready" and found.time < record.time  # so that no start is tried
+    if not is_filled and (planned := reason_in(record.data, "next")):
         yield planned
     for other in followers(record, history):
         later = lasted(other.time - record.time)
@@ -159,7 +161,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield Told.NO_CIRCUSD_YET()
     if record.kind not in DEATHS:
         return
-    if (found := successor(record, history)) is not None:
+    if found is not None:
         yield from _succession(record, found, history)
     elif record.kind != "restart" or record.data.get("surplus"):
         yield Told.NO_SUCCESSOR()
