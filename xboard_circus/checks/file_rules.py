@@ -1,4 +1,4 @@
-"""Check an ini file as a whole, from its text alone, without effects."""
+"""Check an ini file as a whole, without effects: its text, and whether the folders of its unix sockets are there."""
 
 import os
 import re
