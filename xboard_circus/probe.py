@@ -185,20 +185,19 @@ class _Looks:
         stopped = 0.0 if runs is None else now - self.stopped_at
         stands = now - beat.stands_since if beat is not None and 0 < beat.stands_since <= now else 0.0
         moves = None if beat is None or self.began is None else beat.steps > self.began.steps
-        starved = peer is None or self._is_starved(peer[0])
+        computes = peer is not None and self._computes(peer[0])
         lasts = now - self.asked_at
-        self.target.on_silence(Silence(lasts=lasts, stands=stands, moves=moves, stopped=stopped, starved=starved))
+        self.target.on_silence(Silence(lasts=lasts, stands=stands, moves=moves, stopped=stopped, computes=computes))
         if round(stopped, 2) >= STOPPED_FOR:
             raise _Stopped
         return now + LOOK
 
-    def _is_starved(self, pid: int) -> bool:
+    def _computes(self, pid: int) -> bool:
         found = procs.core_time(pid)
         if found is None or self.first is None:
             self.first = found
-            return True
-        # One that sleeps waits for no core, and one in "D" for a disk, or for its own memory.
-        return found.state != "S" and (found.state != "R" or found.ran - self.first.ran < RAN)
+            return False
+        return found.waits == self.first.waits and found.ran - self.first.ran >= RAN
 
 
 async def _exchange(target: Target, ends_at: float, looks: _Looks) -> bytes:

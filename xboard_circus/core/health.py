@@ -98,14 +98,15 @@ class Silence:
         stands: For how long its loop has been in one callback, as a thread of the worker shows; 0: in none.
         moves: That thread has shown progress since the probe began; None: nothing can be read.
         stopped: For how long a signal such as SIGSTOP has stopped it.
-        starved: It had no core, or waits for a disk; also where that is unknown.
+        computes: Its first thread was on a core and waited for nothing since the first look, as C code that holds the
+            GIL; a loop that waits for the answer of a live path turns.
     """
 
     lasts: float
     stands: float = 0.0
     moves: bool | None = False
     stopped: float = 0.0
-    starved: bool = False
+    computes: bool = False
 
     def blocked(self, period: float) -> str:
         """Return why its event loop is taken for blocked; "" if it is not.
@@ -123,7 +124,7 @@ class Silence:
         if self.stands:
             is_long = self.stands >= max(period, BLOCKED_FOR)
             return Say.LOOP_BLOCKED(age=seconds(round(self.stands, 1))) if is_long else ""
-        shows_nothing = self.moves is False and not self.starved and self.lasts >= max(period / 2, SHOWS_WITHIN)
+        shows_nothing = self.moves is False and self.computes and self.lasts >= max(period / 2, SHOWS_WITHIN)
         return Say.SHOWS_NOTHING(age=seconds(round(self.lasts, 1))) if shows_nothing else ""
 
 

@@ -318,19 +318,21 @@ def runs_until_stopped(pid: int) -> bytes | None:
 
 
 class CoreTime(NamedTuple):
-    """The state of the first thread of a process, and for how many seconds it was on a core."""
+    """For how many seconds the first thread of a process was on a core, and how often it left it to wait."""
 
-    state: str
     ran: float
+    waits: int
 
 
 def core_time(pid: int) -> CoreTime | None:
     """Return what Linux shows of the first thread of *pid*; None if nothing is known."""
     try:
         ran = int(_read(f"/proc/{pid}/schedstat").split()[0]) / 1e9
+        lines = _read(f"/proc/{pid}/status").splitlines()
+        waits = [int(line.split()[1]) for line in lines if line.startswith(b"voluntary_ctxt_switches:")]
+        return CoreTime(ran, waits[0])
     except (OSError, ValueError, IndexError):
         return None
-    return None if (stat := read_stat(pid)) is None else CoreTime(stat.state, ran)
 
 
 def _read(path: str) -> bytes:
