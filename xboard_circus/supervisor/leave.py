@@ -53,12 +53,13 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     ]
     if not staying:
         raise MessageError(Say.NO_WORKER_CAN_STAY())
+    # First: if this circusd is killed once it has a successor, another user must not get to bind the endpoints.
+    _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
     if gate is not None:
         try:
             runtime.name_successor(supervisor.instance, gate)
         except XboardError as error:
             raise MessageError(str(error)) from error
-    _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
     stays = {armed.name: [worker.pid for worker in armed.fleet] for armed in staying}
     for armed in staying:
         armed.stays = True
