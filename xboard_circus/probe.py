@@ -29,7 +29,7 @@ from xboard_circus.masking import masked, safe_text
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
 FIRST_BYTES = 200
-FIRST_LOOK, LOOK, STOPPED_FOR = 0.2, 0.15, 0.75
+FIRST_LOOK, LOOK, GIVEN_UP_AFTER = 0.2, 0.15, 0.75
 """Seconds until a silent worker is looked at, and between two looks; one that a signal has stopped for the last, and
 that has not run meanwhile, is not waited for."""
 RAN = 0.1
@@ -188,7 +188,7 @@ class _Looks:
         computes = peer is not None and self._computes(peer[0])
         lasts = now - self.asked_at
         self.target.on_silence(Silence(lasts=lasts, stands=stands, moves=moves, stopped=stopped, computes=computes))
-        if round(stopped, 2) >= STOPPED_FOR:
+        if round(stopped, 2) >= GIVEN_UP_AFTER:
             raise _Stopped
         return now + LOOK
 

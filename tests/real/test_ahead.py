@@ -89,3 +89,17 @@ def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> Non
         assert failure.message["budget"]["after"] == 1
         probed(c)
         assert len(ahead(c)) == 1
+
+
+def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:
+    """Given the only worker, when its live path waits longer than a probe, as for a database, then its loop is not
+    taken for blocked: it is sick, replaced as such, and counted."""
+    options = {**OPTIONS, "health.live_path": "/health/live", "health.timeout": 3, "health.failure_threshold": 2}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options)], plugins=BUNDLE) as c:
+        (old,) = probed(c)
+
+        c.set(f"live.pid-{old}", "hang")
+        (failure,) = eventually(c.failures)
+
+        assert (failure.pid, "sick: " in failure.reason) == (old, True)
+        assert ahead(c) == []

@@ -111,8 +111,9 @@ class Silence:
     def blocked(self, period: float) -> str:
         """Return why its event loop is taken for blocked; "" if it is not.
 
-        A loop that is late shows progress, or that it stands, within `SHOWS_WITHIN`. Where neither is shown, the thread
-        that shows it cannot run: C code holds the GIL, unless the machine has no core for the worker.
+        A loop that is late shows progress, or that it stands, within `SHOWS_WITHIN`. Where neither is shown, it is in
+        time and its live path waits, or the machine has no core for the worker, or the thread that shows it cannot
+        run, because C code holds the GIL: then the worker computes without a pause.
 
         >>> Silence(lasts=0.5, stands=2.5).blocked(2.0), Silence(lasts=0.5, stands=1.5).blocked(2.0)
         ('event loop blocked for 2.5 s', '')
