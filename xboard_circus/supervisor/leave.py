@@ -54,12 +54,14 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     if not staying:
         raise MessageError(Say.NO_WORKER_CAN_STAY())
     # First: if this circusd is killed once it has a successor, another user must not get to bind the endpoints.
-    _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
+    error = _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
     if gate is not None:
         try:
             runtime.name_successor(supervisor.instance, gate)
-        except XboardError as error:
-            raise MessageError(str(error)) from error
+        except XboardError as refused:
+            raise MessageError(str(refused)) from refused
+    if error is not None:
+        logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)
     stays = {armed.name: [worker.pid for worker in armed.fleet] for armed in staying}
     for armed in staying:
         armed.stays = True
@@ -74,8 +76,10 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     return stays
 
 
-def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Iterable[Any]) -> None:
+def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Iterable[Any]) -> OSError | None:
     """Pass listeners to the circusd at *gate*: of guarded endpoints, of watchers, and what was passed to this one.
+
+    Return the error with which it does not take them.
 
     One without an inbox binds the endpoints anew, and requests the watchers' from the workers. Without a gate systemd
     keeps them for the circusd that it starts next.
@@ -88,7 +92,8 @@ def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Ite
         elif listeners:
             inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
     except OSError as error:  # such as one started by an older release
-        logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)
+        return error
+    return None
 
 
 class EndBySignal:
