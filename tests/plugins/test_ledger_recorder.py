@@ -145,11 +145,17 @@ def test_the_end_stores_what_is_queued() -> None:
     assert store.stored == ["r0"]
 
 
-def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeStore, threading.Event]:
+    """A store that takes nothing until the event, and that an end waits for for a moment only."""
     monkeypatch.setattr("xboard_circus.plugins.ledger.CLOSE_SECONDS", 0.1)
-    released = threading.Event()
-    store = FakeStore()
+    store, released = FakeStore(), threading.Event()
     store.on_append = lambda: released.wait(60)
+    return store, released
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(stuck: tuple[FakeStore, threading.Event]) -> None:
+    store, released = stuck
     recorder = recorder_for(store)
     say(recorder, "r0")
 
@@ -163,11 +169,8 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
     assert asyncio.run(end()) < 30
 
 
-def test_the_end_of_circusd_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xboard_circus.plugins.ledger.CLOSE_SECONDS", 0.1)
-    released = threading.Event()
-    store = FakeStore()
-    store.on_append = lambda: released.wait(60)
+def test_the_end_of_circusd_is_given_more_time(stuck: tuple[FakeStore, threading.Event]) -> None:
+    store, released = stuck
     recorder = recorder_for(store)
     recorder.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "killed"}))
 
