@@ -50,6 +50,40 @@ def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp
         eventually(lambda: not any(child.alive for child in pool), what="the pool of the dead worker is gone")
 
 
+def test_a_live_path_that_finds_no_descriptor_while_the_reserve_is_whole_is_not_sick(tmp_path: Path) -> None:
+    """Given one descriptor free, which each probe's connection takes, then the live path lacks one: no fault of it."""
+    options = {"health.period": 0.3, "health.timeout": 1, "health.live_path": "/health/live"}
+    web = Watcher(numprocesses=1, options=options)
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c, contextlib.ExitStack() as clients:
+        (pid,) = c.wait_ready()
+        for _ in range(40):  # more than the worker holds itself, which is no leak of its app then
+            send_slow(clients, web.port)
+        eventually(lambda: c.worker(pid)["probe"]["requests_active"] == 40, what="all are served")
+        in_use = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        _, second = [number for number in range(2, max(in_use) + 3) if number not in in_use][:2]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (second, second))
+
+        eventually(lambda: "descriptors used up" in c.worker(pid)["reason"], what="it says what it lacks")
+        seen: set[float] = set()
+
+        def many_rounds() -> bool:
+            """Say whether there were more than it takes to be judged as sick."""
+            seen.add(c.worker(pid)["latency"])
+            return len(seen) > 5
+
+        eventually(many_rounds)
+        assert "descriptors used up" in c.worker(pid)["reason"]
+        assert c.told("unhealthy") == []
+        clients.close()
+        eventually(lambda: c.words() == ["up"])
+
+
+def send_slow(clients: contextlib.ExitStack, port: int) -> None:
+    client = clients.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+    with contextlib.suppress(ConnectionError):  # uvloop closes what it has no descriptor for
+        client.sendall(b"GET /slow?s=90 HTTP/1.1\r\nHost: test\r\n\r\n")
+
+
 FEW = 100
 SAYS = f"descriptors used up: {FEW} of {FEW}"
 
@@ -70,9 +104,7 @@ def test_workers_without_descriptors_say_so_and_are_not_taken_for_hung(tmp_path:
 
         def both_are_full() -> bool:
             for _ in range(FEW):
-                client = clients.enter_context(socket.create_connection(("127.0.0.1", web.port), 5))
-                with contextlib.suppress(ConnectionError):  # uvloop closes what it has no descriptor for
-                    client.sendall(b"GET /slow?s=90 HTTP/1.1\r\nHost: test\r\n\r\n")
+                send_slow(clients, web.port)
             return sorted(used_up(c)) == sorted(pids)
 
         eventually(both_are_full, timeout=90, every=1, what="both say so")  # one may get few of the connections

@@ -123,8 +123,17 @@ class PrivateSocket:
 
     @property
     def lacks_descriptors(self) -> bool:
-        """Return whether this process has no free descriptor except the reserve."""
-        return len(self._reserve) < RESERVE
+        """Return whether this process has no free descriptor except the reserve.
+
+        To be asked during a request: its connection may have taken the last one that is not of the reserve.
+        """
+        if len(self._reserve) < RESERVE:
+            return True
+        try:
+            os.close(os.dup(self._listener.fileno()))
+        except OSError:
+            return True
+        return False
 
     async def serve(self, routes: Routes) -> None:
         """Answer from now on, as long as the event loop runs."""
@@ -150,7 +159,7 @@ class PrivateSocket:
 
     def _fill_reserve(self) -> None:
         with contextlib.suppress(OSError):
-            while self.lacks_descriptors:
+            while len(self._reserve) < RESERVE:
                 self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def _accepted(self) -> socket.socket:

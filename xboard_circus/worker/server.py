@@ -398,7 +398,9 @@ class WorkerServer(SheddingServer):
         """Report the health of this worker: what its app answers, and what it measures of itself."""
         timeout = request.timeout()
         paths = [request.app_path(name) for name in ("live", "ready")]
+        files_full = self._lacks_descriptors
         live, ready = await asyncio.gather(*(self._ask(path, timeout) for path in paths))
+        files_full = files_full or self._lacks_descriptors
         threads_used, threads_limit = thread_pool()
         active = len(self.server_state.tasks)
         return {
@@ -417,11 +419,15 @@ class WorkerServer(SheddingServer):
             "traffic": self._traffic.report(active if self._record is None else self._record.active()),
             "slow": [] if self._slow is None else self._slow.reported(),
             "connections": len(self.server_state.connections),
-            "files_full": most_open_files() if self._private is not None and self._private.lacks_descriptors else None,
+            "files_full": most_open_files() if files_full else None,
             "live": live,
             "ready": ready,
             "version": __version__,
         }, None
+
+    @property
+    def _lacks_descriptors(self) -> bool:
+        return self._private is not None and self._private.lacks_descriptors
 
     async def _ask(self, path: str | None, timeout: float) -> dict[str, Any] | None:
         """Return what the app answers; None without a path, and while its lifespan has not started."""
