@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from xboard_circus.cli import main
 from xboard_circus.cli.events import coming
 from xboard_circus.config import load
+from xboard_circus.core.incidents import Present
 from xboard_circus.dashboard.death_view import Evidence
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.instance import Instance
@@ -26,6 +28,7 @@ from xboard_circus.ledger.database import inode_of
 from xboard_circus.ledger.query import search
 from xboard_circus.ledger.record import record_of
 
+events_of_cli = sys.modules["xboard_circus.cli.events"]  # the package has the command of that name
 PLUGIN = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = kept/events.db\n"
 
 
@@ -234,6 +237,60 @@ def test_why_alone_tells_the_worst_of_the_last_hour_and_what_fixed_it(store: Led
     ]
     assert "incident:" not in run("why", "my_web").stdout
     assert run("why", "other").stdout.startswith("Worker 1 of other (pid 80)")
+
+
+def test_why_tells_what_is_not_over_and_not_what_happened_last(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a slot that cools down, when a dependency comes back after that, then the slot is what both words tell."""
+    died = {"cause": "crash", "reason": "died by SIGSEGV", "data": {"slot": 1}}
+    store.append(
+        [
+            record("unhealthy", 60, pid=None, reason="a dependency is down"),
+            record("restart", 50, pid=70, wid=1, **died),
+            record("restart", 45, pid=71, wid=2, **{**died, "data": {"slot": 2}}),
+            record("ready", 40, pid=72, wid=3, data={"slot": 2, "follows": 71}),
+            record("recovered", 30, pid=None, reason="ok again"),
+        ]
+    )
+    monkeypatch.setattr(events_of_cli, "_current", lambda _: {"my_web": Present(is_troubled=True)})
+
+    told = [run("why").stdout, run("why", "My Web").stdout]
+
+    assert {each.splitlines()[0] for each in told} == {"Worker 1 of my_web (pid 70) crashed: died by SIGSEGV"}
+    assert "incident: #1, #2 ended 2 times" in told[0]
+
+
+@pytest.mark.parametrize("is_news", [True, False])
+def test_why_tells_of_a_reload_that_failed_while_it_is_news(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch, is_news: bool
+) -> None:
+    crash_loop(store)
+    store.append([record("reload_end", 5, pid=None, reason="reload failed", data={"state": "failed"})])
+    monkeypatch.setattr(events_of_cli, "_current", lambda _: {"my_web": Present(has_failed_reload=is_news)})
+
+    told = run("why").stdout
+
+    assert told.startswith("A reload of my_web ended" if is_news else "Worker 1 of my_web")
+
+
+def test_a_stop_explains_no_crash_loop_and_fixes_none(store: LedgerStore) -> None:
+    """Given a crash loop that an operator has stopped, then its last crash is told, and that it was stopped."""
+    died = {"cause": "crash", "reason": "died by SIGSEGV", "data": {"slot": 1}}
+    stopped = {"cause": "commanded", "reason": "commanded: operator", "data": {"slot": 2}}
+    store.append(
+        [
+            record("restart", 50, pid=70, wid=1, **died),
+            record("command", 20, reason="stop, requested by ops"),
+            record("end", 20, pid=80, wid=2, **stopped),
+            record("stop", 20, pid=None),
+        ]
+    )
+
+    lines = run("why").stdout.splitlines()
+
+    assert lines[0] == "Worker 1 of my_web (pid 70) crashed: died by SIGSEGV"
+    assert lines[3] == "  ended by: stop, requested by ops"
 
 
 def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:

@@ -135,6 +135,39 @@ def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
     assert [each.until for each in found] == [9, 3601]
 
 
+def test_a_reload_that_failed_is_no_crash_of_the_worker_that_it_kept() -> None:
+    """Given a new worker that does not come up, and a crash half a minute later, then those are two incidents."""
+    reload = [
+        event(0, "restart", pid=8, cause="failed start", follows=7),
+        event(0, "kept", pid=7, by="reload"),
+        event(0, "reload_end", state="failed", reason="reload failed"),
+    ]
+
+    found = fold([*reload, event(30, "restart"), event(31, "ready", pid=9)], [])
+
+    assert lines(found) == ["reload failed", "#1 ended: exited with code 3 before it was up"]
+    assert [each.until for each in found] == [0, 31]
+
+
+def test_a_worker_that_was_kept_leaves_no_incident_open() -> None:
+    """Given a sick worker whose successor did not come up, when it is well again, then what follows is another one."""
+    sick = [event(0, "unhealthy"), event(1, "restart", pid=8), event(1, "kept", by="probe"), event(5, "recovered")]
+
+    assert [each.until for each in fold([*sick, event(900, "restart"), event(901, "ready", pid=9)], [])] == [5, 901]
+
+
+def test_what_is_not_over_explains_an_incident_and_of_the_others_the_last_end() -> None:
+    cooling = [event(0, "unhealthy", 0, pid=0), event(1, "restart"), event(2, "restart", 2, pid=9)]
+    calls = [event(3, "ready", 2, pid=10), event(4, "recovered", 0, pid=0)]
+    stopped = [event(5, "restart", 2, pid=10, cause="commanded"), event(5, "stop", 0)]
+
+    open_one, *_ = fold([*cooling, *calls], ["web"])
+    over, *_ = fold([*cooling, *calls, *stopped], [])
+
+    assert open_one.subject is cooling[1]
+    assert over.subject is cooling[2]
+
+
 NEVER = float("inf")
 DEPENDENCY = Say.DEPENDENCY_DOWN(n=2, total=2)
 

@@ -49,9 +49,8 @@ class FakeWatcher:
 class FakeController:
     def __init__(self, arbiter: "FakeArbiter") -> None:
         self.arbiter = arbiter
-        self.commands = {
-            name: FakeCommand() for name in ("stop", "signal", "quit", "set", "incr", "add", "kill", "status")
-        }
+        names = ("stop", "signal", "quit", "set", "incr", "add", "kill", "status", "xboard_leave")
+        self.commands = {name: FakeCommand() for name in names}
 
         self.answers: list[Any] = []
 
@@ -131,6 +130,9 @@ def bench() -> Bench:
             {"name": "new", "cmd": "serve --token hunter2"},
             [("watcher.new.command", "add serve --token ***, requested by circusctl")],
             id="so may be a command line",
+        ),
+        pytest.param(
+            "xboard_leave", {"by": "ann"}, [("watcher.circusd.command", "leave, requested by ann")], id="one of ours"
         ),
         pytest.param("status", {"name": "api"}, [], id="what changes nothing"),
         pytest.param(

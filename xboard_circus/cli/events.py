@@ -25,8 +25,8 @@ from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of, unstored_in
-from xboard_circus.ledger.query import MOST_FOLDED, around, last_with_reason, month_of, search
-from xboard_circus.ledger.story import KINDS, TROUBLE, subject
+from xboard_circus.ledger.query import MOST_FOLDED, around, explaining, last_with_reason, month_of, search
+from xboard_circus.ledger.story import KINDS, TROUBLE
 from xboard_circus.masking import masked, safe_line
 from xboard_circus.options.reading import did_you_mean
 from xboard_circus.snapshot import Snapshot
@@ -63,7 +63,8 @@ def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record
         return told
     # A word of digits is a pid, or otherwise the name of a watcher.
     by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and is_number(name) else None
-    answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored)
+    is_troubled = name is not None and bus_name(name) in _troubled(_current(instance))
+    answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored, is_troubled=is_troubled)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")
     found, history = answer
@@ -80,20 +81,18 @@ def _worst_lately(
     incident = worst(lately, known, current, now=now)
     if incident is None:
         return None
-    name, begin, end = incident.first.watcher, incident.first.id or 0, incident.last.id or 0
-    brief = subject([each for each in known if each.watcher == name and begin <= (each.id or 0) <= end])
-    after = ((brief or incident.first).id or 0) - 1
-    records = search(path, watcher=name, after=after, limit=1, earliest=True, unstored=unstored)
-    if not records:
+    name = incident.first.watcher
+    record = explaining(path, incident, known, unstored)
+    if record is None:
         return None  # the ledger has just removed it, for its age
-    record = records[0]
     history = around(path, record, unstored)
     orders = search(path, since=incident.first.time, kind={"command"}, limit=MOST_FOLDED, unstored=unstored)
     own = [each for each in orders if each.watcher in (name, "circusd") and each.time <= (incident.until or now)]
     line = incident.line()
     # Of one decision the headline has it.
     facts = [("incident", _length(incident, now) if line == record.reason else f"{line} ({_length(incident, now)})")]
-    facts += [("fixed by", _fixed_by(incident, own))] if incident.until is not None else []
+    if incident.until is not None:
+        facts.append(("ended by" if incident.last.kind == "stop" else "fixed by", _fixed_by(incident, own)))
     if more := len(lately) - 1:
         facts.append(("more", f"{more} more in the last hour: `xboard-circus events --since 1h`"))
     story = story_of(record, history, now=now)
@@ -105,7 +104,7 @@ def _fixed_by(incident: IncidentRecord, orders: Sequence[Record]) -> str:
     """Return the last order of an operator in an incident, and the event that ended it."""
     last = incident.successors.get(incident.last.pid) or incident.last
     steps = [one_line(each.reason) for each in orders[-1:]]
-    if last.kind in ("ready", "stop", *CLOSED_BY):
+    if last.kind in ("ready", *CLOSED_BY) or (last.kind == "stop" and not steps):
         slot = f" #{last.data['slot']}" if last.data.get("slot") else ""
         who = f" (pid {last.pid})" if last.kind == "ready" else ""
         steps.append(
@@ -119,12 +118,21 @@ def _incidents(
 ) -> tuple[list[Record], list[IncidentRecord], Mapping[str, Present]]:
     """Return the events of a month, the incidents in them, and how the watchers are now."""
     known, _ = month_of(path, now=now, unstored=unstored)
+    current = _current(instance)
+    # What was not over when circusd was lost is not over.
+    return known, fold(known, _troubled(current) if current else {each.watcher for each in known}), current
+
+
+def _current(instance: Instance) -> Mapping[str, Present]:
+    """Return how the watchers are now, by their names on the bus; none without a circusd that answers."""
     with suppress(XboardError):
         if isinstance(found := instance.find(), Snapshot):
-            current = {bus_name(each["name"]): present(each, now=now) for each in found.watchers}
-            return known, fold(known, [name for name, each in current.items() if each.is_troubled]), current
-    # What was not over when circusd was lost is not over.
-    return known, fold(known, {each.watcher for each in known}), {}
+            return {bus_name(each["name"]): present(each, now=time.time()) for each in found.watchers}
+    return {}
+
+
+def _troubled(current: Mapping[str, Present]) -> list[str]:
+    return [name for name, each in current.items() if each.is_troubled]
 
 
 def print_story(text: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
+from xboard_circus.core.headlines import has_failed_lately
 from xboard_circus.core.names import circusd_of
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.sentences import Say
@@ -21,7 +22,7 @@ PROBLEMS = {  # by name: the kinds that open it, and those that close it
 }
 OPENED_BY = {kind: name for name, (kinds, _) in PROBLEMS.items() for kind in kinds}
 CLOSED_BY = {kind: name for name, (_, kinds) in PROBLEMS.items() for kind in kinds}
-KINDS = frozenset({*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "poison", "stop", "reload_end"})
+KINDS = frozenset({*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "poison", "stop", "kept", "reload_end"})
 """Kinds of event that matter here."""
 
 NEVER_UP = ("failed start", "cannot be run", "port conflict")
@@ -49,6 +50,9 @@ class IncidentRecord:
     Attributes:
         until: When it was over; None while it is not.
         next_try: When a slot that cools down is tried again; None where that is not known.
+        reload: The last one that failed.
+        failures: The ends of its workers, without those of a reload's new workers whose old ones serve on.
+        problems: What is not solved, each with the last event that opened it.
         families: The kinds of its problems; one of another kind, once it is over, is another incident.
         successors: The event with which the successor of a worker came up, by the worker's pid; perhaps before its end.
     """
@@ -58,9 +62,10 @@ class IncidentRecord:
     until: float | None = None
     next_try: float | None = None
     failures: list[Happening] = field(default_factory=list)
-    problems: set[str] = field(default_factory=set)
+    problems: dict[str, Happening] = field(default_factory=dict)
     families: set[str] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
+    reload: Happening | None = None
     successors: dict[int, Happening] = field(default_factory=dict)
 
     def add(self, problem: str, event: Happening) -> None:
@@ -68,8 +73,10 @@ class IncidentRecord:
         self.families.add(_family(problem, event.cause))
         is_told_late = problem == _health(event.pid) and event.pid in self.ended
         if problem != "reload" and event.pid not in self.successors and not is_told_late:
-            self.problems.add(problem)
+            self.problems[problem] = event
         self.until = None
+        if event.kind == "reload_end":
+            self.reload = event
         if event.kind in ("restart", "end"):
             self.failures.append(event)
         if event.kind == "cooldown":
@@ -81,20 +88,40 @@ class IncidentRecord:
         if event.kind == "ready":
             self.next_try = None  # a held slot waits longer while a sibling is up
         if event.kind in ("restart", "end"):
-            self.problems.discard(_health(event.pid))
+            self.problems.pop(_health(event.pid), None)
             self.ended.add(event.pid)
+        if event.kind == "kept":
+            self._keep(event)
         if not _problem(event):
             solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
             if event.kind == "recovered":
                 solved = {_health(event.pid)} if event.pid else {each for each in self.problems if "health" in each}
-            self.problems -= self.problems if event.kind in ("stop", "reload_end") else solved
+            for each in {*self.problems} if event.kind in ("stop", "reload_end") else solved:
+                self.problems.pop(each, None)
         if not self.problems or event.data.get("gap"):
             self.until = event.time
+
+    def _keep(self, event: Happening) -> None:
+        """Take that a worker serves on because its successor did not come up; of a reload that is no failure of it."""
+        self.problems.pop(f"slot {event.data.get('slot')}", None)
+        if event.data.get("by") == "reload":
+            self.failures = [each for each in self.failures if each.data.get("follows") != event.pid]
+            self.families = (self.families if self.failures else self.families - {"slot"}) | {"reload"}
+
+    @property
+    def sign(self) -> Happening:
+        """Return what tells of it where no worker ended: the failed reload, or its first event."""
+        return self.reload or self.first
+
+    @property
+    def subject(self) -> Happening:
+        """Return the event that explains it: the last one of what is not solved, or otherwise the last end."""
+        return max(self.problems.values(), key=lambda each: each.id, default=(self.failures or [self.sign])[-1])
 
     def line(self) -> str:
         """Return what happened in one sentence: which slots ended how often, in which time, and why the last did."""
         if not self.failures:
-            return str(self.first.reason)
+            return str(self.sign.reason)
         slots = sorted({slot for each in self.failures if (slot := each.data.get("slot"))})
         who = [f"#{slot}" for slot in slots] or [self.first.watcher]
         took = lasted(self.failures[-1].time - self.failures[0].time)
@@ -191,18 +218,23 @@ class Present(NamedTuple):
 
     Attributes:
         is_troubled: It has an incident.
+        has_failed_reload: Its last reload has failed, and is news.
     """
 
     up: Collection[int] = ()
     word: str = "up"
     since: float = 0.0
     is_troubled: bool = False
+    has_failed_reload: bool = False
 
 
 def present(watcher: WatcherEntry, *, now: float) -> Present:
     """Return how *watcher* is *now*, in wall-clock time."""
     up = [worker["pid"] for worker in watcher["workers"] if is_up(worker)]
-    return Present(up, availability(watcher), now - watcher["verdict"]["since"], watcher["incident"] is not None)
+    reload = watcher["reload"]
+    has_failed = reload is not None and has_failed_lately(reload)
+    since, is_troubled = now - watcher["verdict"]["since"], watcher["incident"] is not None
+    return Present(up, availability(watcher), since, is_troubled, has_failed)
 
 
 class Lapse(NamedTuple):
@@ -338,7 +370,7 @@ def _beat(since: float, width: float, begun: float, unserved: list[Lapse], troub
 def worst(
     found: Sequence[IncidentRecord], events: Sequence[Happening], current: Mapping[str, Present], *, now: float
 ) -> IncidentRecord | None:
-    """Return the worst of the incidents, of those that are not over where there are any.
+    """Return the worst of the incidents, of those that are not over where there are any, or a failed reload.
 
     That is the longest without a worker, then the one with most ends, then the last. Without a circusd only its own
     loss counts as not over.
@@ -348,12 +380,13 @@ def worst(
         current: How the watchers are now, by name.
     """
 
-    def harm(incident: IncidentRecord) -> tuple[bool, float, int, float]:
+    def harm(incident: IncidentRecord) -> tuple[bool, bool, float, int, float]:
         name, begin = incident.first.watcher, incident.first.time
         end = now if incident.until is None else max(incident.until, begin)
         own = [each for each in events if each.watcher == name]
         without = _sum(lapses(own, current.get(name)), "down", begin, end)
         is_open = incident.until is None and (bool(current) or incident.first.kind == "circusd_lost")
-        return is_open, round(without, 1), len(incident.failures), begin
+        is_news = incident.reload is not None and current.get(name, Present()).has_failed_reload
+        return is_open, is_news, round(without, 1), len(incident.failures), begin
 
     return max(found, key=harm, default=None)

@@ -201,12 +201,13 @@ class Evidence:
         shown: list[dict[str, Any]] = masked(rows)
         return shown
 
-    def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
+    def why(self, *, watcher: str | None, pid: int | None, is_troubled: bool = False) -> dict[str, Any]:
         """Return why the last event happened: the text of `xboard-circus why`, and its parts."""
         age, now = None, time.time()
+        about: dict[str, Any] = {"watcher": watcher, "pid": pid, "is_troubled": is_troubled}
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
-        elif (found := last_with_reason(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
+        elif (found := last_with_reason(self.ledger, unstored=self._unstored(), **about)) is None:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
             story, age = story_of(*found, now=now), now - found[0].time

@@ -240,7 +240,8 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
-        return JSONResponse(evidence.why(watcher=watcher or None, pid=pid))
+        is_troubled = watcher in hub.servers[LOCAL].troubled()
+        return JSONResponse(evidence.why(watcher=watcher or None, pid=pid, is_troubled=is_troubled))
 
     @router.get("/logs/{log_ids}", dependencies=in_turn)
     def log(

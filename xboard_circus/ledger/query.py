@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 
 from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
-from xboard_circus.core.incidents import SHARES
+from xboard_circus.core.incidents import SHARES, IncidentRecord, fold
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
@@ -25,7 +25,7 @@ OVER = frozenset({"recovered", "output_back", "circusd_back"})  # kinds that end
 MOST_FOLDED = 10_000  # events that incidents are folded from
 
 _BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
-    ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap", "follows"))
+    ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap", "follows", "by"))
 )
 # A view and a virtual table have no page of their own; "hidden" are generated columns.
 _IS_OURS = """
@@ -136,13 +136,27 @@ def _records_of(events: Iterable[object], now: float) -> Iterator[Record]:
 
 
 def last_with_reason(
-    path: Path, *, watcher: str | None = None, pid: int | None = None, unstored: Sequence[Record] = ()
+    path: Path,
+    *,
+    watcher: str | None = None,
+    pid: int | None = None,
+    unstored: Sequence[Record] = (),
+    is_troubled: bool = False,
 ) -> tuple[Record, list[Record]] | None:
     """Return the last record that needs a reason, of a process, of a watcher or of any, and those around it.
 
     None without a record; LedgerError if the ledger at *path* cannot be read.
+
+    Args:
+        is_troubled: The watcher has an incident now, so the last record of what is not over is returned.
     """
     query = partial(search, path, unstored=unstored)
+    if pid is None and watcher is not None and is_troubled:
+        known, _ = month_of(path, now=time.time(), unstored=unstored)
+        own = [each for each in known if each.watcher == bus_name(watcher)]
+        open_ones = [each for each in fold(own, [bus_name(watcher)]) if each.until is None]
+        if open_ones and open_ones[-1].problems and (record := explaining(path, open_ones[-1], own, unstored)):
+            return record, around(path, record, unstored)
     if pid is not None:
         found = subject(query(pid=pid, limit=LAST), pid=pid)
     else:
@@ -153,6 +167,17 @@ def last_with_reason(
     if found is None:
         return None
     return found, around(path, found, unstored)
+
+
+def explaining(
+    path: Path, incident: IncidentRecord, known: Iterable[Record], unstored: Sequence[Record] = ()
+) -> Record | None:
+    """Return the whole record that explains an incident, one of the *known* events; None if it has been deleted."""
+    name, begin, end = incident.first.watcher, incident.first.id, incident.subject.id
+    brief = subject([each for each in known if each.watcher == name and begin <= (each.id or 0) <= end])
+    after = ((brief or incident.first).id or 0) - 1
+    found = search(path, watcher=name, after=after, limit=1, earliest=True, unstored=unstored)
+    return found[0] if found else None
 
 
 def around(path: Path, record: Record, unstored: Sequence[Record] = ()) -> list[Record]:

@@ -151,7 +151,7 @@ class Requests:
     def _publish(self, request: Request, *, refusal: str = "") -> None:
         what = " ".join(filter(None, [request.command, request.details]))
         say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
-        reason = say(command=what, by=request.by, why=refusal)
+        reason = say(command=what.removeprefix("xboard_"), by=request.by, why=refusal)
         outcome = refusal and f"refused: {refusal}"
         message = {"command": what, "outcome": outcome, **with_say(reason), **with_say(request.by, "by")}
         for name in sorted(request.names or [CIRCUSD]):
