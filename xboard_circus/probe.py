@@ -165,39 +165,33 @@ class _Looks:
     """The looks at one worker while it does not answer.
 
     Attributes:
-        runs: How often it was given a core, if a signal had stopped it at the last look; *stopped_at*: at the first.
-        first: Its time on a core at the first look.
+        first: Its first thread at the first look, *last* at the last one.
+        stopped_at: When a signal had stopped it at the first look since which it has not run.
     """
 
     target: Target
     asked_at: float
     began: LoopBeat | None
-    runs: bytes | None = None
+    first: procs.FirstThread | None = None
+    last: procs.FirstThread | None = None
     stopped_at: float = 0.0
-    first: procs.CoreTime | None = None
 
     def look(self, connection: socket.socket) -> float:
         """Look, and return when the next look is due; raise `_Stopped` where none is."""
         now, beat, peer = time.monotonic(), beat_of(self.target.socket), peer_of(connection)
-        runs = None if peer is None else procs.runs_until_stopped(peer[0])
-        if runs is None or runs != self.runs:
-            self.runs, self.stopped_at = runs, now
-        stopped = 0.0 if runs is None else now - self.stopped_at
+        thread = None if peer is None else procs.first_thread(peer[0])
+        if thread is None or not thread.is_stopped or thread != self.last:
+            self.stopped_at = now
+        self.last, stopped = thread, now - self.stopped_at
         stands = now - beat.stands_since if beat is not None and 0 < beat.stands_since <= now else 0.0
         moves = None if beat is None or self.began is None else beat.steps > self.began.steps
-        computes = peer is not None and self._computes(peer[0])
+        self.first = first = self.first or thread
+        computes = bool(thread and first and thread.waits == first.waits and thread.ran - first.ran >= RAN)
         lasts = now - self.asked_at
         self.target.on_silence(Silence(lasts=lasts, stands=stands, moves=moves, stopped=stopped, computes=computes))
         if round(stopped, 2) >= GIVEN_UP_AFTER:
             raise _Stopped
         return now + LOOK
-
-    def _computes(self, pid: int) -> bool:
-        found = procs.core_time(pid)
-        if found is None or self.first is None:
-            self.first = found
-            return False
-        return found.waits == self.first.waits and found.ran - self.first.ran >= RAN
 
 
 async def _exchange(target: Target, ends_at: float, looks: _Looks) -> bytes:

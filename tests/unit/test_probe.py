@@ -234,30 +234,36 @@ def silent_process(path: Path, then: str = "time.sleep(600)") -> Iterator[int]:
         process.communicate()
 
 
+def first_thread(pid: int) -> procs.FirstThread:
+    found = procs.first_thread(pid)
+    assert found is not None
+    return found
+
+
 def test_a_process_that_a_signal_has_stopped_is_not_waited_for(tmp_path: Path) -> None:
     """Given a silent process, then it is waited for; stopped, it is not, but only while it has not run meanwhile."""
     path = tmp_path / "w.sock"
     with silent_process(path) as pid:
         found = probe(path, timeout=1.5)
-        assert (found.outcome, found.is_stopped, procs.runs_until_stopped(pid)) == (Outcome.SILENCE, False, None)
+        assert (found.outcome, found.is_stopped, first_thread(pid).is_stopped) == (Outcome.SILENCE, False, False)
 
         os.kill(pid, signal.SIGSTOP)
         found = probe(path, timeout=30)
 
         assert (found.outcome, found.is_stopped) == (Outcome.SILENCE, True)
         assert found.reason == "a signal such as SIGSTOP has stopped its process"
-        before = procs.runs_until_stopped(pid)
-        assert before is not None
-        assert procs.runs_until_stopped(pid) == before
+        before = first_thread(pid)
+        assert before.is_stopped
+        assert first_thread(pid) == before
         os.kill(pid, signal.SIGCONT)
-        while procs.runs_until_stopped(pid) is not None:
+        while first_thread(pid).is_stopped:
             time.sleep(0.01)
         os.kill(pid, signal.SIGSTOP)
         until = time.monotonic() + 30
         # It is shown as stopped a moment before its last turn is counted.
-        while (after := procs.runs_until_stopped(pid)) in (None, before) and time.monotonic() < until:
+        while not (after := first_thread(pid)).is_stopped or after == before:
+            assert time.monotonic() < until
             time.sleep(0.01)
-        assert after not in (None, before)
 
 
 def looks_at(path: Path, then: str, *, stands_for: float = 0.0) -> list[Silence]:
@@ -293,17 +299,15 @@ def test_a_well_worker_is_not_looked_at(tmp_path: Path) -> None:
 
 
 def test_how_long_a_process_ran() -> None:
-    before = procs.core_time(os.getpid())
+    before = first_thread(os.getpid())
     until = time.thread_time() + 0.05
     while time.thread_time() < until:
         pass
-    after = procs.core_time(os.getpid())
+    after = first_thread(os.getpid())
 
-    assert before is not None
-    assert after is not None
     assert after.ran >= before.ran + 0.04
     assert after.waits >= before.waits
-    assert procs.core_time(2**22 + 1) is None
+    assert procs.first_thread(2**22 + 1) is None
 
 
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:

@@ -306,32 +306,33 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]))
 
 
-def runs_until_stopped(pid: int) -> bytes | None:
-    """Return how often the first thread of *pid* was given a core, as Linux shows it, if a signal such as SIGSTOP has
-    stopped it; None for one that runs, that a debugger holds, or of which nothing is known."""
-    try:
-        lines = _read(f"/proc/{pid}/status").splitlines()
-    except OSError:
-        return None
-    state = next((line.split()[1:2] for line in lines if line.startswith(b"State:")), None)
-    return b" ".join(line for line in lines if b"ctxt_switches:" in line) if state == [b"T"] else None
+class FirstThread(NamedTuple):
+    """What Linux shows of the first thread of a process; numbers that it does not count are 0.
 
+    Attributes:
+        is_stopped: A signal such as SIGSTOP has stopped it; False where a debugger holds it.
+        ran: For how many seconds it was on a core.
+        waits: How often it left its core to wait, and *turns* how often for another thread.
+    """
 
-class CoreTime(NamedTuple):
-    """For how many seconds the first thread of a process was on a core, and how often it left it to wait."""
-
+    is_stopped: bool
     ran: float
     waits: int
+    turns: int
 
 
-def core_time(pid: int) -> CoreTime | None:
+def first_thread(pid: int) -> FirstThread | None:
     """Return what Linux shows of the first thread of *pid*; None if nothing is known."""
+    ran = 0
+    with suppress(OSError, ValueError, IndexError):
+        ran = int(_read(f"/proc/{pid}/schedstat").split()[0])
     try:
-        ran = int(_read(f"/proc/{pid}/schedstat").split()[0]) / 1e9
-        lines = _read(f"/proc/{pid}/status").splitlines()
-        waits = [int(line.split()[1]) for line in lines if line.startswith(b"voluntary_ctxt_switches:")]
-        return CoreTime(ran, waits[0])
-    except (OSError, ValueError, IndexError):
+        lines = [line.partition(b":") for line in _read(f"/proc/{pid}/status").splitlines()]
+        found = {name: value.split() for name, _, value in lines}
+        names = b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"
+        waits, turns = (int(found.get(each, [b"0"])[0]) for each in names)
+        return FirstThread(found[b"State"][0] == b"T", ran / 1e9, waits, turns)
+    except (OSError, ValueError, LookupError):
         return None
 
 
