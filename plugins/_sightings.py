@@ -65,9 +65,9 @@ def key(worker: WorkerEntry) -> Worker:
     return worker["pid"], worker["started"] or 0
 
 
-def up_workers(view: WatcherEntry) -> set[Worker]:
-    """Return the workers that circusd knows as up, because they reported it."""
-    return {key(worker) for worker in view["workers"] if worker["ready_for"] is not None}
+def up_workers(view: WatcherEntry) -> dict[Worker, int]:
+    """Return the workers that circusd knows as up, because they reported it, and their slots."""
+    return {key(worker): worker["slot"] for worker in view["workers"] if worker["ready_for"] is not None}
 
 
 def url_key(view: WatcherEntry) -> Worker:

@@ -258,7 +258,7 @@ class HealthProber(Part):
     async def _act(self, finding: ProbeRound) -> None:
         name, verdict = finding.view["name"], finding.verdict
         wids = {key(worker): worker["wid"] for worker in finding.view["workers"]}
-        for worker in up_workers(finding.view) & finding.seen.keys():
+        for worker in up_workers(finding.view).keys() & finding.seen.keys():
             seen = finding.seen[worker]
             if not seen.is_clear and self._said.may_say((worker, seen.observation.reason)):
                 log.warning("%s: nothing is known of worker %d: %s", name, worker[0], seen.observation.reason)

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .bus import Event
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .test_health import probed
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
@@ -89,6 +89,31 @@ def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> Non
         assert failure.message["budget"]["after"] == 1
         probed(c)
         assert len(ahead(c)) == 1
+
+
+def test_one_that_comes_back_serves_on_while_its_successor_does_not(tmp_path: Path) -> None:
+    """Given the only worker, when its loop is blocked, and its successor hangs and is killed, and none comes up after
+    it, then the successor got none ahead, and the old one serves until another does, and drains then."""
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 8})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
+        (old,) = probed(c)
+
+        blocks = pool.submit(c.get, "/block?s=5")
+        (new,) = eventually(lambda: [each.message["pid"] for each in c.told("ready") if each.message["follows"] == old])
+        c.set("boot", "die")
+        c.tell(new, "hang sleep")
+        eventually(lambda: "2 times in a row" in c.worker(new)["reason"])
+        kill(new)
+        assert blocks.result() == str(old)
+        before = c.last_told()
+        eventually(lambda: len(c.failures(after=before)) > 4, what="it answered some probes, and none came up")
+
+        assert (c.get(), c.worker(old)["phase"]) == (str(old), "up")
+        c.set("boot", "")
+        eventually(lambda: old not in c.workers(), what="it has drained")
+        assert c.serves()
+        assert len(ahead(c)) == 1
+        assert old not in {each.pid for each in c.failures()}
 
 
 def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:

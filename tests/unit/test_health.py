@@ -38,6 +38,10 @@ def silent(beats: tuple[int, int] | None) -> Observation:
     return Observation(answered=False, reason="timed out after 2 s", beats=beats)
 
 
+def slots(*workers: Worker) -> dict[Worker, int]:
+    return {worker: slot for slot, worker in enumerate(workers, start=1)}
+
+
 def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Round]:
     """Return the verdict on each round of *story*: a letter of SEEN a round for each worker, a blank for none."""
     health = WatcherHealth(rules or HealthRules())
@@ -194,20 +198,32 @@ def test_a_blocked_worker_gets_a_successor_ahead(
     health = WatcherHealth(HealthRules())
     health.round(dict.fromkeys(up, SEEN["."]))
 
-    assert bool(health.ahead(A, silent, period=2.0, up=up)) is gets_one
+    assert bool(health.ahead(A, silent, period=2.0, up=slots(*up))) is gets_one
 
 
 def test_one_that_hangs_gets_none_ahead_and_none_does_while_many_hang() -> None:
     health = WatcherHealth(HealthRules())
     for letter in ".NN":
         health.round({A: SEEN[letter], B: SEEN["."]})
-    assert health.ahead(A, {A: LONG}, period=2.0, up={A, B})
+    assert health.ahead(A, {A: LONG}, period=2.0, up=slots(A, B))
 
     health.round({A: SEEN["N"], B: SEEN["."]})
-    assert not health.ahead(A, {A: LONG}, period=2.0, up={A, B})
+    assert not health.ahead(A, {A: LONG}, period=2.0, up=slots(A, B))
     for _ in range(2):
-        health.round({A: SEEN["N"], B: SEEN["N"], C: SEEN["."], D: SEEN["."]}, up={A, B, C, D})
-    assert not health.ahead(B, {B: LONG}, period=2.0, up={A, B, C, D})
+        health.round({A: SEEN["N"], B: SEEN["N"], C: SEEN["."], D: SEEN["."]}, up=slots(A, B, C, D))
+    assert not health.ahead(B, {B: LONG}, period=2.0, up=slots(A, B, C, D))
+
+
+def test_a_successor_that_hangs_as_its_predecessor_does_is_no_dependency() -> None:
+    """Whoever has sent the request that hangs one sends it anew: both are to be replaced as soon as each hangs."""
+    health, up = WatcherHealth(HealthRules()), {A: 1, B: 1}
+
+    verdicts = [health.round({A: SEEN[a], B: SEEN[b]}, up=up) for a, b in ("..", "N.", "NN", "NN")]
+    assert health.ahead(B, {A: LONG, B: LONG}, period=2.0, up=up)
+    verdicts.append(health.round({B: SEEN["N"]}, up={B: 1}))
+
+    assert [[each.worker for each in verdict.replace] for verdict in verdicts] == [[], [], [], [A], [B]]
+    assert not any("together" in event.reason for verdict in verdicts for event in verdict.events)
 
 
 THREE, ONE = "3 of 4 workers", "one at a time is replaced"
@@ -614,6 +630,6 @@ def test_what_was_well_when_it_came_up_is_sick_from_the_first_probe_on() -> None
     health = WatcherHealth(HealthRules(failure_threshold=2))
     well, failing = Observation(answered=True, live=True), Observation(answered=True, live=False, reason="status 500")
 
-    rounds = [health.round({A: failing, B: well, C: well}, up={A, B, C}) for _ in range(2)]
+    rounds = [health.round({A: failing, B: well, C: well}, up=slots(A, B, C)) for _ in range(2)]
 
     assert [[each.worker for each in seen.replace] for seen in rounds] == [[], [A]]

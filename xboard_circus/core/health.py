@@ -5,7 +5,7 @@ It requests a replacement in every round while the trouble lasts, because a requ
 that are under way.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -28,6 +28,12 @@ worker whose loop is late shows something, if its threads run; that an event loo
 
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be another process's by the next round."""
+
+Slots = Mapping[Worker, int]
+"""The slots of workers that are up. A hung one and its successor, which hangs too, are one slot: a client has sent
+anew the request that blocks it."""
+
+NO_SLOTS: Slots = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +244,7 @@ class WatcherHealth:
         self._tried: Worker | None = None
         self._pause = 0
 
-    def round(self, observations: Mapping[Worker, Observation], *, up: Collection[Worker] = ()) -> Round:
+    def round(self, observations: Mapping[Worker, Observation], *, up: Slots = NO_SLOTS) -> Round:
         """Judge one round of observations, one for each worker of the watcher.
 
         *up* are the workers that circusd knows as up: each was well once, so their failures count from the first round
@@ -270,7 +276,7 @@ class WatcherHealth:
             ),
         )
 
-    def ahead(self, worker: Worker, silent: Mapping[Worker, Silence], *, period: float, up: Collection[Worker]) -> str:
+    def ahead(self, worker: Worker, silent: Mapping[Worker, Silence], *, period: float, up: Slots) -> str:
         """Return why a worker gets a successor before it is known to hang; "" if it does not.
 
         *silent* are those that have not answered the probe that runs. None gets one while at least half of the workers
@@ -280,8 +286,8 @@ class WatcherHealth:
         if self._hang_together or worker not in up or record.unanswered >= self.rules.failure_threshold:
             return ""
         if why := silent[worker].blocked(period):
-            still = sum(not seen.moves for each, seen in silent.items() if each in up)
-            return "" if still >= 2 and 2 * still >= len(up) else why
+            still = {up[each] for each, seen in silent.items() if each in up and not seen.moves}
+            return "" if len(still) >= 2 and 2 * len(still) >= len({*up.values()}) else why
         return ""
 
     def reset(self) -> None:
@@ -363,16 +369,17 @@ class WatcherHealth:
         # Workers that were never well count here too: a replacement that fails alike is the best proof.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
-    def _to_replace(self, healths: Mapping[Worker, Health], up: Collection[Worker]) -> list[Worker]:
+    def _to_replace(self, healths: Mapping[Worker, Health], up: Slots) -> list[Worker]:
         sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
         hung = [each for each, health in healths.items() if health is Health.HUNG and (each in up or not up)]
         return self._hung_to_replace(hung, up) + sick
 
-    def _hung_to_replace(self, hung: list[Worker], up: Collection[Worker]) -> list[Worker]:
+    def _hung_to_replace(self, hung: list[Worker], up: Slots) -> list[Worker]:
         judged = {w: record for w, record in self._records.items() if record.judged and (w in up or not up)}
-        silent = [record.unanswered > 0 for record in judged.values()]
-        most_are = any(silent) and 2 * sum(silent) >= len(silent)
-        self._hang_together = most_are and (self._hang_together or sum(silent) >= 2)
+        slots = {up.get(worker, worker) for worker in judged}
+        silent = {up.get(worker, worker) for worker, record in judged.items() if record.unanswered}
+        most_are = bool(silent) and 2 * len(silent) >= len(slots)
+        self._hang_together = most_are and (self._hang_together or len(silent) >= 2)
         if not self._hang_together:
             self._tried, self._pause = None, 0
             return hung

@@ -51,7 +51,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         armed.supervisor.run(armed.kill_hung(worker, order), f"the end of {pid}")
         return
     if kind == BLOCKED:
-        _refuse_ahead(armed, now)
+        _refuse_ahead(armed, worker, now)
     if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
         raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))
     wait = armed.budget.wait(worker.slot, now)
@@ -67,11 +67,15 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
 
 
-def _refuse_ahead(armed: ArmedWatcher, now: float) -> None:
-    """Raise MessageError if no blocked worker of a watcher may get a successor now."""
+def _refuse_ahead(armed: ArmedWatcher, worker: Worker, now: float) -> None:
+    """Raise MessageError if a blocked worker may not get a successor now.
+
+    Nor does the successor of one that is still blocked: under load that blocks each, there would be more without end.
+    """
     if alone := armed.why_alone():
         raise MessageError(alone)
-    if armed.reload is not None and armed.reload.is_running:
+    is_second = any(swap.is_ahead and swap.old.slot == worker.slot for swap in armed.swaps)
+    if is_second or (armed.reload is not None and armed.reload.is_running):
         raise MessageError(Say.ANOTHER_REPLACED())
     if now < armed.ahead_not_before:
         raise MessageError(Say.CAME_BACK_LATELY(wait=seconds(round(armed.ahead_not_before - now))))

@@ -122,17 +122,23 @@ class Swap:
         self.armed.ahead_not_before = self.armed.clock() + self.armed.options.restart.cooldown
 
     async def _comes_back(self) -> bool:
-        """Wait until it is known of the old worker whether it hangs; return whether it is to drain."""
+        """Wait until it is known of the old worker whether it hangs; return whether it is to drain.
+
+        It serves on until as many others do as are wanted: its successor may hang, or have died.
+        """
         armed, old, began_at = self.armed, self.old, self.armed.clock()
 
-        def is_back() -> bool:
-            last = list(old.probes)[-ANSWERS:]
-            return len(last) == ANSWERS and all(each["at"] > began_at and each["latency"] is not None for each in last)
+        def answers(worker: Worker, times: int) -> bool:
+            last = list(worker.probes)[-times:]
+            return len(last) == times and all(each["at"] > began_at and each["latency"] is not None for each in last)
 
         while old.pid in armed.fleet and not old.is_leaving and armed.is_running():
-            if is_back() or armed.clock() - began_at > DECIDED_WITHIN:
-                self._pause()
-                return True
+            is_late = armed.clock() - began_at > DECIDED_WITHIN
+            if is_late or answers(old, ANSWERS):
+                others = [each for each in armed.fleet.counted() if each.is_up and each.life.was_ready]
+                if sum(is_late or answers(each, 1) for each in others) >= armed.watcher.numprocesses:
+                    self._pause()
+                    return True
             await asyncio.sleep(LOOK)
         return False
 
