@@ -67,7 +67,8 @@ def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> No
         assert c.failures() == []
         assert c.watcher()["budget"]["used"] == 0
         (end,) = eventually(lambda: [each for each in c.told("restart") if each.pid == old])
-        assert (end.message["cause"], "event loop blocked for" in end.reason) == ("commanded", True)
+        assert (end.message["cause"], "it answers again" in end.reason) == ("commanded", True)
+        assert all("; its event loop ran GET /block, for" in each.reason for each in (end, ahead(c)[0]))
         assert c.get("/block?s=2") == str(new)
         assert (c.workers(), len(ahead(c))) == ([new], 1)
 

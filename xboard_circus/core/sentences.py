@@ -270,6 +270,7 @@ class Say(Template):
     # Replacing, reloading, recycling
     KEPT = "{why}; kept, because {failure}"
     SUCCESSOR_AHEAD = "{why}: a successor is started, before it is known whether it hangs"
+    CAME_BACK = "{why}: it answers again, and drains, because its successor has taken over"
     CAME_BACK_LATELY = "an event loop of this watcher was blocked and came back: no successor ahead for {wait}"
     NO_MEMORY_FOR_ONE = "memory is short for one more worker"
     REPLACEMENT_ASKED_FOR = "replacement requested by {by}"

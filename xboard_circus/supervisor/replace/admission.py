@@ -9,11 +9,13 @@ from circus.exc import MessageError
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.health import BLOCKED
+from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
 from xboard_circus.core.worker import Order
 from xboard_circus.supervisor.bus import state
+from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.replace.swap import Swap
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=identity.started))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
-    may_hang = kind == Health.HUNG.value and any(swap.is_ahead and swap.old is worker for swap in armed.swaps)
+    may_hang = kind == Health.HUNG.value and any(swap.blocked and swap.old is worker for swap in armed.swaps)
     if worker.is_leaving or (worker.life.role is Role.RETIRING and not may_hang):
         raise MessageError(Say.BEING_ENDED(pid=pid))
     if kind == BY_OPERATOR:
@@ -60,9 +62,10 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
     if not armed.may_run(worker.slot):
         raise MessageError(state.hold_of(armed, worker.slot, now).reason)
     if kind == BLOCKED:
-        order = Order(by="probe", why=Say.SUCCESSOR_AHEAD(why=reason))
+        blocked = with_requests(reason, evidence.of_live_requests(worker, blames_last=True, now=now, most=1))
+        order = Order(by="probe", why=Say.SUCCESSOR_AHEAD(why=blocked))
         armed.note_reason(order.why)
-        _begin(armed, worker, order, is_ahead=True)
+        _begin(armed, worker, order, blocked=blocked)
     else:
         _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
 
@@ -74,7 +77,7 @@ def _refuse_ahead(armed: ArmedWatcher, worker: Worker, now: float) -> None:
     """
     if alone := armed.why_alone():
         raise MessageError(alone)
-    is_second = any(swap.is_ahead and swap.old.slot == worker.slot for swap in armed.swaps)
+    is_second = any(swap.blocked and swap.old.slot == worker.slot for swap in armed.swaps)
     if is_second or (armed.reload is not None and armed.reload.is_running):
         raise MessageError(Say.ANOTHER_REPLACED())
     if now < armed.ahead_not_before:
@@ -93,8 +96,8 @@ def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
     _begin(armed, worker, Order(by=Say.OPERATOR_BY(by=reason), why=why, by_operator=True))
 
 
-def _begin(armed: ArmedWatcher, worker: Worker, order: Order, *, is_ahead: bool = False) -> None:
-    armed.supervisor.run(Swap(armed, worker, order, is_ahead=is_ahead).run(), f"the replacement of {worker.pid}")
+def _begin(armed: ArmedWatcher, worker: Worker, order: Order, *, blocked: str = "") -> None:
+    armed.supervisor.run(Swap(armed, worker, order, blocked=blocked).run(), f"the replacement of {worker.pid}")
 
 
 def retry(armed: ArmedWatcher, *, slot: int | None, by: str) -> None:

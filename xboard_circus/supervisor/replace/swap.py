@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xboard_circus.core.causes import Cause
@@ -32,17 +33,17 @@ class Swap:
     `numprocesses` does not change: while the new one is made, the old one retires and does not count.
 
     Attributes:
-        is_ahead: The old one is blocked, and perhaps hung: it is ordered to leave when it answers again, and not when
-            the new one is ready. Until then it may be killed as hung, see `admission.replace`.
+        blocked: Why the old one is blocked, and perhaps hung, "" if it is not: it is ordered to leave when it answers
+            again, and not when the new one is ready. Until then it may be killed as hung, see `admission.replace`.
         order: The old worker's order to leave. Without a cause it was requested, and uses no restart budget.
         handed_over: Done when the new one is ready, and the old one is ordered to leave.
     """
 
-    def __init__(self, armed: ArmedWatcher, old: Worker, order: Order, *, is_ahead: bool = False) -> None:
+    def __init__(self, armed: ArmedWatcher, old: Worker, order: Order, *, blocked: str = "") -> None:
         self.armed = armed
         self.old = old
         self.order = order
-        self.is_ahead = is_ahead
+        self.blocked = blocked
         self.new: Worker | None = None
         self.handed_over = armed.supervisor.loop.create_future()
 
@@ -71,7 +72,7 @@ class Swap:
             armed.keep_up()
             armed.swaps.remove(self)
         if failure is not None:
-            if self.is_ahead:
+            if self.blocked:
                 self._pause()
             kept = Say.KEPT(why=order.why, failure=failure)
             armed.note_reason(kept)
@@ -102,7 +103,7 @@ class Swap:
         if failure is None:
             self.handed_over.set_result(None)
             armed.happen(new, Proven())
-            if self.is_ahead and not await self._comes_back():
+            if self.blocked and not await self._comes_back():
                 return None
             if old.pid in armed.fleet and armed.is_running():
                 await armed.end(old, self.order)
@@ -138,6 +139,8 @@ class Swap:
                 others = [each for each in armed.fleet.counted() if each.is_up and each.life.was_ready]
                 if sum(is_late or answers(each, 1) for each in others) >= armed.watcher.numprocesses:
                     self._pause()
+                    if answers(old, ANSWERS):
+                        self.order = replace(self.order, why=Say.CAME_BACK(why=self.blocked))
                     return True
             await asyncio.sleep(LOOK)
         return False
