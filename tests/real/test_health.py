@@ -287,6 +287,7 @@ def test_a_dead_database_that_blocks_all_event_loops_does_not_cost_all_workers(t
             eventually(most_wait)
             eventually(lambda: c.failures(), what="one is replaced as a trial")
             eventually(lambda: any("hang together" in each.reason for each in c.told("unhealthy")), what="it is told")
+            eventually(lambda: "hang together" in c.watcher()["verdict"]["cause"], what="so is why it is degraded")
             holds(lambda: len(old & set(c.workers())) >= 3, seconds=ROUNDS)
             kept = old & set(c.workers())
             answering = threading.Thread(target=answer_all, args=(database,), daemon=True)

@@ -113,6 +113,10 @@ def test_of_a_full_disk_the_cure_is_the_command_that_shows_what_fills_it(output:
     assert judge(facts(up(1), **output))["cure"] == cure
 
 
+TOGETHER = (
+    "workers hang together, so a dependency may not answer that they wait for in their event loops: "
+    "one at a time is replaced"
+)
 POISON: dict[str, Any] = {"poison": {"routes": ["GET /die"], "reason": "poison: GET /die", "say": None}}
 
 
@@ -177,6 +181,12 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="one that is blocked, beside its successor",
         ),
         pytest.param(
+            facts(up(1, "hung"), up(2, "hung"), up(3), wanted=3),
+            "degraded",
+            f"1 of 3 workers up: 2 of 3 {TOGETHER}",
+            id="half of them hang: perhaps by a dependency",
+        ),
+        pytest.param(
             facts(up(1, "unknown", ready_for=2.0)), "ok", "1 of 1 workers up", id="just up and not probed yet"
         ),
         pytest.param(
@@ -207,8 +217,8 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
         pytest.param(
             facts(up(1, **HUNG), up(2, **HUNG)),
             "down",
-            "none of 2 workers is up: 2 hung (hung: no answer 3 times in a row)",
-            id="all are hung",
+            f"none of 2 workers is up: 2 of 2 {TOGETHER}",
+            id="all are hung: perhaps by a dependency",
         ),
         pytest.param(
             facts(up(1), up(2), up(3, **SICK)),

@@ -354,15 +354,24 @@ def _is_coming(watcher: WatcherFacts, worker: Worker) -> bool:
 def _down(watcher: WatcherFacts) -> VerdictEntry | None:
     if serving(watcher):
         return None
-    doing = _doing(watcher["workers"])
+    together = _hang_together(watcher)
+    doing = together or _doing(watcher["workers"])
     next_, next_in = _next(watcher, _troubled(watcher))
     return verdict_entry(
         Word.DOWN,
         Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=doing or Say.NO_WORKER()),
         next=next_,
         next_in=next_in,
-        cure=Say.CURE_LOGS(watcher=watcher["name"]),
+        cure=(Say.CURE_HANG if together else Say.CURE_LOGS)(watcher=watcher["name"]),
     )
+
+
+def _hang_together(watcher: WatcherFacts) -> str:
+    """Return that at least two workers and half of the slots hang, "" if not: a dependency may block them all."""
+    up = [worker for worker in watcher["workers"] if is_up(worker)]
+    slots, hung = ({each["slot"] for each in some} for some in (up, [each for each in up if not serves(each)]))
+    are_many = len(hung) >= 2 and 2 * len(hung) >= len(slots)
+    return Say.HANG_TOGETHER(n=len(hung), total=len(slots)) if are_many else ""
 
 
 def _deploying(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -391,6 +400,9 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         why = reason_in(poison)
         next_, next_in = _next(watcher, troubled)
         cure = Say.CURE_POISON(watcher=watcher["name"])
+    elif why := _hang_together(watcher):
+        next_, next_in = _next(watcher, troubled)
+        cure = Say.CURE_HANG(watcher=watcher["name"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
         if troubled and troubled[0]["phase"] != "up" and watcher["last_failure"] and _failures(watcher):
