@@ -102,12 +102,13 @@ class Instance:
         try:
             with self.client() as client:
                 found = self.query(client)
-                users = client.users
+                # Where the listener is unknown, it may name processes of the user who wrote the ini, and no others.
+                users = client.users or {client.owner, os.geteuid() or client.owner}
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         user = procs.user_of(pid)
-        if users is not None and user is not None and user not in users:
+        if user is not None and user not in users:
             raise EndpointTaken(
                 f"what answers at {self.endpoint} says that it is pid {pid}, which is user "
                 f"{servers.name_of(user)}'s: it is not believed; stop it, or write another endpoint into [circus] of "

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import zmq
 from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, late
@@ -18,6 +19,7 @@ from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, la
 from xboard_circus import circus_client
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused, _refuses
 from xboard_circus.host import servers, sockdiag
+from xboard_circus.host.sockets import is_loopback
 from xboard_circus.plugins._base import ThreadedCommands
 
 OK = {"status": "ok", "time": 1.0}
@@ -288,6 +290,18 @@ def test_who_listens_on_another_address_of_the_same_name_keeps_nobody_out(monkey
             assert client.call("list")["status"] == "ok"
 
     assert set(looked) == {"127.0.0.1"}
+
+
+def test_the_listener_at_any_address_of_this_host_is_known() -> None:
+    found = [each for of_one in psutil.net_if_addrs().values() for each in of_one if each.family == socket.AF_INET]
+    address = next((each.address for each in found if not is_loopback(each.address)), None)
+    if address is None:
+        pytest.skip("this host has no address besides its loopback")
+    with socket.create_server((address, 0)) as there, socket.create_connection(there.getsockname()) as door:
+        server = servers.server_of(door)
+
+    assert server is not None
+    assert server.users == {os.geteuid()}
 
 
 def test_a_unix_socket_will_do(tmp_path: Path) -> None:

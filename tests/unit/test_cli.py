@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,7 +51,7 @@ from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.ports import Holder
 from xboard_circus.core.state_schema import parse_state, parse_traffic
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.ledger import LedgerStore
 from xboard_circus.ledger.history_store import HistoryStore, Totals
@@ -58,6 +59,7 @@ from xboard_circus.snapshot import from_state
 from xboard_circus.worker.traffic import Traffic
 
 OK = {"status": "ok", "time": 1.0}
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts on files of other users")
 # What `status --json` has had from the beginning.
 ONE_WATCHER = (
     *("name", "status", "numprocesses", "verdict", "incident", "budget", "restarts", "cooldown_until"),
@@ -494,6 +496,21 @@ def test_another_ini_s_circusd_on_the_endpoint_is_named_and_left_alone(folder: P
     assert "is answered by another circusd, pid 4711, of /srv/other.ini; stop that one, or" in result.stderr
 
 
+@only_root
+def test_where_the_listener_is_unknown_only_processes_of_the_inis_owner_are_believed_to_be_circusd(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(folder) as fake:
+        monkeypatch.setattr(servers, "server_of", lambda _: None)  # as of one on another host
+        fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=os.getppid()))
+        assert run("status").exit_code == 0
+        os.chown(folder / "circus.ini", 65534, -1)
+        result = run("stop")
+
+    assert (result.exit_code, "quit" in fake.commands()) == (1, False)
+    assert f"says that it is pid {os.getppid()}, which is user root's: it is not believed" in result.stderr
+
+
 def test_a_program_on_the_endpoint_that_is_not_circusd_is_named(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ini = write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}")
@@ -892,6 +909,36 @@ def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Pa
     assert f"would remove {folder}/circusd.pid: the circusd that wrote it is gone" in dry.stdout
     assert f"removed {folder}/web.sock: no process listens on it" in result.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["circus.ini", "other.sock"]
+
+
+@only_root
+def test_clean_by_root_removes_no_file_that_another_users_ini_names(folder: Path, tmp_path_factory: Any) -> None:
+    elsewhere = tmp_path_factory.mktemp("run")
+    (elsewhere / "cron.pid").write_text(f"{os.getpid()}\n")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(elsewhere / "d.sock"))
+    (folder / "link").symlink_to(elsewhere)
+    ini = write_ini(folder, more="[socket:web]\npath = link/d.sock\n")
+    ini.write_text(ini.read_text().replace("[circus]\n", f"[circus]\npidfile = {elsewhere}/cron.pid\n"))
+    shutil.chown(folder, "nobody")
+
+    result = run("clean")
+
+    assert f"left alone, because nobody may write {folder}" in result.stderr
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["cron.pid", "d.sock"]
+
+
+@only_root
+@pytest.mark.parametrize("place", ["", "circus.ini"])
+def test_root_runs_no_command_of_an_alert_in_another_users_ini(folder: Path, place: str) -> None:
+    proof = folder / "proof"
+    write_ini(folder, more=f"[alert:ops]\ntype = command\ncommand = touch {proof}\n")
+    shutil.chown(folder / place, "nobody")
+
+    result = run("alerts", "test")
+
+    assert (result.exit_code, proof.exists()) == (1, False)
+    assert f"nobody may write {folder / place}, and root would run what is there" in result.stderr
 
 
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:

@@ -15,6 +15,7 @@ from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.cli.context import for_ini_file, ini_option, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
+from xboard_circus.cli.lifecycle import refuse_others_folder
 from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import About, Notice
@@ -38,6 +39,8 @@ def alerts() -> None:
 def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
     config = configuration.load(config_file)
+    for path in (config.folder, *(scan.file for scan in config.scans)):  # it names a program, and files of secrets
+        refuse_others_folder(path)
     chosen = _chosen(config, name)
     unsure = "which test alerts were delivered is not known"
     with interrupted(unsure), ThreadPoolExecutor(THREADS) as threads:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from xboard_circus.checks import host_rules
 from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import stopping
 from xboard_circus.cli.context import dry_run_option, for_instance
@@ -121,7 +122,11 @@ def strangers_on_ports(
 
 
 def _remove_files(instance: Instance, *, dry_run: bool) -> None:
+    writer = host_rules.writer_besides_root(instance.config.folder)
     for path, why in _stale_files(instance):
+        if writer is not None:  # who may write the ini, or put a link there, could name a file of root's
+            complain(f"{path}: {why}; left alone, because {writer[0]} may write {writer[1]}: its user may delete it")
+            continue
         say(f"{'would remove' if dry_run else 'removed'} {path}: {why}")
         if not dry_run:
             path.unlink(missing_ok=True)

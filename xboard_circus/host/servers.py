@@ -58,14 +58,17 @@ def owner_of(path: str) -> str:
 
 
 def server_of(connection: socket.socket) -> EndpointServer | None:
-    """Return the listener at the other end; None where this host does not know it, or the address is another host's."""
+    """Return the listener at the other end; None where this host does not know it, or the address is another host's.
+
+    A connection to an address of this host, not only of its loopback, comes from the same address.
+    """
     if sys.platform != "linux":
         return None
     if connection.family == socket.AF_UNIX:
         peer = peer_of(connection)
         return None if peer is None else EndpointServer(frozenset({peer[1]}), frozenset({peer[0]}))
     host, port = connection.getpeername()[:2]
-    if not is_loopback(host):
+    if not is_loopback(host) and host != connection.getsockname()[0]:
         return None
     target = ip_address(host)
     found = [each for each in sockdiag.listening(port) if overlaps(target, each.address, v6only=each.v6only)]
