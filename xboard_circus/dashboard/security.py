@@ -102,7 +102,8 @@ class Guarded:
             return None
         if method != "POST":
             return refusal(405, Answer.ONLY_GET_AND_POST())
-        length = headers.get("content-length", "")
+        # h11 takes a chunked body without a limit in place of the length that is named beside it.
+        length = "" if "transfer-encoding" in headers else headers.get("content-length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY:
             return refusal(413 if length else 411, Answer.BODY(n=LONGEST_BODY))
         return None
