@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Instance:
         try:
             self.config = config.load(config_file)
         except XboardError as error:
-            if not (lenient and os.path.exists(config_file) and runtime.supervisor_of(self.id)):
+            if not (lenient and runtime.supervisor_of(self.id)):
                 raise
             self.config, self.unread = config.load_readable(config_file), str(error)
         self.shown = self.config.shown
@@ -90,7 +91,9 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        owner = self.config.path.stat().st_uid  # a user who may write the ini decides what circusd is
+        owner = os.geteuid()
+        with suppress(FileNotFoundError):  # deleted while its circusd runs
+            owner = self.config.path.stat().st_uid  # a user who may write the ini decides what circusd is
         return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=owner)
 
     def find(self) -> Snapshot | Silent | None:

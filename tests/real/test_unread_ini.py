@@ -1,4 +1,4 @@
-"""A word in the ini that Circus cannot read takes away what starts workers, not what looks at them or stops them."""
+"""An ini that Circus cannot read, or that is gone, takes away what starts workers, not what looks at or stops them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,10 +54,10 @@ def test_looking_works_and_starting_is_refused(c: Circusd, spoil: object) -> Non
 
 
 def test_stopping_works(tmp_path: Path) -> None:
-    """Given a circusd that runs and a file that Circus cannot read, when it is stopped, then all of it is gone."""
+    """Given a circusd that runs and a file that was deleted, when it is stopped, then all of it is gone."""
     with circusd(tmp_path, plugins=BUNDLE) as c:
         c.wait_ready()
-        misread(c)
+        c.ini.unlink()
 
         stopped = c.run_cli("stop")
 

@@ -1,11 +1,15 @@
-"""What the next circusd inherits from the command that launches it."""
+"""What the command that launches circusd makes, and what circusd inherits from it."""
 
 import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from xboard_circus.cli import launching
+from xboard_circus.instance import Instance
 
 LIMITED = """
 import resource, sys
@@ -25,6 +29,19 @@ def test_a_restart_keeps_the_larger_limit_of_circusd_and_shell(circusd: int, she
 def test_a_restart_names_a_limit_that_it_cannot_keep() -> None:
     """ulimit without -S sets the hard limit too, which nobody without a right of root's raises again."""
     assert kept(MOST, "ulimit -n 64") == f"64 RLIMIT_NOFILE 64 in place of {MOST}"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [("000", 0o775), ("027", 0o750)])
+def test_no_folder_of_logs_is_open_to_the_writing_of_all(tmp_path: Path, umask: str, mode: int) -> None:
+    ini = tmp_path / "circus.ini"
+    ini.write_text(f"[circus]\numask = {umask}\n[watcher:web]\ncmd = sleep 60\n")
+    before = os.umask(0o022)
+    try:
+        assert launching.make_folders(Instance(ini)) is None
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "logs").stat().st_mode & 0o777 == mode
 
 
 def kept(circusd: int, shell: str) -> str:

@@ -107,7 +107,7 @@ def make_folders(instance: Instance) -> XboardError | None:
     set_umask(instance.config)
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o775, parents=True, exist_ok=True)  # also with umask = 000
         except OSError as error:
             return XboardError(
                 f"{folder}: the folder for logs cannot be made: {error.strerror}; make it, or let this user write there"
