@@ -1,12 +1,13 @@
 """For all tests: whatever stands in tests/real carries the mark ``real``."""
 
+import gc
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     for each in marked(**{RUN: mark}):
         print(f"left running by the tests, killed: pid {each.pid}: {each.command[:200]}", file=sys.stderr)
     end_marked(timeout=30.0, **{RUN: mark})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Search for no garbage among thousands of tests, while they are collected and afterwards: a fifth of its time."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
