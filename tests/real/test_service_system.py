@@ -36,7 +36,7 @@ while True:
                 time.sleep(60)
         except OSError:
             continue
-    time.sleep(0.005)
+    time.sleep(0.05)
 """
 
 
