@@ -1,5 +1,6 @@
 """Run the command ``xboard-circus``, also as ``python -m xboard_circus``."""
 
+import gc
 import os
 import sys
 
@@ -14,6 +15,7 @@ def pass_shared_folder_by() -> None:
 
 def main() -> None:
     """Run the command line; a Ctrl-C during its import, most of a short command's time, ends it as any other does."""
+    gc.disable()  # until all is imported: a tenth of the time would go into the search for garbage
     try:
         from xboard_circus.cli import main as command_line
     except KeyboardInterrupt:
