@@ -715,7 +715,8 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
 def test_who_has_no_place_in_the_next_circusd_answers_what_is_in_flight(tmp_path: Path) -> None:
     """Given a request on a watcher that the file has no more, and one with autostart = False, when restarted twice,
     then the request is answered long after; no restart waits for it, but a stop does; and no old worker serves on."""
-    api, idle = Watcher("api", numprocesses=1), Watcher("idle", numprocesses=1)
+    api = Watcher("api", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 120")
+    idle = Watcher("idle", numprocesses=1)
     with circusd(tmp_path, watchers=[Watcher(), api, idle]) as c:
         kept = c.wait_ready()
         drains, ends = (process(c.wait_ready(name=name)[0]) for name in ("api", "idle"))
