@@ -61,7 +61,7 @@ def python(open_folder: Path) -> str:
     """An interpreter with all packages that www-data can run.
 
     Root's own mostly is not: pyenv lies below /root, which nobody else may enter. Hard links make a second way to the
-    same files; they cost no time and no room.
+    same files; they cost no time and no room. So the compiled ones come along: that user may write none.
     """
     prefix, version = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
     home = open_folder / "python"
@@ -73,11 +73,11 @@ def python(open_folder: Path) -> str:
     shutil.copy2(Path(sys.executable).resolve(), interpreter)
     for library in (prefix / "lib").glob("libpython*"):
         link_or_copy(str(library), str(home / "lib" / library.name))
-    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "config-*", "__pycache__")
+    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "config-*")
     stdlib = home / "lib" / version
     shutil.copytree(prefix / "lib" / version, stdlib, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
     packages = stdlib / "site-packages"
-    unneeded = shutil.ignore_patterns("mypy*", "hypothesis*", "pip", "ruff*", "__pycache__")
+    unneeded = shutil.ignore_patterns("mypy*", "hypothesis*", "pip", "ruff*")
     shutil.copytree(sysconfig.get_path("purelib"), packages, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
     for root in [*checkout(), str(Path(__file__).parent)]:
         for item in Path(root).glob("*"):
@@ -89,7 +89,7 @@ def python(open_folder: Path) -> str:
 
 def copy_readable(item: Path, to: Path) -> None:
     if item.name in ("xboard_circus", "clock"):
-        shutil.copytree(item, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(item, to, dirs_exist_ok=True)
     elif item.suffix == ".py":
         shutil.copy2(item, to)
 
