@@ -21,6 +21,7 @@ class Cyclic:
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     thresholds = gc.get_threshold()
+    gc.unfreeze()  # the tests themselves
     yield
     gc.unfreeze()
     gc.enable()
