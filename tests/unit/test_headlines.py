@@ -57,6 +57,21 @@ def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
     assert (line["word"], line["watcher"], line["slot"]) == ("looping", "web", 1)
 
 
+@pytest.mark.parametrize(
+    "why",
+    [
+        Say.KILLED(),
+        Say.DIED(signal="SIGSEGV"),
+        Say.EXITED(code=3),
+        Say.POISON(request="GET /", n=3, held="1 s", id="a"),
+    ],
+)
+def test_of_workers_that_were_up_no_start_has_failed(why: str) -> None:
+    verdict = verdict_entry(Word.LOOPING, Say.NONE_UP_SAYING(total=1, why=why))
+
+    assert f"web, 0 of 1 up. Why: {why}" in texts(headlines([watcher(verdict, HELD, age=9.0)]))[0]
+
+
 def test_an_outage_is_as_old_as_the_time_without_a_worker() -> None:
     """Given trouble for ten minutes, of which nothing served for 20 s, then it is down for 20 s."""
     (line,) = headlines([watcher({**LOOPING, "since": 20.0}, HELD, age=600.0)])
@@ -147,14 +162,19 @@ def test_all_fine_counts_the_backends_and_not_the_page_nor_the_plugins(traffic: 
 @pytest.mark.parametrize(
     ("age", "old", "lines"),
     [
-        (120.0, 1, ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on"]),
+        (120.0, 2, ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on"]),
+        (
+            120.0,
+            1,
+            ["reload failed, begun 2 min ago, at {}: web, 0 replaced, the old code serves on in 1 of 2 workers"],
+        ),
         (120.0, 0, []),
         (4000.0, 1, []),
     ],
 )
 def test_a_failed_reload_is_news_for_an_hour_while_the_old_code_serves(age: float, old: int, lines: list[str]) -> None:
     reload = {"state": "failed", "age": age, "replaced": [], "old": old, "reason": "it dies", "log": ""}
-    failed = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP, reload=reload)
+    failed = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=2, total=2)), UP, UP, reload=reload)
 
     (line,) = headlines([failed], aged=since(NOW))
 

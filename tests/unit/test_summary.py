@@ -8,7 +8,7 @@ from state_views import watcher_view, worker_view
 
 from xboard_circus.cli.summary import COLUMNS, FEW, Summary, folded, headline, rows, table
 from xboard_circus.core.history import FIGURES
-from xboard_circus.core.reason import with_say
+from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import parse_state
 from xboard_circus.local_time import local_time
@@ -147,6 +147,16 @@ def test_the_last_reason_is_not_said_of_a_watcher_with_held_workers() -> None:
 
     assert "last: killed" in "\n".join(lines(summary(watcher_view(*workers(2), **last)), 120))
     assert "last: " not in "\n".join(lines(summary(looping(**last)), 120))
+
+
+def test_what_was_to_come_next_is_not_shown_of_what_is_over() -> None:
+    """Given a crash of a minute ago, when the watcher is well, or stopped, then no "next try in 299.8 s" is shown."""
+    reason = Say.COUNTED(why=Say.KILLED(), then=Say.THEN_AT_ONCE(failures=1, burst=5, window="600 s"))
+    last: dict[str, Any] = {"last_reason": reason, "last_reason_say": data_of(reason), "last_reason_age": 60.0}
+
+    shown = "\n".join(lines(summary(watcher_view(*workers(2), **last)), 120))
+
+    assert "last: killed from outside by SIGKILL (1 min ago)" in shown
 
 
 def test_a_stopped_watcher_waits_for_no_port() -> None:

@@ -411,6 +411,30 @@ def test_the_verdict(found: WatcherFacts, word: str, cause: str) -> None:
             id="a start of a crash loop",
         ),
         pytest.param(facts(wanted=1, failures=2), "the missing workers are started", None, id="between two of them"),
+        pytest.param(
+            facts(held(1), starting(2), failures=5),
+            "#2 is starting, and is tried again if that fails too",
+            None,
+            id="a start of a crash loop beside one that cools down",
+        ),
+        pytest.param(
+            facts(up(1), starting(2), failures=1),
+            "#2 is starting, and is tried again if that fails too",
+            None,
+            id="a start after a crash beside one that serves",
+        ),
+        pytest.param(
+            facts(up(1), held(2), held(3, by="delay", next_try=2.0)),
+            "#3 is started again",
+            2.0,
+            id="the first of two that are held beside one that serves",
+        ),
+        pytest.param(
+            facts(held(1), up(2, **SICK, next_try=42.0)),
+            "#2 is replaced",
+            42.0,
+            id="a sick one whose replacement waits for the restart budget",
+        ),
         pytest.param(facts(up(1), **UNWRITTEN), "the file is opened again each second", None, id="no disk"),
         pytest.param(facts(up(1), port=SHARED), "nothing by itself", None, id="another process takes connections"),
         pytest.param(facts(wanted=1, status="stopped"), "nothing by itself", None, id="stopped"),
@@ -425,6 +449,22 @@ def test_what_happens_next(found: WatcherFacts, next_: str, next_in: float | Non
     verdict = judge(found)
 
     assert (verdict["next"], verdict["next_in"]) == (next_, next_in)
+
+
+def test_workers_of_an_earlier_circusd_that_serve_are_in_the_verdict_on_a_start() -> None:
+    """Given a start that takes a listener over, then "0 of 2 workers up" is not all that is said."""
+    verdict = judge(facts(starting(1), starting(2)), predecessors=2)
+
+    assert (verdict["word"], verdict["cause"]) == (
+        "deploying",
+        "2 of the workers of an earlier circusd serve on: starting, 0 of 2 workers up",
+    )
+
+
+def test_a_missing_worker_is_named_with_why_the_last_one_ended() -> None:
+    found = judge(facts(up(1), wanted=2, failures=2, last_failure="exited with code 3"))
+
+    assert found["cause"] == "1 of 2 workers up: a worker is missing, after: exited with code 3"
 
 
 def test_the_cure_of_an_overload_is_not_in_its_logs() -> None:

@@ -16,7 +16,7 @@ from xboard_circus.core.headlines import VERDICTS, Headline, Recent, headlines, 
 from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
-from xboard_circus.core.reason import key_of, reason_in
+from xboard_circus.core.reason import Reason, key_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import Word, is_up, running_reload, serving, word_of, workers_worst_first
@@ -203,11 +203,14 @@ def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> I
     if told is not None and not in_headline:
         yield from (plain(line["reason"]) for line in told["lines"])
     is_held = any(each["phase"] == "held" for each in watcher["workers"])  # its row and the verdict say that, as of now
+    reason = reason_in(watcher, "last_reason")
     has_reason = told is not None and told["word"] == "reload_failed"
-    has_reason = has_reason and key_of(reason_in(watcher, "last_reason")) == Say.RELOAD_BROKEN_OFF.name
-    if watcher["last_reason"] and not has_reason and not is_held:
+    has_reason = has_reason and key_of(reason) == Say.RELOAD_BROKEN_OFF.name
+    if reason and not has_reason and not is_held:
+        if isinstance(reason, Reason) and reason.key == Say.COUNTED.name:
+            reason = reason.fields["why"]  # its next try is over
         age = watcher["last_reason_age"]
-        yield plain(f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
+        yield plain(f"last: {reason}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
 
 
 def table(given: Iterable[SummaryRow], width: int, *, wraps: bool) -> list[tuple[SummaryRow | None, Text]]:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from xboard_circus.core.durations import roughly, span
 from xboard_circus.core.names import is_helper
-from xboard_circus.core.reason import Reason, reason_in, with_say
+from xboard_circus.core.reason import Reason, key_of, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, VerdictEntry, WatcherEntry
 from xboard_circus.core.verdict import Word, held_by_budget, serving
@@ -28,6 +28,12 @@ VERDICTS = {
     "circusd_lost": Say.VERDICT_CIRCUSD_LOST,
 }
 """The words of verdicts, and of what is shown in place of one."""
+
+OF_WORKERS_THAT_WERE_UP = {
+    each.name
+    for each in (Say.POISON, Say.KILLED, Say.KILLED_PERHAPS_OOM, Say.OOM_KILLED, Say.DIED, Say.EXITED, Say.HUNG)
+}
+"""Reasons of a crash loop that are of no start."""
 
 FAILED_RELOAD = 3600.0
 """Seconds for which a reload that failed is news."""
@@ -165,8 +171,10 @@ def _of_watcher(
         head = Say.HEAD_STOPPED(watcher=watcher["name"], age=aged(verdict["since"] + elapsed))
         yield word.rank, _headline(word.value, [head, *_explained(verdict, elapsed)], watcher)
     elif reload is not None and has_failed_lately(reload, elapsed):
-        age = aged((reload["age"] or 0.0) + elapsed, Say.HEAD_BEGUN)
-        head = Say.HEAD_RELOAD_FAILED(watcher=watcher["name"], age=age, n=len(reload["replaced"]))
+        age, up = aged((reload["age"] or 0.0) + elapsed, Say.HEAD_BEGUN), serving(watcher)
+        say = Say.HEAD_RELOAD_FAILED if reload["old"] >= up else Say.HEAD_RELOAD_FAILED_MIXED
+        more = {"old": reload["old"], "total": up}
+        head = say(watcher=watcher["name"], age=age, n=len(reload["replaced"]), **more)
         cure = Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))
         lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_NEXT(next=Say.NEXT_NOTHING()), cure]
         yield Word.UNKNOWN.rank, _headline("reload_failed", lines, watcher)
@@ -190,7 +198,8 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
         why = cause.fields.get("why", "")
     cure = cure or (cause.fields.get("cure", "") if isinstance(cause, Reason) else "")
     if why or verdict["word"] == "deploying":
-        yield (Say.HEAD_FAILS if verdict["word"] == "looping" else Say.HEAD_WHY)(why=why or cause)
+        fails = verdict["word"] == "looping" and key_of(why) not in OF_WORKERS_THAT_WERE_UP
+        yield (Say.HEAD_FAILS if fails else Say.HEAD_WHY)(why=why or cause)
     if next_ and verdict["next_in"] is not None:
         wait = verdict["next_in"] - elapsed
         yield Say.HEAD_NEXT_AT_ONCE(next=next_) if wait < 1 else Say.HEAD_NEXT_IN(next=next_, wait=span(wait))

@@ -481,6 +481,9 @@ class Say(Template):
     HEAD_STOPPED = "stopped for {age}: {watcher}"
     HEAD_BEGUN = "{age} ago, at {at}"
     HEAD_RELOAD_FAILED = "reload failed, begun {age}: {watcher}, {n} replaced, the old code serves on"
+    HEAD_RELOAD_FAILED_MIXED = (
+        "reload failed, begun {age}: {watcher}, {n} replaced, the old code serves on in {old} of {total} workers"
+    )
     HEAD_NOTHING_SERVES = "Nothing serves: {watcher} is stopped, for {age}"
     HEAD_NOTHING_SERVES_BY = "Nothing serves: {watcher} was stopped {age}, by {by}"
     HEAD_FAILS = "Every start fails: {why}"

@@ -50,7 +50,7 @@ class WorkerEntry(TypedDict):
         slot: Its place, from 1 on; 0 where nobody gives it one.
         ready: What its ready path says; None where nobody asked.
         ready_for: Seconds since it came up; None before that.
-        next_try: Seconds until a held one is let go; None for one that is not held.
+        next_try: Seconds until a held one is let go, or a sick one may be replaced; None for others.
         say: *reason* as data, None where it is plain text.
         drains: It leaves because its successor is up.
         socket: Path of its private socket.

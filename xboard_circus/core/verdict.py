@@ -196,11 +196,13 @@ def judge(
 
 def beside_predecessors(found: VerdictEntry, watcher: str, predecessors: int) -> VerdictEntry:
     """Return the verdict *found* on the workers of this circusd, changed by those of an earlier one that serve."""
-    if not predecessors or not Word(found["word"]).is_outage:
+    word = Word(found["word"])
+    if not predecessors or not (word.is_outage or word is Word.DEPLOYING):
         return found
     cause = Say.PREDECESSORS_SERVE(n=predecessors, why=found["cause"])
-    cure = Say.CURE_RELOAD(watcher=watcher) if found["word"] == Word.LOOPING.value else found["cure"]
-    return verdict_entry(Word.DEGRADED, cause, next=found["next"], next_in=found["next_in"], cure=cure)
+    cure = Say.CURE_RELOAD(watcher=watcher) if word is Word.LOOPING else found["cure"]
+    word = Word.DEGRADED if word.is_outage else word
+    return verdict_entry(word, cause, next=found["next"], next_in=found["next_in"], cure=cure)
 
 
 def predecessors(watcher: WatcherEntry) -> int:
@@ -314,9 +316,8 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     cause = watcher["last_failure"] or (reason_in(held[0]) if held else "")
-    next_, next_in = _next(watcher, held or _troubled(watcher))
-    if key_of(next_) == Say.NEXT_STARTED.name:  # it will not take that long
-        next_, next_in = Say.NEXT_LOOPS(slot=_troubled(watcher)[0]["slot"]), None
+    starting = [each for each in watcher["workers"] if each["phase"] == "starting"]
+    next_, next_in = _next(watcher, starting or held or _troubled(watcher))
     return verdict_entry(
         Word.LOOPING,
         Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
@@ -405,7 +406,8 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         cure = Say.CURE_HANG(watcher=watcher["name"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
-        if troubled and troubled[0]["phase"] != "up" and watcher["last_failure"] and _failures(watcher):
+        is_short = not troubled or troubled[0]["phase"] != "up"
+        if is_short and watcher["last_failure"] and _failures(watcher):
             why = Say.OF_WORKER_AFTER(what=why, why=watcher["last_failure"])
         next_, next_in = _next(watcher, troubled)
         worst = word_of(troubled[0]) if troubled else ""
@@ -489,10 +491,9 @@ def workers_worst_first(watcher: WatcherEntry) -> list[WorkerEntry]:
 
 
 def _troubled(watcher: WatcherFacts) -> list[Worker]:
-    """Return the workers that keep the watcher from being ok, the worst first."""
-    return sorted(
-        (worker for worker in watcher["workers"] if _badness(watcher, worker) < 9), key=lambda w: _badness(watcher, w)
-    )
+    """Return the workers that keep the watcher from being ok, the worst first, and the first of the held ones."""
+    found = (worker for worker in watcher["workers"] if _badness(watcher, worker) < 9)
+    return sorted(found, key=lambda worker: (_badness(watcher, worker), _next_try(worker)))
 
 
 def _badness(watcher: WatcherFacts, worker: Worker) -> int:
@@ -531,10 +532,12 @@ def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float
     worst = troubled[0]
     if worst["phase"] == "held":
         return Say.NEXT_TRY(slot=worst["slot"]), worst["next_try"]
+    if worst["phase"] == "starting" and _failures(watcher):
+        return Say.NEXT_LOOPS(slot=worst["slot"]), None  # it will not take as long as it may
     if worst["phase"] == "starting":
         return Say.NEXT_STARTED(slot=worst["slot"]), max(0.0, _startup_timeout(watcher) - (worst["age"] or 0.0))
     if worst["health"] in ("hung", "sick"):
-        return Say.NEXT_REPLACED(slot=worst["slot"]), None
+        return Say.NEXT_REPLACED(slot=worst["slot"]), worst["next_try"]
     if worst["health"] == "failing":
         return Say.NEXT_IF_IT_FAILS_ON(slot=worst["slot"]), None
     return Say.NEXT_SERVES_ON(slot=worst["slot"]), None

@@ -64,10 +64,11 @@ export class Reload {
     const wasHidden = this.node.hidden;
     show(this.node, this.isNews(elapsed));
     if (!this.node.hidden) {
-      const { state, age, replaced = [] } = this.reload;
+      const { state, age, old } = this.reload;
       const line = lineOf(this.server, this.watcher.name);
       const isTold = line?.word === "reload_failed" && line.isFirst; // the first line of the page has why
-      const serves = text(replaced.length ? "reload.serves.both" : "reload.serves", { up: serving(this.watcher), wanted: this.watcher.numprocesses, n: replaced.length });
+      const up = serving(this.watcher);
+      const serves = text(up > old ? "reload.serves.both" : "reload.serves", { up, wanted: this.watcher.numprocesses, n: up - old });
       write(this.words, isTold ? serves : text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
       write(this.serves, serves);
       show(this.serves, BROKEN.includes(state) && !isTold && this.reload.old > 0);

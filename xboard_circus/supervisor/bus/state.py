@@ -75,7 +75,8 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     now, life = armed.clock(), worker.life
     folder = armed.folder if armed.has_private_socket else None
     reason = life.order.why if life.order else life.reason
-    up_since, probe = worker.up_since, worker.probe
+    up_since, probe, health = worker.up_since, worker.probe, health_of(worker, armed.options.health, now)
+    wait = armed.budget.wait(worker.slot, now) if health is Health.SICK else 0.0
     # Written out, because these are our own values, and parsing them as a wire's took half the time of the answer.
     return {
         "pid": worker.pid,
@@ -84,12 +85,12 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
         "slot": worker.slot,
         "phase": phase_of(worker, is_stopping=armed.watcher.is_stopping()),
         "role": life.role.value,
-        "health": health_of(worker, armed.options.health, now).value,
+        "health": health.value,
         "held_by": None,
         "ready": life.ready,
         "ready_for": None if up_since is None else round(now - up_since, 3),
         "age": round(now - worker.spawned_at, 3),
-        "next_try": None,
+        "next_try": round(wait, 3) if wait else None,
         "reason": schema.read_text(reason),
         "say": data_of(reason),
         "drains": worker.drains,
