@@ -2,12 +2,37 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from starlette.types import Message
 
 from xboard_circus.dashboard.access import network_of
+from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.poller import Server
+from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import EventStream, StreamBoard
+
+
+def test_all_is_fine_since_the_trouble_that_has_just_ended(tmp_path: Path) -> None:
+    """Given an outage whose end the ledger does not have yet, then "last trouble 13 min ago" is not what is shown."""
+    now, troubled = [100.0], ["web"]
+    settings = Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", config=None, deadline=0.1)
+    hub = Hub(settings, clock=lambda: now[0])
+    server = SimpleNamespace(troubled=lambda: troubled, headlines=lambda _: [])
+    hub.servers = {LOCAL: cast(Server, server)}
+    hub.recent = {"watchers": {}, "trouble_age": 780.0}
+
+    hub.note_trouble()
+    during = hub.all_fine()
+    troubled.clear()
+    now[0] += 3
+    hub.note_trouble()
+    hub.recent = {"watchers": {}, "trouble_age": 790.0}
+
+    assert (during, hub.all_fine()) == (None, {"watchers": {}, "trouble_age": 3.0})
 
 
 async def never() -> Message:

@@ -594,12 +594,27 @@ def test_a_text_that_no_ledger_of_ours_has_is_cut(store: LedgerStore, path: Path
     assert len(first.reason) == LONGEST_TEXT
 
 
+def test_trouble_of_slots_and_of_a_port_is_as_old_as_its_end_too(path: Path, store: LedgerStore) -> None:
+    """Given workers that cooled down, or waited for a port, for half a minute, then that was until they were up."""
+    slots: list[dict[str, Any]] = [{"slot": slot} for slot in (1, 2)]
+    store.append([record(at, pid=70 + at, cause="crash", data=data) for at, data in enumerate(slots)])
+    store.append([record(30 + at, kind="ready", pid=80 + at, data=data) for at, data in enumerate(slots)])
+    assert last_trouble(path, ["web"]) == NOW + 31
+
+    store.append([record(200, kind="port_refused"), record(230, kind="ready", pid=90, data=slots[0])])
+    store.append([record(400, kind="ready", pid=91, data=slots[0])] * 200)
+    assert last_trouble(path, ["web"]) == NOW + 200  # it is so long ago that its end does not matter
+
+
 def test_the_last_trouble_is_as_old_as_its_end(path: Path, store: LedgerStore) -> None:
     """Given a dependency that was down for three hours until a moment ago, then that was a moment ago."""
     assert last_trouble(path, ["web"]) is None
 
     store.append([record(0, kind="unhealthy"), record(10_800, kind="recovered"), record(10_900, watcher="dashboard")])
-    store.append([record(10_950, cause="commanded"), record(11_000, watcher="circusd", kind="circusd_back")])
+    lost = [
+        record(at, watcher="circusd", kind=kind) for at, kind in ((10_990, "circusd_lost"), (11_000, "circusd_back"))
+    ]
+    store.append([record(10_950, cause="commanded"), *lost])
 
     assert last_trouble(path, ["web"]) == NOW + 10_800
     assert last_trouble(path, ["web", "circusd"]) == NOW + 11_000

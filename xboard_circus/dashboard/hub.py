@@ -62,6 +62,7 @@ class Hub:
         self._shown: tuple[float, str] = (float("-inf"), "")
         self.servers: dict[str, Server] = {}
         self.recent: Recent | None = None
+        self._troubled_at = float("-inf")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -138,7 +139,7 @@ class Hub:
     def _view(self, server: Server) -> dict[str, object]:
         is_local = server.id == LOCAL
         return server.view(
-            self.recent if is_local else None,
+            self.all_fine() if is_local else None,
             removable=server.id not in self._of_ini,
             has_history=is_local and self.evidence.has_history,
             has_ledger=is_local and self.evidence.ledger is not None,
@@ -187,8 +188,22 @@ class Hub:
         while True:
             await asyncio.sleep(TICK)
             self._update_servers()
+            self.note_trouble()
             if self.board.viewers.total():
                 self.board.publish({role: event("state", self.state(role)) for role in ROLES})
+
+    def note_trouble(self) -> None:
+        """Note that there is trouble now: what was read before knows only of the one before."""
+        server = self.servers[LOCAL]
+        if server.troubled() or any(each["word"] == "circusd_lost" for each in server.headlines(None)):
+            self._troubled_at, self.recent = self.clock(), None
+
+    def all_fine(self) -> Recent | None:
+        """Return the figures of "all fine"; the ledger has the end of a trouble a moment later than this page."""
+        if self.recent is None or self._troubled_at == float("-inf"):
+            return self.recent
+        age, known = self.clock() - self._troubled_at, self.recent["trouble_age"]
+        return {**self.recent, "trouble_age": age if known is None else min(age, known)}
 
     async def _read_recent(self) -> None:
         """Read the figures of "all fine", while a page is open."""

@@ -21,7 +21,6 @@ LARGEST = (1 << 63) - 1  # largest integer of SQLite
 BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
 READS_WITHIN = 60.0
 LAST = 200  # deaths and decisions that are searched for the last one
-OVER = frozenset({"recovered", "output_back", "circusd_back"})  # kinds that end trouble, and nothing else
 MOST_FOLDED = 10_000  # events that incidents are folded from
 
 _BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
@@ -195,9 +194,12 @@ def slots_of(path: Path, watchers: Collection[str], *, limit: int) -> list[tuple
 
 def last_trouble(path: Path, watchers: Collection[str]) -> float | None:
     """Return when the last trouble of *watchers* was, or ended; not the end of a worker by an order. LedgerError."""
-    found = search(path, kind=TROUBLE | OVER, limit=LAST, is_brief=True)
-    times = [each.time for each in found if each.cause != "commanded" and each.watcher in watchers]
-    return times[-1] if times else None
+    found = search(path, kind=OF_INCIDENTS, limit=LAST, is_brief=True)
+    ends = [each.until or each.last.time for each in fold((each for each in found if each.watcher in watchers), ())]
+    if ends:
+        return max(ends)
+    found = search(path, kind=TROUBLE, limit=LAST, is_brief=True)  # many workers came up since
+    return max((each.time for each in found if each.cause != "commanded" and each.watcher in watchers), default=None)
 
 
 def month_of(path: Path, *, now: float, unstored: Sequence[Record] = ()) -> tuple[list[Record], float]:
