@@ -104,6 +104,26 @@ def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: 
     assert tails[7].tail.startswith("lost\n")
 
 
+def test_a_loss_ends_though_nobody_writes_and_the_log_says_what_is_missing() -> None:
+    """Given a quiet app, when its log's disk has room again, then "0 B free" is not shown until it writes."""
+    inner, clock = Inner(), Clock()
+    tail = Tail(inner, {}, clock=clock)
+    inner.fails = True
+    write(tail, b"lost\n")
+    clock.now += TRY_AGAIN_AFTER
+    tail.try_again()
+    lost = tail.lost
+    inner.fails = False
+    tail.try_again()
+    too_soon = tail.loss
+    clock.now += TRY_AGAIN_AFTER
+    tail.try_again()
+    tail.try_again()
+
+    assert (lost, too_soon is not None, tail.loss, tail.lost) == (5, True, None, 5)
+    assert [data for _, data in inner.got] == [b"xboard: 5 bytes of output were lost here\n"]
+
+
 def test_a_file_whose_rotation_failed_is_opened_again(tmp_path: Path) -> None:
     path, clock = tmp_path / "logs" / "web.log", Clock()
     path.parent.mkdir()

@@ -300,9 +300,12 @@ class ArmedWatcher:
         self.before.begin()
         self.port.prepare()
 
+    def _tails(self) -> list[Tail]:
+        return [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
+
     def output(self) -> OutputEntry:
         """Return the state of the workers' output."""
-        tails = [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
+        tails = self._tails()
         loss = next((each.loss for each in tails if each.loss is not None), None)
         reason = "" if loss is None else loss.reason
         first = circus_stream.name_of(tails[0].inner) if tails else None
@@ -623,6 +626,8 @@ class ArmedWatcher:
         self.pass_time()
         self.recycle()
         self.port.check()
+        for tail in self._tails():
+            tail.try_again()
 
     # Reporting
 

@@ -215,6 +215,15 @@ class Tail:
             logger.warning("xboard: %s", reason)
             self._report("output_back", reason=reason)
 
+    def try_again(self) -> None:
+        """Write what is missing into a log that could not be written, so that a loss ends though nobody writes."""
+        if (loss := self.loss) is None or self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+            return
+        lost = loss.lost
+        note = f"xboard: {lost} bytes of output were lost here\n".encode()
+        self._write({"pid": os.getpid(), "name": "stderr", "data": note})
+        loss.lost = lost  # the note is no output
+
     def _begin_loss(self, error: Exception) -> OutputLoss:
         file = circus_stream.name_of(self.inner)
         reason = Say.OUTPUT_LOST(file=file, error=why_unwritten(error, file))
