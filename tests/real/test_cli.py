@@ -215,7 +215,7 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
     with circusd(tmp_path) as c:
         workers = [process(pid) for pid in c.wait_ready()]
         c.kill9()
-        asked = c.run_cli("status")
+        asked, examined = c.run_cli("status"), c.run_cli("doctor").stdout
         port, checked = c.watchers["web"].port, done(c, "check")
         dry = done(c, "clean", "--dry-run")
         assert all(worker.alive for worker in workers)
@@ -223,6 +223,8 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
 
         # They serve: nothing that would end them is proposed.
         assert f"still answer on :{port} (2 alive). Cure: run `xboard-circus start`\n" in asked.stderr
+        assert "; `xboard-circus start` takes over from workers that serve" in examined
+        assert "xboard-circus clean" not in examined
         (line,) = (line for line in checked.splitlines() if f":{port}" in line)
         assert line.endswith(
             f" is still held by 2 processes of circusd {c.pid}, which is gone; "

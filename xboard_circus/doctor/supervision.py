@@ -17,7 +17,9 @@ def look(case: Case) -> Iterator[Finding]:
         pids = ", ".join(str(holder.pid) for holder in left)
         what = f"still running of an earlier circusd: pid {pids}"
         if case.snapshot is None:
-            yield bad(what, "`xboard-circus clean` ends them, and so does the next start")
+            yield bad(
+                what, "`xboard-circus start` takes over from workers that serve, and ends them when its own are up"
+            )
         else:  # as in each restart; `clean` would end all of the backend
             yield warning(what, "circusd ends them when its own workers are up; until then they serve")
     if case.instance is None:
