@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.explain import story_of, text_of
+from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.story import subject
 
 NOW = 1_800_000_000.0
@@ -173,6 +173,20 @@ def test_no_try_is_told_of_a_slot_that_has_its_successor(ready_at: int, is_told:
 
     assert ("next try in 0.5 s" in found) is is_told
     assert "successor pid 72 was up" in found
+
+
+def test_a_next_try_has_its_moment_and_is_told_once() -> None:
+    """Given a death that is followed by a cooldown, then no "next try in 59.8 s" is read a minute later without it."""
+    told = death(1, next="cooling down, next try in 59.8 s", wait=59.8)
+    cooldown = record(1, "cooldown", reason="it died; cooling down, next try in 59.8 s")
+
+    found = text_of(story_of(told, [told, cooldown], now=NOW)).splitlines()
+
+    moment = when(told.time + 59.8).split()[1]
+    assert [line for line in found if "next:" in line] == [
+        f"  next:     cooling down, next try in 59.8 s, at {moment}",
+        "  next:     no successor yet",
+    ]
 
 
 SUBJECTS = {

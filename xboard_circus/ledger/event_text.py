@@ -80,6 +80,7 @@ class Told(Template):
     KIND_RECOVERED = "recovered"
     KIND_PORT_REFUSED = "port taken"
     KIND_CIRCUSD_BACK = "circusd back"
+    PLANNED = "{planned}, at {at}"
     LATER = "{after} later: {kind}: {why}"
     NO_CIRCUSD_YET = "no circusd runs in its place yet: `xboard-circus start`, unless a service manager starts it"
     NO_SUCCESSOR_YET = "no successor yet"

@@ -152,8 +152,12 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     found = successor(record, history) if record.kind in DEATHS else None
     is_filled = found is not None and found.kind == "ready" and found.time < record.time  # so that no start is tried
     if not is_filled and (planned := reason_in(record.data, "next")):
-        yield planned
+        wait = record.data.get("wait")
+        at = when(record.time + wait).split()[1] if isinstance(wait, (int, float)) and wait >= 1 else ""
+        yield Told.PLANNED(planned=planned, at=at) if at else planned
     for other in followers(record, history):
+        if other.kind == "cooldown" and "wait" in record.data:
+            continue  # as decided with its end
         later = lasted(other.time - record.time)
         kind = _sentence("KIND", other.kind)
         yield Told.LATER(after=later, kind=kind() if kind else other.kind, why=other.reason)
