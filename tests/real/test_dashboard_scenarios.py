@@ -287,7 +287,7 @@ def look_at_the_incident(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.url}/#timeline/local/web")
     incident = page.locator(".event-incident").first
-    expect(incident).to_contain_text(re.compile(r"#1.* ended \d+ times in .* s: .*code 1"))
+    expect(incident).to_contain_text(re.compile(r"#1.* ended \d+ times in .* s(, last)?: .*code 1"))
     expect(incident.locator(".badge").first).to_have_text("open")
     expect(incident.locator("ol")).to_be_hidden()
     address = incident.locator(".moment").first.get_attribute("href")

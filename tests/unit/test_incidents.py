@@ -60,6 +60,21 @@ def test_trouble_of_another_kind_is_another_incident_however_soon() -> None:
     assert [each.until for each in found] == [3, 7, 20, 30, 50]
 
 
+def test_ends_of_several_causes_are_not_said_to_be_one() -> None:
+    """Given a hang and two failed starts, then the last reason is told as that of the last."""
+    hung = event(0, "restart", cause="unhealthy", reason="hung")
+    (found,) = fold([hung, event(1, "restart", pid=8), event(2, "restart", pid=9)], ["web"])
+
+    assert lines([found]) == ["#1 ended 3 times in 2 s, last: exited with code 3 before it was up"]
+
+
+def test_of_two_slots_that_cool_down_the_first_try_is_next() -> None:
+    both = [event(0, "restart"), event(0, "cooldown", wait=50.0), event(1, "cooldown", 2, wait=59.0)]
+    again = [event(50, "restart"), event(50, "cooldown", wait=60.0)]
+
+    assert [fold([*both, *more], ["web"])[0].next_try for more in ([], again)] == [50.0, 60.0]
+
+
 def test_what_a_slot_waits_for_is_not_known_once_a_sibling_is_up() -> None:
     """A held slot waits longer then, and no event says so."""
     both = [event(0, "restart"), event(0, "cooldown", wait=60.0), event(1, "restart", 2)]
@@ -136,22 +151,25 @@ def test_trouble_of_a_worker_ends_with_the_worker(events: list[Record]) -> None:
 
 
 def test_a_reload_that_failed_is_no_crash_of_the_worker_that_it_kept() -> None:
-    """Given a new worker that does not come up, and a crash half a minute later, then those are two incidents."""
+    """Given a new worker that does not come up, half a minute after a crash and before another, then each is told."""
+    crash = [event(-40, "ready", pid=6), event(-31, "restart", pid=6), event(-30, "ready", pid=7, follows=6)]
     reload = [
         event(0, "restart", pid=8, cause="failed start", follows=7),
-        event(0, "kept", pid=7, by="reload"),
+        event(0, "kept", pid=7),
         event(0, "reload_end", state="failed", reason="reload failed"),
     ]
 
-    found = fold([*reload, event(30, "restart"), event(31, "ready", pid=9)], [])
+    found = fold([*crash, *reload, event(30, "restart"), event(31, "ready", pid=9)], [])
 
-    assert lines(found) == ["reload failed", "#1 ended: exited with code 3 before it was up"]
-    assert [each.until for each in found] == [0, 31]
+    ended = "#1 ended: exited with code 3 before it was up"
+    assert lines(found) == [ended, "reload failed", ended]
+    assert [each.until for each in found] == [-30, 0, 31]
 
 
 def test_a_worker_that_was_kept_leaves_no_incident_open() -> None:
     """Given a sick worker whose successor did not come up, when it is well again, then what follows is another one."""
-    sick = [event(0, "unhealthy"), event(1, "restart", pid=8), event(1, "kept", by="probe"), event(5, "recovered")]
+    new = [event(1, "restart", pid=8), event(1, "cooldown", pid=8), event(1, "kept")]
+    sick = [event(0, "unhealthy"), *new, event(5, "recovered")]
 
     assert [each.until for each in fold([*sick, event(900, "restart"), event(901, "ready", pid=9)], [])] == [5, 901]
 

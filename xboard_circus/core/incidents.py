@@ -49,23 +49,23 @@ class IncidentRecord:
 
     Attributes:
         until: When it was over; None while it is not.
-        next_try: When a slot that cools down is tried again; None where that is not known.
         reload: The last one that failed.
-        failures: The ends of its workers, without those of a reload's new workers whose old ones serve on.
+        failures: The ends of its workers, without those of new ones beside workers that serve on.
         problems: What is not solved, each with the last event that opened it.
         families: The kinds of its problems; one of another kind, once it is over, is another incident.
+        tries: When the slots that cool down are tried again, as far as that is known.
         successors: The event with which the successor of a worker came up, by the worker's pid; perhaps before its end.
     """
 
     first: Happening
     last: Happening
     until: float | None = None
-    next_try: float | None = None
     failures: list[Happening] = field(default_factory=list)
     problems: dict[str, Happening] = field(default_factory=dict)
     families: set[str] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
     reload: Happening | None = None
+    tries: dict[Any, float] = field(default_factory=dict)
     successors: dict[int, Happening] = field(default_factory=dict)
 
     def add(self, problem: str, event: Happening) -> None:
@@ -79,19 +79,20 @@ class IncidentRecord:
             self.reload = event
         if event.kind in ("restart", "end"):
             self.failures.append(event)
+            self.tries.pop(event.data.get("slot"), None)
         if event.kind == "cooldown":
-            self.next_try = event.time + float(event.data.get("wait") or 0.0)
+            self.tries[event.data.get("slot")] = event.time + float(event.data.get("wait") or 0.0)
 
     def settle(self, event: Happening) -> None:
         """Take an event of any kind, of which some solve problems; with the last one it is over."""
         self.last = event
         if event.kind == "ready":
-            self.next_try = None  # a held slot waits longer while a sibling is up
+            self.tries.clear()  # a held slot waits longer while a sibling is up
         if event.kind in ("restart", "end"):
             self.problems.pop(_health(event.pid), None)
             self.ended.add(event.pid)
-        if event.kind == "kept":
-            self._keep(event)
+        if event.kind == "kept":  # its successor did not come up, and it serves on
+            self.problems.pop(f"slot {event.data.get('slot')}", None)
         if not _problem(event):
             solved = {CLOSED_BY.get(event.kind, ""), f"slot {event.data.get('slot')}" if event.kind == "ready" else ""}
             if event.kind == "recovered":
@@ -101,31 +102,26 @@ class IncidentRecord:
         if not self.problems or event.data.get("gap"):
             self.until = event.time
 
-    def _keep(self, event: Happening) -> None:
-        """Take that a worker serves on because its successor did not come up; of a reload that is no failure of it."""
-        self.problems.pop(f"slot {event.data.get('slot')}", None)
-        if event.data.get("by") == "reload":
-            self.failures = [each for each in self.failures if each.data.get("follows") != event.pid]
-            self.families = (self.families if self.failures else self.families - {"slot"}) | {"reload"}
-
     @property
-    def sign(self) -> Happening:
-        """Return what tells of it where no worker ended: the failed reload, or its first event."""
-        return self.reload or self.first
+    def next_try(self) -> float | None:
+        """Return when the first of the slots that cool down is tried again; None where that is not known."""
+        return min(self.tries.values(), default=None)
 
     @property
     def subject(self) -> Happening:
         """Return the event that explains it: the last one of what is not solved, or otherwise the last end."""
-        return max(self.problems.values(), key=lambda each: each.id, default=(self.failures or [self.sign])[-1])
+        return max(self.problems.values(), key=lambda each: each.id, default=(self.failures or [self.first])[-1])
 
     def line(self) -> str:
         """Return what happened in one sentence: which slots ended how often, in which time, and why the last did."""
         if not self.failures:
-            return str(self.sign.reason)
+            return str(self.first.reason)
         slots = sorted({slot for each in self.failures if (slot := each.data.get("slot"))})
         who = [f"#{slot}" for slot in slots] or [self.first.watcher]
         took = lasted(self.failures[-1].time - self.failures[0].time)
-        say = Say.INCIDENT_ONCE if len(self.failures) == 1 else Say.INCIDENT_TIMES
+        is_alike = len({each.cause for each in self.failures}) == 1
+        several = Say.INCIDENT_TIMES if is_alike else Say.INCIDENT_TIMES_LAST
+        say = Say.INCIDENT_ONCE if len(self.failures) == 1 else several
         return say(slots=who, n=len(self.failures), lasted=took, why=self.failures[-1].reason)
 
 
@@ -134,13 +130,19 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
     found: list[IncidentRecord] = []
     current: dict[str, IncidentRecord] = {}
     successors: defaultdict[str, dict[int, Happening]] = defaultdict(dict)
+    up: set[tuple[str, int | None]] = set()
     for event in events:
+        if event.kind in ("restart", "end"):
+            up.discard((event.watcher, event.pid))
         if event.kind == "ready":
+            up.add((event.watcher, event.pid))
             successors[event.watcher].pop(event.pid, None)  # the pid of an earlier worker, too
             if old := event.data.get("follows"):
                 successors[event.watcher][old] = event
         incident = current.get(event.watcher)
-        problem = _problem(event)
+        # The end of a new worker beside one that serves on is told by the end of its reload, or as `kept`.
+        is_beside = event.kind == "restart" and (event.watcher, event.data.get("follows")) in up
+        problem = "" if is_beside else _problem(event)
         if incident is not None and incident.until is not None:
             is_soon = event.time - incident.until <= CALM
             if not is_soon or (problem and _family(problem, event.cause) not in incident.families):

@@ -510,6 +510,7 @@ class Say(Template):
     CURE_RELOAD = "correct what `xboard-circus why {watcher}` shows, then `xboard-circus reload {watcher}`"
     INCIDENT_ONCE = "{slots} ended: {why}"
     INCIDENT_TIMES = "{slots} ended {n} times in {lasted}: {why}"
+    INCIDENT_TIMES_LAST = "{slots} ended {n} times in {lasted}, last: {why}"
 
     # What Circus refuses a command for
     CIRCUS_BUSY = "another command is running: {command}"

@@ -24,7 +24,7 @@ LAST = 200  # deaths and decisions that are searched for the last one
 MOST_FOLDED = 10_000  # events that incidents are folded from
 
 _BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
-    ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap", "follows", "by"))
+    ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap", "follows"))
 )
 # A view and a virtual table have no page of their own; "hidden" are generated columns.
 _IS_OURS = """
