@@ -413,6 +413,14 @@ def test_the_deaths_of_a_slot_are_one_line(stage: Stage) -> None:
     expect(ended.first).to_contain_text("5 deaths in 27 s, last: exited with code 3")
     expect(ended.last).not_to_contain_text("deaths")
 
+    # One that came and went between two states.
+    died = {"time": now, "slot": 1, "pid": 4_000_103, "cause": "crash", "reason": "died by SIGSEGV"}
+    with contextlib.closing(LedgerStore(store.path)) as store:
+        store.append([record_of("web", "restart", died, now=now)])
+    stage.show(backend("degraded", *({**held(number), "pid": 0} for number in (1, 2)), restarts=1))
+    expect(ended.filter(has_text="6 deaths in 30 s, last: died by SIGSEGV")).to_contain_text("4000103")
+    expect(ended).to_have_count(2)
+
 
 def test_what_is_known_of_the_past_follows_the_verdict(stage: Stage) -> None:
     """Given a clock that stands still, when the verdict changes, then the past is asked for as soon as it is kept."""

@@ -170,7 +170,7 @@ def _of_worker(worker: WorkerEntry, used: tuple[int, float] | None, traffic: Tra
         "STATE": plain(word, STYLES.get(word, "")),
         "PID": Text(str(worker["pid"] or "-")),
         "AGE": Text("" if age is None else roughly(age)),
-        "NEXT TRY": Text("" if next_try is None else f"in {roughly(next_try)}" if next_try >= 1 else "at once"),
+        "NEXT TRY": Text("" if next_try is None else f"in {roughly(int(next_try))}" if next_try >= 1 else "at once"),
         **_used(used),
         # Those of the last seconds are of the worker before it, or of one that it is to replace.
         **_requests(traffic if is_up(worker) else None, [worker["probe"]["requests_active"]]),

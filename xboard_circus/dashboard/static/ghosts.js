@@ -50,7 +50,8 @@ export class Ghosts {
       this.ended.set(keyOf(worker), ghostOf(worker, former?.[1]));
     }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
-    if (news.length && server.has_ledger) this.lookUpSoon(server.id, watcher.name, MOST_ASKED);
+    const isMissed = this.ended.size && watcher.restarts !== before.restarts; // it came and went between two states
+    if ((news.length || isMissed) && server.has_ledger) this.lookUpSoon(server.id, watcher.name, MOST_ASKED);
   }
 
   // An end by command is no news; it can pass between two states.
@@ -78,8 +79,12 @@ export class Ghosts {
       const ends = events.filter(({ kind, cause }) => ENDS.has(kind) && cause !== "commanded");
       for (const [key, ghost] of this.ended) {
         const found = events.findLast(({ kind, pid }) => ENDS.has(kind) && pid === ghost.pid);
-        if (found) this.count(ghost, ends.filter(({ data, time }) => data.slot === ghost.slot && time <= found.time));
-        if (found) this.explain(key, found);
+        if (!found) continue;
+        const ofSlot = ends.filter(({ data }) => data.slot === ghost.slot);
+        const last = ghost.slot > 0 ? ofSlot.findLast(({ time }) => time > found.time) : undefined;
+        if (last) Object.assign(ghost, { pid: last.pid, started: null, endedAt: last.time, was: "gone" });
+        this.count(ghost, ofSlot);
+        this.explain(key, last ?? found);
       }
       if (tries > 1 && [...this.ended.values()].some(({ isExplained }) => !isExplained)) this.lookUpSoon(server, watcher, tries - 1);
     } catch (refused) {

@@ -82,5 +82,5 @@ export class Evidence {
 export function countdown(wait, elapsed) {
   if (wait === null || wait === undefined) return "";
   const left = wait - elapsed;
-  return left < 0.5 ? text("wait.next_try.now") : text("wait.next_try", { age: duration(Math.ceil(left)) });
+  return left < 1 ? text("wait.next_try.now") : text("wait.next_try", { age: duration(Math.floor(left)) }); // as the first line
 }
