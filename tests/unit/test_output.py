@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from circus.stream import FileStream
 
+from xboard_circus.supervisor.life import output
 from xboard_circus.supervisor.life.output import LONGEST_LINE, TRY_AGAIN_AFTER, LastWords, Tail
 
 
@@ -104,7 +105,7 @@ def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: 
     assert tails[7].tail.startswith("lost\n")
 
 
-def test_a_loss_ends_though_nobody_writes_and_the_log_says_what_is_missing() -> None:
+def test_a_loss_ends_though_nobody_writes_and_the_log_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a quiet app, when its log's disk has room again, then "0 B free" is not shown until it writes."""
     inner, clock = Inner(), Clock()
     tail = Tail(inner, {}, clock=clock)
@@ -116,11 +117,16 @@ def test_a_loss_ends_though_nobody_writes_and_the_log_says_what_is_missing() -> 
     inner.fails = False
     tail.try_again()
     too_soon = tail.loss
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "has_room", lambda file, least: False)
+        clock.now += TRY_AGAIN_AFTER
+        tail.try_again()
+        without_room = tail.loss
     clock.now += TRY_AGAIN_AFTER
     tail.try_again()
     tail.try_again()
 
-    assert (lost, too_soon is not None, tail.loss, tail.lost) == (5, True, None, 5)
+    assert (lost, too_soon is not None, without_room is not None, tail.loss, tail.lost) == (5, True, True, None, 5)
     assert [data for _, data in inner.got] == [b"xboard: 5 bytes of output were lost here\n"]
 
 

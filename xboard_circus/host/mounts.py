@@ -24,6 +24,14 @@ def is_mounted_alone(file: Path) -> bool:
     return file.resolve() in mount_points()
 
 
+def has_room(file: str, least: int) -> bool:
+    """Return whether the file system of *file* has *least* bytes free; True where that is not known."""
+    with suppress(OSError):
+        room = os.statvfs(Path(file).resolve().parent)
+        return room.f_bavail * room.f_frsize >= least and bool(room.f_favail or not room.f_files)
+    return True
+
+
 def why_unwritten(error: Exception, file: str) -> str:
     """Return why *file* could not be written; of a full file system also where it is mounted and how full it is."""
     why = (isinstance(error, OSError) and error.strerror) or str(error)

@@ -15,7 +15,7 @@ from circus import logger
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.masked_path import masked_path
 from xboard_circus.core.sentences import Say
-from xboard_circus.host.mounts import why_unwritten
+from xboard_circus.host.mounts import has_room, why_unwritten
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.patches import circus_stream
 
@@ -24,6 +24,7 @@ STACK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
 OVERLAP = 4096  # no secret that is longer is masked where it lies across a cut
 TRY_AGAIN_AFTER = 1.0
+LEAST_ROOM = 64 * 1024
 PIPE_BYTES = 1 << 20
 # First words of Python's faulthandler when a fatal signal ends the process.
 STACK = b"Fatal Python error: "
@@ -218,6 +219,8 @@ class Tail:
     def try_again(self) -> None:
         """Write what is missing into a log that could not be written, so that a loss ends though nobody writes."""
         if (loss := self.loss) is None or self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+            return
+        if not has_room(loss.file, LEAST_ROOM):  # the rest of a block takes the note, and no line of the app's
             return
         lost = loss.lost
         note = f"xboard: {lost} bytes of output were lost here\n".encode()
