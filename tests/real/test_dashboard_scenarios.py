@@ -642,7 +642,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
                     "DOWN for .*: web, 0 of 2 up",
                     "Every start fails: .*code 1: RuntimeError: told to die at import",
                 ),
-                "Next: #. is started again",
+                "Next: #. is (started again|starting, and is tried again if that fails too)",
                 "then xboard-circus retry web",
                 chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
                 title="web: looping",
