@@ -63,8 +63,8 @@ def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record
         return told
     # A word of digits is a pid, or otherwise the name of a watcher.
     by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and is_number(name) else None
-    is_troubled = name is not None and bus_name(name) in _troubled(_current(instance))
-    answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored, is_troubled=is_troubled)
+    current = _current(instance).get(bus_name(name or ""))
+    answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored, current=current)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")
     found, history = answer

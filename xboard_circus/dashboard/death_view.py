@@ -12,6 +12,7 @@ from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.headlines import Recent
 from xboard_circus.core.history import MARKS, PACE, WHOLE_WATCHER, Figures, curves, filling, mark_of, shown, step_for
 from xboard_circus.core.in_flight import by_age
+from xboard_circus.core.incidents import Present
 from xboard_circus.core.names import CIRCUSD, bus_name
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.dashboard.answers import Answer
@@ -79,7 +80,7 @@ class Evidence:
             return dict(slots_of(self.ledger, names, limit=MOST_EVENTS)) if self.ledger and names else {}
         return {}
 
-    def beats(self, watchers: Mapping[str, incidents.Present], *, span: float) -> dict[str, Any]:
+    def beats(self, watchers: Mapping[str, Present], *, span: float) -> dict[str, Any]:
         """Return the cells and the curves of each of *watchers* over *span* seconds, and its shares of time served."""
         if self.ledger is None:
             return {}
@@ -201,10 +202,10 @@ class Evidence:
         shown: list[dict[str, Any]] = masked(rows)
         return shown
 
-    def why(self, *, watcher: str | None, pid: int | None, is_troubled: bool = False) -> dict[str, Any]:
+    def why(self, *, watcher: str | None, pid: int | None, current: Present | None = None) -> dict[str, Any]:
         """Return why the last event happened: the text of `xboard-circus why`, and its parts."""
         age, now = None, time.time()
-        about: dict[str, Any] = {"watcher": watcher, "pid": pid, "is_troubled": is_troubled}
+        about: dict[str, Any] = {"watcher": watcher, "pid": pid, "current": current}
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
         elif (found := last_with_reason(self.ledger, unstored=self._unstored(), **about)) is None:

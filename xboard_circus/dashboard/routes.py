@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from anyio.to_thread import run_sync
@@ -23,6 +23,7 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.incidents import present
 from xboard_circus.core.reason import LARGEST, one_line, with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.dashboard import log_pages, metrics, translations
 from xboard_circus.dashboard.access import Access, address_of
 from xboard_circus.dashboard.actions import ActionOrder, Refused
@@ -240,8 +241,9 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
-        is_troubled = watcher in hub.servers[LOCAL].troubled()
-        return JSONResponse(evidence.why(watcher=watcher or None, pid=pid, is_troubled=is_troubled))
+        found = hub.servers[LOCAL].watcher(watcher or "")
+        current = None if found is None else present(cast(WatcherEntry, found), now=time.time())
+        return JSONResponse(evidence.why(watcher=watcher or None, pid=pid, current=current))
 
     @router.get("/logs/{log_ids}", dependencies=in_turn)
     def log(

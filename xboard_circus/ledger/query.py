@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 
 from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
-from xboard_circus.core.incidents import SHARES, IncidentRecord, fold
+from xboard_circus.core.incidents import SHARES, IncidentRecord, Present, fold
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
@@ -140,25 +140,20 @@ def last_with_reason(
     watcher: str | None = None,
     pid: int | None = None,
     unstored: Sequence[Record] = (),
-    is_troubled: bool = False,
+    current: Present | None = None,
 ) -> tuple[Record, list[Record]] | None:
     """Return the last record that needs a reason, of a process, of a watcher or of any, and those around it.
 
     None without a record; LedgerError if the ledger at *path* cannot be read.
 
     Args:
-        is_troubled: The watcher has an incident now, so the last record of what is not over is returned.
+        current: How the watcher is now: of trouble the last record of what is not over is returned, and of a failed
+            reload that is news its end.
     """
     query = partial(search, path, unstored=unstored)
-    if pid is None and watcher is not None and is_troubled:
-        known, _ = month_of(path, now=time.time(), unstored=unstored)
-        own = [each for each in known if each.watcher == bus_name(watcher)]
-        open_ones = [each for each in fold(own, [bus_name(watcher)]) if each.until is None]
-        if open_ones and open_ones[-1].problems and (record := explaining(path, open_ones[-1], own, unstored)):
-            return record, around(path, record, unstored)
     if pid is not None:
         found = subject(query(pid=pid, limit=LAST), pid=pid)
-    else:
+    elif watcher is None or current is None or (found := _of_now(path, bus_name(watcher), current, unstored)) is None:
         name = None if watcher is None else bus_name(watcher)
         # For an unarmed watcher Circus reports that a process ended, and no more.
         events = query(watcher=name, kind=EXPLAINED, limit=LAST) or query(watcher=name, kind={"reap"}, limit=1)
@@ -166,6 +161,18 @@ def last_with_reason(
     if found is None:
         return None
     return found, around(path, found, unstored)
+
+
+def _of_now(path: Path, name: str, current: Present, unstored: Sequence[Record]) -> Record | None:
+    """Return the record that explains what is wrong with a watcher now; None where nothing is, or that is unknown."""
+    if current.is_troubled:
+        known, _ = month_of(path, now=time.time(), unstored=unstored)
+        own = [each for each in known if each.watcher == name]
+        last = next((each for each in reversed(fold(own, [name])) if each.until is None and each.problems), None)
+        return None if last is None else explaining(path, last, own, unstored)
+    if current.has_failed_reload:
+        return next(iter(search(path, watcher=name, kind={"reload_end"}, limit=1, unstored=unstored)), None)
+    return None
 
 
 def explaining(
