@@ -23,7 +23,14 @@ with suppress(ImportError):  # where a few tests run that need no more than pyte
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
 # Last they would run for minutes with nothing left to run beside them.
-LONG = ("test_restart.py", "test_service_systemd.py", "test_forks.py", "test_service_system.py", "test_worker.py")
+LONG = (
+    "test_restart.py",
+    "test_service_systemd.py",
+    "test_forks.py",
+    "test_service_system.py",
+    "test_worker.py",
+    "test_readme.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

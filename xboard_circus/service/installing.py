@@ -2,6 +2,7 @@
 
 import math
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,11 @@ class Service:
                 self._delete(path)
         self._manager.forget()
         self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
+        if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
+            self._shell.note(
+                f"{layout.user} may have made files in {layout.folder}: before root runs anything there, look at what "
+                f"lies there, then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
+            )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
