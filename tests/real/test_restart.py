@@ -323,11 +323,17 @@ def test_a_restart_after_the_packages_were_replaced_loses_nothing(tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
+def test_a_full_runtime_folder_refuses_a_restart_and_no_start_or_stop(tmp_path: Path) -> None:
     """Given a full file system under the runtime folder, when restarted, then exit 1 names it, nothing is touched.
 
-    A start after a kill of circusd succeeds, and circusd is recorded when there is room.
+    A start after a kill of circusd succeeds, and circusd is recorded when there is room. So does a stop.
     """
+
+    def fill() -> None:
+        with contextlib.suppress(OSError), (c.runtime / "r" / "full").open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+
     with circusd(tmp_path, start=False) as c:
         (c.runtime / "r").mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=711", "tmpfs", c.runtime / "r"]).returncode:
@@ -336,9 +342,7 @@ def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
             c.start_again()
             c.wait_ready()
             before = c.processes()
-            with contextlib.suppress(OSError), (c.runtime / "r" / "full").open("wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * 4096)
+            fill()
 
             refused = c.run_cli("restart", "--no-preflight")
 
@@ -352,6 +356,10 @@ def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
             assert c.state()["circusd"]["pid"] != c.pid
             (c.runtime / "r" / "full").unlink()
             eventually(lambda: recorded(c) == c.state()["circusd"]["pid"])
+            fill()
+            stopped = c.run_cli("stop")
+            assert stopped.returncode == 0, stopped
+            assert c.processes() == []
         finally:
             c.close()
             subprocess.run(["umount", "-l", c.runtime / "r"], check=True)

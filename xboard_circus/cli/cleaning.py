@@ -44,7 +44,7 @@ def clean(instance: Instance, dry_run: bool) -> int:
         if found is not None:
             own, below = _end_circusd(instance, found, dry_run=dry_run)
         if not dry_run:
-            instance.mark_stopped()
+            stopping.mark_stopped(instance)
     with _interrupted("circusd does not run; orphans that were named may still run, and no file was removed", dry_run):
         problems += _end_orphans(instance, own, dry_run=dry_run)
         problems += strangers_on_ports(instance, own, dry_run=dry_run)

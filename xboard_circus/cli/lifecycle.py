@@ -72,7 +72,7 @@ def stop(instance: Instance, names: tuple[str, ...]) -> None:
             locks.enter_context(launching.alone(instance))
         with left_running(f"circusd of {instance.shown} goes on to stop all that it runs: `xboard-circus status`"):
             below = stop_all(instance)
-        instance.mark_stopped()
+        stopping.mark_stopped(instance)
     line = instance.not_running() if below is None else f"stopped circusd of {instance.shown}"
     give_up_at = time.monotonic() + (0 if below is None else LAST_CHILDREN)
     while (orphans := instance.orphans_left()) and time.monotonic() < give_up_at:

@@ -3,9 +3,10 @@
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from xboard_circus.circus_client import CircusdBusy, CircusdGone
-from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.screen import Progress, complain
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
@@ -31,8 +32,10 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     if (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
             send(recorded, signal.SIGTERM)
-        instance.write_record(circusd)  # it has no armed watcher; the mark needs a record
-    instance.mark_stopped()
+        with suppress(XboardError):  # as below
+            instance.write_record(circusd)  # it has no armed watcher; the mark needs a record
+    with suppress(XboardError):  # a full disk prevents no stop; at its end `mark_stopped` reports it
+        instance.mark_stopped()
     family = [circusd, *children()]
     unmarked = [each for each in procs.below(circusd) if each not in family]
     give_up_at = time.monotonic() + instance.graceful_timeout() + slack
@@ -52,6 +55,14 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     if isinstance(found, Silent) and (left := _running(unmarked)):
         pids = some_of([each.pid for each in left], NAMED)
         progress.report("unmarked", f"left alone: pid {pids}; nothing shows that this circusd has started them")
+
+
+def mark_stopped(instance: Instance) -> None:
+    """Record that an operator has stopped circusd, or print why that cannot be, such as a full disk."""
+    try:
+        instance.mark_stopped()
+    except XboardError as error:
+        complain(f"{error}; not recorded as stopped by you: a monitor of it starts it again")
 
 
 def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], list[Identity]]:
