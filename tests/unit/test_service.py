@@ -308,6 +308,31 @@ def test_root_appends_to_no_link_and_no_pipe_where_another_user_may_write(tmp_pa
 
 
 @only_root
+def test_root_opens_no_log_through_another_users_link_to_a_folder_of_roots(tmp_path: Path) -> None:
+    (tmp_path / "logrotate.d").mkdir()
+    (tmp_path / "top").symlink_to(tmp_path)
+    (tmp_path / "logs").symlink_to("top/./logrotate.d")
+    (tmp_path / "loop").symlink_to("loop")
+    log = tmp_path / "logs" / "web.log"
+    before = len(os.listdir("/proc/self/fd"))
+
+    open(log, "a", opener=written_files.opener).close()  # root's own links lead on
+    log.unlink()
+    os.chown(tmp_path / "logs", NOBODY.uid, -1, follow_symlinks=False)
+    wrong = {
+        log: "another user's link is in the place of a folder",
+        tmp_path / "loop" / "web.log": "Too many levels",
+        tmp_path / "none" / "web.log": f"No such file or directory: '{tmp_path}/none'",
+    }
+    for path, why in wrong.items():
+        with pytest.raises(OSError, match=why):
+            open(path, "a", opener=written_files.opener).close()
+
+    assert list((tmp_path / "logrotate.d").iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@only_root
 def test_a_link_in_the_place_of_the_logs_gives_nothing_away(tmp_path: Path) -> None:
     """Given logs/ as a link to a folder of root's, when root installs again, then that folder stays root's."""
     of_root = tmp_path / "of-root"

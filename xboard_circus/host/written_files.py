@@ -11,7 +11,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # To pass through, because a folder such as /home may be closed to reading.
 _PASSAGE = _FOLDER | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not block us
+
+_MOST_LINKS = 40
+_LINK_ABOVE = "another user's link is in the place of a folder on its way; put a folder there, or `chown -h root` it"
 
 NO_PLAIN_FILE = "it is no plain file"
 LEASED = "a process of its owner's holds a lease on it"
@@ -56,10 +59,15 @@ class Owner(NamedTuple):
 def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     """Open *path* as `open` does; if root opens it in a folder that another user may write, only a plain file.
 
-    Through a link of that user's, root would write a log into a file of its own; a pipe would block circusd.
+    Through a link of that user's, also in the place of a folder, root would write a log into a file of its own, or make
+    one in /etc/logrotate.d; a pipe would block circusd.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    parent = os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
+    try:
+        parent = _open_folder(folder)
+    except OSError as error:
+        error.filename = folder
+        raise
     try:
         found = os.fstat(parent)
         if os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022):
@@ -80,6 +88,31 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         os.close(parent)
     why = f"not a plain file, in a folder that another user may write; delete it, `chown root`, `chmod go-w` {folder}"
     raise PermissionError(errno.EPERM, why, os.fspath(path))
+
+
+def _open_folder(folder: str) -> int:
+    """Open *folder* to pass through; root follows no link of another user's on the way."""
+    if os.geteuid() != 0 or not hasattr(os, "O_PATH"):
+        return os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
+    left, links = folder.split("/")[::-1], 0
+    with ExitStack() as passed:
+        here = os.open("/", _PASSAGE)
+        passed.callback(os.close, here)
+        while left:
+            step = os.open(left.pop() or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            passed.callback(os.close, step)
+            found = os.fstat(step)
+            if not stat.S_ISLNK(found.st_mode):
+                here = step
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if found.st_uid != 0:
+                raise PermissionError(errno.EPERM, _LINK_ABOVE)
+            left += os.readlink("", dir_fd=step).split("/")[::-1]
+            left[-1] = left[-1] or "/"
+        return os.dup(here)
 
 
 def narrow(descriptor: int, umask: int) -> None:
