@@ -19,7 +19,7 @@ from xboard_circus.core.headlines import Headline, gone
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, writers
 from xboard_circus.local_time import since
 from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
@@ -105,8 +105,10 @@ class Instance:
         try:
             with self.client() as client:
                 found = self.query(client)
-                # Where the listener is unknown, it may name processes of the user who wrote the ini, and no others.
-                users = client.users or {client.owner, os.geteuid() or client.owner}
+                # Where the listener is unknown, it may name processes of the user who wrote the ini, and of root's none
+                # where that is another user of this host.
+                is_anothers = os.geteuid() == 0 and writers.User.of(client.owner) is not None
+                users = client.users or ({client.owner} if is_anothers else {client.owner, os.geteuid()})
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
