@@ -20,6 +20,7 @@ from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import HOUR, About, Gate, GateRules, Notice
+from xboard_circus.core.alert_sentences import AlertSay
 from xboard_circus.core.alerting import Incident, Severity, Trouble
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.headlines import lines_of
@@ -332,6 +333,12 @@ def test_an_alert_begins_with_the_words_of_the_page(
 
     assert sent.title == title
     assert sent.text.splitlines()[: 1 + len(more)] == [title, *more]
+
+
+@pytest.mark.parametrize("done", [AlertSay.DONE_RESTART, AlertSay.DONE_CRASH_LOOP])
+def test_what_is_done_about_an_outage_says_of_no_worker_that_it_serves(done: AlertSay) -> None:
+    """Given both workers down, then "its siblings serve on" under "0 of 2 up" is wrong."""
+    assert "serve" not in done()
 
 
 def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatch: pytest.MonkeyPatch) -> None:

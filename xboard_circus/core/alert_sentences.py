@@ -21,11 +21,9 @@ class AlertSay(Template):
     TROUBLE_SILENT = "does not answer"
     TROUBLE_LOST = "killed or crashed"
 
-    DONE_RESTART = "it is replaced; its siblings serve on"
+    DONE_RESTART = "it is replaced"
     DONE_UNHEALTHY = "a hung or sick worker is replaced; where a dependency is down, none is"
-    DONE_CRASH_LOOP = (
-        "one that dies young is tried again ever later, and then once in a cooldown; its siblings serve on"
-    )
+    DONE_CRASH_LOOP = "one that dies young is tried again ever later, and then once in a cooldown"
     DONE_PORT_REFUSED = "no process was stopped; the port is tried again and again"
     DONE_DOWN = "workers are started again within the limits of the ini file"
     DONE_PORT_SHARED = "no process was stopped; the workers serve on beside it"
