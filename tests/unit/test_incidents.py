@@ -60,6 +60,15 @@ def test_trouble_of_another_kind_is_another_incident_however_soon() -> None:
     assert [each.until for each in found] == [3, 7, 20, 30, 50]
 
 
+def test_a_slot_that_was_scaled_away_leaves_no_incident_open() -> None:
+    """Given a slot that cools down and is scaled away, when another one dies two hours later, then that is news."""
+    gone = [event(0, "restart", 3), event(1, "cooldown", 3, wait=300.0)]
+
+    found = fold([*gone, event(7200, "restart"), event(7201, "ready")], [])
+
+    assert [each.until for each in found] == [1, 7201]
+
+
 def test_ends_of_several_causes_are_not_said_to_be_one() -> None:
     """Given a hang and two failed starts, then the last reason is told as that of the last."""
     hung = event(0, "restart", cause="unhealthy", reason="hung")

@@ -31,6 +31,9 @@ NEVER_UP = ("failed start", "cannot be run", "port conflict")
 CALM = 60.0
 """Seconds without trouble after which the next trouble is another incident."""
 
+LONG_CALM = 600.0
+"""The same where a slot that should be tried again has no event."""
+
 DAY = 86_400.0
 SHARES = (DAY, 7 * DAY, 30 * DAY)
 """Spans of time of which the availability is shown, in seconds."""
@@ -112,6 +115,11 @@ class IncidentRecord:
         """Return the event that explains it: the last one of what is not solved, or otherwise the last end."""
         return max(self.problems.values(), key=lambda each: each.id, default=(self.failures or [self.first])[-1])
 
+    def is_lost_by(self, time: float) -> bool:
+        """Return whether its slots should have been tried long before: they were scaled away, which no event says."""
+        is_of_slots = all(each.startswith("slot ") for each in self.problems)
+        return is_of_slots and time > max(self.last.time, self.next_try or 0.0) + LONG_CALM
+
     def line(self) -> str:
         """Return what happened in one sentence: which slots ended how often, in which time, and why the last did."""
         if not self.failures:
@@ -143,6 +151,8 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
         # The end of a new worker beside one that serves on is told by the end of its reload, or as `kept`.
         is_beside = event.kind == "restart" and (event.watcher, event.data.get("follows")) in up
         problem = "" if is_beside else _problem(event)
+        if incident is not None and incident.until is None and incident.is_lost_by(event.time):
+            incident.until = incident.last.time
         if incident is not None and incident.until is not None:
             is_soon = event.time - incident.until <= CALM
             if not is_soon or (problem and _family(problem, event.cause) not in incident.families):
