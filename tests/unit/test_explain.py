@@ -147,6 +147,14 @@ NEXT = {
         [record(2, "cooldown", reason="5 failures")],
         ["1 s later: cooldown: 5 failures", "no successor yet"],
     ),
+    "a spawn for another slot, and a dependency that is back": (
+        [
+            record(2, "spawn", pid=99),
+            death(3, pid=99, follows=50),
+            record(4, "recovered", reason="every worker is well", pid=None, wid=None),
+        ],
+        ["no successor yet"],
+    ),
     "its slot was scaled away": ([], ["no successor wanted"]),
     "in the ledger of an earlier version": (
         [record(90, "ready", pid=99, seq="7-1"), record(91, "kept", seq="7-2")],

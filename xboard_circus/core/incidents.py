@@ -82,9 +82,9 @@ class IncidentRecord:
             self.reload = event
         if event.kind in ("restart", "end"):
             self.failures.append(event)
-            self.tries.pop(event.data.get("slot"), None)
-        if event.kind == "cooldown":
-            self.tries[event.data.get("slot")] = event.time + float(event.data.get("wait") or 0.0)
+        slot = event.data.get("slot")
+        if event.kind == "cooldown" or (event.kind == "restart" and slot in self.tries):  # on after a try in vain
+            self.tries[slot] = event.time + float(event.data.get("wait") or 0.0)
 
     def settle(self, event: Happening) -> None:
         """Take an event of any kind, of which some solve problems; with the last one it is over."""

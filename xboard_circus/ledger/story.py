@@ -83,7 +83,8 @@ def successor(record: Record, history: Sequence[Record]) -> Record | None:
         for other in history:
             if other.watcher == record.watcher and other.data.get("follows") == record.pid:
                 return other
-    return next((other for other in _after(record, history) if other.kind == "spawn"), None)
+    of_others = {other.pid for other in history if other.data.get("follows") not in (None, record.pid)}
+    return next((one for one in _after(record, history) if one.kind == "spawn" and one.pid not in of_others), None)
 
 
 def followers(record: Record, history: Sequence[Record]) -> list[Record]:
@@ -92,8 +93,9 @@ def followers(record: Record, history: Sequence[Record]) -> list[Record]:
     for other in _after(record, history):
         if other.kind == LOST or (other.kind in DEATHS and other.wid is not None and other.wid == record.wid):
             break
+        is_of_all = other.kind == "recovered" and other.pid is None  # what a dependency does after a death is its own
         if other.kind in FOLLOWERS | {"port_refused"} and (other.wid in (None, record.wid)):
-            found.append(other)
+            found += [] if is_of_all and record.kind in DEATHS else [other]
     return found
 
 
