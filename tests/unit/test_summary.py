@@ -149,6 +149,12 @@ def test_the_last_reason_is_not_said_of_a_watcher_with_held_workers() -> None:
     assert "last: " not in "\n".join(lines(summary(looping(**last)), 120))
 
 
+def test_whoever_holds_the_port_is_named_once_and_not_by_each_worker() -> None:
+    waiting = [worker_view(0, "held", slot=n, held_by="port", reason="waiting for the port: nginx") for n in (1, 2)]
+
+    assert "nginx" not in "\n".join(lines(summary(watcher_view(*waiting)), 120))
+
+
 def test_what_was_to_come_next_is_not_shown_of_what_is_over() -> None:
     """Given a crash of a minute ago, when the watcher is well, or stopped, then no "next try in 299.8 s" is shown."""
     reason = Say.COUNTED(why=Say.KILLED(), then=Say.THEN_AT_ONCE(failures=1, burst=5, window="600 s"))
