@@ -8,6 +8,7 @@ from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventuall
 from .test_health import probed
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
+RUNS = "restart budget used up; its successor runs already"
 OPTIONS = {"health.period": 1, "health.timeout": 1, **FAST_RESTARTS}
 
 
@@ -29,7 +30,8 @@ def ahead(c: Circusd) -> list[Event]:
 def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> None:
     """Given nine workers, when four hang, each in another way, then the successor of each is up before it is killed as
     hung; its death counts once, with its stacks and its place taken."""
-    watcher = Watcher(numprocesses=9, options={**OPTIONS, "health.timeout": 3, "health.failure_threshold": 2})
+    options = {**OPTIONS, "health.timeout": 3, "health.failure_threshold": 2, "restart.burst": 1}
+    watcher = Watcher(numprocesses=9, options=options)
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         pids = probed(c)
         hung = dict(zip(HANGS, pids, strict=False))
@@ -43,6 +45,7 @@ def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> No
             assert place(events, "ready", follows=pid) < place(events, "restart", pid=pid, cause="unhealthy"), how
         assert {failure.pid for failure in c.failures()} == set(hung.values())
         assert all("hung: no answer" in failure.reason for failure in c.failures())
+        assert {failure.message["next"] for failure in c.failures()} == {RUNS}
         assert len(probed(c)) == watcher.numprocesses
         assert len(c.starts()) == watcher.numprocesses + len(HANGS)
         assert set(pids) - set(hung.values()) <= set(c.workers())

@@ -129,6 +129,16 @@ def test_jitter_moves_delays(jitter: float, waits: list[float]) -> None:
     assert [tested.failed(1, 0, jitter=jitter).wait for _ in waits] == pytest.approx(waits)
 
 
+def test_of_a_worker_that_was_replaced_before_its_end_no_next_try_is_promised() -> None:
+    budget = RestartBudget(RestartLimits(burst=3), slots=1)
+    budget.failed(1, 0)
+    second, third = (budget.failed(1, now, replaced=True) for now in (1, 2))
+
+    assert (second.wait, third.wait, third.cooling) == (0, 0, True)
+    assert second.reason == "restart budget: 2 of 3 used in 600 s, next try at once"
+    assert third.reason == "restart budget used up; its successor runs already"
+
+
 def test_jitter_does_not_move_a_cooldown() -> None:
     assert cooled(1).failed(1, 0, jitter=1).wait == 50
 

@@ -172,11 +172,19 @@ class RestartBudget:
         return max(self.limits.burst, 2 * self.slots)
 
     def failed(
-        self, slot: int, now: float, *, jitter: float = 0.0, up_for: float = 0.0, killed: bool = False
+        self,
+        slot: int,
+        now: float,
+        *,
+        jitter: float = 0.0,
+        up_for: float = 0.0,
+        killed: bool = False,
+        replaced: bool = False,
     ) -> RestartDecision:
         """Count one failure of *slot*, whose worker was up for *up_for* seconds and perhaps *killed* from outside.
 
-        *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all.
+        *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all. If it is *replaced* already, its
+        successor is the next try: call *started* then.
         """
         if not -1 <= jitter <= 1:
             raise ValueError(f"jitter must be from -1 to 1, not {jitter:g}")
@@ -187,7 +195,7 @@ class RestartBudget:
         record.failed_at.append(now)
         while len(record.failed_at) > self.limits.burst:
             record.failed_at.popleft()
-        decision = self._decide(record, jitter)
+        decision = self._decide(record, jitter, replaced=replaced)
         if decision.cooling and not record.cooling:
             record.by_all = decision.failures < self.limits.burst
         record.cooling = decision.cooling
@@ -321,7 +329,7 @@ class RestartBudget:
         waiting = (slot for slot, record in self._slots.items() if record.cooling and record.waiting)
         return min((self.wait(slot, now) for slot in waiting), default=None)
 
-    def _decide(self, record: _Slot, jitter: float) -> RestartDecision:
+    def _decide(self, record: _Slot, jitter: float, *, replaced: bool) -> RestartDecision:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
         record.waits_from = self._now if record.last_start is None else record.last_start
@@ -331,10 +339,10 @@ class RestartBudget:
         record.delay = limits.cooldown if cooling else limits.delay_after(failures, jitter=jitter)
         if self._is_paced(record):
             record.delay = max(record.delay, limits.delay)
-        left = self._left(record)
+        left = 0.0 if replaced else self._left(record)
         window, wait = seconds(limits.window), seconds(left)
         if cooling and not left:
-            reason = Say.THEN_USED_UP_AT_ONCE()
+            reason = (Say.THEN_USED_UP_REPLACED if replaced else Say.THEN_USED_UP_AT_ONCE)()
         elif record.cooling:
             reason = Say.THEN_COOL_AGAIN(wait=wait)
         elif failures >= limits.burst:

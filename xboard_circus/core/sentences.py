@@ -124,6 +124,7 @@ class Say(Template):
     THEN_COOL_DOWN_OF_WORKER = (
         "restart budget of this worker used up ({failures} failures in {window}): cooling down, next try in {wait}"
     )
+    THEN_USED_UP_REPLACED = "restart budget used up; its successor runs already"
     THEN_USED_UP_AT_ONCE = "restart budget used up, but it ran for long enough: next try at once"
     THEN_COOL_AGAIN = "failed again: cooling down, next try in {wait}"
     WAITING_PLAINLY = "waiting before the next try"
