@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from rich.console import Console
 from state_views import watcher_view, worker_view
 
 from xboard_circus import preflight
+from xboard_circus.checks import endpoint_rules
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.cli import (
     MODULES,
@@ -929,16 +931,26 @@ def test_clean_by_root_removes_no_file_that_another_users_ini_names(folder: Path
 
 
 @only_root
+@pytest.mark.parametrize("who", ["nobody", "every user of this host"])
 @pytest.mark.parametrize("place", ["", "circus.ini"])
-def test_root_runs_no_command_of_an_alert_in_another_users_ini(folder: Path, place: str) -> None:
-    proof = folder / "proof"
-    write_ini(folder, more=f"[alert:ops]\ntype = command\ncommand = touch {proof}\n")
-    shutil.chown(folder / place, "nobody")
+def test_root_runs_no_command_of_an_alert_in_another_users_ini(
+    monkeypatch: pytest.MonkeyPatch, place: str, who: str
+) -> None:
+    monkeypatch.setattr(endpoint_rules, "people", lambda: ["ann"])
+    with tempfile.TemporaryDirectory() as made:  # that everybody may enter, unlike pytest's own
+        folder = Path(made)
+        folder.chmod(0o755)
+        proof = folder / "proof"
+        ini = write_ini(folder, more=f"[alert:ops]\ntype = command\ncommand = touch {proof}\n")
+        if who == "nobody":
+            shutil.chown(folder / place, who)
+        else:
+            (folder / place).chmod(0o777)
 
-    result = run("alerts", "test")
+        result = run("alerts", "test", "-c", str(ini))
 
-    assert (result.exit_code, proof.exists()) == (1, False)
-    assert f"nobody may write {folder / place}, and root would run what is there" in result.stderr
+        assert (result.exit_code, proof.exists()) == (1, False)
+    assert f"{who} may write {folder / place}, and root would run what is there" in result.stderr
 
 
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:

@@ -12,7 +12,7 @@ import shutil
 import site
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from circus.util import parse_env_dict
@@ -141,9 +141,15 @@ def writer_besides_root(folder: Path) -> tuple[str, Path] | None:
     return next(((user.name, place) for user, place in writers.besides(folder, {0})), None)
 
 
-def refusal(folder: Path) -> str | None:
-    """Return why root runs nothing in *folder*, which another user may write, with the cure; None where it may."""
-    if (found := writer_besides_root(folder)) is None:
+def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
+    """Return why root runs nothing in *folder*, which another user may write, with the cure; None where it may.
+
+    With *others* on this host, also where everybody may write.
+    """
+    found = writer_besides_root(folder)
+    if found is None and os.geteuid() == 0 and others and (place := ANYBODY.writable(folder)) is not None:
+        found = ANYBODY.name, place
+    if found is None:
         return None
     writer, place = found
     if os.path.exists(folder / OVERLAY):
@@ -151,7 +157,7 @@ def refusal(folder: Path) -> str | None:
             f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
         )
     else:
-        who = "the user who runs it" if writer == "its group" else writer
+        who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
         cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
     return f"{writer} may write {place}, and root would run what is there; {cure}"
 

@@ -13,6 +13,7 @@ from xboard_circus.alerts.memory import stuck
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
+from xboard_circus.checks import endpoint_rules
 from xboard_circus.cli.context import for_ini_file, ini_option, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
 from xboard_circus.cli.lifecycle import refuse_others_folder
@@ -40,7 +41,7 @@ def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
     config = configuration.load(config_file)
     for path in (config.folder, *(scan.file for scan in config.scans)):  # it names a program, and files of secrets
-        refuse_others_folder(path)
+        refuse_others_folder(path, others=endpoint_rules.people())
     chosen = _chosen(config, name)
     unsure = "which test alerts were delivered is not known"
     with interrupted(unsure), ThreadPoolExecutor(THREADS) as threads:

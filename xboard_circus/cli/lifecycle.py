@@ -1,7 +1,7 @@
 """Define the commands start and stop."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
@@ -142,9 +142,9 @@ def check_file(instance: Instance, *, starts: bool = True) -> None:
         raise failure
 
 
-def refuse_others_folder(folder: Path) -> None:
+def refuse_others_folder(folder: Path, *, others: Collection[str] = ()) -> None:
     """Raise XboardError if this is root, and another user may put into *folder* what circusd would run."""
-    if (why := host_rules.refusal(folder)) is not None:
+    if (why := host_rules.refusal(folder, others=others)) is not None:
         raise XboardError(f"{why}. Nothing was started or stopped")
 
 
