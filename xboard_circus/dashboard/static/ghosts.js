@@ -82,7 +82,7 @@ export class Ghosts {
         if (!found) continue;
         const ofSlot = ends.filter(({ data }) => data.slot === ghost.slot);
         const last = ghost.slot > 0 ? ofSlot.findLast(({ time }) => time > found.time) : undefined;
-        if (last) Object.assign(ghost, { pid: last.pid, started: null, endedAt: last.time, was: "gone" });
+        if (last) Object.assign(ghost, { pid: last.pid, started: null, endedAt: Math.min(now(), ghost.endedAt + last.time - found.time), was: "gone" });
         this.count(ghost, ofSlot);
         this.explain(key, last ?? found);
       }
