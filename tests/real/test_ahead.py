@@ -6,6 +6,7 @@ from pathlib import Path
 from .bus import Event
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .test_health import probed
+from .test_reload import reload_of
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
 RUNS = "restart budget used up; its successor runs already"
@@ -118,6 +119,28 @@ def test_one_that_comes_back_serves_on_while_its_successor_does_not(tmp_path: Pa
         assert c.serves()
         assert len(ahead(c)) == 1
         assert old not in {each.pid for each in c.failures()}
+
+
+def test_a_reload_replaces_one_that_is_kept_since_its_successor_died(tmp_path: Path) -> None:
+    """Given the only worker, when its loop is blocked, and a reload begins, and then its successor dies in its start,
+    then the reload replaces the old worker, whose request is answered."""
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 20})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
+        (old,) = probed(c)
+
+        c.set("boot", "held")
+        blocks = pool.submit(c.get, "/block?s=4")
+        (new,) = eventually(lambda: [pid for pid in c.workers() if pid != old])
+        c.do("xboard_reload", name="web", by="the test")
+        eventually(lambda: reload_of(c).get("step") == "workers")
+        kill(new)
+        c.set("boot", "")
+        eventually(lambda: reload_of(c)["state"] != "running")
+
+        assert reload_of(c)["state"] == "done"
+        assert blocks.result() == str(old)
+        eventually(lambda: old not in c.workers(), what="it has drained")
+        assert c.serves()
 
 
 def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:

@@ -216,6 +216,8 @@ class RollingReload:
             return Say.WATCHER_STOPPED()
         if new is None:
             return Say.NOT_SPAWNED(why=armed.last_reason) if is_wanted else None  # fewer are wanted by now
+        if new.spawned_at < self.began_at:
+            return await self._renew(new)  # kept, since the successor that it was to have has died
         failure = await until_ready(armed, new)
         if failure is not None and _is_commanded(new) and armed.is_running():
             return await self._fill(slot, old)
