@@ -209,7 +209,8 @@ def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> I
     has_reason = has_reason and key_of(reason) == Say.RELOAD_BROKEN_OFF.name
     if reason and not has_reason and not is_held:
         if isinstance(reason, Reason) and reason.key == Say.COUNTED.name:
-            reason = reason.fields["why"]  # its next try is over
+            has_try = key_of(reason.fields["then"]) != Say.THEN_POISON.name
+            reason = reason.fields["why"] if has_try else reason  # that try is over
         age = watcher["last_reason_age"]
         yield plain(f"last: {reason}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
 
