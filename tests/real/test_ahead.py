@@ -1,6 +1,7 @@
 """A worker whose event loop is blocked gets a successor before it is known to hang, and is harmed by nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from .bus import Event
@@ -29,17 +30,21 @@ def ahead(c: Circusd) -> list[Event]:
 
 
 def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> None:
-    """Given nine workers, when four hang, each in another way, then the successor of each is up before it is killed as
-    hung; its death counts once, with its stacks and its place taken."""
+    """Given nine workers, when two hang, and then two, each in another way, then the successor of each is up before it
+    is killed as hung; its death counts once, with its stacks and its place taken."""
     options = {**OPTIONS, "health.timeout": 3, "health.failure_threshold": 2, "restart.burst": 1}
     watcher = Watcher(numprocesses=9, options=options)
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         pids = probed(c)
         hung = dict(zip(HANGS, pids, strict=False))
 
-        for how, pid in hung.items():
+        def are_killed(number: int) -> bool:
+            return len(c.failures()) == number
+
+        for count, (how, pid) in enumerate(hung.items(), 1):
             c.tell(pid, f"hang {how}")
-        eventually(lambda: len(c.failures()) == len(HANGS), what="each is killed")
+            if count % 2 == 0:  # with four of nine at once, one that is late on a crowded machine would make it half
+                eventually(partial(are_killed, count), what="both are killed")
 
         events = told(c)
         for how, pid in hung.items():

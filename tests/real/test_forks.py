@@ -568,7 +568,7 @@ def test_a_command_that_names_the_worker_takes_no_forkserver(tmp_path: Path) -> 
 
 def test_a_child_that_comes_too_late_ends_without_a_word(tmp_path: Path) -> None:
     with circusd(tmp_path, options=FAST_RESTARTS) as c:
-        pids, server = c.wait_ready(), forkserver(c)
+        pids, server = forked(c, 2), forkserver(c)  # the last order was answered
         kill(server.pid, signal.SIGSTOP)
         kill(pids[0])
         c.wait_ready()
