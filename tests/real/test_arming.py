@@ -112,12 +112,12 @@ def begin(c: Circusd, start: str, spoil: Spoil) -> Callable[[], None]:
         c.watchers["odd"] = odd
         c.write_ini()
         cure = spoil(c)
-        c.call("reloadconfig", waiting=True)
+        c.do("reloadconfig", waiting=True)
     else:
         c.wait_ready(name="odd")
         c.do("stop", name="odd", waiting=True)
         cure = spoil(c)
-        c.call("start", name="odd", waiting=True)
+        c.do("start", name="odd", waiting=True)
     return cure
 
 
