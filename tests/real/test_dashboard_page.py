@@ -595,9 +595,14 @@ def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
 
 
 def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again_by_themselves(tmp_path: Path) -> None:
-    with dashboard(tmp_path) as c, visiting(c) as visit:
-        pid = c.wait_ready(timeout=PATIENCE)[0]
+    watcher = Watcher(options={**QUICK, "restart.burst": 1, "restart.cooldown": 600})
+    with dashboard(tmp_path, [watcher]) as c, visiting(c) as visit:
+        pid, held = c.wait_ready(timeout=PATIENCE)
         visit.sees(pid, "up")
+        c.set("boot", "die")
+        os.kill(held, signal.SIGKILL)
+        countdown = visit.watcher().locator(".next-try", has_text="next try")
+        expect(countdown).to_be_visible()
         section = visit.page.locator('.server[data-server="local"]')
         green = section.locator('.badge[data-tone="good"]')
 
@@ -612,6 +617,7 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
             )
             expect(green).to_have_count(0)
             expect(visit.row(pid)).to_contain_text("was up")
+            expect(countdown).to_have_count(0)  # nobody tries it then
             assert colour() != fresh
             expect(visit.watcher().get_by_role("button", name="Reload", exact=True)).to_be_disabled()
             for button in visit.row(pid).get_by_role("button").all()[1:]:
