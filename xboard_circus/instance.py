@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks import port_rules
 from xboard_circus.checks.file_rules import split_endpoint
@@ -147,7 +145,7 @@ class Instance:
         except CommandRefused:
             # No watcher is armed, or none has been started yet.
             pid = client.pid()
-            return snapshot.from_stock(client, pid=pid, config_file=config_file_of(pid))
+            return snapshot.from_stock(client, pid=pid, config_file=procs.config_file_of(pid))
 
     def events(self) -> list[Any]:
         """Return the last events in our circusd's memory; none if it does not run or answer."""
@@ -262,15 +260,11 @@ class Instance:
         address = split_endpoint(self.config.endpoint)
         holders = listeners.holders(*address) if address else []
         for holder in holders:
-            if holder.pid is not None and holder.started is not None and self._is_ours(config_file_of(holder.pid)):
+            if (
+                holder.pid is not None
+                and holder.started is not None
+                and self._is_ours(procs.config_file_of(holder.pid))
+            ):
                 return Silent(procs.Identity(holder.pid, holder.started), str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
         raise EndpointTaken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does; {other}")
-
-
-def config_file_of(pid: int) -> str | None:
-    """Return the ini file on the command line of the circusd *pid*; None if that cannot be read."""
-    if (folder := procs.by_psutil(pid, psutil.Process.cwd, None)) is None:
-        return None
-    files = [os.path.join(folder, word) for word in procs.command_line(pid)[1:] if not word.startswith("-")]
-    return next((file for file in files if file.endswith((".ini", ".conf", ".cfg")) and os.path.isfile(file)), None)

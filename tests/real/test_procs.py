@@ -12,7 +12,6 @@ import pytest
 
 from xboard_circus.host import listeners, procs
 from xboard_circus.host.procs import Identity
-from xboard_circus.instance import config_file_of
 
 from .children import Child, Children, children
 
@@ -253,7 +252,7 @@ def test_what_a_process_shows_without_measure_is_not_read(start: Children, what:
             lambda: procs.environ(child.pid),
             lambda: listeners.holder_of(child.pid),
             lambda: listeners.orphans("of-a-bomb"),
-            lambda: config_file_of(child.pid),
+            lambda: procs.config_file_of(child.pid),
             lambda: procs.name_of(child.pid),
         ]
         listeners.holder_of(os.getpid())  # what is imported and cached meanwhile is none of it

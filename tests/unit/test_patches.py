@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from logging.handlers import WatchedFileHandler
@@ -18,6 +19,7 @@ import pytest
 from circus import process
 from circus.arbiter import Arbiter
 from circus.controller import Controller
+from circus.pidfile import Pidfile
 from circus.process import Process
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
@@ -73,6 +75,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_stream.read_without_waiting(Redirector),
         boot.bind_unix_socket(CircusSocket),
         boot.close_without_lingering(CircusSocket),
+        boot.pass_reused_pids(Pidfile),
         boot.boot(Arbiter),
         boot.guard_commands(Controller),
         boot.close_guards(Controller),
@@ -93,7 +96,7 @@ class FakeTimers:
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    classes = (Process, CircusSocket, Arbiter, Controller, _FileStreamBase, Redirector)
+    classes = (Process, CircusSocket, Arbiter, Controller, Pidfile, _FileStreamBase, Redirector)
     objects = (process, arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),
@@ -265,6 +268,22 @@ def test_who_leaks_connections_to_an_ipc_endpoint_has_many_to_leak(
 
     wanted = 65536 if few_files == resource.RLIM_INFINITY else min(65536, few_files)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == wanted
+
+
+def test_a_pid_that_is_another_process_by_now_keeps_no_circusd_from_starting(tmp_path: Path) -> None:
+    """After a kill of circusd any user's process may get its pid, which Circus takes for a circusd that runs."""
+    file = tmp_path / "circusd.pid"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        file.write_text(f"{other.pid}\n")
+        passing = boot.pass_reused_pids(Pidfile)
+        passing.install()
+        try:
+            Pidfile(str(file)).create(os.getpid())
+        finally:
+            passing.undo()
+            other.kill()
+
+    assert file.read_text() == f"{os.getpid()}\n"
 
 
 def interrupt(_: object) -> None:

@@ -19,7 +19,7 @@ from xboard_circus.errors import PortError
 from xboard_circus.host import listeners, procs, runtime, servers
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import read_whole
-from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
+from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.snapshot import Snapshot
 
 UNTOUCHED = "nothing was stopped or removed"
@@ -140,7 +140,7 @@ def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
     folder = instance.config.folder
     if pidfile := instance.config.circus.get("pidfile"):
         with contextlib.suppress(OSError, ValueError):
-            if config_file_of(int(read_whole(folder / str(pidfile)))) is None:
+            if procs.config_file_of(int(read_whole(folder / str(pidfile)))) is None:
                 yield folder / str(pidfile), "the circusd that wrote it is gone"
     for each in instance.config.sockets:
         if each.path is not None and is_socket(path := folder / each.path) and not takes_connections(path):

@@ -53,8 +53,8 @@ def of_config(config: Config) -> Iterator[Finding]:
             yield warning(f"damaged ledgers were set aside: {some_of(damaged, SHOWN)}", hint)
     if pidfile := config.circus.get("pidfile"):
         path = config.folder / str(pidfile)
-        if (pid := _pid_in(path)) is not None and not procs.is_running(pid, procs.start_time(pid) or 0):
-            yield warning(f"{path} names pid {pid}, which is gone", "nothing breaks by it; delete it")
+        if (pid := _pid_in(path)) is not None and procs.config_file_of(pid) is None:
+            yield warning(f"{path} names pid {pid}, which is no circusd", "nothing breaks by it; delete it")
 
 
 def _pid_in(path: Path) -> int | None:

@@ -229,6 +229,14 @@ def command_line(pid: int) -> list[str]:
     return words[0].split(" ") if len(words) == 1 and words[0] else words if raw else []
 
 
+def config_file_of(pid: int) -> str | None:
+    """Return the ini file on the command line of the circusd *pid*; None if that is none, or cannot be read."""
+    if not (folder := folder_of(pid)):
+        return None
+    files = [os.path.join(folder, word) for word in command_line(pid)[1:] if not word.startswith("-")]
+    return next((file for file in files if file.endswith((".ini", ".conf", ".cfg")) and os.path.isfile(file)), None)
+
+
 def name_of(pid: int) -> str:
     """Return the name of the program of *pid*, on Linux its first 15 letters; "?" if it is gone."""
     if sys.platform != "linux":

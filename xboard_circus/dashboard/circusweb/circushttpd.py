@@ -16,7 +16,7 @@ from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.dashboard.__main__ import command_line, serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, of_config
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import config_file_of
+from xboard_circus.host import procs
 
 log = logging.getLogger("uvicorn.error")
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 def _settings(endpoint: str) -> Settings:
     """Return the settings from the ini file of the circusd above us; without one there is its endpoint."""
-    file = config_file_of(os.getppid())
+    file = procs.config_file_of(os.getppid())
     if file is not None:
         return of_config(config.load(file), watcher=HTTPD, endpoint=endpoint)
     return Settings(folder=Path.cwd(), endpoint=config.absolute(endpoint, Path.cwd()), label=LOCAL, watcher=None)

@@ -18,6 +18,7 @@ import zmq
 from circus import logger
 from circus.arbiter import Arbiter
 from circus.controller import Controller
+from circus.pidfile import Pidfile
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
@@ -81,6 +82,23 @@ def close_without_lingering(original: Original, _: object) -> Original:
         original(shared)
 
     return close
+
+
+@replaces("Pidfile.validate")
+def pass_reused_pids(original: Original, _: object) -> Original:
+    """Pass over a pid file of a circusd that is gone, although another process has its pid by now.
+
+    Without it: After a kill of circusd, or a reset of the host, circusd does not start while any process has that pid.
+    Fact: Circus takes each process with the pid in `pidfile` for a circusd.
+    """
+
+    def validate(pidfile: Any) -> int | None:
+        with suppress(PermissionError):  # another user's process
+            pid: int | None = original(pidfile)
+            return pid if pid and procs.user_of(pid) == os.geteuid() and procs.config_file_of(pid) else None
+        return None
+
+    return validate
 
 
 @replaces("Arbiter.initialize")
@@ -326,6 +344,7 @@ def skip_first_start(hooks: dict[str, Any]) -> None:
 KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
     (bind_unix_socket, CircusSocket),
     (close_without_lingering, CircusSocket),
+    (pass_reused_pids, Pidfile),
     (boot, Arbiter),
     (guard_commands, Controller),
     (close_guards, Controller),
