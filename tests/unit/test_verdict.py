@@ -492,6 +492,7 @@ def test_each_trouble_has_a_cure_and_says_what_is_next(found: WatcherFacts) -> N
 HELD_BY_NGINX = Say.PORT_HELD(
     holders=[Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nginx")], whose=Say.WHOSE_STRANGER())]
 )
+LIVE_ONCE = Say.FOUND(found=Say.FOUND_LIVE_FAILED(times=Say.TIMES_ONCE()), why=Say.STATUS(status=503))
 OF_A_LIVE_CIRCUSD = Say.PORT_HELD(holders=[Say.HOLDER(facts=["pid 9"], whose=Say.WHOSE_INSTANCE(circusd="circusd 8"))])
 
 
@@ -511,8 +512,16 @@ OF_A_LIVE_CIRCUSD = Say.PORT_HELD(holders=[Say.HOLDER(facts=["pid 9"], whose=Say
                 "or set another port in the ini file"
             ),
         ),
+        (facts(up(1, **SICK)), "restore what the live path depends on, such as a database"),
+        (
+            facts(up(1), up(2, "failing", reason=LIVE_ONCE, say=data_of(LIVE_ONCE))),
+            "restore what the live path depends on, such as a database",
+        ),
     ],
-    ids=["a crash loop", "a start of it", "the port", "a worker of another circusd, which would replace it"],
+    ids=[
+        *("a crash loop", "a start of it", "the port", "a worker of another circusd, which would replace it"),
+        *("the only one is sick, and has not ended", "the live path of one failed once"),
+    ],
 )
 def test_the_cure_is_the_shortest_command_that_helps(found: WatcherFacts, cure: str) -> None:
     assert judge(found)["cure"] == cure

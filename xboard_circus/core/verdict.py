@@ -415,10 +415,19 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
             cure = Say.CURE_HELD(watcher=watcher["name"], slot=held[0]["slot"])
         elif worst == Say.FOUND_NOT_READY():
             cure = Say.CURE_NOT_READY()
+        elif troubled and _fails_live_path(troubled[0]):
+            cure = Say.CURE_DEPENDENCY()
         else:
             cure = (Say.CURE_OVERLOAD if worst == Say.STATE_BUSY() else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
+
+
+def _fails_live_path(worker: Worker) -> bool:
+    """Return whether a worker answers, and its live path fails: nothing of it has died that `why` could show."""
+    why = reason_in(worker)
+    found = why.fields.get("found") if isinstance(why, Reason) else None
+    return worker["health"] == "sick" or (isinstance(found, str) and key_of(found) == Say.FOUND_LIVE_FAILED.name)
 
 
 def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
