@@ -397,6 +397,15 @@ def test_a_first_start_is_no_trouble_and_a_start_after_an_outage_no_recovery() -
         assert endings(alerting, view("starting"), now=now) == []
 
 
+def test_an_unhealthy_worker_is_over_when_its_successor_is_up() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    for now in (1, 11, 31):
+        assert endings(alerting, view("up", "starting"), now=now) == []
+    for now, over in ((32, []), (38, [("unhealthy", "2 of 2 workers up")])):
+        assert endings(alerting, view("up", "up"), now=now) == over
+
+
 def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):

@@ -286,10 +286,12 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY and any(map(_is_overloaded, view["workers"])):
         return True
-    if trouble not in (Trouble.RESTART, Trouble.CRASH_LOOP):
+    if trouble not in (Trouble.RESTART, Trouble.CRASH_LOOP, Trouble.UNHEALTHY):
         return trouble in _shown(view)
-    if serving(view) < view["numprocesses"]:
+    if serving(view) < view["numprocesses"]:  # the successor of an unhealthy one may not come up
         return True
+    if trouble is Trouble.UNHEALTHY:
+        return trouble in _shown(view)
     if trouble is Trouble.RESTART:
         return False
     held = float(view["options"].get("restart.reset_after") or 0)
