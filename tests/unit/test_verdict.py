@@ -245,6 +245,12 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="one died and is being started",
         ),
         pytest.param(
+            facts(up(1), {**starting(2), "reason": "status 503"}),
+            "deploying",
+            "starting, 1 of 2 workers up: status 503",
+            id="the live path of one that starts fails",
+        ),
+        pytest.param(
             facts(up(1), starting(2)), "deploying", "starting, 1 of 2 workers up", id="the second of a first start"
         ),
         pytest.param(

@@ -89,6 +89,19 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (ended(61.0, 0), gone(Cause.FAILED_START, LATE, 61.0), OVER),
         ],
     ),
+    "a late start has what its live path answered": (
+        replace(STARTING, reason="status 503"),
+        [
+            (
+                tick(60.5),
+                Leaving(
+                    Order(by="health.startup_timeout", why=f"{LATE}: status 503", cause=Cause.FAILED_START),
+                    *(60.5, 65.5, Starting(0.0)),
+                ),
+                [Effect.TERMINATE],
+            ),
+        ],
+    ),
     "a successor that is late is left to the replacement that made it": (
         of(Role.SUCCESSOR, STARTING),
         [(tick(9999.0), Starting(0.0), [])],

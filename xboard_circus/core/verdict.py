@@ -339,6 +339,7 @@ def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
         return None
     waits = any(worker["phase"] == "held" for worker in troubled)
     why = reason_in(watcher["port"]) if waits and watcher["port"] is not None else ""
+    why = why or next(filter(None, (reason_in(each) for each in troubled if each["phase"] == "starting")), "")
     cause = (Say.STARTING_SAYING if why else Say.STARTING)(n=serving(watcher), total=watcher["numprocesses"], why=why)
     next_, next_in = _next(watcher, troubled)
     return verdict_entry(Word.DEPLOYING, cause, next=next_, next_in=next_in)

@@ -308,7 +308,8 @@ def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
     # A successor is judged by the swap that made it.
     if life.role is Role.SUCCESSOR or event.at - phase.since <= event.startup_timeout:
         return life, ()
-    order = Order(by="health.startup_timeout", why=event.why_late, cause=Cause.FAILED_START)
+    why = Say.FOUND(found=event.why_late, why=life.reason) if life.reason else event.why_late
+    order = Order(by="health.startup_timeout", why=why, cause=Cause.FAILED_START)
     return replace(life, phase=Leaving(order, event.at, event.at + event.grace, before=phase)), (Effect.TERMINATE,)
 
 

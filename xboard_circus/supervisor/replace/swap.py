@@ -167,7 +167,8 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
         if not armed.is_running():
             return Say.WATCHER_STOPPED_MEANWHILE()
         if took > limit:
-            return Say.NEW_NOT_READY(slot=new.slot, timeout=exactly(limit))
+            late = Say.NEW_NOT_READY(slot=new.slot, timeout=exactly(limit))
+            return Say.FOUND(found=late, why=new.life.reason) if new.life.reason else late
         if instead_of is not None and instead_of.pid not in armed.fleet:
             return None
         await asyncio.sleep(LOOK)
