@@ -26,7 +26,7 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate, Notice
 from xboard_circus.core.alerting import Alerting, AlertRules, Incident, Trouble
-from xboard_circus.core.headlines import gone, is_troubled, lines_of
+from xboard_circus.core.headlines import Answering, gone, is_troubled, lines_of
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.core.reason import reason_in
@@ -95,7 +95,7 @@ class Alerter(Part):
         self._names: dict[str, str] = {}
         self._watchers: dict[str, WatcherEntry] = {}
         self._seen_at = 0.0
-        self._serving_on: list[tuple[int, int]] | None = None
+        self._serving_on: list[Answering] | None = None
         self._losing: asyncio.Task[None] | None = None
 
     def handle_event(self, event: BusEvent) -> None:

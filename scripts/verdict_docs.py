@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xboard_circus.core.durations import span
-from xboard_circus.core.headlines import VERDICTS, gone
+from xboard_circus.core.headlines import VERDICTS, Answering, gone
 from xboard_circus.core.reason import data_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import watcher_entry, worker_entry
@@ -41,7 +41,9 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _of_circusd(is_dead: bool) -> tuple[str, str, str, str]:
-    line = gone(age=60.0, why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)), is_dead=is_dead, serving_on=[(8000, 2)])
+    line = gone(
+        age=60.0, why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)), is_dead=is_dead, serving_on=[Answering(8000, 2)]
+    )
     first, second, *_ = map(reason_in, line["lines"])
     return "circusd_lost", first, second, f"`{line['command']}`"
 
@@ -65,6 +67,7 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([UP, UP], reload={"state": "running", "done": 1, "total": 2, "reason": "", "say": None})
     yield _row([{**UP, "health": "unknown"}] * 2)
     yield _row([{**UP, "health": "hung", "reason": SILENT}, UP])
+    yield _row([{**UP, "health": "sick", "reason": Say.SICK(why=FAILED)}], numprocesses=1)
     yield _row([HELD, UP], **looping)
     yield _row([{**UP, "health": "busy", "ready": False, "reason": Say.FOUND_OVERLOADED()}, UP])
     yield _row([{**UP, "ready": False, "reason": unready}, UP])

@@ -1,8 +1,9 @@
-"""Find the ports on which workers still answer though their circusd does not."""
+"""Find on which ports workers still answer though their circusd does not."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from xboard_circus.core.headlines import Answering
 from xboard_circus.core.names import is_helper
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import for_client
@@ -30,12 +31,12 @@ def served(watchers: Iterable[Mapping[str, Any]]) -> Iterator[Served]:
             yield Served(port["host"], port["port"], live_path, workers)
 
 
-def serving_on(watchers: Iterable[Served]) -> list[tuple[int, int]]:
-    """Return the ports that answer, each with how many of its workers are alive."""
+def serving_on(watchers: Iterable[Served]) -> list[Answering]:
+    """Return what each port answers, with how many of its workers are alive."""
     found = []
     for each in watchers:
         alive, host = sum(procs.is_running(*worker) for worker in each.workers), for_client(each.host)
         url = f"http://{f'[{host}]' if ':' in host else host}:{each.port}{each.live_path or '/'}"
-        if alive and probe_url(url, timeout=ASKED_WITHIN).status is not None:
-            found.append((each.port, alive))
+        status = probe_url(url, timeout=ASKED_WITHIN).status if alive else None
+        found.append(Answering(each.port, 0 if status is None else alive, (each.live_path and status) or 200))
     return found

@@ -14,6 +14,7 @@ from plugin_fakes import FakeCircusd, FakeClock
 from state_views import watcher_view, worker_view
 
 from xboard_circus import config
+from xboard_circus.core.headlines import Answering
 from xboard_circus.host import procs
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins import alerts
@@ -172,19 +173,19 @@ def test_a_lost_circusd_is_told_by_the_last_and_its_end_by_the_next_alerter(benc
 @pytest.mark.parametrize(
     ("loses", "answers", "said"),
     [
-        (True, [(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus start`"),
+        (True, [Answering(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus start`"),
         (True, [], "None of its ports answers\nCure: run `xboard-circus start`"),
         (True, None, "\nCure: run `xboard-circus start`"),
-        (False, [(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus restart`"),
+        (False, [Answering(8000, 2)], "Its workers still answer on :8000 (2 alive)\nCure: run `xboard-circus restart`"),
     ],
     ids=["killed", "killed with all workers", "a port that answers too late", "frozen"],
 )
 def test_an_alert_on_circusd_has_which_ports_answer_without_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, loses: bool, answers: list[tuple[int, int]] | None, said: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, loses: bool, answers: list[Answering] | None, said: str
 ) -> None:
     late, asked = threading.Event(), list[Served]()
 
-    def serving_on(served: list[Served]) -> list[tuple[int, int]]:
+    def serving_on(served: list[Served]) -> list[Answering]:
         asked.extend(served)
         return answers if answers is not None or late.wait(60) else []  # type: ignore[return-value]
 

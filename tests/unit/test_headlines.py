@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from xboard_circus.core.durations import span
-from xboard_circus.core.headlines import Recent, gone, is_troubled
+from xboard_circus.core.headlines import Answering, Recent, gone, is_troubled
 from xboard_circus.core.headlines import headlines as headlines_with
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
@@ -184,7 +184,7 @@ def test_a_failed_reload_is_news_for_an_hour_while_the_old_code_serves(age: floa
 
 
 def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None:
-    found = gone(age=75.0, why="silent", is_dead=True, serving_on=[(8000, 2)])
+    found = gone(age=75.0, why="silent", is_dead=True, serving_on=[Answering(8000, 2)])
 
     assert texts([found]) == [
         (
@@ -192,13 +192,16 @@ def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None
             "Its workers still answer on :8000 (2 alive). Cure: run `xboard-circus start`"
         )
     ]
-    frozen = texts([gone(age=75.0, why="silent", is_dead=False, serving_on=[(8000, 2)])])
+    frozen = texts([gone(age=75.0, why="silent", is_dead=False, serving_on=[Answering(8000, 2)])])
     assert frozen == [
         (
             "circusd has not answered for 1 min 15 s: silent. Its workers still answer on :8000 (2 alive). "
             "Cure: run `xboard-circus restart`"
         )
     ]
+    one_of_two = [Answering(8000, 2, 503), Answering(8001, 0)]
+    (line,) = texts([gone(age=75.0, why="", is_dead=True, serving_on=one_of_two)])
+    assert "Nothing answers on :8001. Its workers still answer on :8000 (2 alive), the live path with 503." in line
     assert "run `xboard-circus doctor`" in texts([gone(age=9.0, why="", is_dead=None, serving_on=[])])[0]
     assert "None of its ports answers" in texts([gone(age=1.0, why="", is_dead=True, serving_on=[])])[0]
     assert texts([gone(age=None, why="silent", is_dead=False, serving_on=[])])[0].startswith("circusd does not answer")

@@ -117,7 +117,7 @@ def test_the_counts_of_the_kernel_tell_a_kill_for_want_of_memory(
     loss = witnessed(LIFE, kills=now, now=101)
 
     assert loss is not None
-    assert (loss.cause, loss.reason.partition("; its workers")[0]) == (cause, ended)
+    assert (loss.cause, loss.reason.partition("; workers that")[0]) == (cause, ended)
 
 
 def test_without_a_cgroup_the_hosts_count_is_asked() -> None:

@@ -10,14 +10,21 @@ import pytest
 from fake_circusd import FakeCircusd, always
 from state_views import state_view, watcher_view, worker_view
 
+from xboard_circus.core.headlines import Answering
 from xboard_circus.dashboard.poller import STALE, Server
 from xboard_circus.host import procs
 from xboard_circus.survivors import Served, serving_on
 
 
+class Backend(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/live" else 404)
+        self.end_headers()
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), Backend) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server.server_port
@@ -32,7 +39,8 @@ def test_a_port_counts_with_the_workers_that_are_alive(port: int) -> None:
         shut: int = other.getsockname()[1]
 
     served = [(port, [alive, gone]), (shut, [alive]), (port, [gone])]
-    assert serving_on(Served("0.0.0.0", at, None, workers) for at, workers in served) == [(port, 1)]
+    found = serving_on(Served("0.0.0.0", at, None, workers) for at, workers in served)
+    assert found == [Answering(port, 1), Answering(shut, 0), Answering(port, 0)]
 
 
 def test_the_page_says_of_a_frozen_circusd_what_serves_and_advises_a_restart(port: int) -> None:
@@ -53,5 +61,7 @@ def test_the_page_says_of_a_frozen_circusd_what_serves_and_advises_a_restart(por
 
     text = ". ".join(each["reason"] for each in line["lines"])
     assert text.startswith("circusd has not answered for 9 s, since ")
-    assert text.endswith(f"Its workers still answer on :{port} (1 alive). Cure: run `xboard-circus restart`")
+    assert text.endswith(
+        f"Its workers still answer on :{port} (1 alive), the live path with 503. Cure: run `xboard-circus restart`"
+    )
     assert line["command"] == "xboard-circus restart"

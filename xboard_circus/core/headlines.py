@@ -4,7 +4,7 @@ The page, the terminal and an alert begin with these lines. All of it is in the 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from xboard_circus.core.durations import roughly, span
 from xboard_circus.core.names import is_helper
@@ -115,12 +115,25 @@ def has_failed_lately(reload: ReloadEntry, elapsed: float = 0.0) -> bool:
     return reload["state"] == "failed" and reload["old"] > 0 and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD
 
 
+class Answering(NamedTuple):
+    """What a port answers without its circusd.
+
+    Attributes:
+        alive: How many of its workers are alive; 0 where nothing answers.
+        status: What its live path answers; 200 where it has none.
+    """
+
+    port: int
+    alive: int
+    status: int = 200
+
+
 def gone(
     *,
     age: float | None,
     why: str,
     is_dead: bool | None,
-    serving_on: Sequence[tuple[int, int]],
+    serving_on: Sequence[Answering],
     aged: Callable[[float], str] = span,
 ) -> Headline:
     """Return the line on a circusd that does not answer.
@@ -128,13 +141,17 @@ def gone(
     Args:
         age: Seconds since its last answer.
         is_dead: Its process has ended; None where that is not known, as on another host.
-        serving_on: The ports that still answer, each with how many workers of it are alive.
+        serving_on: Its ports, as far as they were asked.
     """
     say = Say.GONE_NEVER if age is None else Say.GONE if is_dead else Say.GONE_SILENT
     lines = [say(age=aged(age or 0.0), why=why)]
-    lines += [Say.GONE_SERVES(n=n, port=port) for port, n in serving_on]
-    if is_dead and not serving_on:
+    answering = [each for each in serving_on if each.alive]
+    if is_dead and not answering:
         lines.append(Say.GONE_ALL())
+    elif mute := [f":{each.port}" for each in serving_on if not each.alive]:
+        lines.append(Say.GONE_MUTE(ports=", ".join(mute)))
+    for port, alive, status in answering:
+        lines.append((Say.GONE_FAILS if status >= 500 else Say.GONE_SERVES)(n=alive, port=port, status=status))
     # A restart kills one that is silent, and its workers serve on.
     command = f"xboard-circus {'doctor' if is_dead is None else 'start' if is_dead else 'restart'}"
     lines.append(Say.HEAD_RUN(command=command))

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from xboard_circus.core.headlines import Headline, Recent, gone, headlines
+from xboard_circus.core.headlines import Answering, Headline, Recent, gone, headlines
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
@@ -86,7 +86,7 @@ class Server:
         self._poll_now = asyncio.Event()
         self.was_polled = asyncio.Event()
         self._is_dead: bool | None = None
-        self._serving_on: list[tuple[int, int]] = []
+        self._serving_on: list[Answering] = []
         self._task: asyncio.Task[None] | None = None
 
     def start(self, period: Callable[[], float]) -> None:
