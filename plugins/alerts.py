@@ -46,6 +46,7 @@ IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
 CLOSE_SECONDS = 2.5  # the host of the parts gives 3
 PORTS_WITHIN = 1.0
+SETTLED = 0.1  # seconds after an event: several at once are one query
 KINDS = frozenset(
     {"restart", "cooldown", "unhealthy", "port_refused", "port_shared", "output_lost", "poison", "command"}
 )
@@ -98,8 +99,8 @@ class Alerter(Part):
         self._serving_on: list[Answering] | None = None
         self._losing: asyncio.Task[None] | None = None
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Count an event, and send its alerts at once."""
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Count an event, and have its alerts sent in a moment, with the words of the state that it brought about."""
         # With a successor it comes from the next circusd, whose state reports the loss too.
         if event.kind == LOST and self._sections and "successor" not in event.data:
             self._losing = asyncio.ensure_future(self._take_loss(reason_in(event.data)))
@@ -109,7 +110,8 @@ class Alerter(Part):
                 # A command without a watcher is for all.
                 if event.watcher in (CIRCUSD, bus):
                     self._alerting.event(name, event.kind, event.data, self._clock())
-            self._review([])
+            return SETTLED
+        return None
 
     def _pass_on(self, event: BusEvent) -> None:
         """Queue an event for the sections that get each one, and not only what is an incident."""
@@ -157,6 +159,7 @@ class Alerter(Part):
         give_up_at = asyncio.get_running_loop().time() + CLOSE_SECONDS
         if self._losing is not None:
             await self._losing
+        self._review([])
         deliveries = [section.delivery for section in self._sections.values()]
         left = give_up_at - asyncio.get_running_loop().time()
         await asyncio.gather(*(each.drain(left) for each in deliveries))
@@ -167,8 +170,9 @@ class Alerter(Part):
     async def _state(self) -> State | None:
         try:
             return await ask_state(self._commands)
-        except CommandRefused:
-            return None  # no watcher is armed, yet or any more
+        except CommandRefused:  # no watcher is armed, yet or any more
+            self._review([])
+            return None
         except CircusdGone as gone:
             self._alerting.unanswered(str(gone), self._clock())
             if (CIRCUSD, Trouble.SILENT) in self._alerting.open:

@@ -91,6 +91,11 @@ class Bench:
         await self.ticks(alerter, 1)
         return alerter
 
+    async def hears(self, alerter: Alerter, event: BusEvent) -> None:
+        """Give it an event, and the tick for which it asks."""
+        if alerter.handle_event(event) is not None:
+            await alerter.tick()
+
     async def until_told(self, *titles: str, name: str = "ops") -> None:
         deadline = time.monotonic() + 60
         while self.told(name) != sorted(titles):
@@ -113,8 +118,8 @@ UNHEALTHY = BusEvent("web", "unhealthy", {"reason": "no answer"})
 def test_an_event_is_told_at_once_and_its_end_when_the_state_is_well(bench: Bench) -> None:
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
-        alerter.handle_event(UNHEALTHY)
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
         await bench.ticks(alerter, 7)
         await bench.until_told("recovered (unhealthy)", "unhealthy")
@@ -129,7 +134,7 @@ def test_an_event_between_the_first_section_and_the_next_state_is_told(bench: Be
         await alerter.tick()
         bench.circusd.is_gone = True
         await alerter.tick()
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
         await alerter.close()
 
@@ -156,7 +161,7 @@ LOST = {"pid": 7, "started": 70, "at": 990.0, "was_told": False, "reason": "circ
 def test_a_lost_circusd_is_told_by_the_last_and_its_end_by_the_next_alerter(bench: Bench) -> None:
     async def story() -> None:
         first = await bench.begun(bench.alerter())
-        first.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
+        await bench.hears(first, BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
         await bench.until_told("killed or crashed")
         assert bench.titles()[0].startswith("[CRITICAL] circusd is down for ")
         await first.close()
@@ -192,7 +197,7 @@ def test_an_alert_on_circusd_has_which_ports_answer_without_it(
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
         if loses:
-            alerter.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
+            await bench.hears(alerter, BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
             await alerter.close()
         else:
             bench.circusd.is_gone = True
@@ -215,14 +220,14 @@ def test_one_that_nobody_told_of_is_told_once_as_over(bench: Bench) -> None:
         bench.shows(WELL, lost=LOST)
         first = await bench.begun(bench.alerter())
         # What it publishes of the one before it is what its state tells.
-        first.handle_event(BusEvent("circusd", "circusd_lost", LOST))
+        await bench.hears(first, BusEvent("circusd", "circusd_lost", LOST))
         await bench.ticks(first, 3)
         await bench.until_told("recovered (killed or crashed)")
         await first.close()
 
         second = await bench.begun(bench.alerter())
         await bench.ticks(second, 3)
-        second.handle_event(UNHEALTHY)
+        await bench.hears(second, UNHEALTHY)
         await bench.until_told("recovered (killed or crashed)", "unhealthy")
         await second.close()
 
@@ -237,7 +242,7 @@ def test_who_is_added_later_is_not_told_of_what_was_over_by_then(bench: Bench) -
         await bench.ticks(alerter, 10)
         bench.write(bench.section("ops"))
         await bench.ticks(alerter, FILE_EVERY + 1)
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
         await alerter.close()
         assert bench.told() == ["unhealthy"]
@@ -249,12 +254,12 @@ def test_who_is_added_later_is_not_told_of_what_was_over_by_then(bench: Bench) -
 def test_an_operators_stop_ends_the_loop_of_a_watcher_without_a_guard(bench: Bench, whom: str) -> None:
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
-        alerter.handle_event(BusEvent("web", "cooldown", {"reason": "5 failures"}))
+        await bench.hears(alerter, BusEvent("web", "cooldown", {"reason": "5 failures"}))
         bench.shows(watcher_view(armed=False, status="stopped", numprocesses=1))
         await bench.until_told("crash loop")
-        assert re.search(r"\] unknown for 1 s, since [\d:]+: web, 1 of 1 up \(", bench.titles()[0])
+        assert re.search(r"\] unknown for 0 s, since [\d:]+: web, 1 of 1 up \(", bench.titles()[0])
         await bench.ticks(alerter, 3)
-        alerter.handle_event(BusEvent(whom, "command", {"command": "stop", "by": "circusctl", "outcome": ""}))
+        await bench.hears(alerter, BusEvent(whom, "command", {"command": "stop", "by": "circusctl", "outcome": ""}))
         await bench.ticks(alerter, 2)
         await bench.until_told("crash loop", "stopped while crash loop")
         await alerter.close()
@@ -269,7 +274,7 @@ def test_without_a_section_circusd_is_left_alone(bench: Bench) -> None:
         asked = list[str]()
         bench.circusd.on_call = lambda command, _: asked.append(command)
         await bench.ticks(alerter, 60)
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         assert asked == []
 
     run(story())
@@ -280,7 +285,7 @@ def test_where_a_plugin_of_its_own_alerts_the_guest_in_the_bundle_does_not(bench
         bench.write(bench.section("ops"), "[plugin:alerts]\nuse = xboard_circus.plugins.alerts.Alerts\n")
         guest, own = await bench.begun(bench.alerter(is_guest=True)), await bench.begun(bench.alerter())
         for alerter in (guest, own):
-            alerter.handle_event(UNHEALTHY)
+            await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
         await guest.close()
         await own.close()
@@ -292,9 +297,10 @@ def test_where_a_plugin_of_its_own_alerts_the_guest_in_the_bundle_does_not(bench
 def test_a_section_that_comes_later_is_told_what_is_open_and_one_that_goes_is_told_nothing(bench: Bench) -> None:
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
-        bench.shows({**WELL, "workers": [worker_view(1, "hung")]})
-        alerter.handle_event(UNHEALTHY)
+        bench.shows(watcher_view("hung", port=PORT, cooldown_until=None, last_reason=""))
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
+        assert bench.titles()[0].startswith("[WARNING] DOWN for "), "it has the state after the event"
         bench.write(bench.section("late"))
         await bench.ticks(alerter, FILE_EVERY + 1)
         await bench.until_told("unhealthy", name="late")
@@ -313,7 +319,7 @@ def test_an_ini_that_is_wrong_changes_nothing(bench: Bench, broken: str, caplog:
         alerter = await bench.begun(bench.alerter())
         bench.ini.write_text(broken + HEAD if broken.startswith("no") else HEAD + broken)
         await bench.ticks(alerter, FILE_EVERY + 1)
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy")
         await alerter.close()
 
@@ -336,7 +342,7 @@ def test_a_section_written_while_the_ini_is_read_is_taken(bench: Bench, monkeypa
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
         await bench.ticks(alerter, 2 * FILE_EVERY + 1)
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         await bench.until_told("unhealthy", name="late")
         await alerter.close()
 
@@ -375,7 +381,7 @@ def test_what_could_not_be_sent_is_sent_after_the_next_start(bench: Bench) -> No
     async def story() -> None:
         (bench.folder / "notify").rename(bench.folder / "away")
         first = await bench.begun(bench.alerter())
-        first.handle_event(UNHEALTHY)
+        await bench.hears(first, UNHEALTHY)
         await asyncio.wait_for(first.close(), 60)
         (bench.folder / "away").rename(bench.folder / "notify")
 
@@ -390,7 +396,7 @@ def test_a_hanging_sink_holds_up_no_tick(bench: Bench) -> None:
     async def story() -> None:
         bench.write(bench.section("ops"), "[alert:hangs]\ntype = command\ncommand = sleep 60\ntimeout = 2\n")
         alerter = await bench.begun(bench.alerter())
-        alerter.handle_event(UNHEALTHY)
+        await bench.hears(alerter, UNHEALTHY)
         began = time.monotonic()
         await bench.ticks(alerter, 4)
         assert time.monotonic() - began < 1
