@@ -323,7 +323,7 @@ class PortGuard:
     def _report_freed(self, ended: list[str]) -> None:
         if ended:
             reason = Say.ENDED(processes=ended)
-            self.armed.note_reason(Say.PORT_FREED(why=reason))
+            logger.warning("xboard: %s: %s", self.armed.name, Say.PORT_FREED(why=reason))
             self.armed.publish("port_freed", reason=reason)
 
     def _bound(self, shared: Any) -> None:
