@@ -29,7 +29,8 @@ from xboard_circus.core.alerting import Alerting, AlertRules, Incident, Trouble
 from xboard_circus.core.headlines import Answering, gone, is_troubled, lines_of
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
-from xboard_circus.core.reason import reason_in
+from xboard_circus.core.reason import Reason, reason_in
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import CircusdEntry, State, WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger.record import record_of
@@ -267,8 +268,10 @@ class Alerter(Part):
         aged = worded_since(self._wall_clock())
         if notice.watcher == CIRCUSD:
             is_dead, age = notice.trouble is Trouble.LOST, notice.at - notice.since
-            ports = self._serving_on
-            found = gone(age=age, why=notice.reason, is_dead=is_dead, serving_on=ports or (), aged=aged)["lines"]
+            ports, why = self._serving_on, notice.reason
+            if isinstance(why, Reason) and why.key == Say.CIRCUSD_SILENT.name:
+                why = why.fields["why"]  # the line itself says for how long
+            found = gone(age=age, why=why, is_dead=is_dead, serving_on=ports or (), aged=aged)["lines"]
             return [reason_in(each) for each in (found if ports is not None else (found[0], found[-1]))]
         watcher = self._watchers.get(notice.watcher)
         if watcher is None or not is_troubled(watcher):

@@ -209,8 +209,9 @@ def test_an_alert_on_circusd_has_which_ports_answer_without_it(
     monkeypatch.setattr(alerts, "PORTS_WITHIN", 0.2)
     run(story())
 
-    ((_, text),) = bench.sent()
+    ((title, text),) = bench.sent()
     assert said in text
+    assert title.count("has not answered for") == (0 if loses else 1)
     assert ("still answer" in text, "None of its" in text) == ("still answer" in said, "None of its" in said)
     assert asked[0] == Served("h", 80, "/live", [procs.Identity(1, 10)])
 
