@@ -112,6 +112,8 @@ def test_a_terminal_of_any_width_has_whole_words_and_is_restored_by_ctrl_c(tmp_p
                     assert [len(line.split()[0]) for line in strips] == ([min(CELLS, width - 30)] if strips else [])
                 t.keys("C-c")
                 assert t.ended() == (130, True), t.text()
+            t.command("events")
+            t.until(lambda text: re.search(r"web \(pid \d+\) ready: up [\d.]+ m?s after its start", whole_words(text)))
 
 
 def test_top_operates_a_watcher_by_keys(tmp_path: Path) -> None:

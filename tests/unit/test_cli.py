@@ -43,6 +43,7 @@ from xboard_circus.cli import (
     stopping,
 )
 from xboard_circus.cli.error_boundary import HOW_FAR, ErrorBoundary
+from xboard_circus.cli.events import complain_of_silence
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
 from xboard_circus.cli.screen import Progress, Screen, progress
@@ -1120,7 +1121,9 @@ def test_status_says_of_a_circusd_that_was_lost_what_the_page_does(
         assert run("status").stderr.startswith("xboard-circus: circusd of circus.ini does not run")
 
 
-def test_status_says_of_a_frozen_circusd_what_serves_and_the_cure_that_keeps_it(folder: Path) -> None:
+def test_status_says_of_a_frozen_circusd_what_serves_and_the_cure_that_keeps_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with circusd_process(folder, deaf=True) as process, socket.create_server(("127.0.0.1", 0)) as server:
         instance = Instance(write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}"), answer_within=0.2)
         identity = procs.Identity.of(process.pid)
@@ -1131,6 +1134,11 @@ def test_status_says_of_a_frozen_circusd_what_serves_and_the_cure_that_keeps_it(
             XboardError, match=r"circusd has not answered for .*, since .*Cure: run `xboard-circus restart`"
         ):
             instance.running()
+        complain_of_silence(instance)  # `why`
+        assert re.search(
+            r"^xboard-circus: circusd has not answered for .*Cure: run `xboard-circus restart`\n$",
+            capsys.readouterr().err,
+        )
 
 
 @contextlib.contextmanager

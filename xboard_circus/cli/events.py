@@ -13,14 +13,14 @@ import click
 
 from xboard_circus.cli.context import Number, complete_names, for_instance, is_number, json_option
 from xboard_circus.cli.moments import since_option
-from xboard_circus.cli.screen import complain, painted
+from xboard_circus.cli.screen import complain, fitted, painted
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.incidents import CLOSED_BY, Folded, IncidentRecord, Present, fold, folded, present, worst
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import Instance
+from xboard_circus.instance import Instance, Silent
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
@@ -48,12 +48,22 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
     Without a name it shows the worst incident of the last hour and what fixed it, or what happened last. It reads the
     ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
+    complain_of_silence(instance)
     found, history, text = explained(instance, name)
     if as_data:
         data = {"record": asdict(found), "history": [asdict(each) for each in history]}
         print(json.dumps({**masked(data), "text": text}))
     else:
         print_story(text)
+
+
+def complain_of_silence(instance: Instance) -> None:
+    """Say on stderr what `status` does of a circusd that is frozen: nothing has recorded that yet."""
+    if isinstance(found := instance.find(), Silent):
+        try:
+            instance.answered(found)
+        except XboardError as error:
+            complain(str(error))
 
 
 def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record], str]:
@@ -138,7 +148,7 @@ def _troubled(current: Mapping[str, Present]) -> list[str]:
 def print_story(text: str) -> None:
     """Print the text of `why`, on a terminal with the frames of the app in bold."""
     for each in text.splitlines():
-        print(painted(each, "bold" if is_of_app(each) else ""))
+        print(painted(fitted(each), "bold" if is_of_app(each) else ""))
 
 
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -248,7 +258,7 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
 
 def _print(record: Record, as_data: bool) -> None:
     data = {**masked(asdict(record)), **with_say(masked(record.reason))}
-    print(json.dumps(data) if as_data else painted(safe_line(line(record)), style_of(record)), flush=True)
+    print(json.dumps(data) if as_data else painted(fitted(safe_line(line(record))), style_of(record)), flush=True)
 
 
 def _print_folded(found: Folded, now: float) -> None:
@@ -259,7 +269,7 @@ def _print_folded(found: Folded, now: float) -> None:
     about = f"incident ({_length(incident, now)}, {count} events)"
     unstored = "" if all(each.stored for each in found.events) else UNSTORED
     text = f"{when(incident.first.time)}  {incident.first.watcher}  {about}{unstored}: {one_line(incident.line())}"
-    print(painted(safe_line(text), "bold red" if incident.until is None else "red"), flush=True)
+    print(painted(fitted(safe_line(text)), "bold red" if incident.until is None else "red"), flush=True)
 
 
 def _length(incident: IncidentRecord, now: float) -> str:

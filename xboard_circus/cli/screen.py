@@ -1,6 +1,7 @@
 """Print plain lines for the command line, safe whatever a process calls itself."""
 
 import functools
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 from click import Abort
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.style import Style
@@ -18,6 +20,7 @@ from xboard_circus.checks.findings import Level, Report
 from xboard_circus.masking import printable
 
 WIDTH_WITHOUT_TERMINAL = 160
+HANG = "  "  # before the further lines of one that is broken
 STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
@@ -133,5 +136,33 @@ def plain(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
+def fitted(text: str, console: Console | None = None) -> str:
+    """Return *text* with lines broken between words where the terminal ends; as it is into a pipe.
+
+    A word that is longer than the terminal is wide stays whole, so that an address can be copied.
+
+    >>> print(fitted("circusd is down: nothing replaces it", Console(width=20, force_terminal=True)))
+    circusd is down:
+      nothing replaces
+      it
+    """
+    console = console or Console()
+    if not console.is_terminal:
+        return text
+    return "\n".join(_broken(line, console) for line in text.split("\n"))
+
+
+def _broken(line: str, console: Console) -> str:
+    if cell_len(line) <= console.width:
+        return line
+    indent, *words = re.findall(r"^\s*|\S+\s*", line)
+    lines = [indent]
+    for word in words:
+        if lines[-1].strip() and cell_len(lines[-1] + word.rstrip()) > console.width:
+            lines.append(HANG + indent)
+        lines[-1] += word
+    return "\n".join(map(str.rstrip, lines))
+
+
 def _write(console: Console, message: str, style: str) -> None:
-    console.print(plain(message, style), soft_wrap=True)
+    console.print(plain(fitted(message, console), style), soft_wrap=True)
