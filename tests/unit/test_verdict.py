@@ -245,10 +245,18 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="one died and is being started",
         ),
         pytest.param(
-            facts(up(1), {**starting(2), "reason": "status 503"}),
+            facts(up(1), {**starting(2), "reason": "status 503", "say": data_of(Say.STATUS(status=503))}),
             "deploying",
             "starting, 1 of 2 workers up: status 503",
             id="the live path of one that starts fails",
+        ),
+        pytest.param(
+            facts(
+                {**starting(), "reason": "no answer within 2 s", "say": data_of(Say.NO_ANSWER_WITHIN(timeout="2 s"))}
+            ),
+            "deploying",
+            "starting, 0 of 1 workers up",
+            id="one that imports for long",
         ),
         pytest.param(
             facts(up(1), starting(2)), "deploying", "starting, 1 of 2 workers up", id="the second of a first start"

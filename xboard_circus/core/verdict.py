@@ -339,7 +339,9 @@ def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
         return None
     waits = any(worker["phase"] == "held" for worker in troubled)
     why = reason_in(watcher["port"]) if waits and watcher["port"] is not None else ""
-    why = why or next(filter(None, (reason_in(each) for each in troubled if each["phase"] == "starting")), "")
+    answers = (reason_in(each) for each in troubled if each["phase"] == "starting")
+    # Not that it does not answer yet, as in a long import.
+    why = why or next((each for each in answers if key_of(each) in (Say.STATUS.name, Say.STATUS_SAYING.name)), "")
     cause = (Say.STARTING_SAYING if why else Say.STARTING)(n=serving(watcher), total=watcher["numprocesses"], why=why)
     next_, next_in = _next(watcher, troubled)
     return verdict_entry(Word.DEPLOYING, cause, next=next_, next_in=next_in)
