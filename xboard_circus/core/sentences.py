@@ -353,7 +353,7 @@ class Say(Template):
     )
     RELOAD_RUNS = "a reload of {watcher} runs already: {done} done"
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
-    SILENT = "silent for {wait}"
+    SILENT = "no reply within {wait}"
     IT_HAS_ENDED = "it has ended"
     TOO_LARGE = "its answer is larger than {limit} MiB"
     TOO_DEEP = "its answer is nested too deeply"
