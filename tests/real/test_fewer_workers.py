@@ -1,6 +1,7 @@
 """Fewer workers are wanted, by whichever way: those that do not serve go first, so that nobody waits for an answer."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,24 @@ def start_one(c: Circusd) -> int:
     return healthy
 
 
-@pytest.mark.parametrize("ask", [decr, set_numprocesses, edit_and_reloadconfig])
-@pytest.mark.parametrize("spoil", [cool_one, start_one])
+def block_one(c: Circusd) -> int:
+    """Have the younger of two workers blocked, whose successor goes on starting; return the pid of the other."""
+    healthy, blocked = c.wait_ready()
+    c.set("boot", "held")
+    assert c.replace(blocked, "blocked")["status"] == "ok"
+    eventually(lambda: any(map(is_starting, c.watcher()["workers"])), what="its successor is starting")
+    return healthy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "ask"),
+    [*product([cool_one, start_one], [decr, set_numprocesses, edit_and_reloadconfig]), (block_one, decr)],
+)
 def test_the_one_that_does_not_serve_goes(
     tmp_path: Path, spoil: Callable[[Circusd], int], ask: Callable[[Circusd], None]
 ) -> None:
-    """Given a worker that serves and one that cools or starts, when one fewer is wanted, then the first serves on."""
+    """Given a worker that serves and one that cools, starts, or is blocked and has a successor that starts, when one
+    fewer is wanted, then the first serves on, and no other is said to be kept."""
     with circusd(tmp_path, options=OPTIONS) as c:
         healthy = spoil(c)
 
@@ -64,6 +77,7 @@ def test_the_one_that_does_not_serve_goes(
         assert c.workers() == [healthy]
         assert {c.get() for _ in range(5)} == {str(healthy)}
         assert c.watcher()["numprocesses"] == 1
+        assert c.told("kept") == []
 
 
 def test_a_reload_goes_on_with_those_that_are_left(tmp_path: Path) -> None:

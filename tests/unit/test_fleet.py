@@ -99,8 +99,8 @@ def test_a_worker_has_the_wid_of_its_slot_and_takes_that_of_no_slot_that_waits()
         ),
         pytest.param(
             [worker(1, health=Health.BUSY), worker(2, health=Health.HUNG), worker(3, health=Health.FAILING)],
-            [2, 1, 3],
-            id="a hung one before those that still answer",
+            [2, 3, 1],
+            id="a hung one, one that has not answered once, one that answers",
         ),
         pytest.param(
             [worker(1, age=50), worker(2, age=200), worker(3, age=100)], [2, 3, 1], id="the oldest among equals"

@@ -166,8 +166,9 @@ class Fleet:
         """Return the *extra* workers that serve least, the oldest first among equals."""
 
         def rank(worker: Worker) -> tuple[int, float]:
-            sick = worker.life.health in (Health.HUNG, Health.SICK)
-            reasons = (worker.is_leaving, worker.is_starting, sick, True)
+            health = worker.life.health
+            sick, failing = health in (Health.HUNG, Health.SICK), health is Health.FAILING
+            reasons = (worker.is_leaving, worker.is_starting, sick, failing, True)
             return reasons.index(True), worker.spawned_at
 
         return sorted(self.counted(), key=rank)[: max(extra, 0)]

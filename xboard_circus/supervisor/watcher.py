@@ -576,6 +576,8 @@ class ArmedWatcher:
     async def _end_surplus(self) -> None:
         watcher = self.watcher
         chosen = self.fleet.least_serving(-self.missing())
+        # A blocked worker goes with its successor: kept, it would be one too many, and a healthy one ended for it.
+        chosen += [swap.old for swap in self.swaps_in_the_making() if swap.blocked and swap.new in chosen]
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
             # It does not count for `numprocesses` while it drains: a worker that dies meanwhile is replaced at once.

@@ -71,7 +71,7 @@ class Swap:
             # budget.
             armed.keep_up()
             armed.swaps.remove(self)
-        if failure is not None:
+        if failure is not None and old.pid in armed.fleet and not old.is_leaving:
             if self.blocked:
                 self._pause()
             kept = Say.KEPT(why=order.why, failure=failure)
@@ -89,7 +89,8 @@ class Swap:
             self._keep_old()
 
     def _keep_old(self) -> None:
-        if not self.has_handed_over:
+        # A blocked one that was ended with its successor has no place to keep.
+        if not (self.has_handed_over or (self.blocked and self.old.is_leaving)):
             self.armed.happen(self.old, Kept())
 
     async def _try(self) -> str | None:
