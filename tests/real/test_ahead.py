@@ -1,5 +1,7 @@
 """A worker whose event loop is blocked gets a successor before it is known to hang, and is harmed by nothing."""
 
+import contextlib
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -160,3 +162,24 @@ def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:
 
         assert (failure.pid, "sick: " in failure.reason) == (old, True)
         assert ahead(c) == []
+
+
+def test_a_successor_that_the_next_request_blocks_is_up_and_hangs_too(tmp_path: Path) -> None:
+    """Given the only worker, whose live path takes its time, when each request blocks the loop that takes it, then its
+    successor is up before it takes one, and hangs as any other does; it is not taken for one that starts."""
+    options = {**OPTIONS, "health.live_path": "/health/live", "health.failure_threshold": 2}
+    watcher = Watcher(numprocesses=1, options=options)
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, contextlib.ExitStack() as clients:
+        (old,) = probed(c)
+
+        c.set("live", "slow 0.1")
+
+        def two_hang() -> list[Event] | None:
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", watcher.port)))
+            client.sendall(b"GET /block?s=600 HTTP/1.1\r\nhost: x\r\n\r\n")
+            return c.failures()[:2] if len(c.failures()) > 1 else None
+
+        first, second = eventually(two_hang, every=0.1)
+        assert (first.pid, second.message["follows"]) == (old, old)
+        assert {each.message["cause"] for each in (first, second)} == {"unhealthy"}
+        assert "hung: no answer" in second.reason

@@ -94,6 +94,9 @@ class Acceptor:
         self._seen: list[int] = []
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept, unless it does already."""
+        if self._listeners:
+            return
         self._listeners = listeners
         self.note()
         for listener in listeners:

@@ -48,6 +48,7 @@ LOOK_EVERY = 0.5
 BUSY_TICKS = 100  # after so many, what the app has loaded is frozen also beside requests
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
+ACCEPTS_WITHIN = 1.0
 
 
 class Surroundings:
@@ -147,7 +148,10 @@ class SheddingServer(uvicorn.Server):
         await super().startup(None if sockets is None else [])
         for listener in sockets or []:
             listener.listen(self.config.backlog)
-        self._acceptor.start(sockets or [])
+        self._accept(sockets or [])
+
+    def _accept(self, listeners: list[socket.socket]) -> None:
+        self._acceptor.start(listeners)
 
     async def on_tick(self, counter: int) -> bool:
         self._acceptor.note()
@@ -255,6 +259,9 @@ class WorkerServer(SheddingServer):
             asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record, self._slow)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
 
+    def _accept(self, listeners: list[socket.socket]) -> None:
+        """Accept once the worker is up, after a second at the latest: `_complete_start` does."""
+
     def _record_requests(self) -> None:
         """Note and count requests from now on; without that nothing of ours is in their path but a limit of time."""
         ours = self._surroundings
@@ -302,18 +309,27 @@ class WorkerServer(SheddingServer):
     async def _complete_start(self, calls: AppCalls) -> None:
         """Mark the worker as up at the first good answer of the live path, as ready at that of the ready path.
 
-        The public socket is served since the lifespan is done, but circusd counts only workers that are up.
+        The public socket is served from then on: a request that blocks the event loop before would leave the worker
+        starting until `health.startup_timeout`, and clients send anew what has blocked its predecessor. It is served
+        after a second in any case, as a dependency of the live path may be down that not every request needs.
         """
         ours = self._surroundings
         if ours.live_path is not None:
+            late = asyncio.get_running_loop().call_later(ACCEPTS_WITHIN, self._begin_to_accept)
             answer = await self._until(calls, ours.live_path, lambda answer: answer.works, "up")
+            late.cancel()
             if answer.refused:
                 log.warning("The live path %s refuses its probes: %s", ours.live_path, answer.reason)
         self._phase = WorkerState.UP
         ours.mark("up")
+        self._begin_to_accept()
         if ours.ready_path is not None:
             await self._until(calls, ours.ready_path, lambda answer: answer.ok, "ready")
         ours.mark("ready")
+
+    def _begin_to_accept(self) -> None:
+        if self._phase is not WorkerState.DRAINING:
+            self._acceptor.start(self._public)
 
     async def _until(self, calls: AppCalls, path: str, is_good: Callable[[AppAnswer], bool], what: str) -> AppAnswer:
         """Request *path* of the app until the answer is good."""
