@@ -150,6 +150,22 @@ def test_a_reload_replaces_one_that_is_kept_since_its_successor_died(tmp_path: P
         assert c.serves()
 
 
+def test_a_hung_worker_whose_successor_was_reloaded_leaves_no_slot_to_fill(tmp_path: Path) -> None:
+    """Given a blocked worker whose successor was replaced by a reload, when it hangs and its restart budget is used up,
+    then no next try is announced: another worker runs in its slot."""
+    with circusd(tmp_path, numprocesses=1, options={"restart.burst": 1}) as c:
+        (old,) = c.wait_ready()
+        assert c.replace(old, "blocked")["status"] == "ok"
+        (new,) = eventually(lambda: [each.pid for each in c.told("ready") if each.message["follows"] == old])
+        c.do("xboard_reload", name="web", by="the test")
+        eventually(lambda: reload_of(c)["state"] == "done" and new not in c.workers(), what="the successor is replaced")
+
+        assert c.replace(old, "hung")["status"] == "ok"
+
+        (failure,) = eventually(c.failures)
+        assert (failure.pid, failure.message["next"]) == (old, RUNS)
+
+
 def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:
     """Given the only worker, when its live path waits longer than a probe, as for a database, then its loop is not
     taken for blocked: it is sick, replaced as such, and counted."""

@@ -155,7 +155,8 @@ def _count_failure(
         decision = budget.excuse(worker.slot, now, started=worker.spawned_at, why=poison)
     else:
         jitter, up_for = random.uniform(-1, 1), data.get("ready_for") or 0.0
-        killed, replaced = cause is Cause.KILLED, any(other.follows == worker.pid for other in armed.fleet)
+        killed, younger = cause is Cause.KILLED, (each for each in armed.fleet if each.spawned_at > worker.spawned_at)
+        replaced = any(each.slot == worker.slot and each.life.counts for each in younger)
         decision = budget.failed(worker.slot, now, jitter=jitter, up_for=up_for, killed=killed, replaced=replaced)
     if any(other.slot == worker.slot for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
