@@ -34,3 +34,13 @@ def test_the_narrowest_limit_counts(group: Path) -> None:
     limit(group.parent, "900", 300, 50)
 
     assert free_memory.available() == 650
+
+
+def test_what_the_kernel_throttles_beyond_is_a_limit(group: Path) -> None:
+    """Given memory.high below memory.max, as MemoryHigh= of systemd sets it, then it is the limit."""
+    limit(group, "1000", 300, 50)
+    (group / "memory.high").write_text("500\n")
+    limit(group.parent, "max", 300, 50)
+    (group.parent / "memory.high").write_text("max\n")
+
+    assert free_memory.available() == 250

@@ -7,18 +7,22 @@ import psutil
 
 from xboard_circus.host import oom
 
-_V2 = ("memory.max", "memory.current", "inactive_file")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = (("memory.max", "memory.high"), "memory.current", "inactive_file")
+_V1 = (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
 
 
 def limit_in(cgroup: Path) -> tuple[int, int] | None:
-    """Return total and available bytes of a control group; None without a limit."""
-    for limit, usage, cache in (_V2, _V1):
+    """Return total and available bytes of a control group; None without a limit.
+
+    Beyond memory.high the kernel throttles all of its processes.
+    """
+    for limits, usage, cache in (_V2, _V1):
         try:
-            most = int((cgroup / limit).read_text())
+            written = [(cgroup / limit).read_text().strip() for limit in limits if os.path.exists(cgroup / limit)]
+            most = min(int(each) for each in written if each != "max")
             used = int((cgroup / usage).read_text())
             cached = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # "max" without a limit
+        except (OSError, ValueError):  # without a limit
             continue
         # The kernel gives back what it only caches of files.
         return most, most - used + int(cached.get(cache, 0))
