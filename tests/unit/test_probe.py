@@ -278,7 +278,6 @@ def looks_at(path: Path, then: str, *, stands_for: float = 0.0) -> list[Silence]
 
 def test_a_silent_worker_is_looked_at_while_it_is_waited_for(tmp_path: Path) -> None:
     """Given a process that waits or computes, then that is seen; what it shows is read at each look."""
-    computes = looks_at(tmp_path / "c.sock", "while True: pass")
     sleeps = looks_at(tmp_path / "a.sock", "time.sleep(600)")
     stands = looks_at(tmp_path / "b.sock", "time.sleep(600)", stands_for=5.0)
 
@@ -286,7 +285,9 @@ def test_a_silent_worker_is_looked_at_while_it_is_waited_for(tmp_path: Path) -> 
     assert sleeps[0].lasts >= 0.2
     assert {(each.moves, each.stands, each.stopped) for each in sleeps} == {(False, 0.0, 0.0)}
     assert not any(each.computes for each in sleeps)
-    assert any(each.computes for each in computes)
+    # On a crowded machine it may not be on a core for long enough in one second.
+    several = (looks_at(tmp_path / f"c{number}.sock", "while True: pass") for number in range(20))
+    assert any(each.computes for seen in several for each in seen)
     assert all(5.2 <= each.stands < 60 for each in stands)
 
 
