@@ -221,6 +221,12 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="all are hung: perhaps by a dependency",
         ),
         pytest.param(
+            facts(up(1, **HUNG), up(2, **HUNG), starting(3), failures=2, last_failure="hung"),
+            "down",
+            f"none of 3 workers is up: 2 of 2 {TOGETHER}",
+            id="all are hung, and two were replaced in vain: no crash loop",
+        ),
+        pytest.param(
             facts(up(1), up(2), up(3, **SICK)),
             "degraded",
             "3 of 3 workers up: #3: sick: live path failed 3 times in a row: status 500",

@@ -313,7 +313,7 @@ def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
 
 def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     held = held_by_budget(watcher["workers"])
-    if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
+    if serving(watcher) or _hang_together(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     cause = watcher["last_failure"] or (reason_in(held[0]) if held else "")
     starting = [each for each in watcher["workers"] if each["phase"] == "starting"]
