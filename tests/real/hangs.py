@@ -6,17 +6,28 @@ Then a loop is blocked for 4 s, ten times, which is to cost nothing. Ends with 1
 was killed that came back, or if a request of that one was lost.
 """
 
+import os
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from signal import SIGSTOP
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .processes import script_folder
 from .test_health import probed
 
-HANGS = ("SIGSTOP", "sleep", "spin", "deadlock", "regex")  # but for the first: see backend.py
+DESIGN = Path(__file__).parents[2] / "docs" / "design.md"
+MARKS = "<!-- [hangs] -->\n", "<!-- [end of hangs] -->"
+HANGS = {  # but for the first: see backend.py
+    "SIGSTOP": "SIGSTOP",
+    "sleep": "sleep",
+    "spin": "endless loop",
+    "deadlock": "deadlock",
+    "regex": "regular expression, which holds the GIL",
+}
+PERIODS = {"defaults": 2.0, "`health.period = 1`": 1.0}
 TIMES, BLOCK = 10, 4.0
 
 
@@ -53,23 +64,36 @@ def block(c: Circusd) -> bool:
 
 
 def shown(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
 
 
 def main() -> int:
-    period = float(sys.argv[1]) if sys.argv[1:] else 2.0
-    options = {"health.period": period, "health.live_path": "/health/live", **FAST_RESTARTS, "restart.cooldown": 0.2}
-    is_good, limit = True, 2 * period
-    web = Watcher(numprocesses=1, options=options)
-    for how in HANGS:
+    is_good, lost, loads = True, 0, []
+    rows = {how: [name] for how, name in HANGS.items()}
+    for period in PERIODS.values():
+        options = {"health.period": period, "health.live_path": "/health/live", "restart.cooldown": 0.2}
+        web = Watcher(numprocesses=1, options={**FAST_RESTARTS, **options})
+        for how, row in rows.items():
+            with script_folder() as folder, circusd(folder, watchers=[web], plugins=BUNDLE) as c:
+                ups, deaths = map(list, zip(*(hang(c, how) for _ in range(TIMES)), strict=True))
+            is_good &= max(ups) <= 2 * period
+            loads.append(os.getloadavg()[0])
+            row.append(f"{shown(ups)}; {shown(deaths)}")
+            print(*row, sep=" | ", flush=True)
         with script_folder() as folder, circusd(folder, watchers=[web], plugins=BUNDLE) as c:
-            found = [hang(c, how) for _ in range(TIMES)]
-        ups, deaths = map(list, zip(*found, strict=True))
-        is_good &= max(ups) <= limit
-        print(f"{how}: the next one up after {shown(ups)}, killed after {shown(deaths)}", flush=True)
-    with script_folder() as folder, circusd(folder, watchers=[web], plugins=BUNDLE) as c:
-        lost = [block(c) for _ in range(TIMES)].count(False)
-    print(f"blocked for {BLOCK:g} s, {TIMES} times: {lost} with a loss or a failure", flush=True)
+            lost += [block(c) for _ in range(TIMES)].count(False)
+    text = (
+        f"{os.cpu_count()} cores, load averages of {min(loads):.0f} to {max(loads):.0f}, {time.strftime('%Y-%m-%d')}. "
+        f"A loop blocked for {BLOCK:g} s with another request in flight, {TIMES * len(PERIODS)} times: {lost} with a "
+        "request lost or a worker killed.\n\n"
+    )
+    head = ["seconds until the next one is up; until the hung one is killed", *PERIODS]
+    text += "".join(f"| {' | '.join(each)} |\n" for each in (head, ["---"] * len(head), *rows.values()))
+    print(f"\n{text}")
+    if "--write" in sys.argv:
+        before, begin, rest = DESIGN.read_text(encoding="utf-8").partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        DESIGN.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
     return 0 if is_good and not lost else 1
 
 
