@@ -1,17 +1,20 @@
 """The streams of the dashboard: nobody is waited for, and nobody stays counted who has gone."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import anyio
 import pytest
 from starlette.types import Message
 
 from xboard_circus.dashboard.access import network_of
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
+from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import EventStream, StreamBoard
 
@@ -35,6 +38,24 @@ def test_all_is_fine_since_the_trouble_that_has_just_ended(tmp_path: Path) -> No
     assert (during, hub.all_fine()) == (None, {"watchers": {}, "trouble_age": 3.0})
 
 
+def test_of_streams_that_are_asked_for_at_once_no_more_are_open_than_may_be(tmp_path: Path) -> None:
+    """Given a burst of requests, each let in before another's stream has begun, when they begin, then some end."""
+    settings = Settings(folder=tmp_path, endpoint="tcp://127.0.0.1:1", label="here", most_pages=2, most_followed=3)
+    hub, reader = Hub(settings), Session("reader-1", expires=math.inf)
+
+    async def open_at_once() -> list[int]:
+        hub.reading = {"reader": anyio.CapacityLimiter(1)}
+        opened = []
+        for streams in ([hub.follow(reader) for _ in range(9)], [hub.follow_logs(reader, {}) for _ in range(9)]):
+            opened.append(sum([bool(await anext(each, b"")) for each in streams]))
+            for each in streams:
+                await each.aclose()
+        return opened
+
+    assert asyncio.run(open_at_once()) == [2, 3]
+    assert hub.board.viewers.total() == hub.followers.total() == 0
+
+
 async def never() -> Message:
     await asyncio.Event().wait()
     raise AssertionError
@@ -53,7 +74,7 @@ def test_a_client_that_goes_in_the_moment_of_a_message_is_not_counted_any_more()
             async def send(message: Message) -> None:
                 await asyncio.sleep(0)
 
-            source = board.follow("admin", lambda: b"first", holds=lambda: True)
+            source = board.follow("admin", lambda: b"first", holds=lambda: True, most=1)
             stream = EventStream(source)
             open_one = asyncio.create_task(stream({"type": "http"}, receive, send))
             while not board.viewers.total():

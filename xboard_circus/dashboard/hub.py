@@ -152,7 +152,7 @@ class Hub:
             if (server.age() or 0) > self.settings.poll:
                 server.poll_soon()
         first, holds = (lambda: event("state", self.state(session.role))), (lambda: self.sessions.is_valid(session))
-        return self.board.follow(session.role, first, holds=holds)
+        return self.board.follow(session.role, first, holds=holds, most=self.settings.most_pages)
 
     async def follow_logs(self, session: Session, logs: Mapping[LogFile, Place | None]) -> AsyncGenerator[bytes, None]:
         """Yield new lines of *logs*, each from a place or its end on, with where they end, and notes between them."""
@@ -161,6 +161,8 @@ class Hub:
         above = LinesAbove()
         in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
+            if self.followers[session.role] > self.settings.most_followed:  # as in `StreamBoard.follow`
+                return
             for log, place in logs.items():
                 followers.append(await in_thread(LogFollower, log, place))
             yield event("begun", "null")

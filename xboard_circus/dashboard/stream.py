@@ -87,11 +87,16 @@ class StreamBoard:
         self._next.set()
 
     async def follow(
-        self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]
+        self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool], most: int
     ) -> AsyncGenerator[bytes, None]:
-        """Yield a message now and whenever there is a new one, for as long as *holds* returns True."""
+        """Yield a message now and whenever there is a new one, for as long as *holds* returns True.
+
+        Nothing beyond *most* viewers: requests that come at once all find a place free.
+        """
         self.viewers[role] += 1
         try:
+            if self.viewers[role] > most:
+                return
             yield first()
             while True:
                 await self._next.wait()
