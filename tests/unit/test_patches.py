@@ -1,6 +1,7 @@
 """Each patch of Circus fits, or says what is missing; taken off, it leaves Circus as it was."""
 
 import asyncio
+import errno
 import itertools
 import logging
 import os
@@ -57,6 +58,8 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
     return [
         *of_watcher.patches_of(watcher, Ours()),
         of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
+        of_watcher.try_helper_again(watcher),
+        of_watcher.start_helper_without_process(watcher),
         of_arbiter.stop(arbiter, ordered=lambda: None, beside=lambda: None),
         of_arbiter.start_watcher(arbiter, lambda watcher: None),
         of_arbiter.reload_from_config(arbiter, ours=lambda file, original: original()),
@@ -243,6 +246,29 @@ def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
 
     assert caplog.messages == [f"xboard: this Circus lacks {kind}; install circus 0.19"]
     assert vars(target)[kind.name] is before[kind.name]
+
+
+@pytest.mark.parametrize("when", ["it dies", "it starts"])
+def test_a_plugin_is_tried_again_where_no_process_could_be_started(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Given a host without room for a process, as while a worker forks without end, when there is room, it is up."""
+
+    def fail(_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def run() -> None:
+        plugin = watcher_of("plugin:xboard", hooks={}, priority=1)
+        async with running(watcher_of("web", priority=2), plugin, monkeypatch=monkeypatch):
+            await (plugin._stop() if when == "it starts" else plugin.kill_processes())
+            with monkeypatch.context() as full:
+                full.setattr(Process, "spawn", fail)
+                await (plugin._start() if when == "it starts" else plugin.reap_and_manage_processes())
+            assert (plugin.status(), len(plugin.processes)) == ("active", 0)
+
+            await plugin.reap_and_manage_processes()
+
+            assert is_alive(process_of(plugin))
+
+    asyncio.run(run())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xboard_circus.core.names import is_helper
 from xboard_circus.host import runtime
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.patches.circus_watcher import stop_last
+from xboard_circus.supervisor.patches import circus_watcher
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -29,9 +29,13 @@ def prepare(supervisor: "Supervisor", watcher: Any) -> None:
     marks = {name: value for name, value in supervisor.marks().items() if os.environ.get(name) or name not in places}
     watcher.env = dict(watcher.env or {}, **marks)
     watcher.cmd = quoted(watcher.cmd)
-    if OURS in f"{watcher.cmd} {watcher.args}" and not getattr(watcher, "xboard_stops_last", False):
-        watcher.xboard_stops_last = True
-        stop_last(watcher, lambda: until_workers_are_gone(supervisor)).install()
+    if getattr(watcher, "xboard_is_patched", False):
+        return
+    watcher.xboard_is_patched = True
+    for each in (circus_watcher.try_helper_again, circus_watcher.start_helper_without_process):
+        each(watcher).install()
+    if OURS in f"{watcher.cmd} {watcher.args}":
+        circus_watcher.stop_last(watcher, lambda: until_workers_are_gone(supervisor)).install()
 
 
 def quoted(command: str, interpreter: str = sys.executable) -> str:

@@ -292,6 +292,27 @@ def stop_last(original: Original, _: object, until_workers_are_gone: Callable[[]
     return lambda close_output_streams=False: asyncio.ensure_future(later(close_output_streams))
 
 
+@replaces("Watcher.spawn_process")
+def try_helper_again(original: Original, _: object) -> Original:
+    """Start a plugin at the next periodic look where the system can start no process now.
+
+    Without it: A plugin that dies while processes are used up, or `.venv` is made anew, is stopped for good: nothing is
+    probed, recorded or alerted.
+    Fact: After max_retry failed forks, all in one moment, Circus stops the watcher.
+    """
+    return lambda recovery_wid=None: original(recovery_wid) or True
+
+
+@replaces("Watcher.processes", by=_KeepsKnown)
+def start_helper_without_process(original: dict[int, Any], watcher: Any) -> dict[int, Any]:
+    """Let the start of a plugin go on although its process could not be started.
+
+    Without it: As above, where that is so in the moment of the start.
+    Fact: _start stops a watcher that has no process right after its spawns.
+    """
+    return _Tolerant(original, lambda: watcher.status() == "starting")
+
+
 # What we read and write of a watcher beside its methods
 
 
