@@ -49,7 +49,10 @@ async def contained_task(work: Awaitable[T], what: str, default: T) -> T:
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Return the result of *work*, which blocks. circusd's end does not wait for it, as for `asyncio.to_thread`."""
+    """Return the result of *work*, which blocks. circusd's end does not wait for it, as for `asyncio.to_thread`.
+
+    It begins when there is room for a thread: what a sweep of leftovers gave up, nobody would try again.
+    """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
 
@@ -67,5 +70,10 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # circusd has ended
             loop.call_soon_threadsafe(settle, done, outcome)
 
-    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            threading.Thread(target=run, daemon=True).start()
+            break
+        except RuntimeError:
+            await asyncio.sleep(SHORTAGE_RETRY)
     return await result

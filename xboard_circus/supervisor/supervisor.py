@@ -310,7 +310,7 @@ class Supervisor:
     async def _end_orphans(self, watcher: str | None, grace: float) -> list[Holder]:
         if self.is_over() and service_manager.own_unit():
             return []
-        left = await self.loop.run_in_executor(None, self._orphans, watcher)
+        left = await in_daemon_thread(partial(self._orphans, watcher))
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             by_grace: dict[float, list[Holder]] = {}
