@@ -197,6 +197,15 @@ def test_the_manager_allows_more_time_than_the_ini_file() -> None:
     assert {"TimeoutStopSec=23", "TimeoutStartSec=90", "WatchdogSec=38"} <= set(unit.splitlines())
 
 
+def test_no_processes_of_the_services_user_leave_root_without_one_to_end_them() -> None:
+    """What root runs at a stop is in the control group too: /bin/sh that cannot fork ends, and nothing is killed."""
+    unit = dict(
+        line.split("=", 1) for line in unit_of(lay_out(WANTED, ROOT, action="install")).splitlines() if "=" in line
+    )
+
+    assert int(unit["TasksMax"]) >= int(unit["LimitNPROC"]) + 64
+
+
 def test_a_unit_of_a_user_asks_for_no_right_of_the_system() -> None:
     of_user = unit_of(lay_out(replace(WANTED, of_user=True), LINUX, action="install"))
     of_system = unit_of(lay_out(WANTED, ROOT, action="install"))
