@@ -138,7 +138,7 @@ def boot(original: Original, _: object) -> Original:
 
 @replaces("Controller.initialize")
 def guard_commands(original: Original, _: object) -> Original:
-    """Guard the endpoint of commands: only circusd's user, root and `endpoint_owner` get through to Circus.
+    """Guard the endpoint of commands: only circusd's user and `endpoint_owner` get through to Circus.
 
     Without it: Every user of the host can make circusd run any command, as circusd's user.
     Fact: ZeroMQ accepts every connection to a TCP endpoint and does not say whose it is.
