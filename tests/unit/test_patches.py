@@ -271,6 +271,21 @@ def test_a_plugin_is_tried_again_where_no_process_could_be_started(monkeypatch: 
     asyncio.run(run())
 
 
+def test_a_clock_that_is_set_makes_no_plugin_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circus notes by the wall clock when a process was started."""
+
+    async def run() -> None:
+        plugin = watcher_of("plugin:xboard", hooks={}, priority=1)
+        async with running(watcher_of("web", priority=2), plugin, monkeypatch=monkeypatch) as arbiter:
+            for process in plugin.processes.values():
+                process.started -= 6 * 3600  # the clock is set forward by as much
+
+            (shown,) = arbiter.xboard.view()["watchers"][-1]["workers"]
+            assert 0 <= shown["age"] < 3600
+
+    asyncio.run(run())
+
+
 @pytest.fixture
 def few_files() -> Iterator[int]:
     """A soft limit of 512 open files; the hard one."""

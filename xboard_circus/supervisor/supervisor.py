@@ -463,12 +463,13 @@ class Supervisor:
             workers=[
                 unarmed_worker(
                     pid=process.pid,
-                    started=procs.start_time(process.pid),
+                    started=started,
                     wid=process.wid,
                     leaves=circus_process.is_stopping(process),
-                    age=round(process.age(), 3),
+                    age=round(process.age() if started is None else procs.age(started), 3),  # its own by the wall clock
                 )
                 for process in watcher.processes.values()
+                for started in [procs.start_time(process.pid)]
             ],
         )
 
