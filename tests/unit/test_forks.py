@@ -219,3 +219,27 @@ def test_one_that_is_always_just_in_time_is_ended_when_circusd_has_waited_for_lo
     _, tried = order(monkeypatch, forks_one, clock=lambda: next(times), number=number)
 
     assert tried.state == state
+
+
+FIRST_REQUEST = """
+import asyncio, sys
+from xboard_circus.worker.__main__ import read_options
+from xboard_circus.worker.forkserver import import_server
+import_server(read_options(["app:app"]))
+before = set(sys.modules)
+from fastapi import FastAPI
+app = FastAPI()
+app.get("/")(lambda: 1)
+async def take(): return {"type": "http.request", "body": b""}
+async def send(message): print(message.get("status", ""))
+scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+asyncio.run(app(scope, take, send))
+print(*(set(sys.modules) - before))
+"""
+
+
+def test_what_a_first_request_needs_is_imported_before_the_fork() -> None:
+    """What each worker imports by itself it has for itself: 2 MiB of anyio for the first function in a thread."""
+    done = subprocess.run([sys.executable, "-c", FIRST_REQUEST], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["200"]

@@ -111,7 +111,7 @@ def import_server(options: Mapping[str, Any]) -> None:
         module = str(getattr(uvicorn.config, table, {}).get(options[option])).partition(":")[0]
         with suppress(Exception):  # uvicorn reports it itself, in the worker
             importlib.import_module(module)
-    for module in ("uvicorn.loops.uvloop", "anyio._core._sockets"):
+    for module in ("uvicorn.loops.uvloop", "anyio._core._sockets", "anyio._backends._asyncio"):
         with suppress(Exception):
             importlib.import_module(module)
     with suppress(Exception):
