@@ -312,8 +312,8 @@ def be_killed_first() -> None:
     """Have the kernel's OOM killer end this process before any other, until circusd knows that it serves: where memory
     is short for one more worker, those that serve are to stay. What it starts meanwhile inherits that."""
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
+        with open("/proc/self/oom_score_adj", "wb") as file:
+            file.write(b"1000")
     except OSError:  # not Linux
         pass
 

@@ -223,6 +223,7 @@ def test_one_that_is_always_just_in_time_is_ended_when_circusd_has_waited_for_lo
 
 FIRST_REQUEST = """
 import asyncio, sys
+from xboard_circus.launch import be_killed_first
 from xboard_circus.worker.__main__ import read_options
 from xboard_circus.worker.forkserver import import_server
 import_server(read_options(["app:app"]))
@@ -234,6 +235,7 @@ async def take(): return {"type": "http.request", "body": b""}
 async def send(message): print(message.get("status", ""))
 scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
 asyncio.run(app(scope, take, send))
+be_killed_first()
 print(*(set(sys.modules) - before))
 """
 
