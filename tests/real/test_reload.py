@@ -197,7 +197,8 @@ def test_bad_code_ends_the_reload_and_the_old_workers_serve_on(
 
 def test_a_reload_of_workers_that_wait_for_a_taken_port_fails_with_that_reason(tmp_path: Path) -> None:
     """Given a port that somebody else holds, when reloaded, then it fails after health.startup_timeout, and why."""
-    web = Watcher(numprocesses=1, options={"health.startup_timeout": 3})  # the import of a forkserver counts, too
+    # Without a forkserver, whose import counts, too, and takes longer than that on a crowded machine.
+    web = Watcher(numprocesses=1, options={"health.startup_timeout": 1, "worker.preload": "off"})
     with stranger(web.port, tmp_path), circusd(tmp_path, watchers=[web]) as c:
         eventually(lambda: c.watcher()["port"]["state"] == "refused" and held(c))
 
