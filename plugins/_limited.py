@@ -194,7 +194,7 @@ class Limited:
         """Count an end; if the budget is used up, the watcher will be stopped."""
         if self.phase is not LimitPhase.WATCHING:
             return []
-        cause, reason = cause_of(Death(exit_code=ended.exit_code, was_ready=ended.lived > READY_AFTER))
+        cause, reason = cause_of(Death(exit_code=ended.exit_code, was_up=ended.lived > READY_AFTER))
         decision, limits = self.budget.failed(SLOT, now), self.budget.limits
         self.budget.started(SLOT, now)
         self.quiet_since = now
@@ -210,7 +210,7 @@ class Limited:
     def forgive(self, view: WatcherEntry, now: float) -> list[News]:
         """Reset the budget after `restart.reset_after` without a failure."""
         was_cooling = self.budget.is_cooling(SLOT, now)
-        if view["status"] == "active" and self.budget.reset_if_held(SLOT, now - self.quiet_since) and was_cooling:
+        if view["status"] == "active" and self.budget.reset_if_stable(SLOT, now - self.quiet_since) and was_cooling:
             held = Say.FORGIVEN_FROM_OUTSIDE(held=seconds(self.budget.limits.reset_after))
             return [News(self.name, "recovered", held)]
         return []

@@ -116,7 +116,7 @@ class Monitor:
         if self._up_since is None:
             self._up_since = now
         self._note("circusd answers")
-        if self._budget.reset_if_held(SLOT, ready_for=now - self._up_since):
+        if self._budget.reset_if_stable(SLOT, up_for=now - self._up_since):
             log.info("circusd has held: its failures are forgotten")
 
     def _bear_silence(self, circusd: procs.Identity, now: float) -> None:

@@ -110,7 +110,7 @@ def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> 
     while not os.path.isfile(trial.ready_file):
         code = trial.popen.poll()
         if code is not None:
-            return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
+            return cause_of(Death(exit_code=code, was_up=False, log_tail=trial.text(), command=watcher.cmd))[1]
         if time.monotonic() > give_up_at:
             late = f"not ready within health.startup_timeout = {watcher.options.health.startup_timeout:g} s"
             return "; ".join(filter(None, (late, last_no(trial.text()))))

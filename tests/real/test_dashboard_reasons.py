@@ -71,19 +71,17 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
     [
         pytest.param(
             Say.COUNTED(
-                why=cause_of(Death(exit_code=3, was_ready=False, log_tail="ValueError: no key; try a: b"))[1],
+                why=cause_of(Death(exit_code=3, was_up=False, log_tail="ValueError: no key; try a: b"))[1],
                 then=Say.THEN_WAIT(failures=2, burst=5, window=seconds(600), wait=seconds(1.2)),
             ),
             "以退出码 3 退出：ValueError: no key; try a: b；重启额度：600 秒内已用 2/5，1.2 秒后重试",
             id="what a worker wrote is quoted, whatever stands in it",
         ),
         pytest.param(
-            cause_of(Death(exit_code=-9, was_ready=True))[1], "被外部用 SIGKILL 终止（可能是内存不足）", id="a kill"
+            cause_of(Death(exit_code=-9, was_up=True))[1], "被外部用 SIGKILL 终止（可能是内存不足）", id="a kill"
         ),
         pytest.param(
-            cause_of(Death(exit_code=-9, was_ready=True, our_kill=Cause.UNHEALTHY, our_reason=Say.HUNG(why=SILENCE)))[
-                1
-            ],
+            cause_of(Death(exit_code=-9, was_up=True, our_kill=Cause.UNHEALTHY, our_reason=Say.HUNG(why=SILENCE)))[1],
             "卡死：2 秒内没有响应",
             id="our own kill",
         ),
@@ -107,7 +105,7 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
             cause_of(
                 Death(
                     exit_code=-15,
-                    was_ready=True,
+                    was_up=True,
                     commanded_by=Say.OPERATOR_BY(by=Say.BY_PAGE(role=Say.ROLE_ADMIN(), address="127.0.0.1")),
                 )
             )[1],
@@ -115,7 +113,7 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
             id="who asked",
         ),
         pytest.param(
-            cause_of(Death(exit_code=-15, was_ready=True, commanded_by="reload"))[1],
+            cause_of(Death(exit_code=-15, was_up=True, commanded_by="reload"))[1],
             "按命令结束：重载",
             id="what asked",
         ),

@@ -240,7 +240,7 @@ def test_wait(now: float, wait: float, may_start: bool) -> None:
         RestartBudget.may_start,
         RestartBudget.started,
         RestartBudget.ready,
-        lambda tested, slot, now: tested.holds(slot, 1, now),
+        lambda tested, slot, now: tested.stays_up(slot, 1, now),
         RestartBudget.is_cooling,
         RestartBudget.failures,
         lambda tested, _, now: tested.spent(now),
@@ -272,8 +272,8 @@ def test_a_try_that_is_given_up_holds_up_no_other_slot() -> None:
     spent.started(1, 50)
     assert not spent.may_start(2, 50)
 
-    spent.gave_up(1)
-    spent.gave_up(3)
+    spent.try_over(1)
+    spent.try_over(3)
 
     assert spent.may_start(2, 50)
 
@@ -345,15 +345,19 @@ def test_one_of_the_same_loop_that_holds_lets_go_who_cools_for_what_both_spent()
     tested = looped_together()
 
     # The wait after a second failure is 1 s.
-    assert [(tested.holds(2, ready_for, 20), tested.wait(1, 20)) for ready_for in (0.9, 1)] == [((), 30), ((1,), 0)]
+    assert [(tested.stays_up(2, up_for, 20), tested.wait(1, 20)) for up_for in (0.9, 1)] == [((), 30), ((1,), 0)]
 
 
 def test_one_of_the_same_loop_that_holds_lets_go_once_in_a_cooldown() -> None:
     tested = looped_together()
-    tested.holds(2, 1, 10)
+    tested.stays_up(2, 1, 10)
     tested.failed(1, 20)
 
-    assert [(tested.holds(2, now, now), tested.wait(1, now)) for now in (30, 59, 60)] == [((), 40), ((), 11), ((1,), 0)]
+    assert [(tested.stays_up(2, now, now), tested.wait(1, now)) for now in (30, 59, 60)] == [
+        ((), 40),
+        ((), 11),
+        ((1,), 0),
+    ]
 
 
 def test_one_of_a_loop_that_holds_tells_nothing_of_who_cools_for_a_burst_of_its_own() -> None:
@@ -361,7 +365,7 @@ def test_one_of_a_loop_that_holds_tells_nothing_of_who_cools_for_a_burst_of_its_
     tested.failed(2, 0)
     tested.failed(2, 0)
 
-    assert (tested.holds(2, 10, 20), tested.wait(1, 20)) == ((), 30)
+    assert (tested.stays_up(2, 10, 20), tested.wait(1, 20)) == ((), 30)
 
 
 @pytest.mark.parametrize("slot", [pytest.param(2, id="stumbled once"), pytest.param(3, id="never failed")])
@@ -370,7 +374,7 @@ def test_who_was_in_no_loop_tells_nothing_of_who_cools_for_what_all_spent(slot: 
     for failed in (2, 1, 1, 1):
         tested.failed(failed, 0)
 
-    assert (tested.is_cooling(1, 0), tested.holds(slot, 10, 20), tested.wait(1, 20)) == (True, (), 30)
+    assert (tested.is_cooling(1, 0), tested.stays_up(slot, 10, 20), tested.wait(1, 20)) == (True, (), 30)
 
 
 def test_who_was_let_go_and_has_not_had_its_turn_is_told_again() -> None:
@@ -410,7 +414,7 @@ def test_a_slot_is_let_go_once_in_a_cooldown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "ready_for", "forgotten"),
+    ("failures", "up_for", "forgotten"),
     [
         pytest.param(1, 29.9, False, id="not for long enough"),
         pytest.param(1, 30, True, id="for long enough"),
@@ -418,12 +422,12 @@ def test_a_slot_is_let_go_once_in_a_cooldown() -> None:
         pytest.param(0, 30, False, id="nothing to forget"),
     ],
 )
-def test_reset_if_held(failures: int, ready_for: float, forgotten: bool) -> None:
+def test_reset_if_held(failures: int, up_for: float, forgotten: bool) -> None:
     tested = budget()
     for _ in range(failures):
         tested.failed(1, 0)
 
-    assert tested.reset_if_held(1, ready_for) is forgotten
+    assert tested.reset_if_stable(1, up_for) is forgotten
 
 
 @pytest.mark.parametrize(
@@ -439,14 +443,14 @@ def test_reset_of_failures_that_are_out_of_the_window(failed_at: list[float], ex
         tested.failed(1, now)
     tested.wait(1, 200)
 
-    assert tested.reset_if_held(1, ready_for=150) is expected
+    assert tested.reset_if_stable(1, up_for=150) is expected
 
 
 def test_a_slot_that_held_starts_with_a_clean_count() -> None:
     tested = cooled(1)
     tested.started(1, 50)
     tested.ready(1, 55)
-    tested.reset_if_held(1, ready_for=30)
+    tested.reset_if_stable(1, up_for=30)
 
     assert tested.failed(1, 90) == AT_ONCE
 
@@ -455,7 +459,7 @@ def test_a_slot_that_did_not_hold_goes_on_cooling() -> None:
     tested = cooled(1)
     tested.started(1, 50)
     tested.ready(1, 55)
-    tested.reset_if_held(1, ready_for=29)
+    tested.reset_if_stable(1, up_for=29)
 
     again = tested.failed(1, 84)
 
@@ -580,7 +584,7 @@ class Fleet:
             return
         if fate == "serve":
             self.budget.ready(slot, self.now)
-            self.budget.holds(slot, LIMITS.delay_max, self.now)
+            self.budget.stays_up(slot, LIMITS.delay_max, self.now)
         self.budget.failed(slot, self.now)
 
 

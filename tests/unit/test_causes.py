@@ -27,11 +27,11 @@ port
 
 
 def ready(exit_code: int | None, log_tail: str = "", *, signals: tuple[int, ...] = ()) -> Death:
-    return Death(exit_code=exit_code, was_ready=True, log_tail=log_tail, signals=signals, command="python -m app")
+    return Death(exit_code=exit_code, was_up=True, log_tail=log_tail, signals=signals, command="python -m app")
 
 
 def never_ready(exit_code: int | None, log_tail: str = "", *, signals: tuple[int, ...] = ()) -> Death:
-    return Death(exit_code=exit_code, was_ready=False, log_tail=log_tail, signals=signals, command="python -m app")
+    return Death(exit_code=exit_code, was_up=False, log_tail=log_tail, signals=signals, command="python -m app")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_port_conflicts(death: Death, expected: tuple[Cause, str]) -> None:
         pytest.param(
             Death(
                 exit_code=-SIGKILL,
-                was_ready=True,
+                was_up=True,
                 commanded_by="operator",
                 our_kill=Cause.UNHEALTHY,
                 our_reason="hung: no answer 3 times in a row",
@@ -206,17 +206,17 @@ def test_port_conflicts(death: Death, expected: tuple[Cause, str]) -> None:
             id="our own kill beats a command",
         ),
         pytest.param(
-            Death(exit_code=-SIGKILL, was_ready=False, our_kill=Cause.FAILED_START),
+            Death(exit_code=-SIGKILL, was_up=False, our_kill=Cause.FAILED_START),
             (Cause.FAILED_START, "failed start"),
             id="our own kill without words",
         ),
         pytest.param(
-            Death(exit_code=120, was_ready=False, commanded_by="reload"),
+            Death(exit_code=120, was_up=False, commanded_by="reload"),
             (Cause.COMMANDED, "commanded: reload"),
             id="a command beats the exit code",
         ),
         pytest.param(
-            Death(exit_code=None, was_ready=True, commanded_by="scale"),
+            Death(exit_code=None, was_up=True, commanded_by="scale"),
             (Cause.COMMANDED, "commanded: scale"),
             id="a command explains an end that nobody saw",
         ),
@@ -259,7 +259,7 @@ TEXT = st.binary(max_size=400).map(lambda raw: raw.decode("utf-8", "surrogateesc
     st.builds(
         Death,
         exit_code=st.none() | st.integers(-70, 300),
-        was_ready=st.booleans(),
+        was_up=st.booleans(),
         commanded_by=st.none() | TEXT,
         signals=st.lists(st.integers(1, 64), max_size=3).map(tuple),
         our_kill=st.none() | st.sampled_from(Cause),

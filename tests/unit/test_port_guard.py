@@ -162,7 +162,7 @@ def test_sockets_that_answer_nothing_hold_up_no_start(tmp_path: Path, monkeypatc
             (tmp_path / f"{number}.up").touch()
         began_at = time.monotonic()
 
-        found, serving = port.handed_over(tmp_path, "instance", ("127.0.0.1", 1))
+        found, serving = port.take_listener(tmp_path, "instance", ("127.0.0.1", 1))
 
     assert (found, len(serving)) == (None, 12)
     assert time.monotonic() - began_at < 10

@@ -152,7 +152,7 @@ class RestartBudget:
     [0.0, 1.0, 2.0, 300]
     >>> budget.failed(1, 304).reason
     'failed again: cooling down, next try in 300 s'
-    >>> budget.reset_if_held(1, ready_for=300)
+    >>> budget.reset_if_stable(1, up_for=300)
     True
     >>> budget.failed(1, 10_000).reason
     'restart budget: 1 of 4 used in 600 s, next try at once'
@@ -252,7 +252,7 @@ class RestartBudget:
 
         When a cooling slot gets ready the app evidently works again, so the others are released, but each only once in
         a cooldown: two slots that get ready and then crash would otherwise release each other without end. A slot that
-        never cooled down proves nothing about the others, such as a healthy sibling at its own start; see `holds`.
+        never cooled down proves nothing about the others, such as a healthy sibling at its own start; see `stays_up`.
         """
         now = self._advance(now)
         record = self._slots.get(slot)
@@ -264,28 +264,28 @@ class RestartBudget:
             return ()
         return tuple(other for other, record in self._slots.items() if other != slot and self._released(record))
 
-    def holds(self, slot: int, ready_for: float, now: float) -> tuple[int, ...]:
-        """Note that *slot* is still ready; return the cooling slots that need not wait any longer.
+    def stays_up(self, slot: int, up_for: float, now: float) -> tuple[int, ...]:
+        """Note that *slot* is still up; return the cooling slots that need not wait any longer.
 
         A slot may have been in a crash loop with another one, which cools down for the budget of both. It then proves
-        as much about that one as a cooling slot would. But it has to have been ready for its last wait, because an app
+        as much about that one as a cooling slot would. But it has to have been up for its last wait, because an app
         that dies right after its start would otherwise buy a try each time.
         """
         self._advance(now)
         record = self._slots.get(slot)
         failures = 0 if record is None or record.cooling else self._count(record)
-        if failures < 2 or ready_for < self.limits.delay_after(failures):
+        if failures < 2 or up_for < self.limits.delay_after(failures):
             return ()
         return tuple(other for other, each in self._slots.items() if each.by_all and self._released(each))
 
-    def reset_if_held(self, slot: int, ready_for: float) -> bool:
-        """Forget the failures of *slot* if it has been ready for long enough; return whether there were any."""
-        if ready_for < self.limits.reset_after or slot not in self._slots:
+    def reset_if_stable(self, slot: int, up_for: float) -> bool:
+        """Forget the failures of *slot* if it has been up for long enough; return whether there were any."""
+        if up_for < self.limits.reset_after or slot not in self._slots:
             return False
         record = self._slots.pop(slot)
         return record.cooling or self._count(record) > 0
 
-    def gave_up(self, slot: int) -> None:
+    def try_over(self, slot: int) -> None:
         """Note that the try of *slot* ended without a failure, such as a reload's: others may be tried."""
         if record := self._slots.get(slot):
             record.tried_at = None

@@ -70,7 +70,7 @@ class Death(NamedTuple):
 
     Attributes:
         exit_code: Negative for the signal that ended it; None if unknown.
-        was_ready: It had become ready, even if it was not at the end.
+        was_up: It had come up, even if it was not at the end.
         commanded_by: What ordered it to leave: "operator", "reload", "recycle", "scale", ...
         signals: The signals that Circus sent to it, in any order.
         oom: How the kernel's OOM kill is known; "" where it is ruled out, None where it is unknown.
@@ -81,7 +81,7 @@ class Death(NamedTuple):
     """
 
     exit_code: int | None
-    was_ready: bool
+    was_up: bool
     commanded_by: str | None = None
     signals: tuple[int, ...] = ()
     oom: str | None = None
@@ -94,9 +94,9 @@ class Death(NamedTuple):
 def cause_of(death: Death) -> tuple[Cause, str]:
     """Return why the process ended, and the reason: one line of at most 300 characters.
 
-    >>> cause_of(Death(exit_code=-11, was_ready=True))
+    >>> cause_of(Death(exit_code=-11, was_up=True))
     (<Cause.CRASH: 'crash'>, 'died by SIGSEGV')
-    >>> cause_of(Death(exit_code=1, was_ready=False, log_tail="ValueError: no key"))
+    >>> cause_of(Death(exit_code=1, was_up=False, log_tail="ValueError: no key"))
     (<Cause.FAILED_START: 'failed start'>, 'exited with code 1: ValueError: no key')
     """
     cause, reason = _judged(death)
@@ -116,7 +116,7 @@ def _judged(death: Death) -> tuple[Cause, str]:
         return Cause.UNKNOWN, Say.UNSEEN()
     if code < 0:
         return _died_by(-code, death)
-    if not death.was_ready and (found := _launcher_failure(code, death)):
+    if not death.was_up and (found := _launcher_failure(code, death)):
         return found
     # Even if it was ready, because that is guessed by uptime for a server that binds late and by itself.
     if code in (1, 3) and (line := _last(death.log_tail, _PORT_TAKEN)):
@@ -134,7 +134,7 @@ def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
         if death.oom:
             return Cause.OUT_OF_MEMORY, Say.OOM_KILLED(why=death.oom)
         return Cause.KILLED, Say.KILLED() if death.oom == "" else Say.KILLED_PERHAPS_OOM()
-    if not death.was_ready:
+    if not death.was_up:
         return Cause.FAILED_START, Say.DIED_STARTING(signal=signal_name(signum))
     return Cause.CRASH, Say.DIED(signal=signal_name(signum))
 
@@ -157,14 +157,14 @@ def _exited(code: int, death: Death) -> tuple[Cause, str]:
     if code == 0:
         return (
             (Cause.EXITED, Say.EXITED_UNASKED())
-            if death.was_ready
+            if death.was_up
             else (Cause.FAILED_START, Say.EXITED_UNASKED_STARTING())
         )
     line = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
-    cause = Cause.CRASH if death.was_ready else Cause.FAILED_START
+    cause = Cause.CRASH if death.was_up else Cause.FAILED_START
     if line:
         return cause, Say.EXITED_SAYING(code=code, line=line)
-    return cause, Say.EXITED(code=code) if death.was_ready else Say.EXITED_STARTING(code=code)
+    return cause, Say.EXITED(code=code) if death.was_up else Say.EXITED_STARTING(code=code)
 
 
 def _last(log_tail: str, pattern: re.Pattern[str]) -> str:

@@ -191,7 +191,7 @@ class Say(Template):
     WELL_AGAIN = "ok again"
     OF_URL = "health.url: {why}"
     OF_NOBODY_KNOWS_WHOM = "one address for all workers, so the failing one is unknown: {why}"
-    NOT_READY_IN_TIME = "not up within health.startup_timeout = {timeout}"
+    NOT_UP_IN_TIME = "not up within health.startup_timeout = {timeout}"
     NO_ANSWER_WITHIN = "no answer within {timeout}"
     STOPPED_BY_SIGNAL = "a signal such as SIGSTOP has stopped its process"
     LOOP_BLOCKED = "event loop blocked for {age}"

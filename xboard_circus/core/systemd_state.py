@@ -45,7 +45,7 @@ class ServiceState:
     _proven_at: float = field(default=float("-inf"))
 
     def judge(self, state: State, *, queried_at: float) -> SystemdNotice:
-        """Judge the service by *state*, queried at *asked_at*."""
+        """Judge the service by *state*, queried at *queried_at*."""
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
         entries = [watchers.get(name) for name in self.expected]
         lines = [

@@ -126,7 +126,7 @@ def worker_words() -> list[str]:
 
 
 def has_come_up(watcher: WatcherEntry) -> bool:
-    """Return whether all configured workers have come up: the watcher's start is over, well or not."""
+    """Return whether all configured workers have come up, whether they are well or not by now."""
     return watcher["status"] == "active" and sum(map(is_up, watcher["workers"])) >= watcher["numprocesses"]
 
 
@@ -222,7 +222,7 @@ def _of_own(watcher: WatcherFacts, before: Preparation | None, stopped_by: str) 
         _looping,
         _starting,
         _down,
-        _deploying,
+        _reloading,
         _unprobed,
         _degraded,
         _unwritten,
@@ -378,7 +378,7 @@ def _hang_together(watcher: WatcherFacts) -> str:
     return Say.HANG_TOGETHER(n=len(hung), total=len(slots)) if are_many else ""
 
 
-def _deploying(watcher: WatcherFacts) -> VerdictEntry | None:
+def _reloading(watcher: WatcherFacts) -> VerdictEntry | None:
     reload = running_reload(watcher)
     if reload is None or serving(watcher) < watcher["numprocesses"]:
         return None

@@ -336,7 +336,7 @@ def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     by_us = order is not None and order.cause is not None
     death = Death(
         exit_code=event.exit_code,
-        was_ready=isinstance(life.standing, Up),
+        was_up=isinstance(life.standing, Up),
         commanded_by=None if order is None or by_us else order.by,
         signals=life.signals,
         oom=event.oom,

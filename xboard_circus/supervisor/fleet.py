@@ -191,10 +191,10 @@ class Fleet:
         now, forgiven = self.clock(), []
         for worker in self.up():
             up_for = now - (worker.up_since or now)
-            if self.budget.reset_if_held(worker.slot, up_for):
+            if self.budget.reset_if_stable(worker.slot, up_for):
                 forgiven.append(worker)
             else:
-                self.budget.holds(worker.slot, up_for, now)
+                self.budget.stays_up(worker.slot, up_for, now)
         return forgiven
 
 

@@ -113,7 +113,7 @@ class Forks:
             return
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
-            self._failed(Say.NOT_READY_IN_TIME(timeout=exactly(limit)))
+            self._failed(Say.NOT_UP_IN_TIME(timeout=exactly(limit)))
         is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
         if is_missing and armed.clock() >= self._again_at:
             self._begin(level)

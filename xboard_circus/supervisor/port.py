@@ -250,7 +250,7 @@ class PortGuard:
             return False
         left = armed.supervisor.lifetime.left.get(armed.name, ())
         instance = armed.supervisor.instance
-        found, serving = await asyncio.to_thread(handed_over, armed.folder, instance, address, left, passed)
+        found, serving = await asyncio.to_thread(take_listener, armed.folder, instance, address, left, passed)
         if found is None:
             return False
         self._predecessors = serving
@@ -507,7 +507,7 @@ def remove_path(shared: Any) -> None:
             os.unlink(shared.path)
 
 
-def handed_over(
+def take_listener(
     folder: Path,
     instance: str,
     address: tuple[str, int],

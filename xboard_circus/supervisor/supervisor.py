@@ -139,7 +139,7 @@ class Supervisor:
             circus_arbiter.reload_from_config(arbiter, ours=partial(reconfigure.reconfigure, self)),
             circus_arbiter.manage_quietly(arbiter),
             circus_arbiter.reap_for_a_while(arbiter),
-            circus_process.inherit_what_is_its_own(arbiter, withheld_from, environ_of),
+            circus_process.inherit_what_is_its_own(arbiter, withheld_sockets, environ_of),
             circus_process.fork_where_imported(arbiter, self._forked),
             circus_process.bound_command_lines(arbiter),
             *circusctl_reload.patches(self),
@@ -474,7 +474,7 @@ class Supervisor:
         )
 
 
-def withheld_from(watcher: Any) -> list[Any]:
+def withheld_sockets(watcher: Any) -> list[Any]:
     """Return the Circus sockets that a process of *watcher* must not inherit.
 
     An armed one gets what its command names. From another one only the sockets of armed watchers are withheld, because

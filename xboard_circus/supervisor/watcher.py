@@ -403,7 +403,7 @@ class ArmedWatcher:
         if not self.is_running():
             return
         limit = self.options.health.startup_timeout
-        why = Say.NOT_READY_IN_TIME(timeout=exactly(limit))
+        why = Say.NOT_UP_IN_TIME(timeout=exactly(limit))
         tick = Ticked(self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why)
         for worker in self.fleet:
             self.happen(worker, tick)

@@ -126,7 +126,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         data |= with_say(common, "common")
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
-        budget.gave_up(worker.slot)
+        budget.try_over(worker.slot)
         if order is not None and order.by_operator:
             budget.forget(worker.slot)
         # "end": no worker takes its place, because the watcher or circusd stops; "surplus": because fewer are wanted.
