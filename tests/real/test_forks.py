@@ -21,6 +21,7 @@ import pytest
 
 from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 
+from . import harness
 from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .memory_group import memory_group
@@ -45,6 +46,13 @@ async def app(scope, receive, send):
     await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
     await send({{"type": "http.response.body", "body": body}})
 """
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the workers also where those of all other tests are started: here it is all about that."""
+    if harness.PRELOAD == "off":
+        monkeypatch.setattr(harness, "PRELOAD", "server")
 
 
 def preload(c: Circusd) -> dict[str, Any]:

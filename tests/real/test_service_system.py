@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
+from .harness import BUNDLE, FORKSERVERS, Circusd, Watcher, circusd, eventually
 from .load import Load
 from .machine import Machine, machine
 from .parts import needs
@@ -180,7 +180,8 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         assert load.lost == []
         assert not load.workers <= before
         assert (folder / "ledger.db").exists()
-        eventually(lambda: forks_again(host), every=2, timeout=60, what="a worker is forked in the sandbox")
+        if FORKSERVERS:
+            eventually(lambda: forks_again(host), every=2, timeout=60, what="a worker is forked in the sandbox")
 
         told_in(host, str(SCRIPT), "remove", *words)
         eventually(lambda: not host.processes(UNIT))
