@@ -3,12 +3,12 @@
 import logging
 import stat
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.old_logs import LogFolderEntry, expired
+from xboard_circus.core.incidents import DAY
 from xboard_circus.logs import LogFile, log_files
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
@@ -52,22 +52,12 @@ def pruner_of(plugin: XboardPlugin) -> list[Part]:
 
 
 def removed(log_file: LogFile, *, keep_days: float, now: float) -> list[Path]:
-    """Remove the rotated files of *log_file* that are too old, and return them."""
+    """Remove the rotated files of *log_file* that are too old, and return them; no link or folder with such a name."""
     gone = []
-    found = list(_found(log_file.old()))
-    for name in expired(log_file.path.name, found, highest=log_file.old_files, keep_days=keep_days, now=now):
-        path = log_file.path.with_name(name)
-        # Its writer may have rotated meanwhile, so that a new file has the old one's name.
-        if any(each in found for each in _found([path])):
-            path.unlink(missing_ok=True)
-            gone.append(path)
-    return gone
-
-
-def _found(paths: list[Path]) -> Iterator[LogFolderEntry]:
-    for path in paths:
-        try:
+    for path in log_file.old():
+        with suppress(FileNotFoundError):  # its writer has rotated meanwhile
             status = path.lstat()
-        except OSError:
-            continue
-        yield LogFolderEntry(path.name, status.st_mtime, stat.S_ISREG(status.st_mode))
+            if stat.S_ISREG(status.st_mode) and now - status.st_mtime > keep_days * DAY:
+                path.unlink()
+                gone.append(path)
+    return gone

@@ -5,14 +5,16 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from xboard_circus.config import load
-from xboard_circus.core.old_logs import DAY, LogFolderEntry, expired
+from xboard_circus.core.incidents import DAY
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.lines import LONGEST, time_of
+from xboard_circus.plugins.log_pruner import removed
 
 AT = time.mktime((2026, 11, 24, 20, 47, 29, 0, 0, -1))
 
@@ -336,13 +338,18 @@ def test_a_flood_comes_in_pieces(tmp_path: Path) -> None:
 # --- what may go ---
 
 
-def test_only_what_our_writers_rotated_and_only_when_it_is_old_expires() -> None:
+def test_only_what_our_writers_rotated_and_only_when_it_is_old_expires(tmp_path: Path) -> None:
     names = ["web.log", "web.log.1", "web.log.2", "web.log.3", "web.log.4", "web.log.01", "web.log.1.gz", "web.log.-1"]
     names += ["web.log.1 ", "web.log.1\n", "web.log.", "web.log.٣", "webXlog.1", "web.log.2026", "web.out.log.1"]
-    old = [LogFolderEntry(name, written=0.0) for name in names]
-    others = [LogFolderEntry("web.log.2", 9 * DAY), LogFolderEntry("web.log.3", 0.0, is_plain=False)]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    of = partial(LogFile, "web", "", tmp_path / "web.log", None)
 
-    assert expired("web.log", old, highest=3, keep_days=7, now=8 * DAY) == ["web.log.1", "web.log.2", "web.log.3"]
-    assert expired("web.log", others, highest=3, keep_days=7, now=8 * DAY) == []
-    assert expired("web.log", old, highest=3, keep_days=7, now=7 * DAY) == []
-    assert expired("web.log", old, highest=0, keep_days=7, now=8 * DAY) == []
+    assert removed(of(3), keep_days=7, now=7 * DAY) == []
+    assert removed(of(0), keep_days=7, now=8 * DAY) == []
+    os.utime(tmp_path / "web.log.2", (9 * DAY, 9 * DAY))
+    (tmp_path / "web.log.3").unlink()
+    (tmp_path / "web.log.3").symlink_to("web.log.4")
+    assert removed(of(4), keep_days=7, now=8 * DAY) == [tmp_path / "web.log.1", tmp_path / "web.log.4"]
+    assert {each.name for each in tmp_path.iterdir()} == {*names} - {"web.log.1", "web.log.4"}

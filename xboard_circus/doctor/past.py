@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from xboard_circus.checks.findings import Finding, good, unknown, warning
 from xboard_circus.config import Config
+from xboard_circus.core.incidents import DAY
 from xboard_circus.core.lost import BACK, LOST
-from xboard_circus.core.old_logs import DAY
 from xboard_circus.doctor.case import Case
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record

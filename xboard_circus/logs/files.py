@@ -8,7 +8,6 @@ from pathlib import Path
 
 from xboard_circus.config import Config, is_file, is_our_plugin
 from xboard_circus.core.names import plugin_log_name
-from xboard_circus.core.old_logs import number_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 
@@ -42,8 +41,9 @@ class LogFile:
             names = os.listdir(self.path.parent)
         except OSError:
             return []
-        numbered = [(number, name) for name in names if (number := number_of(name, self.path.name, self.old_files))]
-        return [self.path.parent / name for _, name in sorted(numbered)]
+        number = re.compile(re.escape(self.path.name) + r"\.([1-9][0-9]{0,4})")
+        numbered = [(int(match[1]), name) for name in names if (match := number.fullmatch(name))]
+        return [self.path.parent / name for count, name in sorted(numbered) if count <= self.old_files]
 
 
 def log_files(config: Config) -> list[LogFile]:
