@@ -26,6 +26,7 @@ from circus.util import load_virtualenv
 
 from xboard_circus import env_files
 from xboard_circus.checks import host_rules
+from xboard_circus.checks.env_file_rules import of_watcher
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
@@ -137,10 +138,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
     try:
         with inherited, other_end, tempfile.TemporaryFile() as output:
             env = _environment(config, watcher, instance=instance, folder=folder)
-            files = env_files.of_watcher(
-                watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
-            )
-            values = env_files.values(files, env)
+            values = env_files.values(of_watcher(config, watcher), env)
             secrets = secrets_of({**env, **values})
             env = of_launcher({**env, **values}, watcher.cmd, watcher.args)
             # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.

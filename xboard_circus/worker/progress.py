@@ -24,6 +24,7 @@ from xboard_circus.host.worker_files import BEAT
 from xboard_circus.worker.gauges import LoopLag
 from xboard_circus.worker.request_record import RequestRecord
 from xboard_circus.worker.slow_requests import SlowRequests
+from xboard_circus.worker.task_stack import calls
 
 log = logging.getLogger("uvicorn.error")
 
@@ -44,7 +45,7 @@ def show_progress(
     except OSError as error:
         log.warning("%s can't be written: %s; under overload this worker will be taken for hung", path, error)
         return
-    depth, loop = len(_stack(sys._getframe())), asyncio.get_running_loop()
+    depth, loop = len([*calls(sys._getframe())]), asyncio.get_running_loop()
 
     def show_running(frame: FrameType | None) -> None:
         if record is not None:
@@ -80,13 +81,5 @@ def _watch(file: int, lag: LoopLag, thread: int, depth: int, show_running: Calla
 
 def _callback(thread: int, depth: int) -> FrameType | None:
     """Return the frame of the callback that the loop in *thread* runs, which is the *depth*-th; None between two."""
-    frames = _stack(sys._current_frames().get(thread))
+    frames = [*calls(sys._current_frames().get(thread))]
     return frames[-depth] if len(frames) >= depth else None
-
-
-def _stack(frame: FrameType | None) -> list[FrameType]:
-    frames = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames
