@@ -124,8 +124,8 @@ class CircusdClient:
     One object may serve many threads. One connection may not, so each thread gets its own with its first call.
 
     >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
-    ...     circusd.statuses()
-    {'xboard': 'active', 'plugin:xboard': 'active'}
+    ...     circusd.pid()
+    4711
     """
 
     def __init__(self, endpoint: str, *, by: str | None = None, owner: int = 0) -> None:
@@ -194,21 +194,13 @@ class CircusdClient:
         """
         return state_in(self.call("xboard_state", deadline=deadline))
 
-    def statuses(self) -> dict[str, str]:
-        """Return Circus's status of each watcher: active, stopped, starting or stopping."""
-        return dict(self.call("status")["statuses"])
-
-    def stats(self) -> dict[str, dict[str, Any]]:
-        """Return by watcher, then by pid, Circus's figures of each process."""
-        return dict(self.call("stats")["infos"])
-
-    def options(self, name: str) -> dict[str, Any]:
+    def options(self, name: str, *, deadline: float = 5.0) -> dict[str, Any]:
         """Return the options of watcher *name* that are in force."""
-        return dict(self.call("options", name=name)["options"])
+        return dict(self.call("options", name=name, deadline=deadline)["options"])
 
-    def pid(self) -> int:
+    def pid(self, *, deadline: float = 5.0) -> int:
         """Return circusd's own pid."""
-        return int(self.call("dstats")["info"]["pid"])
+        return int(self.call("dstats", deadline=deadline)["info"]["pid"])
 
     def restart(self, name: str, *, deadline: float = 5.0) -> None:
         """Stop watcher *name* and start it again."""

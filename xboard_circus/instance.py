@@ -145,7 +145,7 @@ class Instance:
         except CommandRefused:
             # No watcher is armed, or none has been started yet.
             pid = client.pid()
-            return snapshot.from_stock(client, pid=pid, config_file=procs.config_file_of(pid))
+            return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
 
     def events(self) -> list[Any]:
         """Return the last events in our circusd's memory; none if it does not run or answer."""

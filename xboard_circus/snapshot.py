@@ -50,13 +50,17 @@ def from_state(state: State) -> Snapshot:
     return Snapshot(state["circusd"], state["watchers"], state["probers"])
 
 
-def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> Snapshot:
-    """Query a circusd that has only Circus's own commands."""
-    started = procs.start_time(pid) or 0
-    circusd = {"pid": pid, "started": started, "endpoint": client.endpoint, "uptime": procs.age(started)}
-    stats, statuses = client.stats(), client.statuses()
-    options = {name: client.options(name) for name in statuses}
-    return from_state(stock_state({**circusd, "config_file": config_file}, statuses, stats, options, procs.start_time))
+def stock(
+    client: CircusdClient, *, pid: int, config_file: str | None = None, is_here: bool = True, deadline: float = 5.0
+) -> State:
+    """Query a circusd that has only Circus's own commands, for the same shape; *is_here*: it runs on this host."""
+    start_time = procs.start_time if is_here else lambda _: None
+    started = start_time(pid)
+    circusd = {"pid": pid, "started": started or 0, "endpoint": client.endpoint, "config_file": config_file}
+    circusd["uptime"] = procs.age(started) if started else None
+    statuses, infos = (client.call(each, deadline=deadline) for each in ("status", "stats"))
+    options = {name: client.options(name, deadline=deadline) for name in statuses["statuses"]}
+    return stock_state(circusd, statuses["statuses"], infos["infos"], options, start_time)
 
 
 class Gauge:

@@ -325,18 +325,16 @@ def test_an_endpoint_for_all_addresses_is_asked_on_this_host() -> None:
 
 def test_the_helpers_say_what_circus_expects() -> None:
     answers = {
-        "status": always({**OK, "statuses": {"web": "active"}}),
-        "stats": always({**OK, "infos": {"web": {"7": {"wid": 1}}}}),
         "options": always({**OK, "options": {"numprocesses": 2}}),
         "dstats": always({**OK, "info": {"pid": 6}}),
         **{name: always(OK) for name in ("restart", "quit")},
     }
     with FakeCircusd(answers) as fake, CircusdClient(fake.endpoint) as client:
-        told = [client.statuses(), client.stats(), client.options("web"), client.pid()]
+        told = [client.options("web"), client.pid()]
         client.restart("web")
         client.quit()
 
-    assert told == [{"web": "active"}, {"web": {"7": {"wid": 1}}}, {"numprocesses": 2}, 6]
+    assert told == [{"numprocesses": 2}, 6]
     assert [(each["command"], each["properties"]) for each in fake.asked[-2:]] == [
         ("restart", {"name": "web", "match": "simple", "waiting": True}),
         ("quit", {}),

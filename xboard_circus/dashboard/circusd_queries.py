@@ -6,13 +6,11 @@ from typing import Any
 
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
-from xboard_circus.core.state_schema import State
-from xboard_circus.core.unarmed import stock_state
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.kinds import WrongValueError, read_size
-from xboard_circus.snapshot import Gauge, from_state
+from xboard_circus.snapshot import Gauge, from_state, stock
 
 SELDOM = 10.0
 Data = dict[str, Any]
@@ -34,7 +32,6 @@ class CircusdQueries:
         self._seldom_at = float("-inf")
         self._sockets: list[Data] = []
         self._stats: Mapping[int, Data] = {}
-        self._options: dict[str, Data] = {}
 
     def state(self) -> Data:
         """Return circusd, probers, watchers and sockets; XboardError without an answer in time."""
@@ -42,7 +39,10 @@ class CircusdQueries:
         try:
             state = self.client.state(deadline=self._deadline)
         except CommandRefused:
-            state = self._stock_state(is_time)
+            address, deadline = split_endpoint(self.client.endpoint), self._deadline
+            is_here = address is None or is_loopback(address[0])
+            pid = self.client.pid(deadline=deadline)
+            state = stock(self.client, pid=pid, is_here=is_here, deadline=deadline)
         circusd = state["circusd"]
         self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:
@@ -65,21 +65,8 @@ class CircusdQueries:
             "sockets": self._sockets,
         }
 
-    def _call(self, command: str, **properties: Any) -> Data:
-        return self.client.call(command, deadline=self._deadline, **properties)
-
-    def _stock_state(self, is_time: bool) -> State:
-        """Query a circusd that has only Circus's own commands, for the same shape."""
-        pid = int(self._call("dstats")["info"]["pid"])
-        address = split_endpoint(self.client.endpoint)
-        start_time = procs.start_time if address is None or is_loopback(address[0]) else lambda _: None
-        statuses, infos = self._call("status")["statuses"], self._call("stats")["infos"]
-        if is_time or set(statuses) - set(self._options):
-            self._options = {name: self._call("options", name=name)["options"] for name in sorted(statuses)}
-        started = start_time(pid)
-        uptime = procs.age(started) if started else None
-        circusd = {"pid": pid, "started": started or 0, "endpoint": self.client.endpoint, "uptime": uptime}
-        return stock_state(circusd, statuses, infos, self._options, start_time)
+    def _call(self, command: str) -> Data:
+        return self.client.call(command, deadline=self._deadline)
 
 
 def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data]:
