@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from xboard_circus.core.headlines import Answering
-from xboard_circus.core.names import is_helper
+from xboard_circus.core.names import is_backend
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import for_client
 from xboard_circus.probe import probe_url
@@ -25,7 +25,7 @@ def served(watchers: Iterable[Mapping[str, Any]]) -> Iterator[Served]:
     """Yield the backends on TCP ports among the *watchers* of circusd's last state."""
     for each in watchers:
         port, live_path = each["port"], each["options"].get("health.live_path")
-        if port is not None and not each["is_page"] and not is_helper(each["name"]):
+        if port is not None and is_backend(each):
             known = [(worker["pid"], worker["started"]) for worker in each["workers"]]
             workers = [procs.Identity(pid, started) for pid, started in known if pid and started]
             yield Served(port["host"], port["port"], live_path, workers)

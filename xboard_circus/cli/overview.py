@@ -15,9 +15,9 @@ from xboard_circus.cli.context import for_instance, json_option, names_argument
 from xboard_circus.cli.error_boundary import INTERRUPTED
 from xboard_circus.cli.screen import full_screen, need_terminal, out, plain
 from xboard_circus.cli.strips import strips
-from xboard_circus.cli.summary import Summary, folded, gather, headline, recent, rows, table
+from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
 from xboard_circus.core.durations import span
-from xboard_circus.core.headlines import circusd_line, headlines
+from xboard_circus.core.headlines import circusd_line, headlines, recent_of
 from xboard_circus.core.verdict import running_reload, word_of
 from xboard_circus.dashboard import views
 from xboard_circus.errors import XboardError
@@ -126,7 +126,7 @@ def as_json(summary: Summary, sockets: Sequence[Any] = ()) -> dict[str, Any]:
         for worker, entry in zip(shown["workers"], given["workers"], strict=True):
             worker["word"] = word_of(entry)
         watchers.append({**shown, "reload": running_reload(given) and shown["reload"], "last_reload": shown["reload"]})
-    found, traffic = summary.found, recent(summary)
+    found, traffic = summary.found, recent_of(summary.traffic, summary.quiet_for)
     return {
         "circusd": found.circusd,
         "headlines": headlines(found.watchers, aged=since(summary.now), traffic=traffic),

@@ -10,7 +10,7 @@ from rich.text import Text
 from xboard_circus.cli.summary import Summary
 from xboard_circus.core.durations import roughly
 from xboard_circus.core.incidents import CELLS, DAY, Heartbeat, heartbeat, present
-from xboard_circus.core.names import bus_name, is_helper
+from xboard_circus.core.names import bus_name, is_backend
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.location import ledger_of
@@ -35,7 +35,7 @@ def strips(instance: Instance, summary: Summary, console: Console) -> dict[str, 
     with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
         events, begun = month_of(ledger_of(instance.config), now=now)
         for each in summary.found.watchers:
-            if each["armed"] and not each["is_page"] and not is_helper(each["name"]):
+            if each["armed"] and is_backend(each):
                 beat = heartbeat(
                     events,
                     bus_name(each["name"]),

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from xboard_circus.cli.screen import plain
 from xboard_circus.core.durations import roughly, span
-from xboard_circus.core.headlines import VERDICTS, Headline, Recent, headlines, latency_text, rate_text
+from xboard_circus.core.headlines import VERDICTS, Headline, headlines, latency_text, rate_text, recent_of
 from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
-from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
+from xboard_circus.core.names import CIRCUSD, bus_name, is_backend, is_helper
 from xboard_circus.core.reason import Reason, key_of, reason_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
@@ -30,9 +30,6 @@ from xboard_circus.snapshot import Figures, Snapshot, measured
 
 FEW = 12
 """So many workers are all listed: with the verdict they fit into 24 lines."""
-
-RECENT = 15.0
-"""Seconds within which a watcher has figures of its requests; the plugin stores them every few seconds."""
 
 FEW_HEALTHY = 3
 """So many healthy workers are listed beside those in trouble, where there are many in all."""
@@ -84,22 +81,17 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
     last = None
     with suppress(XboardError):  # no plugin keeps them, or they cannot be read: `doctor` reports it
         if (history := history_in(instance.config)) is not None:
-            traffic = last_figures(history, since=now - RECENT)
-        backends = [each["name"] for each in found.watchers if not (is_helper(each["name"]) or each["is_page"])]
+            traffic = last_figures(history, now=now)
+        backends = [each["name"] for each in filter(is_backend, found.watchers)]
         last = last_trouble(ledger_of(instance.config), [*map(bus_name, backends), CIRCUSD])
     return Summary(found, measured(found), traffic, None if last is None else now - last, now)
 
 
-def recent(summary: Summary) -> Recent:
-    """Return the requests a second and the p95 of each watcher of which they are known."""
-    known = {name: shown(slots[WHOLE_WATCHER]) for name, slots in summary.traffic.items() if WHOLE_WATCHER in slots}
-    traffic = {name: (each["requests"] or 0.0, each["p95"]) for name, each in known.items()}
-    return {"watchers": traffic, "trouble_age": summary.quiet_for}
-
-
 def headline(summary: Summary) -> Text:
     """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
-    first, *others = headlines(summary.found.watchers, aged=since(summary.now), traffic=recent(summary))
+    first, *others = headlines(
+        summary.found.watchers, aged=since(summary.now), traffic=recent_of(summary.traffic, summary.quiet_for)
+    )
     head, *rest = [line["reason"] for line in first["lines"]]
     text = plain(f"{head}.", STYLES["ok"] if first["word"] == "ok" else f"bold {STYLES.get(first['word'], '')}")
     also = ", ".join(map(_briefly, others))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from xboard_circus.core.durations import roughly, span
-from xboard_circus.core.names import is_helper
+from xboard_circus.core.history import WHOLE_WATCHER, Figures, shown
+from xboard_circus.core.names import is_backend, is_helper
 from xboard_circus.core.reason import Reason, key_of, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, VerdictEntry, WatcherEntry
@@ -64,6 +65,13 @@ class Recent(TypedDict):
     trouble_age: float | None
 
 
+def recent_of(figures: Mapping[str, Mapping[int, Figures]], trouble_age: float | None) -> Recent:
+    """Return that by the last *figures* of each watcher."""
+    known = {name: shown(slots[WHOLE_WATCHER]) for name, slots in figures.items() if WHOLE_WATCHER in slots}
+    traffic = {name: (each["requests"] or 0.0, each["p95"]) for name, each in known.items()}
+    return {"watchers": traffic, "trouble_age": trouble_age}
+
+
 def headlines(
     watchers: Sequence[WatcherEntry],
     *,
@@ -77,7 +85,7 @@ def headlines(
         aged: What is said of a trouble so many seconds old, by HEAD_SINCE or another sentence with its fields.
         elapsed: Seconds since circusd gave this state.
     """
-    backends = list(filter(_is_backend, watchers))
+    backends = list(filter(is_backend, watchers))
     is_out = all(each["verdict"]["word"] == Word.STOPPED.value for each in backends)
     found = sorted(
         (pair for each in watchers for pair in _of_watcher(each, elapsed, aged, is_out=is_out and each in backends)),
@@ -163,10 +171,6 @@ def circusd_line(lines: Sequence[str], *, command: str = "") -> Headline:
     return _headline("circusd_lost", lines, command=command)
 
 
-def _is_backend(watcher: WatcherEntry) -> bool:
-    return not (watcher["is_page"] or is_helper(watcher["name"]))
-
-
 def _of_watcher(
     watcher: WatcherEntry, elapsed: float, aged: Callable[..., str], *, is_out: bool
 ) -> Iterator[tuple[int, Headline]]:
@@ -227,7 +231,7 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
 
 
 def _fine(watchers: Sequence[WatcherEntry], traffic: Recent | None) -> Headline:
-    running = [each for each in watchers if _is_backend(each) and each["verdict"]["word"] != Word.STOPPED.value]
+    running = [each for each in watchers if is_backend(each) and each["verdict"]["word"] != Word.STOPPED.value]
     workers = sum(map(serving, running))
     facts = [
         Say.FINE_BACKEND() if len(running) == 1 else Say.FINE_BACKENDS(n=len(running)),

@@ -43,6 +43,11 @@ def is_helper(watcher: str) -> bool:
     return watcher.startswith(PLUGIN) or watcher in _OF_CIRCUS
 
 
+def is_backend(watcher: Mapping[str, Any]) -> bool:
+    """Return whether a watcher of circusd's state is neither a helper nor our page."""
+    return not (watcher["is_page"] or is_helper(watcher["name"]))
+
+
 def runs_dashboard(command: str) -> bool:
     """Return whether a watcher with that *command* runs our page."""
     return "xboard_circus.dashboard" in command

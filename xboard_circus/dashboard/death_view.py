@@ -9,7 +9,7 @@ from typing import Any
 
 from xboard_circus.core import incidents
 from xboard_circus.core.frames import is_of_app
-from xboard_circus.core.headlines import Recent
+from xboard_circus.core.headlines import Recent, recent_of
 from xboard_circus.core.history import MARKS, PACE, WHOLE_WATCHER, Figures, curves, filling, mark_of, shown, step_for
 from xboard_circus.core.in_flight import by_age
 from xboard_circus.core.incidents import Present
@@ -29,7 +29,6 @@ from xboard_circus.logs import LogFile, log_files
 from xboard_circus.masking import masked
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
-RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 FEW = 8  # watchers and the page, of which the page shows small curves
 MOST_MARKS = 200
 MOST_RELOADS, MOST_STARTS = 10, 500
@@ -89,7 +88,8 @@ class Evidence:
         present, beats = self._present(now), {}
         for name, current in watchers.items():
             cells, shares = incidents.heartbeat(found, bus_name(name), current, begun=begun, now=now, span=span)
-            beats[name] = {"cells": [*map(_cell, cells)], "shares": shares, "now": present.get(name)}
+            figures = present.get(name, {}).get(WHOLE_WATCHER)
+            beats[name] = {"cells": [*map(_cell, cells)], "shares": shares, "now": figures and shown(figures)}
             if len(watchers) <= FEW:
                 with contextlib.suppress(LedgerError):
                     beats[name]["pulse"] = self._series(name, WHOLE_WATCHER, int(span), until=now)
@@ -141,17 +141,15 @@ class Evidence:
     def recent(self, watchers: Collection[str]) -> Recent:
         """Return the requests a second and the p95 of each of *watchers* now, and the age of the last trouble."""
         now, last = time.time(), None
-        present = self._present(now)
-        traffic = {name: (each["requests"] or 0.0, each["p95"]) for name in watchers if (each := present.get(name))}
         with contextlib.suppress(LedgerError):
             last = last_trouble(self.ledger, [*map(bus_name, watchers), CIRCUSD]) if self.ledger is not None else None
-        return {"watchers": traffic, "trouble_age": None if last is None else max(0.0, now - last)}
+        present = {name: slots for name, slots in self._present(now).items() if name in watchers}
+        return recent_of(present, None if last is None else max(0.0, now - last))
 
-    def _present(self, now: float) -> dict[str, dict[str, float | None]]:
+    def _present(self, now: float) -> dict[str, dict[int, Figures]]:
         """Return the figures of each watcher now; nothing where none are kept, or they cannot be read."""
         with contextlib.suppress(LedgerError):
-            found = last_figures(self._history, since=now - RECENT) if self._history is not None else {}
-            return {name: shown(slots[WHOLE_WATCHER]) for name, slots in found.items() if WHOLE_WATCHER in slots}
+            return last_figures(self._history, now=now) if self._history is not None else {}
         return {}
 
     def totals(self) -> dict[str, Totals]:

@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 
 from xboard_circus.core.headlines import Recent
 from xboard_circus.core.logins import LoginLimiter
-from xboard_circus.core.names import is_helper
+from xboard_circus.core.names import is_backend
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.death_view import Evidence
@@ -211,7 +211,7 @@ class Hub:
         """Read the figures of "all fine", while a page is open."""
         while True:
             watchers = (self.servers[LOCAL].state or {"watchers": []})["watchers"]
-            names = [each["name"] for each in watchers if not is_helper(each["name"]) and not each["is_page"]]
+            names = [each["name"] for each in filter(is_backend, watchers)]
             if names and self.board.viewers.total():
                 self.recent = await run_sync(self.evidence.recent, names, limiter=self.reading["admin"])
             await asyncio.sleep(RECENT_EVERY if self.recent else TICK)

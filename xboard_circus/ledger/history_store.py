@@ -33,6 +33,7 @@ MOST_PAGES = 1 << 16  # 256 MiB: only a stop for the unforeseen
 LOG_PAGES = 64
 PRUNE_EVERY = 60.0
 READS_WITHIN = 5.0
+RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 
 
 class Totals(NamedTuple):
@@ -167,10 +168,10 @@ def read_points(
     return found
 
 
-def last_figures(path: Path, *, since: float) -> dict[str, dict[int, Figures]]:
-    """Return by watcher and slot, or `WHOLE_WATCHER`, the figures of the newest short point since then; LedgerError."""
+def last_figures(path: Path, *, now: float) -> dict[str, dict[int, Figures]]:
+    """Return by watcher and slot, or `WHOLE_WATCHER`, the figures of the newest short point, if any; LedgerError."""
     step, found = min(STEPS), dict[str, dict[int, Figures]]()
-    first = int(since // step) * MOST_WATCHERS
+    first = int((now - RECENT) // step) * MOST_WATCHERS
     with _reading(path) as connection:
         names = dict(connection.execute("SELECT id, name FROM watchers LIMIT ?", (MOST_WATCHERS,)))
         for kind, size in (("watcher", _SIZE), ("slots", MOST_SLOTS * (_SLOT_SIZE + 1))):
