@@ -110,11 +110,9 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
         who = "an endpoint of circusd" if not address.public else "a socket without a port guard"
         what = f"{place} is {who}, and circusd would not start: {outcome.reason}"
         return Finding(Level.ERROR, address.option, what, _cure(config, address, outcome.refuse), address.section)
-    if watcher is None:
-        hint = "nothing to do: `xboard-circus start` and `restart` end it"
-        return Finding(Level.WARNING, address.option, f"{place} is still held: {outcome.reason}", hint, address.section)
-    if not outcome.refuse:
-        hint = f"nothing to do: they are ended when {watcher.name} starts"
+    if watcher is None or not outcome.refuse:
+        hint = f"they are ended when {watcher.name} starts" if watcher else "`xboard-circus start` and `restart` end it"
+        hint = f"nothing to do: {hint}"
         return Finding(Level.WARNING, address.option, f"{place} is still held: {outcome.reason}", hint, address.section)
     kinds = {classify(holder, instance=instance, own=()) for holder in outcome.refuse}
     hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"

@@ -5,7 +5,6 @@ have to be done here. Below an init of Docker's (``--init``) we become the reape
 and all is the same.
 """
 
-import ctypes
 import os
 import signal
 import time
@@ -13,7 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
+from xboard_circus.host import procs
+
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 WAITED_FOR = {*ENDING, signal.SIGHUP, signal.SIGCHLD}
 LOOK_EVERY = 0.5
@@ -37,7 +37,7 @@ class Init:
         """Become the receiver of the signals and the parent of the orphans."""
         signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
         if os.getpid() != 1:
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            procs.adopt_orphans()
 
     def start(self, command: Sequence[str]) -> int:
         """Start *command* with both outputs on our stdout, in a session that a Ctrl-C at a terminal does not reach."""

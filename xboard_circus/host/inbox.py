@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from xboard_circus.host.unix_sockets import MOST_DESCRIPTORS
+from xboard_circus.host import service_manager, unix_sockets
 
 STDIN = 0
 
@@ -35,10 +35,7 @@ def make(path: Path) -> socket.socket | None:
 
 def send(listeners: Iterable[socket.socket], path: Path) -> None:
     """Send *listeners*, as many as one message takes, to the inbox at *path*; OSError without a receiver."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outbox:
-        outbox.setblocking(False)
-        outbox.connect(os.fspath(path))
-        socket.send_fds(outbox, [b"\0"], [each.fileno() for each in listeners][:MOST_DESCRIPTORS])
+    service_manager.send(os.fspath(path), "\0", [each.fileno() for each in listeners])
 
 
 def receive(folder: Path) -> list[socket.socket]:
@@ -51,12 +48,14 @@ def receive(folder: Path) -> list[socket.socket]:
         inbox = socket.socket(fileno=STDIN)
     except OSError:  # no socket
         return []
+    received: list[socket.socket] = []
     try:
         path = inbox.getsockname()
         if not isinstance(path, str) or Path(path).parent != folder:
             return []
         inbox.setblocking(False)
-        received = _received(inbox)
+        with suppress(OSError):  # nothing was sent: the sender was killed
+            received = [socket.socket(fileno=number) for number in unix_sockets.receive(inbox, 1).descriptors]
     finally:
         inbox.detach()
     with open(os.devnull, "rb") as nothing:
@@ -64,14 +63,3 @@ def receive(folder: Path) -> list[socket.socket]:
     with suppress(OSError):
         Path(path).unlink()
     return received
-
-
-def _received(inbox: socket.socket) -> list[socket.socket]:
-    try:
-        _, numbers, _, _ = socket.recv_fds(inbox, 1, MOST_DESCRIPTORS)
-    except OSError:  # nothing was sent: the sender was killed, or is of an older release
-        return []
-    found = [socket.socket(fileno=number) for number in numbers]
-    for each in found:
-        each.set_inheritable(False)
-    return found

@@ -282,7 +282,7 @@ def session_of(pid: int) -> int | None:
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parent has ended (Linux: a child subreaper, see prctl(2))."""
-    import ctypes  # only a forkserver needs it
+    import ctypes  # only a forkserver and a container's first process need it
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

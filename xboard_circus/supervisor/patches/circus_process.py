@@ -29,13 +29,10 @@ def exit_code(process: Any) -> int | None:
     code = process._worker.returncode
     if code is not None:
         return int(code)
-    try:
-        status = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if status is None:
-        return None
-    return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+    with contextlib.suppress(ChildProcessError):
+        if status := os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+    return None
 
 
 def has_ended(process: Any) -> bool:
