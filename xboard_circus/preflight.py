@@ -33,9 +33,10 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.environment import environment, of_launcher, user_of
+from xboard_circus.supervisor.life.environment import environment, of_launcher
 from xboard_circus.worker import MODULE, runs_worker
 
 TOKEN = "trial"

@@ -19,7 +19,7 @@ def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool =
     Where circusd *starts* next, the environment of this command line becomes circusd's. Otherwise, without a circusd,
     another user's watcher gets only the variables of root's shell by which programs and modules are found.
     """
-    names = withheld_from(config, watcher.uid)
+    names = withheld_from(config, watcher)
     env = without(watcher.env, names, os.environ)
     if starts or not watcher.copy_env:
         return env

@@ -25,11 +25,10 @@ from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PreloadEntry
-from xboard_circus.host import procs, session, unix_sockets
+from xboard_circus.host import procs, session, unix_sockets, users
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.boundary import SHORTAGES
-from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
 from xboard_circus.supervisor.life.output import LastWords, write_through
@@ -185,7 +184,7 @@ class Forks:
         command = launch_command(armed.watcher, wid=0, token="forkserver")
         arguments = circus_process.arguments(armed.watcher, command, env)
         self._unanswered = 0
-        self._user = environment.user_of(armed.watcher)[0]
+        self._user = users.user_of(armed.watcher)[0]
         self._level, self._basis, self._words = level, _basis(arguments, env), LastWords(armed.hide)
         self._began_at = armed.clock()
         self._answered.clear()

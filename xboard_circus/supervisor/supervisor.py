@@ -196,7 +196,7 @@ class Supervisor:
         from xboard_circus.alerts.withheld import withheld_from
 
         with suppress(XboardError):  # an unreadable file names what it named before
-            self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher.uid)
+            self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher)
         return self._withheld.get(watcher.name, frozenset())
 
     def marks(self) -> dict[str, str]:

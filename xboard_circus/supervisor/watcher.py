@@ -38,7 +38,7 @@ from xboard_circus.core.worker import (
 )
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.errors import XboardError
-from xboard_circus.host import free_memory, oom, request_slots, runtime, worker_files
+from xboard_circus.host import free_memory, oom, request_slots, runtime, users, worker_files
 from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
@@ -292,7 +292,7 @@ class ArmedWatcher:
         """Keep the last lines of the workers, and clean and bind the port in our own time."""
         watcher = self.watcher
         for name in STREAMS:
-            inner = getattr(watcher, name) or own_output(name, environment.user_of(watcher)[0])
+            inner = getattr(watcher, name) or own_output(name, users.user_of(watcher)[0])
             if inner is not None and not isinstance(inner, Tail):
                 with suppress(OSError):  # reported with the first line that is lost
                     circus_stream.open_again(inner)  # Circus opened the first watcher's log before we were loaded
@@ -515,7 +515,7 @@ class ArmedWatcher:
                 self.note_reason(str(error))
 
     def _made_folder(self) -> Path:
-        return runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
+        return runtime.watcher_dir(self.supervisor.instance, self.name, *users.user_of(self.watcher))
 
     # Keeping up the number of serving workers
 

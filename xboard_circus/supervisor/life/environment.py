@@ -1,14 +1,10 @@
 """Build the environment of an armed watcher's processes."""
 
-import grp
 import os
-import pwd
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.options.fields import WatcherOptions
@@ -96,21 +92,3 @@ def of_launcher(env: Mapping[str, str], *command: object) -> dict[str, str]:
         return is_ours or name.lower() in named or os.environ.get(name) == value
 
     return {name if is_safe(name, value) else f"{LATER}{name}": value for name, value in env.items()}
-
-
-def user_of(watcher: Any) -> tuple[int | None, int | None]:
-    """Return the numbers of a watcher's user and group, None for what is not set or not known."""
-    user = _number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
-    group = _number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
-    if user is not None and group is None:
-        with suppress(KeyError):
-            group = pwd.getpwuid(user).pw_gid
-    return user, group
-
-
-def _number(given: object, find: Callable[[str], int]) -> int | None:
-    if given in (None, ""):
-        return None
-    with suppress(KeyError):
-        return int(str(given)) if str(given).isdecimal() else find(str(given))
-    return None
