@@ -29,14 +29,13 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
         return
     left: dict[str, list[Holder]] = {}
     for address in addresses(config):
-        host = "0.0.0.0" if address.host == "*" else address.host
-        refused = listeners.try_bind(host, address.port)
+        refused = listeners.try_bind(address.host, address.port)
         if refused is None:
             continue
         if refused.errno != errno.EADDRINUSE:
             yield _not_bindable(address, refused)
             continue
-        found = listeners.holders(host, address.port)
+        found = listeners.holders(address.host, address.port)
         held = [holder for holder in found if not _is_ours(holder, instance, circusd)]
         if held and _is_taken_over(config, address, held, instance):
             left[f"{address.host}:{address.port}"] = held
@@ -144,7 +143,7 @@ def orphans(config: Config) -> list[Holder]:
     instance, found = runtime.instance_id(config.path), list[Holder]()
     for address in addresses(config):
         if _guarded_by(config, address) is None:
-            held = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)
+            held = listeners.holders(address.host, address.port)
             outcome = plan(held, policy=Policy.ORPHANS, instance=instance, own=())
             found += () if outcome.refuse else outcome.stop
     return found

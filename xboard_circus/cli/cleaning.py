@@ -109,7 +109,7 @@ def strangers_on_ports(
             continue
         place = f"{address.host}:{address.port} of [{address.section}]"
         try:
-            found = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)
+            found = listeners.holders(address.host, address.port)
         except PortError as error:
             yield f"{place}: {error}"
             continue

@@ -1,19 +1,21 @@
 """Find which code a folder had at a time: its commit, and its newest Python file by then."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
-from xboard_circus.core.code_versions import commit_at
 from xboard_circus.host.written_files import plain_opener, walk
 
 MOST_FILES = 5000
 MOST_FOLDERS = 5000
 LOG_BYTES = 1 << 18  # some 1,500 moves
 LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
+SHOWN = 8
+_MOVE = re.compile(r"^[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\t\n]*> (\d{1,12}) [-+]\d{4}(?:\t|$)", re.MULTILINE)
 
 
 class CodeVersion(TypedDict):
@@ -33,6 +35,18 @@ def versions(folder: Path, times: Sequence[float]) -> list[CodeVersion]:
     return [
         {"commit": commit_at(moves, at), "changed": max((e for e in changed if e <= at), default=None)} for at in times
     ]
+
+
+def commit_at(moves: str, at: float) -> str | None:
+    """Return how the commit of a checkout began at the time *at*; None before the first of its *moves*.
+
+    >>> old, new = "a" * 40, "b" * 40
+    >>> moves = f"{old} {old} A <a@b> 100 +0000\\tclone\\n{old} {new} A <a@b> 200 +0000\\tpull: fix\\n"
+    >>> commit_at(moves, 99.0), commit_at(moves, 199.9), commit_at(moves, 200.0)
+    (None, 'aaaaaaaa', 'bbbbbbbb')
+    """
+    found = [commit for commit, moved in _MOVE.findall(moves) if int(moved) <= at]
+    return found[-1][:SHOWN] if found else None
 
 
 def _moves(folder: Path) -> str:

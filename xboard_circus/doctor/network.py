@@ -29,7 +29,7 @@ def ports(case: Case) -> Iterator[Finding]:
         if any(each.section in ("", address.section) and bound in each.what for each in troubled):
             continue
         place = f"[{address.section}] {bound}"
-        refused = listeners.try_bind("0.0.0.0" if address.host == "*" else address.host, address.port)
+        refused = listeners.try_bind(address.host, address.port)
         if refused is not None and refused.errno == errno.EADDRINUSE:
             yield good(f"{place} is held by our circusd")
         elif case.snapshot is not None and address.public:

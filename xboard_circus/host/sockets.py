@@ -48,9 +48,9 @@ class Listening(NamedTuple):
 
 
 def targets(host: str, port: int) -> list[BindTarget]:
-    """Return the addresses of *host*; "" means all of IPv4, as it does for ``bind``."""
+    """Return the addresses of *host*; "" means all of IPv4, as it does for ``bind``, and so does "*"."""
     try:
-        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo("0.0.0.0" if host in ("", "*") else host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise PortError(f"{host} is no address of this machine: {error.strerror}") from error
     return [

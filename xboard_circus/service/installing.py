@@ -2,6 +2,7 @@
 
 import math
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -39,16 +40,12 @@ BUILDS = ("build", "xboard_circus.egg-info")
 
 
 def host() -> ServiceHost:
-    """Return the facts about this machine and its user from its programs."""
-    system, uid, user = (
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        for command in (("uname", "-s"), ("id", "-u"), ("id", "-un"))
-    )
-    home = Path.home()
+    """Return the facts about this machine and its user."""
+    uid, home = os.geteuid(), Path.home()
     return ServiceHost(
-        system=system,
-        uid=int(uid),
-        user=user,
+        system=os.uname().sysname,
+        uid=uid,
+        user=pwd.getpwuid(uid).pw_name,
         home=home,
         config_home=Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"),
         runtime_home=Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"),
