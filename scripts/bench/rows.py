@@ -336,6 +336,11 @@ def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
     )
 
 
+def hang_row(title: str, back: str, workers: int) -> Row:
+    lines = ((f"{title}: {back}", "s"), (f"{title}: its request is named in log or record", YES_OR_NO))
+    return Row(f"hang-{workers}", lines, partial(hang, workers=workers), at_once=SIDE_BY_SIDE)
+
+
 def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
     lines = (*lost(title), (f"{title}: worst latency", "s"), (f"{title}: time of one", "s"))
     return Row(name, lines, partial(reload_under_load, workers=workers, reloads=reloads))
@@ -378,24 +383,8 @@ def rows(size: Size) -> list[Row]:
             kills_at_level_app,
             [OURS],
         ),
-        Row(
-            "hang-2",
-            (
-                ("one of two workers hangs: until two are ready", "s"),
-                ("one of two workers hangs: its request is named in log or record", YES_OR_NO),
-            ),
-            partial(hang, workers=2),
-            at_once=SIDE_BY_SIDE,
-        ),
-        Row(
-            "hang-1",
-            (
-                ("the only worker hangs: until it is replaced", "s"),
-                ("the only worker hangs: its request is named in log or record", YES_OR_NO),
-            ),
-            partial(hang, workers=1),
-            at_once=SIDE_BY_SIDE,
-        ),
+        hang_row("one of two workers hangs", "until two are ready", 2),
+        hang_row("the only worker hangs", "until it is replaced", 1),
         reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
         reload_row("reload-4", "4 workers reloaded under load", 4, 1),
         Row("crash-loop", ((loop, "starts"), (loop, "CPU s/min")), partial(crash_loop, seconds=size.loop), runs=1),

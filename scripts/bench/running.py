@@ -224,14 +224,11 @@ class Running:
         return [found for found in self.processes() if found.pid not in workers]
 
     def query_circusd(self, command: str, **properties: object) -> dict[str, Any]:
-        """Return the answer of a running circusd of ours."""
-        from circus.client import CircusClient
+        """Return the answer of a running circusd of ours; it raises for a refusal."""
+        from xboard_circus.circus_client import CircusdClient
 
-        client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
-        try:
-            return dict(client.send_message(command, **properties))
-        finally:
-            client.stop()
+        with CircusdClient(f"tcp://127.0.0.1:{self.words['control']}") as client:
+            return client.call(command, deadline=10.0, **properties)
 
     # -- waiting --
 
