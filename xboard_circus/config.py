@@ -131,11 +131,14 @@ class Config:
     alerts: tuple[AlertConfig, ...]
     scans: tuple[Scan, ...]
 
+    def find(self, name: str) -> WatcherConfig | None:
+        """Return the watcher of that name, or None; names have no case in Circus."""
+        return next((each for each in self.watchers if each.name.lower() == name.lower()), None)
+
     def watcher(self, name: str) -> WatcherConfig:
-        """Return the watcher of that name; names have no case in Circus."""
-        for watcher in self.watchers:
-            if watcher.name.lower() == name.lower():
-                return watcher
+        """Return the watcher of that name; XboardError without it."""
+        if (found := self.find(name)) is not None:
+            return found
         known = ", ".join(watcher.name for watcher in self.watchers) or "none"
         raise XboardError(f"{self.shown}: there is no watcher {name}; known are: {known}")
 

@@ -12,7 +12,7 @@ from xboard_circus.cli.screen import out, plain
 from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
 from xboard_circus.config import Config
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.dashboard.in_force import options_of, written
+from xboard_circus.dashboard.in_force import options_of
 from xboard_circus.instance import Instance
 
 
@@ -57,7 +57,7 @@ def _lines(
 
 
 def _listeners(watcher: WatcherEntry, config: Config) -> Iterator[str]:
-    port, found = watcher["port"], written(watcher, config)
+    port, found = watcher["port"], config.find(watcher["name"])
     if port is not None:
         state = "taken" if port["state"] == "refused" else port["state"]
         yield f"  {port['host']}:{port['port']} {state}" + (f": {port['reason']}" if port["reason"] else "")

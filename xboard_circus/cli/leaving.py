@@ -58,10 +58,9 @@ def costs(instance: Instance, found: Snapshot) -> Costs:
     """Compare the running watchers with the ini file."""
     stopped, losing, ending = {}, set(), {}
     is_supervised = any(is_armed(watcher) and watcher.autostart for watcher in instance.config.watchers)
-    by_name = {watcher.name.lower(): watcher for watcher in instance.config.watchers}
     for running in found.watchers:
         name, port = running["name"], running["port"]
-        watcher = by_name.get(name.lower())
+        watcher = instance.config.find(name)
         if running["status"] != "active":
             continue
         if watcher is None:

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.config import Config, WatcherConfig, load_readable
+from xboard_circus.config import Config, load_readable
 from xboard_circus.core.names import PLUGIN
 from xboard_circus.dashboard import views
 from xboard_circus.dashboard.poller import Server
@@ -37,17 +37,12 @@ def options_shown(server: Server, settings: Settings, name: str) -> list[Row]:
     return [*(options_of_circusd(config, live) if watcher is None else options_of(watcher, config, live))]
 
 
-def written(watcher: Mapping[str, Any], config: Config) -> WatcherConfig | None:
-    """Return the section of a watcher of circusd."""
-    return next((each for each in config.watchers if each.name.lower() == watcher["name"].lower()), None)
-
-
 def options_of(watcher: Mapping[str, Any], config: Config, live: Mapping[str, Any]) -> Iterator[Row]:
     """Yield each option of a watcher: its name, the value in force, and its place in the file, "" for a default.
 
     One that was changed at run time, or in the file since circusd started, has the value in the file too.
     """
-    name, found = watcher["name"], written(watcher, config)
+    name, found = watcher["name"], config.find(watcher["name"])
     read: dict[str, Any] = {} if found is None else {**vars(found), **flat(found.options)}
     in_force = {key: value for key, value in live.items() if isinstance(value, (int, float)) and key in read}
     in_force |= watcher["options"]
