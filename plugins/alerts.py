@@ -196,7 +196,7 @@ class Alerter(Part):
         self._file = _ConfigFile(Path(str(circusd["config_file"])))
         self._origin = Origin(socket.gethostname(), str(circusd["config_file"]))
         self._memory = AlertMemory(memory_file(Path(str(circusd["state_dir"])), self._plugin))
-        self._remembered = self._memory.load(shift=self._shift())
+        self._remembered = self._memory.load(shift=self._shift(), now=self._clock())
         self._alerting = Alerting(self._rules, restored=self._remembered.incidents)
         lost = circusd["lost"] or {}
         name = f"{lost.get('pid')}:{lost.get('started')}" if lost else ""

@@ -234,7 +234,7 @@ def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
     gate.review([incident], [], 110)
     memory.save(Remembered([incident], {"ops": gate.memory}, {"ops": [message("a", "x")]}), shift=1000)
 
-    found = AlertMemory(tmp_path / "alerts.json").load(shift=1050)
+    found = AlertMemory(tmp_path / "alerts.json").load(shift=1050, now=100)
 
     assert (tmp_path / "alerts.json").stat().st_mode & 0o777 == 0o600
     assert found.incidents == [Incident("web", Trouble.DOWN, 50.0, "no worker ready", count=3)]
@@ -247,7 +247,7 @@ def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
 def test_a_strange_file_is_no_memory(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "alerts.json").write_text(text)
 
-    assert AlertMemory(tmp_path / "alerts.json").load(shift=0).incidents == []
+    assert AlertMemory(tmp_path / "alerts.json").load(shift=0, now=100).incidents == []
     assert "cannot be read" in caplog.text
 
 
@@ -394,7 +394,7 @@ def test_a_summary_in_chinese_names_the_kinds_in_chinese_after_a_restart_too(tmp
     gate.review(loops, [], 10)
     memory = AlertMemory(tmp_path / "alerts.json")
     memory.save(Remembered(loops, {"ops": gate.memory}), shift=0)
-    again = Gate(gate.rules, memory.load(shift=0).gates["ops"])
+    again = Gate(gate.rules, memory.load(shift=0, now=100).gates["ops"])
 
     (summary,) = again.review(loops, [], HOUR + 10)
 
@@ -409,7 +409,7 @@ def test_a_restart_of_the_plugin_keeps_the_data_of_a_reason(tmp_path: Path) -> N
 
     memory.save(Remembered([incident]), shift=0)
 
-    assert data_of(memory.load(shift=0).incidents[0].reason) == data_of(incident.reason)
+    assert data_of(memory.load(shift=0, now=100).incidents[0].reason) == data_of(incident.reason)
 
 
 def test_an_end_says_how_long_it_lasted_and_a_silent_circusd_has_no_why() -> None:

@@ -157,6 +157,16 @@ def test_a_gate_goes_on_after_a_restart_where_it_left_off() -> None:
     assert again.memory.held_count == 2
 
 
+def test_a_clock_that_was_set_back_meanwhile_holds_no_alert_back_for_as_long() -> None:
+    """Given alerts that were sent in what is the future now, when an hour is over, then reminders and others come."""
+    gate = Gate(GateRules(max_per_hour=1, remind_every=60))
+    gate.review([incident(1)], [], 6 * HOUR)
+
+    again = Gate(gate.rules, restored(saved(gate.memory, shift=0), shift=0, now=10))
+
+    assert abouts(again.review([incident(1)], [], 10 + HOUR)) == ["reminder"]
+
+
 @pytest.mark.parametrize("data", [{}, {"told": [[1]]}, {"told": [["w", "x", 1, 1]], "held_count": 1, "held_since": 1}])
 def test_a_strange_memory_is_refused(data: dict[str, object]) -> None:
     with pytest.raises((KeyError, ValueError, TypeError)):

@@ -58,13 +58,13 @@ class AlertMemory:
         self.path = path
         self._is_failing = False
 
-    def load(self, *, shift: float) -> Remembered:
-        """Return the saved memory; *shift* is how far the wall clock is ahead of the caller's."""
+    def load(self, *, shift: float, now: float) -> Remembered:
+        """Return the saved memory; *shift* is how far the wall clock is ahead of the caller's, which shows *now*."""
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
             return Remembered(
                 incidents=[_incident(each, shift) for each in data["incidents"]],
-                gates={name: restored(each, shift=-shift) for name, each in data["gates"].items()},
+                gates={name: restored(each, shift=-shift, now=now) for name, each in data["gates"].items()},
                 waiting={name: [Message.of(each) for each in found] for name, found in data["waiting"].items()},
                 lost=str(data.get("lost") or ""),
             )

@@ -4,6 +4,7 @@ The gate remembers the alerts that it sent. It compares them with the incidents 
 added late, or that missed a turn, comes to the same end as the others.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -198,11 +199,17 @@ def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
     }
 
 
-def restored(data: Mapping[str, Any], *, shift: float) -> GateMemory:
-    """Return the memory that `saved` made *data* of; raise ValueError, KeyError or TypeError for other data."""
+def restored(data: Mapping[str, Any], *, shift: float, now: float = math.inf) -> GateMemory:
+    """Return the memory that `saved` made *data* of; raise ValueError, KeyError or TypeError for other data.
+
+    What was sent after *now*, because the other clock was set back since, was sent now.
+    """
     return GateMemory(
-        alerted={(str(name), Trouble(kind)): (opened + shift, at + shift) for name, kind, opened, at in data["told"]},
-        sent_at=deque(at + shift for at in data["sent_at"]),
+        alerted={
+            (str(name), Trouble(kind)): (opened + shift, min(at + shift, now))
+            for name, kind, opened, at in data["told"]
+        },
+        sent_at=deque(min(at + shift, now) for at in data["sent_at"]),
         held=deque((reason_in(each) for each in data["held"]), maxlen=LISTED),
         held_count=int(data["held_count"]),
         held_since=data["held_since"] + shift,
