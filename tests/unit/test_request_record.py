@@ -36,8 +36,8 @@ from xboard_circus.worker.request_record import (
     MOST_PATHS,
     SERIAL,
     RequestRecord,
-    name_routes,
 )
+from xboard_circus.worker.route_names import name_routes
 from xboard_circus.worker.server import Surroundings, WorkerServer
 from xboard_circus.worker.traffic import Traffic
 

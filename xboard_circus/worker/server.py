@@ -33,7 +33,8 @@ from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, R
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
 from xboard_circus.worker.refusal import Refusal
-from xboard_circus.worker.request_record import ID_HEADER, RequestRecord, name_routes
+from xboard_circus.worker.request_record import ID_HEADER, RequestRecord
+from xboard_circus.worker.route_names import name_routes
 from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.task_stack import Stack
 from xboard_circus.worker.time_limit import TimeLimit
