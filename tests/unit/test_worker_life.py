@@ -46,7 +46,6 @@ LATE = "not ready within health.startup_timeout = 60 s"
 
 STARTING, UP = Life(phase=Starting(0.0)), Life(phase=Up(0.0))
 CAME_UP = [Effect.COUNT_UP, Effect.REPORT_UP]
-OVER = [Effect.COUNT_END]
 
 
 def of(role: Role, life: Life) -> Life:
@@ -86,7 +85,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
                 ),
                 [Effect.TERMINATE],
             ),
-            (ended(61.0, 0), gone(Cause.FAILED_START, LATE, 61.0), OVER),
+            (ended(61.0, 0), gone(Cause.FAILED_START, LATE, 61.0), []),
         ],
     ),
     "a late start has what its live path answered": (
@@ -125,21 +124,21 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         [
             (Ordered(1.0, OPERATOR, within=35.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
             (Signalled(SIGTERM), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
-            (ended(3.0, 0), gone(Cause.COMMANDED, "commanded: operator", 3.0), OVER),
+            (ended(3.0, 0), gone(Cause.COMMANDED, "commanded: operator", 3.0), []),
         ],
     ),
     "a crash while it leaves by an order is still what was asked for": (
         UP,
         [
             (Ordered(1.0, RELOAD, within=35.0), Leaving(RELOAD, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
-            (ended(2.0, -11), gone(Cause.COMMANDED, "rolling reload", 2.0), OVER),
+            (ended(2.0, -11), gone(Cause.COMMANDED, "rolling reload", 2.0), []),
         ],
     ),
     "a crash while it leaves for being sick counts as unhealthy, with what the probes found": (
         UP,
         [
             (Ordered(1.0, SICK, within=35.0), Leaving(SICK, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
-            (ended(2.0, -6), gone(Cause.UNHEALTHY, "sick: status 503", 2.0), OVER),
+            (ended(2.0, -6), gone(Cause.UNHEALTHY, "sick: status 503", 2.0), []),
         ],
     ),
     "an order that brought no end expires; a crash later is a crash, its signals are forgotten": (
@@ -149,7 +148,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (Signalled(SIGTERM), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
             (tick(36.0), Up(0.0), [Effect.REPORT_EXPIRED]),
             (Judged(50.0, Health.SICK, "status 503"), Up(0.0), []),
-            (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), OVER),
+            (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), []),
         ],
     ),
     "an order to one that starts expires, and it starts as before": (
@@ -164,7 +163,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         [
             (Ordered(1.0, SICK, within=35.0), Leaving(SICK, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
             (Ordered(10.0, OPERATOR, within=35.0), Leaving(SICK, 1.0, 45.0, Up(0.0)), [Effect.WAKE]),
-            (ended(11.0, 0), gone(Cause.UNHEALTHY, "sick: status 503", 11.0), OVER),
+            (ended(11.0, 0), gone(Cause.UNHEALTHY, "sick: status 503", 11.0), []),
         ],
     ),
     "a second order never shortens the time of the first": (
@@ -179,14 +178,14 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         [
             (Signalled(SIGQUIT), Up(0.0), []),
             (Judged(5.0, Health.OK), Up(0.0), []),
-            (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), OVER),
+            (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), []),
         ],
     ),
     "the end by a signal that Circus sent was commanded, without any order": (
         UP,
         [
             (Signalled(SIGABRT), Up(0.0), []),
-            (ended(1.0, -SIGABRT), gone(Cause.COMMANDED, "commanded: SIGABRT sent by Circus", 1.0), OVER),
+            (ended(1.0, -SIGABRT), gone(Cause.COMMANDED, "commanded: SIGABRT sent by Circus", 1.0), []),
         ],
     ),
     "retired, and kept again when its successor failed": (
@@ -195,7 +194,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     ),
     "a crash of one that retires counts: nobody has told it to go yet": (
         UP,
-        [(Retired(), Up(0.0), []), (ended(2.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 2.0), OVER)],
+        [(Retired(), Up(0.0), []), (ended(2.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 2.0), [])],
     ),
     "retired because it was blocked, then hung: it counts as hung, though its successor serves": (
         UP,
@@ -203,7 +202,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (Retired(), Up(0.0), []),
             (Judged(3.0, Health.HUNG, "no answer"), Up(0.0), []),
             (Ordered(6.0, HUNG, within=65.0), Leaving(HUNG, 6.0, 71.0, Up(0.0)), [Effect.WAKE]),
-            (ended(6.1, -SIGABRT), gone(Cause.UNHEALTHY, "hung: no answer", 6.1), OVER),
+            (ended(6.1, -SIGABRT), gone(Cause.UNHEALTHY, "hung: no answer", 6.1), []),
         ],
     ),
     "retired because it was blocked, and back: it drains, which costs nothing": (
@@ -213,7 +212,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (Judged(3.0, Health.FAILING, "no answer"), Up(0.0), []),
             (Judged(5.0, Health.OK), Up(0.0), []),
             (Ordered(7.0, AHEAD, within=35.0), Leaving(AHEAD, 7.0, 42.0, Up(0.0)), [Effect.WAKE]),
-            (ended(8.0, 0), gone(Cause.COMMANDED, "event loop blocked for 2 s", 8.0), OVER),
+            (ended(8.0, 0), gone(Cause.COMMANDED, "event loop blocked for 2 s", 8.0), []),
         ],
     ),
     "killed at graceful_timeout, it says so": (
@@ -229,7 +228,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
                     "commanded: operator; killed in the middle of its shutdown at graceful_timeout = 30 s",
                     31.0,
                 ),
-                OVER,
+                [],
             ),
         ],
     ),
@@ -238,7 +237,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         [
             (Ordered(1.0, OPERATOR, within=35.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
             (Signalled(SIGKILL), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
-            (ended(1.1, -SIGKILL), gone(Cause.COMMANDED, "commanded: operator", 1.1), OVER),
+            (ended(1.1, -SIGKILL), gone(Cause.COMMANDED, "commanded: operator", 1.1), []),
         ],
     ),
     "requests that were cut off at the drain limit are counted and told": (
@@ -254,13 +253,13 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
                     cut=3,
                     log="Cut 3 request(s) at the drain limit of 20 s\nFinished\n",
                 ),
-                OVER,
+                [],
             ),
         ],
     ),
     "recycled by itself, it costs nothing": (
         UP,
-        [(ended(900.0, 99, recycled=True), gone(Cause.COMMANDED, "commanded: recycle", 900.0), OVER)],
+        [(ended(900.0, 99, recycled=True), gone(Cause.COMMANDED, "commanded: recycle", 900.0), [])],
     ),
     "whatever ends before it was up was not recycled: it is a failed start, named with its exit code": (
         STARTING,
@@ -268,7 +267,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (
                 ended(1.0, 75, recycled=True),
                 gone(Cause.FAILED_START, "exited with code 75 before it was up", 1.0),
-                OVER,
+                [],
             )
         ],
     ),
@@ -276,7 +275,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         UP,
         [
             (Ordered(1.0, SICK, within=35.0), Leaving(SICK, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
-            (ended(2.0, 99, recycled=True), gone(Cause.UNHEALTHY, "sick: status 503", 2.0), OVER),
+            (ended(2.0, 99, recycled=True), gone(Cause.UNHEALTHY, "sick: status 503", 2.0), []),
         ],
     ),
     "killed for want of memory": (
@@ -285,18 +284,18 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (
                 ended(5.0, -SIGKILL, oom="the kernel's OOM killer"),
                 gone(Cause.OUT_OF_MEMORY, "out of memory, killed by SIGKILL: the kernel's OOM killer", 5.0),
-                OVER,
+                [],
             )
         ],
     ),
     "killed from outside": (
         UP,
-        [(ended(5.0, -SIGKILL, oom=""), gone(Cause.KILLED, "killed from outside by SIGKILL", 5.0), OVER)],
+        [(ended(5.0, -SIGKILL, oom=""), gone(Cause.KILLED, "killed from outside by SIGKILL", 5.0), [])],
     ),
-    "an end that nobody saw": (UP, [(ended(5.0, None), gone(Cause.UNKNOWN, "ended, exit status unknown", 5.0), OVER)]),
+    "an end that nobody saw": (UP, [(ended(5.0, None), gone(Cause.UNKNOWN, "ended, exit status unknown", 5.0), [])]),
     "an exit before it was up is a failed start, after that a crash": (
         STARTING,
-        [(ended(1.0, 1), gone(Cause.FAILED_START, "exited with code 1 before it was up", 1.0), OVER)],
+        [(ended(1.0, 1), gone(Cause.FAILED_START, "exited with code 1 before it was up", 1.0), [])],
     ),
     "one that leaves is not judged, nor is it up a second time": (
         UP,
@@ -480,7 +479,8 @@ class AnyLife(RuleBasedStateMachine):
         if isinstance(before.phase, Gone):
             assert self.life == before
         has_ended = isinstance(event, Ended) and not isinstance(before.phase, Gone)
-        assert (Effect.COUNT_END in effects) is has_ended
+        assert (isinstance(self.life.phase, Gone) and not isinstance(before.phase, Gone)) is has_ended
+        assert not (has_ended and effects)
 
     @invariant()
     def one_that_is_not_gone_can_always_end(self) -> None:
@@ -488,7 +488,7 @@ class AnyLife(RuleBasedStateMachine):
             after, effects = step(self.life, ended(LONG_AFTER, -11))
             assert isinstance(after.phase, Gone)
             assert after.phase.reason
-            assert effects == (Effect.COUNT_END,)
+            assert effects == ()
 
     @invariant()
     def one_that_is_not_gone_can_always_be_ordered_to_leave(self) -> None:

@@ -40,7 +40,6 @@ class Effect(Enum):
     WAKE = "wake it if it is halted"
     TERMINATE = "terminate it"
     REPORT_EXPIRED = "report that it did not leave"
-    COUNT_END = "count its end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +351,7 @@ def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     elif found := _CUT.findall(event.log_tail):
         cut = int(found[-1][0])
         reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=cut, timeout=exactly(float(found[-1][1])))
-    return replace(life, phase=Gone(cause, reason, event.at, cut, event.log_tail)), (Effect.COUNT_END,)
+    return replace(life, phase=Gone(cause, reason, event.at, cut, event.log_tail)), ()
 
 
 ROLES: dict[type[LifeEvent], tuple[Role, Role]] = {

@@ -656,6 +656,5 @@ EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
         armed.kill(worker, armed.late_grace), f"the end of {worker.pid}"
     ),
     Effect.REPORT_EXPIRED: ArmedWatcher.report_expired,
-    Effect.COUNT_END: lambda armed, worker: None,  # by `count_end.count`, which knows what is left of the process
 }
 """How each effect is carried out."""
