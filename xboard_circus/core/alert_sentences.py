@@ -30,7 +30,7 @@ class AlertSay(Template):
     DONE_OUTPUT_LOST = "the workers serve on; the log is opened again each second"
     DONE_POISON = "each worker is replaced, and no slot cools down for it; the others serve on"
     DONE_SILENT = "nothing can be done from here; the workers may still serve"
-    DONE_LOST = "the workers serve on; the supervisor of circusd (systemd, Docker, the monitor) starts it again"
+    DONE_LOST = "workers that were up serve on; what supervises circusd (systemd, Docker, the monitor) starts it again"
 
     TITLE_HEAD = "{head} ({host}: {trouble})"
     TITLE_PROBLEM = "{watcher} on {host}: {trouble}"
