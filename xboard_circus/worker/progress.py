@@ -47,11 +47,20 @@ def show_progress(
         return
     depth, loop = len([*calls(sys._getframe())]), asyncio.get_running_loop()
 
+    has_failed = False
+
     def show_running(frame: FrameType | None) -> None:
-        if record is not None:
+        nonlocal has_failed
+        if record is None:
+            return
+        try:
             serial = record.show_running(loop, frame)
             if slow is not None and frame is not None and lag.last is not None:
                 slow.look_at_held(serial, frame, time.monotonic() - lag.last)
+        except Exception:  # that the loop works has to be shown all the same
+            if not has_failed:
+                log.exception("It can't be said which request the late event loop runs; this is not repeated")
+            has_failed = True
 
     arguments = (file, lag, threading.get_ident(), depth, show_running)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="shows progress").start()

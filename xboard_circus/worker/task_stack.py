@@ -57,8 +57,11 @@ def suspended(task: "asyncio.Task[Any]") -> list[FrameType]:
 
 
 def calls(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield a frame and those that called it."""
-    while frame is not None:
+    """Yield a frame and those that called it.
+
+    Another thread goes on meanwhile, and in place of a frame that it has left Python 3.11 was seen to give anything.
+    """
+    while isinstance(frame, FrameType):
         yield frame
         frame = frame.f_back
 
