@@ -2,7 +2,6 @@
 
 import math
 import os
-import pwd
 import stat
 import subprocess
 import sys
@@ -40,12 +39,16 @@ BUILDS = ("build", "xboard_circus.egg-info")
 
 
 def host() -> ServiceHost:
-    """Return the facts about this machine and its user."""
-    uid, home = os.geteuid(), Path.home()
+    """Return the facts about this machine and its user from its programs."""
+    system, uid, user = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for command in (("uname", "-s"), ("id", "-u"), ("id", "-un"))
+    )
+    home = Path.home()
     return ServiceHost(
-        system=os.uname().sysname,
-        uid=uid,
-        user=pwd.getpwuid(uid).pw_name,
+        system=system,
+        uid=int(uid),
+        user=user,
         home=home,
         config_home=Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"),
         runtime_home=Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"),
