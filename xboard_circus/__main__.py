@@ -2,7 +2,11 @@
 
 import gc
 import os
+import signal
 import sys
+from types import FrameType
+
+AGAIN_AFTER = 0.01
 
 
 def pass_shared_folder_by() -> None:
@@ -13,6 +17,21 @@ def pass_shared_folder_by() -> None:
             del sys.path[0]
 
 
+def interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; in the middle of an import or of a picture of rich's, as soon as that is done.
+
+    In a callback of the import Python would print the exception and go on, or end with another one. A picture that has
+    half begun cannot be ended.
+    """
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in ("importlib", "rich"):
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; a Ctrl-C during its import, most of a short command's time, ends it as any other does."""
     gc.disable()  # until all is imported: a tenth of the time would go into the search for garbage
@@ -21,6 +40,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("xboard-circus: interrupted", file=sys.stderr)
         sys.exit(130)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as below nohup
+        signal.signal(signal.SIGINT, interrupt)
     command_line()
 
 

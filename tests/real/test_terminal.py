@@ -207,5 +207,6 @@ def test_ctrl_c_ends_with_130_and_says_what_goes_on(
             _, stderr = running.communicate(timeout=PATIENCE)
 
         # A shell shows an end by SIGINT, as Python's own where it comes in the last moment, as 130 too.
-        assert running.returncode in (130, -signal.SIGINT)
+        reports = [Path(path).read_text() for path in re.findall(r"\S+/crash-\S+\.log", stderr)]
+        assert running.returncode in (130, -signal.SIGINT), (stderr, *reports)
         assert (said in stderr, "Traceback" in stderr) == (True, False), stderr

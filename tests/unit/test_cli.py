@@ -1638,3 +1638,49 @@ def test_what_has_ended_needs_no_runtime_folder(
     result = run(command, "-c", str(write_ini(tmp_path)))
 
     assert (result.exit_code, answer in result.output) == (0, True), result.output
+
+
+COMMAND = """
+import time
+from xboard_circus import __main__, cli
+
+def command():
+    {step}
+    time.sleep(3)
+
+cli.main = command
+try:
+    __main__.main()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+IMPORTED = """
+import signal, weakref
+
+class Gone: ...
+
+gone = Gone()
+reference = weakref.ref(gone, lambda _: signal.raise_signal(signal.SIGINT))
+del gone
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        pytest.param("import interrupted_late", "", id="in a callback of Python's import, which would forget it"),
+        pytest.param(
+            "exec('import signal; signal.raise_signal(signal.SIGINT); print(1)', {'__name__': 'rich.live'})",
+            "1\n",
+            id="where rich begins a picture, which could not be ended then",
+        ),
+    ],
+)
+def test_ctrl_c_ends_a_command_where_it_can_be_ended(tmp_path: Path, step: str, said: str) -> None:
+    (tmp_path / "interrupted_late.py").write_text(IMPORTED)
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+
+    code = COMMAND.format(step=step)
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == (f"{said}interrupted\n", "")
