@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import xboard_circus
 from xboard_circus.host.written_files import Owner
 
 from .operations import Checkout
@@ -254,12 +255,28 @@ def test_nothing_in_the_folder_of_the_services_user_is_run(mac: Mac) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_root_runs_no_python_that_the_services_user_may_have_put_there(mac: Mac) -> None:
-    os.chown(mac.folder / ".venv", 65534, 65534, follow_symlinks=False)
+@pytest.mark.parametrize("what", [".venv", ".venv/bin", ".", "..", "../site"])
+def test_root_runs_no_python_that_another_user_may_have_put_there(mac: Mac, what: str) -> None:
+    """Given packages, of which the service's user or a third one owns a part, or a folder above them, whom a link of
+    root's in its place would then lead elsewhere, when root installs, then it is refused, whatever .venv itself is."""
+    mac.folder.parent.chmod(0o755)
+    (mac.folder / ".venv").unlink()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", mac.folder / ".venv"], check=True)
+    site = mac.folder.with_name("site")
+    shutil.copytree(Path(xboard_circus.__file__).parent, site / "xboard_circus")
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); from xboard_circus.__main__ import main; main()"
+    words = ["service", "install", "--run-as", "daemon", "--dry-run", "--dir", str(mac.folder)]
+    env = {**os.environ, "HOME": str(mac.home), "FAKE": str(mac.fake), "PATH": f"{mac.fake}:{os.environ['PATH']}"}
+    command = [sys.executable, "-I", "-c", code, *words]
+    theirs = (mac.folder / what).resolve()
+    assert (done := subprocess.run(command, env=env, capture_output=True, text=True, check=False)).returncode == 0, done
 
-    told = mac.script("install", "--run-as", "daemon", "--dry-run", expect=1)
+    os.chown(theirs, pwd.getpwnam("daemon" if what != ".." else "www-data").pw_uid, -1)
 
-    assert f"{mac.folder / '.venv'} does not belong to root, and root would run what is in there" in told
+    refused = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    who = "www-data" if what == ".." else "daemon"
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"xboard-circus: {who} may write {theirs}, and root would run what is there" in refused.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -33,6 +33,7 @@ from xboard_circus.service.rendering import Texts, rendered
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
 # Files of the checkout that root runs, or pip when it installs them.
+OF_ROOT = "/opt"
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")
@@ -167,11 +168,14 @@ class Service:
         """Return the folder's own .venv, otherwise the one that runs this."""
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
-        if self._action != "unit" and self._is_roots and not self._is_trusted(venv):
-            raise XboardError(
-                f"{venv} does not belong to root, and root would run what is in there: chown -R root {venv}, "
-                "if you trust it"
+        if self._action != "unit" and self._is_roots:
+            cure = (
+                f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the folders "
+                f"above it, or put the service into a folder such as {OF_ROOT}"
             )
+            self._refuse_of_others(venv / "bin" / "python", cure)
+            if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
+                self._refuse_of_others(venv, cure)
         return venv
 
     def _upgrade_packages(self, venv: Path) -> None:
@@ -210,21 +214,29 @@ class Service:
         return any(written_files.belongs_to(path, uid) for uid in self._trusted())
 
     def _refuse_sources_of_others(self) -> None:
-        """Refuse a checkout that another user may write, because root runs it, now and at each upgrade."""
-        source, trusted = Path(xboard_circus.__file__).parents[1], self._trusted()
+        """Refuse a checkout, or a package elsewhere, that another user may write, because root runs it."""
+        package = Path(xboard_circus.__file__).parent
+        source = package.parent
         if not os.path.exists(source / "setup.cfg"):
+            self._refuse_of_others(package, f"install the package as root into a folder such as {OF_ROOT}")
             return
         for path in (source / name for name in SOURCES):
-            found = [(user.name, place) for user, place in writers.besides(path, trusted)]
-            if (place := writers.ANYBODY.writable(path)) is not None:
-                found.append((writers.ANYBODY.name, place))
-            if not os.path.exists(path):
-                raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
-            for who, place in chain(found, writers.below(path, trusted)):
-                raise XboardError(
-                    f"{who} may write {place}, and root would run what is there: when you have looked at it, "
-                    f"`chown -R root {source}` and `chmod -R go-w` it, or clone it as root into a folder such as /opt"
-                )
+            self._refuse_of_others(
+                path,
+                f"when you have looked at it, `chown -R root {source}` and `chmod -R go-w` it, or clone it as root "
+                f"into a folder such as {OF_ROOT}",
+            )
+
+    def _refuse_of_others(self, path: Path, cure: str) -> None:
+        """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or anything below it."""
+        trusted = self._trusted()
+        found = [(user.name, place) for user, place in writers.besides(path, trusted)]
+        if (place := writers.ANYBODY.writable(path)) is not None:
+            found.append((writers.ANYBODY.name, place))
+        if not os.path.exists(path):
+            raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
+        for who, place in chain(found, writers.below(path.resolve(), trusted)):
+            raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
 
     def _make_builds(self, source: Path) -> None:
         """Make the folders that pip writes into; refuse one that the service's user made first."""
