@@ -1,5 +1,6 @@
 """What circusd writes down of its life, with an arbiter that only knows how to stop."""
 
+import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -183,6 +184,10 @@ def test_what_is_no_token_or_process_in_the_record_leads_to_none(file: Path) -> 
 
     circusd_record.write(INSTANCE, replace(record, boot="another"))
     assert circusd_record.workers(INSTANCE) == {}
+
+    older = json.loads(file.read_text())
+    file.write_text(json.dumps({**older, "workers": {"web": ["../x", "a1"]}}))
+    assert workers() == {"web": {"a1": ""}}
 
 
 def serving(token: str) -> Any:

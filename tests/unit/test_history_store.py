@@ -22,6 +22,7 @@ from xboard_circus.ledger.history_store import (
     PRUNE_EVERY,
     HistoryStore,
     Totals,
+    last_figures,
     read_points,
     read_totals,
 )
@@ -94,6 +95,20 @@ def test_points_are_read_as_they_were_written(store: HistoryStore) -> None:
     assert [each or 0 for each in of_all] == pytest.approx([each or 0 for each in first], rel=1e-3)
     assert of_slot[:9] == pytest.approx(figures(4.0)[:9], rel=1e-3)
     assert read(store, 2, slot=1) == read(store, 10) == read(store, 2, watcher="other") == []
+
+
+def test_points_of_a_version_that_knew_of_no_disk_are_read_beside_new_ones(store: HistoryStore) -> None:
+    store.write(points(2, until=NOW, count=2), {})
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        first = connection.execute("SELECT min(id) FROM watcher_2").fetchone()
+        connection.execute("UPDATE watcher_2 SET figures = substr(figures, 1, 22) WHERE id = ?", first)
+
+    old, new = (found for _, found in read(store, 2))
+    now = last_figures(store.path, now=NOW)["web"]
+
+    assert (old[:9], old[-1], new[-1] is None) == (new[:9], None, False)
+    assert now[0] == new
+    assert (now[1][:9], now[1][-1]) == (new[:9], None)
 
 
 def test_figures_beyond_all_measure_are_cut(store: HistoryStore) -> None:

@@ -104,6 +104,33 @@ def test_an_event_is_stored_once_whoever_records_it(path: Path, open_store: Call
     assert [each.seq for each in search(one.path)] == ["18c-0", "18c-1", "18c-2", "18d-1", None, None]
 
 
+VERSION_1 = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, watcher TEXT NOT NULL, kind TEXT NOT NULL,
+    pid INTEGER, wid INTEGER, cause TEXT, reason TEXT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX events_by_time ON events (time);
+CREATE INDEX events_by_watcher ON events (watcher, kind, time);
+INSERT INTO events VALUES (1, 1800000000.0, 'web', 'restart', 71, 1, 'crash', 'wedged: no answer', '{"seq": "18c-1"}');
+PRAGMA application_id = 0x78624C47;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_then_written(path: Path, store: LedgerStore) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1)
+    old = record(0, pid=71, wid=1, cause="crash", reason="wedged: no answer", data={"seq": "18c-1"}, id=1)
+    assert search(store.path) == [old]
+
+    store.append([record(1, reason=Say.WELL_AGAIN(), seq="18c-2")])
+
+    found = search(store.path)
+    assert (found[0], data_of(found[1].reason)) == (old, Say.WELL_AGAIN().as_data())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -242,13 +269,16 @@ def test_the_bound_makes_room_and_is_never_a_full_disk(open_store: Callable[...,
     assert size_of(store) <= MIB
 
 
+@pytest.mark.parametrize("vacuum", ["FULL", "INCREMENTAL"])
 def test_a_file_that_is_larger_than_a_new_bound_shrinks_to_it(
-    open_store: Callable[..., LedgerStore], path: Path
+    open_store: Callable[..., LedgerStore], path: Path, vacuum: str
 ) -> None:
     large = open_store(max_mb=8)
     for batch in range(20):
         large.append([record(batch * 200 + number, reason="x" * 1000) for number in range(200)])
     large.close()
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.execute(f"PRAGMA auto_vacuum = {vacuum}")
     assert path.stat().st_size > 2 * MIB
     store = open_store(max_mb=1)
 

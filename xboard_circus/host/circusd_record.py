@@ -37,7 +37,10 @@ def read(instance: str) -> CircusdLife | None:
             stopped=[str(name) for name in data.get("stopped") or ()],
             workers={
                 str(watcher): {
-                    str(token): str(identity) for token, identity in tokens.items() if worker_files.is_token(str(token))
+                    # An older release recorded a list of tokens.
+                    str(token): str(tokens[token]) if isinstance(tokens, dict) else ""
+                    for token in tokens
+                    if worker_files.is_token(str(token))
                 }
                 for watcher, tokens in (data.get("workers") or {}).items()
             },

@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 PAGE = 4096
 BUSY_MS = 250
+VACUUM_ON_REQUEST = 2  # as in a file of an earlier version
 KEPT_DAMAGED = 3
 LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
 
-TABLES = """
+MIGRATIONS = (
+    """
     CREATE TABLE events (
         id INTEGER PRIMARY KEY,
         time REAL NOT NULL,
@@ -34,14 +36,20 @@ TABLES = """
         wid INTEGER,
         cause TEXT,
         reason TEXT NOT NULL,
-        data TEXT NOT NULL,
-        say TEXT,
-        seq TEXT
+        data TEXT NOT NULL
     );
     CREATE INDEX events_by_time ON events (time);
     CREATE INDEX events_by_watcher ON events (watcher, kind, time);
+    """,
+    """
+    ALTER TABLE events ADD COLUMN say TEXT;
+    ALTER TABLE events ADD COLUMN seq TEXT;
     CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
-"""
+    """,
+)
+"""Statements that make each version of the schema from the one before."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,14 @@ class Schema:
 
     Attributes:
         application_id: Distinguishes it from another program's database that was named by mistake.
-        version: A file of a higher one is left alone.
-        tables: Statements that make them.
+        migrations: Statements that make each version from the one before.
     """
 
     application_id: int
-    version: int
-    tables: str
+    migrations: tuple[str, ...]
 
 
-LEDGER = Schema(0x78624C47, 2, TABLES)  # "xbLG"
+LEDGER = Schema(0x78624C47, MIGRATIONS)  # "xbLG"
 _BESIDE = ("-wal", "-shm")  # SQLite's files beside the database
 _HEADS = {"": (b"SQLite format 3\0",), "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")}
 
@@ -253,6 +259,8 @@ def _is_at_rest(path: Path) -> bool:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most_pages: int, log_pages: int) -> None:
+    version = len(schema.migrations)
+
     def pragma(text: str) -> Any:
         row = connection.execute(f"PRAGMA {text}").fetchone()
         return row[0] if row else None
@@ -260,10 +268,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most
     is_new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if not is_new and pragma("application_id") != schema.application_id:
         raise LedgerError(path, LedgerTrouble.UNUSABLE, "is another program's database; name another file")
-    if pragma("user_version") > schema.version:
+    if pragma("user_version") > version:
         raise LedgerError(path, LedgerTrouble.UNUSABLE, "was written by a newer version of xboard-circus")
     if is_new:
         pragma(f"page_size = {PAGE}")
+    if is_new or pragma("auto_vacuum") == VACUUM_ON_REQUEST:
         pragma("auto_vacuum = FULL")  # deleted pages are given back to the disk
     # A log beside a file that is mounted alone would be lost with the container, and the events in it.
     mode = "DELETE" if is_mounted_alone(path) else "WAL"
@@ -271,13 +280,15 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most
     pragma("synchronous = NORMAL")
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")
-    if is_new:
+    # Before the bound below, because a full ledger could not take the index.
+    if pragma("user_version") < version:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            if not pragma("user_version"):  # else another recorder has come first
-                for statement in schema.tables.split(";"):  # as a script, the transaction would be committed
+            # Queried again, because another recorder may have come first.
+            for script in schema.migrations[pragma("user_version") :]:
+                for statement in script.split(";"):  # as a script, the transaction would be committed
                     connection.execute(statement)
-                pragma(f"application_id = {schema.application_id}")
-                pragma(f"user_version = {schema.version}")
+            pragma(f"application_id = {schema.application_id}")
+            pragma(f"user_version = {version}")
     # For a file that is larger already, SQLite uses its current size.
     pragma(f"max_page_count = {most_pages}")

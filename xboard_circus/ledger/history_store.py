@@ -46,19 +46,20 @@ class Totals(NamedTuple):
 _TABLES = [f"{kind}_{step}" for kind in ("watcher", "slots") for step in STEPS]
 _HISTORY = Schema(
     0x78624849,  # "xbHI"
-    1,
-    ";".join(
-        [
-            "CREATE TABLE watchers (id INTEGER PRIMARY KEY, name TEXT UNIQUE, totals TEXT, until REAL)",
-            *(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, figures BLOB NOT NULL)" for table in _TABLES),
-        ]
+    (
+        ";".join(
+            [
+                "CREATE TABLE watchers (id INTEGER PRIMARY KEY, name TEXT UNIQUE, totals TEXT, until REAL)",
+                *(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, figures BLOB NOT NULL)" for table in _TABLES),
+            ]
+        ),
     ),
 )
 
 # Half-precision floats, because a chart shows no more than three digits: up to 65,504, so memory is in GiB.
 _UNITS = tuple(2.0**30 if name in ("rss", "disk") else 1.0 for name in FIGURES)
 _SIZE = 2 * len(FIGURES)
-_SLOT_SIZE = _SIZE - 2  # no slot has a disk of its own
+_SLOT_SIZE = _SIZE - 2  # no slot has a disk of its own; so long was a watcher's, too, in files of earlier versions
 _LARGEST = 65504.0
 _NONE = float("nan")
 
@@ -192,7 +193,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     with ledger_errors(path):
         if not os.path.exists(path):
             connection = sqlite3.connect(":memory:")
-            connection.executescript(_HISTORY.tables)
+            connection.executescript(_HISTORY.migrations[0])
         else:
             connection = database.open_to_read(path)
         with closing(connection):

@@ -13,7 +13,7 @@ from pathlib import Path
 from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
 from xboard_circus.core.incidents import SHARES, IncidentRecord, Present, fold
 from xboard_circus.core.names import bus_name
-from xboard_circus.ledger.database import LedgerError, LedgerTrouble, ledger_errors, open_to_read
+from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
 from xboard_circus.ledger.story import DEATHS, EXPLAINED, KINDS, TROUBLE, subject
 
@@ -89,7 +89,9 @@ def _stored(
         # A user who may write the file could have a view or a generated column compute without end.
         if connection.execute(_IS_OURS).fetchone() is None:
             raise LedgerError(path, LedgerTrouble.UNUSABLE, "its events are no table of ours; move the file away")
-        columns = COLUMNS.replace("data,", f"{_BRIEF} AS data,") if is_brief else COLUMNS
+        is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
+        columns = COLUMNS.replace("say, seq", "NULL AS say, NULL AS seq") if is_old else COLUMNS
+        columns = columns.replace("data,", f"{_BRIEF} AS data,") if is_brief else columns
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
         try:
