@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 
 AGAIN_AFTER = 0.01
+NOT_WITHIN = ("importlib.", "_frozen_importlib", "rich.live")
 
 
 def pass_shared_folder_by() -> None:
@@ -18,13 +19,13 @@ def pass_shared_folder_by() -> None:
 
 
 def interrupt(signum: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; in the middle of an import or of a picture of rich's, as soon as that is done.
+    """Raise KeyboardInterrupt; in the middle of an import, or of a picture of rich's, as soon as that is done.
 
     In a callback of the import Python would print the exception and go on, or end with another one. A picture that has
-    half begun cannot be ended.
+    half begun cannot be ended. A line that rich prints is no picture: its reader may never read.
     """
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in ("importlib", "rich"):
+        if str(frame.f_globals.get("__name__")).startswith(NOT_WITHIN):
             signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
             return

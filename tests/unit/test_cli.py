@@ -1674,6 +1674,11 @@ del gone
             "1\n",
             id="where rich begins a picture, which could not be ended then",
         ),
+        pytest.param(
+            "exec('import signal; signal.raise_signal(signal.SIGINT); print(1)', {'__name__': 'rich.console'})",
+            "",
+            id="where rich prints a line that nobody reads",
+        ),
     ],
 )
 def test_ctrl_c_ends_a_command_where_it_can_be_ended(tmp_path: Path, step: str, said: str) -> None:

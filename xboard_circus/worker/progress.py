@@ -46,7 +46,6 @@ def show_progress(
         log.warning("%s can't be written: %s; under overload this worker will be taken for hung", path, error)
         return
     depth, loop = len([*calls(sys._getframe())]), asyncio.get_running_loop()
-
     has_failed = False
 
     def show_running(frame: FrameType | None) -> None:
