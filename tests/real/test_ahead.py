@@ -1,6 +1,7 @@
 """A worker whose event loop is blocked gets a successor before it is known to hang, and is harmed by nothing."""
 
 import contextlib
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -164,6 +165,28 @@ def test_a_hung_worker_whose_successor_was_reloaded_leaves_no_slot_to_fill(tmp_p
 
         (failure,) = eventually(c.failures)
         assert (failure.pid, failure.message["next"]) == (old, RUNS)
+
+
+def test_all_that_are_stopped_are_replaced_and_so_are_their_successors(tmp_path: Path) -> None:
+    """Given two workers, when a signal stops both and then each successor, then none waits for the pause between the
+    replacements of workers that a dependency may block, and no healthy one is ended."""
+    options = {**OPTIONS, "health.period": 0.3, "health.failure_threshold": 100}  # that pause takes 90 s
+    with circusd(tmp_path, numprocesses=2, options=options, plugins=BUNDLE) as c:
+        probed(c)
+        stopped: set[int] = set()
+
+        def are_stopped_twice() -> bool:
+            for pid in {*c.ready()} - stopped:
+                kill(pid, signal.SIGSTOP)
+                stopped.add(pid)
+            return len(stopped) >= 4
+
+        eventually(are_stopped_twice)
+        eventually(lambda: not stopped & {*c.workers()}, what="all that are stopped have ended")
+
+        probed(c)
+        assert {failure.pid for failure in c.failures()} == stopped
+        assert not any("hang together" in each.reason for each in c.told("unhealthy"))
 
 
 def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:

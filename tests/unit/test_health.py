@@ -226,6 +226,27 @@ def test_a_successor_that_hangs_as_its_predecessor_does_is_no_dependency() -> No
     assert not any("together" in event.reason for verdict in verdicts for event in verdict.events)
 
 
+def test_one_that_has_a_successor_is_not_spared_while_many_hang() -> None:
+    """Its place is filled: with it, and its successor that hangs too, as many would be spared as one slot may have."""
+    health, rules = WatcherHealth(HealthRules(failure_threshold=1)), {A: 1, B: 2, (75, 2): 1}
+    health.round(dict.fromkeys(rules, SEEN["."]), up=rules)
+
+    verdict = health.round(dict.fromkeys(rules, SEEN["N"]), up=rules)
+    later = health.round({B: SEEN["N"], (76, 3): SEEN["."]}, up={B: 2, (76, 3): 1})
+
+    assert [each.worker for each in verdict.replace] == [A, B]
+    assert [each.worker for each in later.replace] == [B]
+    assert [event.reason.partition(" workers")[0] for event in verdict.events if not event.worker] == ["2 of 2"]
+
+
+def test_stopped_workers_get_successors_ahead_as_no_dependency_blocks_them() -> None:
+    health, up = WatcherHealth(HealthRules()), slots(A, B)
+    health.round(dict.fromkeys(up, SEEN["."]))
+    stopped = Silence(lasts=0.5, stopped=0.3)
+
+    assert health.ahead(A, {A: stopped, B: stopped}, period=2.0, up=up) == STOPPED
+
+
 THREE, ONE = "3 of 4 workers", "one at a time is replaced"
 
 
@@ -351,6 +372,8 @@ def names(verdicts: list[Round]) -> str:
             "- A - B B B B B",
             id="no pause when most are well",
         ),
+        pytest.param({A: ".TT", B: ".TT"}, HealthRules(), "- AB AB", id="those that are stopped wait for nothing"),
+        pytest.param({A: ".TTT", B: ".NNN"}, HealthRules(), "- A A AB", id="nor does another one hang with them"),
         pytest.param({A: ".NNN", B: ".FFF", C: ".FFF"}, HealthRules(), "- - - A", id="hung while a dependency is down"),
         pytest.param({A: ".FFF", B: ".FFF", C: "....", D: "...."}, HealthRules(), "- - - -", id="two of four are half"),
         pytest.param(

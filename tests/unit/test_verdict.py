@@ -681,6 +681,17 @@ SILENT = Say.HUNG(why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)))
 COOLS = saying(held(), Say.WAITING_COOLING())
 
 
+def test_workers_that_a_signal_has_stopped_hang_by_no_dependency() -> None:
+    stopped = [saying(up(slot, "hung"), Say.HUNG(why=Say.STOPPED_BY_SIGNAL())) for slot in (1, 2)]
+
+    found = judge(facts(*stopped))
+
+    assert (found["word"], found["cause"]) == (
+        "down",
+        "none of 2 workers is up: 2 hung (hung: a signal such as SIGSTOP has stopped its process)",
+    )
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -184,9 +184,11 @@ class _Record:
         beat: Its count of progress at the end of the last probe, if it did not answer that.
         works: It did not answer the last probe, but made progress since the one before, or since this one began.
         late: So many rounds in a row it was so.
+        stopped: A signal has stopped it: it waits for nothing else.
     """
 
     judged: bool = False
+    stopped: bool = False
     unanswered: int = 0
     failures: int = 0
     successes: int = 0
@@ -219,7 +221,9 @@ class WatcherHealth:
     options limit a start. If two workers and at least half of the watcher's fail their live path together, their
     dependency is down. New workers would fail alike, so none is replaced and one event reports it. If that many hang
     together, a dependency may block their event loops (a database that does not answer). They are replaced one at a
-    time, with a pause: most get well when it answers again, and a loop that is stuck for good never would.
+    time, with a pause: most get well when it answers again, and a loop that is stuck for good never would. Two kinds
+    of hung workers are replaced at once all the same: those that a signal has stopped, because they wait for no
+    dependency, and those whose successor is up, because their place is filled.
 
     Pass every worker of the watcher to every round, also those without an answer: a missing one is forgotten. *rules*
     may be changed at any time.
@@ -241,6 +245,7 @@ class WatcherHealth:
         self._failed_together: list[Worker] = []
         self._down_announced = False
         self._hang_together = self._hang_announced = False
+        self._silent_of = 0, 0
         self._tried: Worker | None = None
         self._pause = 0
 
@@ -286,7 +291,7 @@ class WatcherHealth:
         if self._hang_together or worker not in up or record.unanswered >= self.rules.failure_threshold:
             return ""
         if why := silent[worker].blocked(period):
-            still = {up[each] for each, seen in silent.items() if each in up and not seen.moves}
+            still = {up[w] for w, seen in silent.items() if w in up and not (seen.moves or seen.stopped >= STOPPED_FOR)}
             return "" if len(still) >= 2 and 2 * len(still) >= len({*up.values()}) else why
         return ""
 
@@ -298,6 +303,7 @@ class WatcherHealth:
     def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
         # It was well when it came up, even if this prober has been started since.
         record.judged = record.judged or is_up
+        record.stopped = seen.is_stopped
         record.note_progress(seen.beats)
         record.late = record.late + 1 if record.works else 0
         if record.works:
@@ -376,19 +382,23 @@ class WatcherHealth:
 
     def _hung_to_replace(self, hung: list[Worker], up: Slots) -> list[Worker]:
         judged = {w: record for w, record in self._records.items() if record.judged and (w in up or not up)}
-        slots = {up.get(worker, worker) for worker in judged}
-        silent = {up.get(worker, worker) for worker, record in judged.items() if record.unanswered}
-        most_are = bool(silent) and 2 * len(silent) >= len(slots)
+        # The last worker of each slot, which fills its place.
+        newest = {up.get(worker, worker): worker for worker in sorted(judged, key=_started)}
+        silent = {up.get(w, w) for w, record in judged.items() if record.unanswered and not record.stopped}
+        self._silent_of = len(silent), len(newest)
+        most_are = bool(silent) and 2 * len(silent) >= len(newest)
         self._hang_together = most_are and (self._hang_together or len(silent) >= 2)
         if not self._hang_together:
             self._tried, self._pause = None, 0
             return hung
-        if self._tried not in hung:
-            if self._pause > 0 or not hung:
+        may_come_back = [w for w in hung if w in newest.values() and not self._records[w].stopped]
+        at_once = [w for w in hung if w not in may_come_back]
+        if self._tried not in may_come_back:
+            if self._pause > 0 or not may_come_back:
                 self._pause -= self._pause > 0
-                return []
-            self._tried, self._pause = hung[0], PAUSE * self.rules.failure_threshold
-        return [worker for worker in hung if worker == self._tried]
+                return at_once
+            self._tried, self._pause = may_come_back[0], PAUSE * self.rules.failure_threshold
+        return [*at_once, *(w for w in may_come_back if w == self._tried)]
 
     def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
         if self._down and not (self._down_announced or self._hang_announced):
@@ -405,8 +415,8 @@ class WatcherHealth:
         hung = sum(health is Health.HUNG for health in healths.values())
         if self._hang_together and hung and not (self._hang_announced or self._down_announced):
             self._hang_announced = True
-            silent = sum(record.unanswered > 0 for record in self._records.values())
-            yield Event("unhealthy", one_line(Say.HANG_TOGETHER(n=silent, total=len(healths))))
+            silent, total = self._silent_of
+            yield Event("unhealthy", one_line(Say.HANG_TOGETHER(n=silent, total=total)))
         elif self._hang_announced and not self._hang_together:
             self._hang_announced = False
             yield Event("recovered", Say.HANG_OVER())
@@ -432,6 +442,10 @@ class WatcherHealth:
             elif record.announced and observations[worker].is_success and not record.in_trouble:
                 record.announced = False
                 yield Event("recovered", Say.WELL_AGAIN(), worker)
+
+
+def _started(worker: Worker) -> int:
+    return worker[1]
 
 
 def _labelled(health: Health, why: str) -> str:

@@ -373,9 +373,16 @@ def _down(watcher: WatcherFacts) -> VerdictEntry | None:
 def _hang_together(watcher: WatcherFacts) -> str:
     """Return that at least two workers and half of the slots hang, "" if not: a dependency may block them all."""
     up = [worker for worker in watcher["workers"] if is_up(worker)]
-    slots, hung = ({each["slot"] for each in some} for some in (up, [each for each in up if not serves(each)]))
+    hangs = [worker for worker in up if not (serves(worker) or _is_stopped(worker))]
+    slots, hung = ({each["slot"] for each in some} for some in (up, hangs))
     are_many = len(hung) >= 2 and 2 * len(hung) >= len(slots)
     return Say.HANG_TOGETHER(n=len(hung), total=len(slots)) if are_many else ""
+
+
+def _is_stopped(worker: Worker) -> bool:
+    """Return whether a hung worker is stopped by a signal, and so waits for no dependency."""
+    why = reason_in(worker)
+    return isinstance(why, Reason) and key_of(why.fields.get("why")) == Say.STOPPED_BY_SIGNAL.name
 
 
 def _reloading(watcher: WatcherFacts) -> VerdictEntry | None:
