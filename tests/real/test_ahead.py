@@ -85,6 +85,25 @@ def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> No
         assert (c.workers(), len(ahead(c))) == ([new], 1)
 
 
+def test_a_blocked_worker_is_shown_as_such_beside_its_successor(tmp_path: Path) -> None:
+    """Given the only worker, when it gets a successor long before a probe of it fails, then the verdict is not `ok`,
+    and a reload of it says that it is being replaced; and when it is ended as hung, then no next try is announced."""
+    options = {**OPTIONS, "health.timeout": 8, "health.failure_threshold": 1}
+    with circusd(tmp_path, numprocesses=1, options=options, plugins=BUNDLE) as c:
+        (old,) = probed(c)
+
+        c.tell(old, "hang sleep")
+        eventually(lambda: [each for each in c.told("ready") if each.message["follows"] == old])
+
+        verdict = c.watcher()["verdict"]
+        assert (verdict["word"], "#1: event loop blocked for" in verdict["cause"]) == ("degraded", True)
+        (new,) = {*c.workers()} - {old}
+        assert c.replace(old, "operator")["reason"] == f"worker {old} is being replaced already, by pid {new}"
+        assert c.failures() == []
+        (failure,) = eventually(c.failures)
+        assert failure.message["next"].endswith("1 of 50 used in 600 s; its successor runs already")
+
+
 def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> None:
     """Given the only worker, when it hangs and no new one comes up, then it is kept and killed as ever; the failed
     successor uses no restart budget."""

@@ -135,7 +135,7 @@ def test_of_a_worker_that_was_replaced_before_its_end_no_next_try_is_promised() 
     second, third = (budget.failed(1, now, replaced=True) for now in (1, 2))
 
     assert (second.wait, third.wait, third.cooling) == (0, 0, True)
-    assert second.reason == "restart budget: 2 of 3 used in 600 s, next try at once"
+    assert second.reason == "restart budget of this worker: 2 of 3 used in 600 s; its successor runs already"
     assert third.reason == "restart budget used up; its successor runs already"
 
 

@@ -350,7 +350,7 @@ class RestartBudget:
         elif of_all:
             reason = Say.THEN_ALL_COOL_DOWN(failures=all_failures, window=window, wait=wait)
         else:
-            say = self._words.wait if left else self._words.at_once
+            say = Say.THEN_REPLACED if replaced else self._words.wait if left else self._words.at_once
             reason = say(failures=failures, burst=limits.burst, window=window, wait=wait)
         return RestartDecision(left, cooling=cooling, failures=failures, reason=reason)
 

@@ -124,6 +124,7 @@ class Say(Template):
     THEN_COOL_DOWN_OF_WORKER = (
         "restart budget of this worker used up ({failures} failures in {window}): cooling down, next try in {wait}"
     )
+    THEN_REPLACED = "restart budget of this worker: {failures} of {burst} used in {window}; its successor runs already"
     THEN_USED_UP_REPLACED = "restart budget used up; its successor runs already"
     THEN_USED_UP_AT_ONCE = "restart budget used up, but it ran for long enough: next try at once"
     THEN_COOL_AGAIN = "failed again: cooling down, next try in {wait}"
@@ -326,6 +327,8 @@ class Say(Template):
     NO_SUCH_WORKER = "{watcher} has no worker {pid} that started at {started}"
     WATCHER_IS = "{watcher} is {state}"
     BEING_ENDED = "worker {pid} is being stopped already"
+    BEING_REPLACED = "worker {pid} is being replaced already"
+    BEING_REPLACED_BY = "worker {pid} is being replaced already, by pid {new}"
     STILL_STARTING = "worker {pid} is still starting; until it is up only health.startup_timeout applies"
     PROBE_TOO_OLD = "the probe of worker {pid} is {age} old, too old to act on"
     ANOTHER_REPLACED = "another worker of this watcher is being replaced"

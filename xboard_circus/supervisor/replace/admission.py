@@ -13,7 +13,7 @@ from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Order
+from xboard_circus.core.worker import Judged, Order
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.replace.swap import Swap
@@ -38,8 +38,12 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     may_hang = kind == Health.HUNG.value and any(swap.blocked and swap.old is worker for swap in armed.swaps)
-    if worker.is_leaving or (worker.life.role is Role.RETIRING and not may_hang):
+    if worker.is_leaving:
         raise MessageError(Say.BEING_ENDED(pid=pid))
+    if worker.life.role is Role.RETIRING and not may_hang:
+        swap = armed.swap_of(worker)
+        new = None if swap is None else swap.new
+        raise MessageError(Say.BEING_REPLACED(pid=pid) if new is None else Say.BEING_REPLACED_BY(pid=pid, new=new.pid))
     if kind == BY_OPERATOR:
         _for_operator(armed, worker, reason)
         return
@@ -65,6 +69,8 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         blocked = with_requests(reason, evidence.of_live_requests(worker, blames_last=True, now=now, most=1))
         order = Order(by="probe", why=Say.SUCCESSOR_AHEAD(why=blocked))
         armed.note_reason(order.why)
+        # Not only once the probe that found it is over: until then all would seem well.
+        armed.happen(worker, Judged(probed_at, Health.FAILING, reason))
         _begin(armed, worker, order, blocked=blocked)
     else:
         _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
