@@ -205,6 +205,25 @@ def test_old_workers_serve_on_while_the_new_code_does_not_get_ready(tmp_path: Pa
         assert set(load.workers) <= set(old)
 
 
+def test_old_workers_that_hang_are_not_said_to_serve_on(tmp_path: Path) -> None:
+    """Given three workers of which a signal has stopped one and another's loop is blocked, when circusd is killed and
+    another one's workers do not come up, then one is said to serve on."""
+    options = {"restart.burst": 2, "restart.delay": 0.2, "health.timeout": 0.5}
+    with circusd(tmp_path, numprocesses=3, options=options) as c:
+        stopped, blocked, serves = c.wait_ready()
+
+        c.tell(blocked, "hang sleep")
+        c.kill9()
+        kill(stopped, signal.SIGSTOP)
+        c.set("boot", "die")
+        c.start_again()
+
+        eventually(
+            lambda: c.watcher()["verdict"]["cause"].startswith("1 of the workers of an earlier circusd serve on")
+        )
+        assert c.get() == str(serves)
+
+
 def test_old_workers_serve_on_while_circus_cannot_create_their_watcher(tmp_path: Path) -> None:
     """Given a watcher whose log cannot be opened any more, when another circusd starts, then its old workers serve on,
     what circusd lacks is on show with the cause, and `reloadconfig` brings it back once that is cured."""

@@ -14,8 +14,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
-from xboard_circus.host import unix_sockets
-from xboard_circus.host.worker_files import is_socket, names_in, takes_connections
+from xboard_circus.host import procs, unix_sockets
+from xboard_circus.host.worker_files import beat_of, is_socket, names_in, peer_of, takes_connections
 from xboard_circus.supervisor.listener import is_listening, unreachable_because
 
 log = logging.getLogger("circus")
@@ -40,6 +40,25 @@ def candidates(folder: Path, known: Collection[str] = ()) -> list[Path]:
     names = named | {name for name in names_in(folder) if name.endswith(".sock")}
     found = sorted((folder / name for name in names), key=order)
     return [path for path in found if is_socket(path) and takes_connections(path)]
+
+
+def answers(path: Path, *, within: float) -> bool:
+    """Return whether the worker at *path* serves, as far as that is known without a wait for it.
+
+    One that hangs takes connections too, until its queue is full. It does not serve while a signal has stopped it, or
+    its event loop has been in one callback for more than *within* seconds.
+    """
+    with unix_sockets.opened() as door:
+        door.setblocking(False)
+        try:
+            door.connect(os.fspath(path))
+        except OSError as error:
+            return isinstance(error, PermissionError)  # nothing is known of it then
+        peer = peer_of(door)
+    thread = None if peer is None else procs.first_thread(peer[0])
+    beat = beat_of(os.fspath(path))
+    stands = 0.0 if beat is None or beat.stands_since <= 0 else time.monotonic() - beat.stands_since
+    return not (thread is not None and thread.is_stopped) and stands <= within
 
 
 def take_over(

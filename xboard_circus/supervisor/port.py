@@ -289,7 +289,8 @@ class PortGuard:
 
     def predecessors(self) -> int:
         """Return how many workers of an earlier circusd serve until ours are ready."""
-        return sum(map(takes_connections, self._predecessors))
+        within = self.armed.options.health.timeout
+        return sum(handover.answers(path, within=within) for path in self._predecessors)
 
     def _bind(self, address: tuple[str, int]) -> bool:
         """Bind and listen, or, for a server that does so by itself, test that it could."""
