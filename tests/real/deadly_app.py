@@ -12,10 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, WebSocket
 
 waiting = 0
 kept: list[mmap.mmap] = []
+kept_tasks: list[asyncio.Task[None]] = []
 
 
 def leak() -> None:
@@ -79,6 +80,21 @@ async def die_in_a_task(how: str, token: str) -> None:
         WAYS[how]()
 
     await asyncio.gather(work())
+
+
+@router.get("/later/{how}/{token}")
+async def die_in_the_background(how: str, token: str) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0.2)
+        WAYS[how]()
+
+    kept_tasks.append(asyncio.create_task(work()))
+
+
+@router.websocket("/ws")
+async def ws(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive_text()
 
 
 @router.api_route("/wait/{what}", methods=["GET", "POST"])

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +111,26 @@ def test_a_hang_behind_a_middleware_is_that_of_its_request(tmp_path: Path) -> No
     assert routes(record)[0] == (DEADLY, "running"), text
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="an older Python does not tell the context of a task")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_hang_in_a_background_task_is_that_of_no_request(tmp_path: Path, loop: str) -> None:
+    """Given an open WebSocket and a request in flight, when a task hangs that neither waits for, then none is blamed,
+    and none poisonous."""
+    connect = pytest.importorskip("websockets.sync.client").connect
+    web = replace(backend("off", loop), arguments=f"--ws auto --loop {loop}")
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
+        pid = up(c)
+        with in_flight(c, "/v1/wait/1"), connect(f"ws://127.0.0.1:{web.port}/v1/ws", proxy=None):
+            eventually(lambda: c.get("/waiting") == "1")
+            c.get(f"/v1/later/hang/{TOKEN}")
+            record, text = why(c, pid)
+
+        assert sorted(routes(record)) == [("/v1/wait/{what}", "in flight"), ("/v1/ws", "in flight")], text
+        assert "its event loop ran no request, but a background task or callback; in flight: " in text
+        assert "blames" not in record["data"]
+        (ahead,) = [each.reason for each in c.told("replace") if "a successor is started" in each.reason] or [""]
+        assert "began last" not in ahead
+
+
 def test_a_hang_in_a_task_of_a_request_is_that_of_the_request(tmp_path: Path) -> None:
     with circusd(tmp_path, watchers=[backend("off", "uvloop")], plugins=BUNDLE, check_delay=1) as c:
         record, text = death_in(c, f"/v1/task/hang/{TOKEN}", others=3)

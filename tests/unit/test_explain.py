@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.story import subject
@@ -161,6 +163,14 @@ NEXT = {
         [],
     ),
 }
+
+
+def test_a_successor_that_is_not_up_yet_is_not_missing() -> None:
+    runs = Say.THEN_REPLACED(failures=1, burst=5, window="600 s")
+
+    told = lines(death(1, next=runs, next_say=data_of(runs)))
+
+    assert [line for line in told if line.startswith("  next:")] == [f"  next:     {runs}"]
 
 
 @pytest.mark.parametrize(("after", "expected"), NEXT.values(), ids=NEXT)

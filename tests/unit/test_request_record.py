@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from xboard_circus.core.in_flight import MOST_KEPT, SeenRequest, SeenRequests, listed, sentence
+from xboard_circus.core.in_flight import MOST_KEPT, NO_REQUEST, SeenRequest, SeenRequests, listed, sentence
 from xboard_circus.core.masked_path import LONGEST_PATH, masked_path
 from xboard_circus.core.route_counts import STRIDE
 from xboard_circus.host import request_slots
@@ -502,6 +502,17 @@ def a_death(seen: SeenRequests, **more: bool) -> str:
     data = {"requests": told["requests"], "requests_others": told["others"], **more}
     record = Record(1.0, "web", "restart", pid=7, wid=1, cause="crash", reason="died", data=data, id=1)
     return text_of(story_of(record, [record], now=2.0))
+
+
+def test_of_a_loop_that_ran_no_request_none_is_blamed() -> None:
+    request = SeenRequest(1, 5.0, "WEBSOCKET", "/ws", "id1")
+
+    told = listed(SeenRequests([request], running=NO_REQUEST, beyond=0), 10.0, blames_last=True)
+
+    assert (told["requests"][0]["state"], told["ran_none"]) == ("in flight", True)
+    data = {"requests": told["requests"], "requests_ran_none": True}
+    ran = "its event loop ran no request, but a background task or callback"
+    assert sentence(data) == f"{ran}; in flight: WEBSOCKET /ws, for 5 s (request id1)"
 
 
 def test_a_death_names_the_request_that_ran_first() -> None:

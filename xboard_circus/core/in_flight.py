@@ -17,6 +17,8 @@ MOST_SLOW = 8
 RUNNING, LAST, LARGEST, IN_FLIGHT = "running", "last", "largest", "in flight"
 LARGE = 1 << 20
 """Bytes of a body that may be why memory was short."""
+NO_REQUEST = 2**64 - 1
+"""In place of a serial: the loop has been in one callback for long, and that is of no request."""
 
 
 class SeenRequest(NamedTuple):
@@ -41,7 +43,8 @@ class SeenRequests(NamedTuple):
     """The requests in flight in one worker.
 
     Attributes:
-        running: The serial of the one whose task an event loop runs that does not turn; 0 where none is known.
+        running: The serial of the one whose task an event loop runs that does not turn; 0 where none is known, and
+            `NO_REQUEST` where it runs something else, such as a background task.
         beyond: How many more are in flight than there is room for.
         answered: The routes of the last ones that were answered, each with its method.
     """
@@ -55,7 +58,8 @@ class SeenRequests(NamedTuple):
 def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOST_KEPT) -> dict[str, Any]:
     """Return the requests as data: the one that ran first, else with *blames_last* the newest, then the oldest first.
 
-    Without *blames_last* the one with the largest body stands behind the oldest.
+    Without *blames_last* the one with the largest body stands behind the oldest. The newest is a guess, and none is
+    made where the loop is known to run something else (`ran_none`).
 
     >>> slow, fast = SeenRequest(1, 2.0, "GET", "/slow", "a-1"), SeenRequest(2, 9.5, "GET", "/die", "a-2")
     >>> seen = SeenRequests([slow, fast], 0, 0)
@@ -64,11 +68,12 @@ def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOS
     """
     by_age = sorted(seen.requests, key=lambda each: each.began_at)
     running = next((each for each in by_age if each.serial == seen.running), None)
+    ran_none = blames_last and seen.running == NO_REQUEST
     last = largest = None
     if not blames_last:
         large = (each for each in by_age if each.size >= LARGE)
         largest = max(large, key=lambda each: each.size, default=None)
-    elif running is None:
+    elif running is None and not ran_none:
         last = max(by_age, key=lambda each: each.serial, default=None)
     states = {largest: LARGEST, last: LAST, running: RUNNING}
     heads = (running, last) if blames_last else (running, *by_age[:1], largest)
@@ -84,7 +89,7 @@ def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOS
         for each in dict.fromkeys((*heads, *by_age))
         if each is not None
     ]
-    return {"requests": shown[:most], "others": len(shown[most:]) + seen.beyond}
+    return {"requests": shown[:most], "others": len(shown[most:]) + seen.beyond, "ran_none": ran_none}
 
 
 def requests_in(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -129,7 +134,8 @@ def sentence(data: Mapping[str, Any]) -> str:
     if not requests:
         return ""
     says = {RUNNING: Say.REQUEST_RAN, LAST: Say.REQUEST_BEGAN_LAST}
-    first = says.get(str(requests[0].get("state")), Say.REQUEST_IN_FLIGHT)(request=named(requests[0]))
+    otherwise = Say.REQUEST_NONE_RAN if data.get("requests_ran_none") else Say.REQUEST_IN_FLIGHT
+    first = says.get(str(requests[0].get("state")), otherwise)(request=named(requests[0]))
     beyond = data.get("requests_others")
     others = len(requests) - 1 + (beyond if isinstance(beyond, int) else 0)
     if others and (largest := next((each for each in requests[1:] if each.get("state") == LARGEST), None)) is not None:

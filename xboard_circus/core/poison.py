@@ -60,7 +60,7 @@ def suspect(
         suspected: Routes that other deaths spoke against lately.
     """
     requests = requests_in(found)
-    if not requests:
+    if not requests or found.get("requests_ran_none"):
         return ""
     first = requests[0]
     route = f"{first['method']} {first['route']}"

@@ -86,6 +86,7 @@ class Say(Template):
     REQUEST_RAN = "its event loop ran {request}"
     REQUEST_BEGAN_LAST = "most likely {request}, which began last"
     REQUEST_IN_FLIGHT = "in flight: {request}"
+    REQUEST_NONE_RAN = "its event loop ran no request, but a background task or callback; in flight: {request}"
     REQUEST_AND_OTHERS = "{request}; others in flight: {n}"
     REQUEST_AND_LARGEST = "{request}; with the largest body {largest}"
     REQUEST_IN_COMMON = "in flight in {n} of the last {total} out-of-memory deaths: {request}"

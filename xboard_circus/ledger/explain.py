@@ -13,7 +13,8 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.frames import folded
 from xboard_circus.core.lost import LOST
-from xboard_circus.core.reason import one_line, reason_in
+from xboard_circus.core.reason import key_of, one_line, reason_in
+from xboard_circus.core.sentences import Say
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
@@ -26,6 +27,7 @@ WHO = {
     "reload": Told.BY_RELOAD,
     "health.startup_timeout": Told.BY_STARTUP_TIMEOUT,
 }
+REPLACED = frozenset({Say.THEN_REPLACED.name, Say.THEN_USED_UP_REPLACED.name})
 CAUSES = {each.value: each.name for each in Cause}
 
 
@@ -151,7 +153,8 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         return
     found = successor(record, history) if record.kind in DEATHS else None
     is_filled = found is not None and found.kind == "ready" and found.time < record.time  # so that no start is tried
-    if not is_filled and (planned := reason_in(record.data, "next")):
+    planned = reason_in(record.data, "next")
+    if not is_filled and planned:
         wait = record.data.get("wait")
         at = when(record.time + wait).split()[1] if isinstance(wait, (int, float)) and wait >= 1 else ""
         yield Told.PLANNED(planned=planned, at=at) if at else planned
@@ -169,7 +172,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield from _succession(record, found, history)
     elif record.kind != "restart" or record.data.get("surplus"):
         yield Told.NO_SUCCESSOR()
-    elif not is_of_the_past(record, history):
+    elif not is_of_the_past(record, history) and key_of(planned) not in REPLACED:
         yield Told.NO_SUCCESSOR_YET()
 
 

@@ -48,12 +48,12 @@ def show_progress(
     depth, loop = len([*calls(sys._getframe())]), asyncio.get_running_loop()
     has_failed = False
 
-    def show_running(frame: FrameType | None) -> None:
+    def show_running(frame: FrameType | None, stands: bool) -> None:
         nonlocal has_failed
         if record is None:
             return
         try:
-            serial = record.show_running(loop, frame)
+            serial = record.show_running(loop, frame, stands=stands)
             if slow is not None and frame is not None and lag.last is not None:
                 slow.look_at_held(serial, frame, time.monotonic() - lag.last)
         except Exception:  # that the loop works has to be shown all the same
@@ -65,7 +65,9 @@ def show_progress(
     threading.Thread(target=_watch, args=arguments, daemon=True, name="shows progress").start()
 
 
-def _watch(file: int, lag: LoopLag, thread: int, depth: int, show_running: Callable[[FrameType | None], None]) -> None:
+def _watch(
+    file: int, lag: LoopLag, thread: int, depth: int, show_running: Callable[[FrameType | None, bool], None]
+) -> None:
     steps, tick, was_late, shown = 0, lag.last, False, (0, 0.0)
     since = looked_at = 0.0
     seen: list[FrameType | None] = []  # what ran at the last look, if no tick came; kept, so that no other has its id
@@ -74,11 +76,11 @@ def _watch(file: int, lag: LoopLag, thread: int, depth: int, show_running: Calla
         looked_at, before = time.monotonic(), looked_at
         last, tick = tick, lag.last
         now = [_callback(thread, depth)] if tick == last else []
-        show_running(sys._current_frames().get(thread) if tick == last else None)
+        stands = bool(now and seen) and now[0] is seen[0]
+        show_running(sys._current_frames().get(thread) if tick == last else None, stands and now[0] is not None)
         # By the lag before this look: a loop that comes to a stand was in time, and its last tick is no progress.
         if was_late and (not now or (seen and now[0] is not seen[0])):
             steps += 1
-        stands = bool(now and seen) and now[0] is seen[0]
         since = (since or before) if stands else 0.0
         if (steps, since) != shown:
             shown = steps, since

@@ -13,7 +13,7 @@ import itertools
 import mmap
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextvars import ContextVar
 from inspect import isfunction
 from operator import itemgetter
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from xboard_circus.core.in_flight import SeenRequest
+from xboard_circus.core.in_flight import NO_REQUEST, SeenRequest
 from xboard_circus.core.masked_path import masked_path
 from xboard_circus.host.request_slots import (
     BEGUN,
@@ -44,6 +44,7 @@ from xboard_circus.host.request_slots import (
     made_id,
 )
 from xboard_circus.worker.refusal import Refusal
+from xboard_circus.worker.task_stack import stack_of
 from xboard_circus.worker.traffic import RouteCounts, Traffic
 
 Message = MutableMapping[str, Any]
@@ -360,31 +361,44 @@ class RequestRecord:
                 return FoundRequest(request, is_answered=seen["status"] != 0)
         return None
 
-    def show_running(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
+    def show_running(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None, *, stands: bool = False) -> int:
         """Note and return which request a loop that does not turn works on, by its *frame*; None for one that turns.
 
+        If it *stands* in one callback that is of no request, such as a background task's, that is noted in its place.
         To be called by another thread.
         """
         now = monotonic()  # before the look: what begins after it makes the look too old
         serial = 0 if frame is None else self._runs_in(loop, frame)
-        if serial:
+        is_over = serial and not self._over and self.noted(serial) is None  # what it left behind runs
+        noted = NO_REQUEST if stands and (is_over or not serial) else serial
+        if noted:
             MOMENT.pack_into(self._memory, SEEN_AT, now)
-        if serial != self._running:
-            self._running = serial
-            pack_number(self._memory, RUNNING_AT, serial)
+        if noted != self._running:
+            self._running = noted
+            pack_number(self._memory, RUNNING_AT, noted)
         return serial
 
     def _runs_in(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
-        task: Any = asyncio.current_task(loop)
+        task: asyncio.Task[Any] | None = asyncio.current_task(loop)
         if TELLS_CONTEXT:
-            found: int = 0 if task is None else task.get_context().get(_serial, 0)
-            return found  # also in a task that the request has made
+            # Also in a task that the request has made.
+            found: int = 0 if task is None else task.get_context().get(_serial, 0)  # type: ignore[attr-defined]
+            return found
         while frame is not None:
             scope = frame.f_locals.get("scope")
             if isinstance(scope, dict) and isinstance(noted := scope.get(SERIAL), list):
                 serial: int = noted[0]
                 return serial
             frame = frame.f_back
+        return 0 if task is None else self._waits_for(task, asyncio.all_tasks(loop))
+
+    def _waits_for(self, task: asyncio.Task[Any], others: Iterable[asyncio.Task[Any]]) -> int:
+        """Return the number of the request that waits for a *task* which it has made; 0 without one."""
+        coroutine = task.get_coro()
+        for other in others:
+            frames = [] if other is task else stack_of(other).frames
+            if any(frame is getattr(coroutine, "cr_frame", None) for frame in frames) and (of := self.found_in(frames)):
+                return of.request.serial
         return 0
 
     def let_go(self) -> None:

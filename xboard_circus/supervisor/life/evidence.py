@@ -19,6 +19,8 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from xboard_circus.core.poison import Poisons
     from xboard_circus.core.worker import Gone
     from xboard_circus.host.oom import OomKills
@@ -88,7 +90,7 @@ def of_live_requests(worker: Worker, *, blames_last: bool, now: float, most: int
     except (OSError, request_slots.Unreadable):
         return {"requests_unreadable": True}
     found = in_flight.listed(seen, now, blames_last=blames_last, most=most)
-    return dict(masked({"requests": found["requests"], "requests_others": found["others"]}))
+    return dict(masked(_recorded(found)))
 
 
 @contained({})
@@ -115,16 +117,24 @@ def of_requests(
     except (OSError, request_slots.Unreadable) as error:
         logger.warning("xboard: worker %s: %s: %s", worker.pid, Say.REQUESTS_UNREADABLE(), error)
         return {"requests_unreadable": True}
+    if seen.running == in_flight.NO_REQUEST and not was_ordered:
+        seen = seen._replace(running=0)  # what ends a worker may have begun since that was noted
     found = in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL)
     if not found["requests"]:
         return {}
-    data = {"requests": found["requests"], "requests_others": found["others"]}
+    data = _recorded(found)
     up_for, suspected = 0.0 if up_since is None else now - up_since, poisons.suspected(now)
     if blames := poison.suspect(
         data, gone.cause, gone.reason, code, up_for=up_for, answered=seen.answered, suspected=suspected
     ):
         data["blames"] = blames
     return dict(masked(data))
+
+
+def _recorded(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the requests that `in_flight.listed` has *found* by their names in a record."""
+    ran_none = {"requests_ran_none": True} if found["ran_none"] else {}
+    return {"requests": found["requests"], "requests_others": found["others"], **ran_none}
 
 
 def of_start(worker: Worker) -> dict[str, Any]:
