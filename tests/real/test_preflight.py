@@ -12,7 +12,7 @@ import pytest
 
 from xboard_circus.host.written_files import walk
 
-from .harness import Circusd, Watcher, circusd, eventually
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
 from .processes import marked
 from .test_cli import begun
 from .test_users import USER, library_path, open_folder, python, www_data
@@ -77,6 +77,22 @@ def test_a_trial_that_fails_is_an_error_with_the_last_lines(tmp_path: Path, watc
         assert (code, level) == (1, "error"), told
         assert f"the trial worker did not get ready: {words}; its last lines:\n" in told
         assert is_clean(c)
+
+
+def test_a_reload_that_the_trial_refuses_is_an_event_that_why_explains(tmp_path: Path) -> None:
+    """Given code that dies at import, when a reload is refused for it, then that is recorded, and nothing replaced."""
+    with circusd(tmp_path, numprocesses=1, plugins=BUNDLE) as c:
+        pids = c.wait_ready()
+        c.set("boot", "die")
+
+        assert c.run_cli("reload").returncode == 1
+
+        (failed,) = c.told("preflight_failed")
+        assert "told to die at import" in failed.reason
+        assert "preflight failed: " in c.watcher()["last_reason"]
+        what = "The preflight of web failed: nothing was replaced"
+        eventually(lambda: what in c.run_cli("why", "web").stdout, every=0.5)
+        assert c.workers() == pids
 
 
 def test_a_command_that_is_not_our_worker_is_left_out_with_a_word(tmp_path: Path) -> None:

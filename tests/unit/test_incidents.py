@@ -60,6 +60,19 @@ def test_trouble_of_another_kind_is_another_incident_however_soon() -> None:
     assert [each.until for each in found] == [3, 7, 20, 30, 50]
 
 
+def test_a_hang_whose_successor_was_ahead_lasts_from_the_block_on() -> None:
+    """Given a blocked worker that hangs, and one that comes back, then the first is an incident from its block on."""
+    ahead = Say.SUCCESSOR_AHEAD(why=Say.LOOP_BLOCKED(age="2 s"))
+    blocked = [event(0, "replace", reason=ahead), event(0.1, "ready", pid=8, follows=7)]
+    hangs = [event(6, "restart", cause="unhealthy", reason="hung"), event(6.01, "unhealthy", reason="hung")]
+    comes_back = [event(4, "restart", cause="commanded"), event(9, "restart", pid=9), event(10, "ready", pid=10)]
+
+    (hung,), (other,) = fold([*blocked, *hangs], []), fold([*blocked, *comes_back], [])
+
+    assert (hung.first.time, hung.until, hung.line()) == (0, 6.01, "#1 ended: hung")
+    assert (other.first.time, other.until) == (9, 10)
+
+
 def test_a_slot_that_was_scaled_away_leaves_no_incident_open() -> None:
     """Given a slot that cools down and is scaled away, when another one dies two hours later, then that is news."""
     gone = [event(0, "restart", 3), event(1, "cooldown", 3, wait=300.0)]
@@ -302,6 +315,16 @@ def test_what_was_stopped_throughout_has_no_share_and_its_own_cells() -> None:
     assert [cell.word for cell in found.cells] == ["ok", "ok", "ok", "down", "stopped"]
     assert found.shares == [(0.8, 10.0, False)]
     assert ([cell.word for cell in stopped.cells], stopped.shares) == (["stopped"], [(None, 10.0, False)])
+
+
+def test_of_a_watcher_nothing_is_known_before_its_first_worker() -> None:
+    """Given a ledger of 100 s, and a watcher that was added 20 s ago, or of which a worker was up before the ledger."""
+    added, grown = [event(80.0, "ready")], [event(80.0, "ready", 2, pid=8)]
+
+    def shares(own: list[Record], *up: int) -> list[Any]:
+        return heartbeat(own, "web", Present(up), begun=0.0, now=100.0, span=100.0).shares
+
+    assert (shares(added, 7), shares(grown, 7, 8)) == ([(1.0, 20.0, False)], [(1.0, 100.0, False)])
 
 
 def test_the_share_of_a_time_without_an_outage_is_whole() -> None:

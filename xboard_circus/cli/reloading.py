@@ -13,6 +13,7 @@ from xboard_circus.cli import launching
 from xboard_circus.cli.context import complete_names, for_instance, names_argument, slot_number
 from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, interrupted, progress, say
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.verdict import held_by_budget, predecessors, running_reload, serving
 from xboard_circus.errors import XboardError
@@ -162,6 +163,8 @@ def try_new_code(instance: Instance, names: Sequence[str]) -> None:
             shown.waiting_for(f"{name}: trying the new code on a throw-away worker")
             outcome = trial.preflight(instance.config, instance.config.watcher(name))
         if outcome.failed:
+            with suppress(CircusdGone, CommandRefused), instance.client() as client:
+                client.call("xboard_event", name=name, event="preflight_failed", **with_say(outcome.reason))
             complain(f"{name}: {outcome.with_log()}")
             raise XboardError(f"nothing was replaced; {_serving(instance, name)}")
         say(f"{name}: {outcome.reason}")

@@ -22,7 +22,9 @@ PROBLEMS = {  # by name: the kinds that open it, and those that close it
 }
 OPENED_BY = {kind: name for name, (kinds, _) in PROBLEMS.items() for kind in kinds}
 CLOSED_BY = {kind: name for name, (_, kinds) in PROBLEMS.items() for kind in kinds}
-KINDS = frozenset({*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "poison", "stop", "kept", "reload_end"})
+KINDS = frozenset(
+    {*OPENED_BY, *CLOSED_BY, "restart", "end", "cooldown", "poison", "stop", "kept", "reload_end", "replace"}
+)
 """Kinds of event that matter here."""
 
 NEVER_UP = ("failed start", "cannot be run", "port conflict")
@@ -138,8 +140,11 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
     found: list[IncidentRecord] = []
     current: dict[str, IncidentRecord] = {}
     successors: defaultdict[str, dict[int, Happening]] = defaultdict(dict)
+    blocked: dict[tuple[str, int | None], Happening] = {}
     up: set[tuple[str, int | None]] = set()
     for event in events:
+        if event.kind == "replace" and key_of(event.reason) == Say.SUCCESSOR_AHEAD.name:
+            blocked[event.watcher, event.pid] = event
         if event.kind in ("restart", "end"):
             up.discard((event.watcher, event.pid))
         if event.kind == "ready":
@@ -157,9 +162,13 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
             is_soon = event.time - incident.until <= CALM
             if not is_soon or (problem and _family(problem, event.cause) not in incident.families):
                 incident = None
+        # A hang has begun when its worker was found blocked, and got a successor ahead.
+        first = event
+        if event.kind in ("unhealthy", "restart", "end", "kept"):
+            first = blocked.pop((event.watcher, event.pid), event)
         if problem:
             if incident is None:
-                incident = current[event.watcher] = IncidentRecord(event, event, successors=successors[event.watcher])
+                incident = current[event.watcher] = IncidentRecord(first, event, successors=successors[event.watcher])
                 found.append(incident)
             incident.add(problem, event)
         if incident is not None and incident.until is None:
@@ -362,12 +371,23 @@ def heartbeat(
 ) -> Heartbeat:
     """Return how *watcher* has been in the last *span* seconds, in *count* cells; nothing is known before *begun*."""
     own = [each for each in events if each.watcher == watcher]
+    begun = _known_since(own, current, begun)
     unserved, trouble = lapses(own, current), fold(own, [watcher] if current.is_troubled else [])
     shares = [Share(share(unserved, now - age, now), age) for age in SHARES if now - age >= begun]
     if len(shares) < len(SHARES) and begun < now:
         shares.append(Share(share(unserved, begun, now), now - begun, whole=False))
     width = span / count
     return Heartbeat([_beat(now - span + at * width, width, begun, unserved, trouble) for at in range(count)], shares)
+
+
+def _known_since(own: Sequence[Happening], current: Present, begun: float) -> float:
+    """Return since when a watcher is known: since its first event, if no worker of it was up before that."""
+    first: dict[int, Happening] = {}
+    for event in own:
+        if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
+            first.setdefault(event.pid, event)
+    was_up = any(each.kind != "ready" for each in first.values()) or not first.keys() >= {*current.up}
+    return begun if was_up or not own else max(begun, own[0].time)
 
 
 def _beat(since: float, width: float, begun: float, unserved: list[Lapse], trouble: list[IncidentRecord]) -> Beat:

@@ -324,6 +324,7 @@ class Say(Template):
     EVENT_RECOVERED = "recovered"
     EVENT_RESTART = "restart"
     EVENT_COOLDOWN = "cooldown"
+    EVENT_PREFLIGHT_FAILED = "preflight failed"
     NO_ARMED_WATCHER = "no armed watcher {watcher}"
     NO_SUCH_WORKER = "{watcher} has no worker {pid} that started at {started}"
     WATCHER_IS = "{watcher} is {state}"

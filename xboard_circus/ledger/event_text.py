@@ -38,6 +38,7 @@ class Told(Template):
     WHAT_POISON = "Requests end workers of {watcher}"
     WHAT_OUTPUT_BACK = "Output of {watcher} is written again"
     WHAT_BEFORE_FAILED = "run.before of {watcher} failed"
+    WHAT_PREFLIGHT_FAILED = "The preflight of {watcher} failed: nothing was replaced"
     WHAT_BEFORE_DONE = "run.before of {watcher} is done"
     WHAT_RELOAD_BEGIN = "A reload of {watcher} began"
     WHAT_RELOAD_END = "A reload of {watcher} ended"

@@ -17,6 +17,7 @@ DECISIONS = frozenset(
         "kept",
         "reload_end",
         "before_failed",
+        "preflight_failed",
         "output_lost",
         LOST,
         HOST_RESTARTED,

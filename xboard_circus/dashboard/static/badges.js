@@ -76,6 +76,7 @@ const LOOKS = {
   slow_request: ["warn", "half"],
   before_done: ["info", "dot"],
   before_failed: ["bad", "ring"],
+  preflight_failed: ["bad", "ring"],
   reload_begin: ["info", "arrow"],
   reload_end: ["info", "dot"],
 };

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # What is kept of the last few probes, as evidence.
 NATIVE_CHARS = 20_000
 PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
-EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown", "slow_request"})
+EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown", "slow_request", "preflight_failed"})
 Props = Mapping[str, Any]
 Work = Callable[["Supervisor", Props], Mapping[str, Any]]
 
