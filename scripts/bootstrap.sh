@@ -46,6 +46,23 @@ refuse_others() {
         esac
     done
 }
+# Refuse to go on where anything at or below the names is another user's, or open to all: root would run it, and a chown of
+# the folder alone leaves what is in it.
+refuse_below() {
+    [ "$(id -u)" = 0 ] || return 0
+    owner=$(owner_of setup.cfg)
+    found=$(find -H "$@" ! -user 0 ! -user "${trusted:-${owner:-0}}" -o ! -type l -perm -0002 2>/dev/null | head -n 1)
+    if [ -n "$found" ]; then
+        say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there: when" \
+            "you have looked at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
+        exit 1
+    fi
+}
+who_may_write() {
+    if [ -n "$(find "$1" -prune ! -type l -perm -0002)" ]; then echo "every user of this host"; else
+        ls -ld "$1" | { read -r _ _ owner _ && echo "$owner"; }
+    fi
+}
 owner_of() { ls -dn "$1" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; }; }
 
 # A venv holds its own path in its scripts: one that was moved with its checkout is of no use.
@@ -53,6 +70,7 @@ is_moved() { [ -f .venv/.place ] && [ "$(cat .venv/.place)" != "$checkout" ]; }
 has_venv() {
     [ -d .venv ] || return 1
     refuse_others .venv
+    refuse_below .venv
     ! is_moved && is_python .venv/bin/python
 }
 is_installed() { has_venv && [ "$(cksum setup.cfg pyproject.toml)" = "$(cat ".venv/.installed-$1" 2>/dev/null)" ]; }

@@ -8,6 +8,7 @@ here=$(pwd)
 if [ "$(id -u)" = 0 ]; then
     trusted=${SUDO_UID:-0}
     refuse_others . setup.py setup.cfg pyproject.toml scripts scripts/* xboard_circus plugins
+    refuse_below setup.py setup.cfg pyproject.toml scripts xboard_circus plugins
 fi
 install ""
 cd "$here"

@@ -289,6 +289,45 @@ def test_root_installs_no_service_from_what_is_another_users(shared_checkout: Pa
     assert sorted(shared_checkout.iterdir()) == before
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
+@pytest.mark.parametrize("how", ["owner", "folder", "all"])
+def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
+    shared_checkout: Path, script: str, how: str
+) -> None:
+    """Given a .venv of another user's of which root has taken the folder alone, then nothing of it is run."""
+    folder = shared_checkout / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    ran, python = shared_checkout / "ran", folder / "python"
+    python.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    python.chmod(0o777 if how == "all" else 0o755)
+    if how != "all":
+        os.chown(python if how == "owner" else folder, NOBODY, NOBODY)
+
+    told = subprocess.run(
+        f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
+    )
+
+    who, place = ("every user of this host", python) if how == "all" else ("nobody", python if how == "owner" else folder)
+    assert not ran.exists()
+    assert told.returncode == 1
+    assert f"{who} may write {place}, and root would run what is there" in told.stderr
+
+
+def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_checkout: Path) -> None:
+    """Given a module of the checkout that is another user's, when root installs, then no Python has run before that."""
+    module = shared_checkout / "xboard_circus" / "masking.py"
+    module.touch()
+    os.chown(module, NOBODY, NOBODY)
+
+    told = subprocess.run(
+        [f"{shared_checkout}/scripts/install_service.sh", "install"], capture_output=True, text=True, check=False
+    )
+
+    assert (told.returncode, told.stdout) == (1, "")
+    assert f"nobody may write {module}, and root would run what is there" in told.stderr
+    assert not (shared_checkout / ".venv").exists()
+
+
 # The Python that makes .venv; whenever root has run it, the service's user is quick.
 QUICK = """#!/bin/sh
 {python} "$@"

@@ -56,6 +56,23 @@ def all_commands(page: Path) -> list[Command]:
     ]
 
 
+# As pip's editable install does: the packages of the checkout are found, and no other module in its folder.
+FINDER = """\
+import importlib.util, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        place = {{"xboard_circus": "xboard_circus", "circusweb": "xboard_circus/dashboard/circusweb"}}.get(name)
+        if place is not None:
+            folder = f"{folder}/{{place}}"
+            file = f"{{folder}}/__init__.py"
+            return importlib.util.spec_from_file_location(name, file, submodule_search_locations=[folder])
+
+sys.meta_path.append(Finder)
+"""
+
+
 class Checkout:
     """A copy of the checkout that is installed, with ports that nobody else has."""
 
@@ -137,7 +154,8 @@ class Checkout:
         venv = self.folder / ".venv"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
         (site,) = venv.glob("lib/python*/site-packages")
-        (site / "checkout.pth").write_text(f"{self.folder}\n{sysconfig.get_path('purelib')}\n")
+        (site / "checkout.pth").write_text(f"import checkout\n{sysconfig.get_path('purelib')}\n")
+        (site / "checkout.py").write_text(FINDER.format(folder=self.folder))
         ours, theirs = "xboard_circus.__main__:main", "circus.circusctl:main"
         for name, where in {"xboard-circus": ours, "circusctl": theirs, "pip": "pip._internal.cli.main:main"}.items():
             module, _, function = where.partition(":")

@@ -279,6 +279,30 @@ def test_root_runs_no_python_that_another_user_may_have_put_there(mac: Mac, what
     assert f"xboard-circus: {who} may write {theirs}, and root would run what is there" in refused.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("named", "who"), [("app", "daemon"), ("app/later", "daemon"), ("theirs", "www-data")])
+def test_root_installs_no_service_whose_python_imports_from_a_folder_of_others(mac: Mac, named: str, who: str) -> None:
+    """Given an app that is installed as editable, by a .pth file that names the folder of the service, or one of a third
+    user's, where a sitecustomize.py would be run by root's next command, when root installs, then it is refused."""
+    mac.folder.parent.chmod(0o755)
+    (mac.folder / ".venv").unlink()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", mac.folder / ".venv"], check=True)
+    (site,) = (mac.folder / ".venv").glob("lib/python*/site-packages")
+    theirs = mac.folder.with_name("theirs")
+    for made in (theirs, mac.folder / "src"):
+        made.mkdir()
+    (site / "shop.pth").write_text(f"# an app\nimport os\n{mac.folder / 'src'}\n{site}\n")
+    mac.script("install", "--run-as", "daemon", "--dry-run")
+    os.chown(theirs, pwd.getpwnam("www-data").pw_uid, -1)
+    (site / "shop.pth").write_text("../../../../later\n" if named == "app/later" else f"{mac.folder.with_name(named)}\n")
+
+    told = mac.script("install", "--run-as", "daemon", "--dry-run", expect=1)
+
+    assert f"a .pth file in {site} has root's Python import from" in told
+    assert f"where {who} may make files: install what is there without --editable" in told
+    assert "would" not in told
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_user_whose_group_has_others_in_it_is_refused_and_gets_no_folder_of_roots(mac: Mac) -> None:
     """Given a user without a group of its own, who would own all that root runs in the folder, then nothing is done."""

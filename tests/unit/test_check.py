@@ -659,6 +659,32 @@ def test_the_python_of_roots_circusd_must_not_be_the_users(
     assert f"nobody may write {tmp_path}/theirs, which circusd uses as root" in str(door)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("where", ["the python", "PYTHONPATH", "virtualenv"])
+def test_what_a_pth_file_adds_to_the_path_of_roots_circusd_must_not_be_the_users(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Given an app of the watcher's user that is installed as editable, whose sitecustomize.py root's circusd would run."""
+    packages = tmp_path / "venv" / "lib" / "python3" / "site-packages"
+    packages.mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    (packages / "shop.pth").write_text(f"{tmp_path / 'theirs'}\n")
+    changes: Sections = {"watcher:web": {"uid": "nobody"}}
+    if where == "the python":
+        monkeypatch.setattr("site.getsitepackages", lambda: [str(packages)])
+    elif where == "PYTHONPATH":
+        changes["env:web"] = {"PYTHONPATH": str(packages)}
+    else:
+        changes["watcher:web"]["virtualenv"] = "venv"
+    file = write(changes)
+    assert open_doors(file) == []
+
+    shutil.chown(tmp_path / "theirs", "nobody")
+
+    (door,) = open_doors(file)
+    assert f"nobody may write {tmp_path}/theirs, which circusd uses as root" in str(door)
+
+
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
     entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]

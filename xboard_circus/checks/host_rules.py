@@ -235,6 +235,8 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
     if is_file(config.circus["pidfile"]):
         file = config.folder / str(config.circus["pidfile"])
         yield from (file, file.parent)  # it is made anew at each start, also through a link
+    for place in site.getsitepackages():
+        yield from writers.named_by_pth(Path(place))
     # Circus runs the .pth files there, in its own process.
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
     folders = [config.folder / dry_run.expanded(place) for place in places if place]
@@ -243,7 +245,7 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
         folders += map(Path, glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
     for folder in folders:
         # Not Path.glob, which raises where we may not read.
-        yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")))
+        yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")), *writers.named_by_pth(folder))
     for socket in config.sockets:
         if socket.path:
             # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.

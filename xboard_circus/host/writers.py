@@ -5,6 +5,7 @@ may always write.
 """
 
 import errno
+import glob
 import grp
 import os
 import pwd
@@ -18,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from xboard_circus.host import servers
-from xboard_circus.host.written_files import walk
+from xboard_circus.host.written_files import read_whole, walk
 
 _LONGEST_WAY = 255
 _ACL = "system.posix_acl_access"
@@ -155,6 +156,19 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
                 yield user, place
+
+
+def named_by_pth(site: Path) -> Iterator[Path]:
+    """Yield what the .pth files in *site* add to Python's search path, as an editable install of an app does.
+
+    A ``sitecustomize.py`` there runs at each start of that Python, also an isolated one. A missing folder may be made.
+    """
+    # Not Path.glob, which raises where we may not read.
+    for file in sorted(glob.glob(f"{glob.escape(str(site))}/*.pth")):
+        with suppress(OSError):
+            for line in read_whole(file).decode(errors="replace").splitlines():
+                if line.strip() and "\0" not in line and not line.startswith(("#", "import ", "import\t")):
+                    yield site / line.strip()
 
 
 def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:

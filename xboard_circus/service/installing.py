@@ -176,7 +176,27 @@ class Service:
             self._refuse_of_others(venv / "bin" / "python", cure)
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
                 self._refuse_of_others(venv, cure)
+            self._refuse_shared_imports(venv)
         return venv
+
+    def _refuse_shared_imports(self, venv: Path) -> None:
+        """Refuse packages whose .pth files name a folder in which another user may make modules, such as the service's.
+
+        Root's next command would run a sitecustomize.py there, before anything of ours could look.
+        """
+        trusted, shared = self._trusted(), self._layout.folder
+        for site in venv.glob("lib/python*/site-packages"):
+            for folder in writers.named_by_pth(site):
+                found = [who.name for who, _ in writers.besides(folder, trusted)]
+                if writers.ANYBODY.writable(folder) is not None:
+                    found.append(writers.ANYBODY.name)
+                if folder.resolve() == shared or (not os.path.exists(folder) and shared in folder.resolve().parents):
+                    found.append(self._layout.user)  # who may make files there from now on
+                for who in found:
+                    raise XboardError(
+                        f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files: "
+                        "install what is there without --editable, or with its packages in src/"
+                    )
 
     def _upgrade_packages(self, venv: Path) -> None:
         source = Path(xboard_circus.__file__).parents[1]
