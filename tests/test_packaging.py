@@ -307,7 +307,9 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
         f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
     )
 
-    who, place = ("every user of this host", python) if how == "all" else ("nobody", python if how == "owner" else folder)
+    who, place = (
+        ("every user of this host", python) if how == "all" else ("nobody", python if how == "owner" else folder)
+    )
     assert not ran.exists()
     assert told.returncode == 1
     assert f"{who} may write {place}, and root would run what is there" in told.stderr

@@ -280,10 +280,30 @@ def test_root_runs_no_python_that_another_user_may_have_put_there(mac: Mac, what
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[circus]\ninclude = ../theirs.ini\n",
+        "# for the service shop, and again\n[circus]\nendpoint = ipc:///x/circusd.sock\n",
+    ],
+    ids=["another ini", "another service"],
+)
+def test_an_overlay_of_the_services_user_chooses_nothing_and_is_replaced(mac: Mac, text: str) -> None:
+    """Given a service.ini that the user of a removed service has made, when root installs, then it is not read."""
+    overlay = mac.folder / "service.ini"
+    overlay.write_text(text)
+    shutil.chown(overlay, "daemon")
+
+    told = mac.script("install", "--run-as", "daemon", "--dry-run")
+
+    assert f"would write: {overlay}" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize(("named", "who"), [("app", "daemon"), ("app/later", "daemon"), ("theirs", "www-data")])
 def test_root_installs_no_service_whose_python_imports_from_a_folder_of_others(mac: Mac, named: str, who: str) -> None:
-    """Given an app that is installed as editable, by a .pth file that names the folder of the service, or one of a third
-    user's, where a sitecustomize.py would be run by root's next command, when root installs, then it is refused."""
+    """Given an editable app, whose .pth file names the folder of the service, or one of a third user's, where root's
+    next command would run a sitecustomize.py, when root installs, then it is refused."""
     mac.folder.parent.chmod(0o755)
     (mac.folder / ".venv").unlink()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", mac.folder / ".venv"], check=True)
@@ -294,7 +314,9 @@ def test_root_installs_no_service_whose_python_imports_from_a_folder_of_others(m
     (site / "shop.pth").write_text(f"# an app\nimport os\n{mac.folder / 'src'}\n{site}\n")
     mac.script("install", "--run-as", "daemon", "--dry-run")
     os.chown(theirs, pwd.getpwnam("www-data").pw_uid, -1)
-    (site / "shop.pth").write_text("../../../../later\n" if named == "app/later" else f"{mac.folder.with_name(named)}\n")
+    (site / "shop.pth").write_text(
+        "../../../../later\n" if named == "app/later" else f"{mac.folder.with_name(named)}\n"
+    )
 
     told = mac.script("install", "--run-as", "daemon", "--dry-run", expect=1)
 

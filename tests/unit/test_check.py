@@ -664,7 +664,7 @@ def test_the_python_of_roots_circusd_must_not_be_the_users(
 def test_what_a_pth_file_adds_to_the_path_of_roots_circusd_must_not_be_the_users(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """Given an app of the watcher's user that is installed as editable, whose sitecustomize.py root's circusd would run."""
+    """Given an editable app of the watcher's user, whose sitecustomize.py root's circusd would run."""
     packages = tmp_path / "venv" / "lib" / "python3" / "site-packages"
     packages.mkdir(parents=True)
     (tmp_path / "theirs").mkdir()

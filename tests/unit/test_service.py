@@ -401,6 +401,19 @@ def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
 
 
 @only_root
+def test_a_file_of_another_users_is_replaced_also_where_it_holds_the_same(tmp_path: Path) -> None:
+    service, file = Service.__new__(Service), tmp_path / "service.ini"
+    service._is_roots, service._shell = True, managers.Shell(print, dry_run=False)
+    file.write_text("same")
+    assert not service._put(file, "same", 0o644)
+    os.chown(file, NOBODY.uid, NOBODY.gid)
+
+    assert service._put(file, "same", 0o644)
+
+    assert (file.read_text(), file.stat().st_uid) == ("same", 0)
+
+
+@only_root
 def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_path: Path) -> None:
     """Given a folder that an earlier version gave to the user, when it is shared, then root's files stay root's."""
     folder = tmp_path / "app"

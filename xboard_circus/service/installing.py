@@ -63,13 +63,13 @@ class Service:
         self._shell = Shell(report, dry_run=wanted.dry_run)
         self._action = action
         layout = lay_out(wanted, this, action=action)
+        self._is_roots = layout.system and this.uid == 0
         if action != "unit":
-            texts = [written_files.read(path) or "" for path in (layout.unit, layout.overlay)]
+            texts = [written_files.read(layout.unit) or "", self._overlay_text(layout.overlay)]
             layout = lay_out(as_installed(wanted, *texts, action=action), this, action=action)
         # Their folders are not the service's, and may be links, such as ~/.config.
         unit, command = (path.parent.resolve() / path.name for path in (layout.unit, layout.command))
         layout = replace(layout, unit=unit, command=command)
-        self._is_roots = layout.system and this.uid == 0
         self._manager = MANAGERS[layout.manager](layout, self._shell)
         # A unit that runs as the caller, who needs root only to copy it.
         self._is_callers = action == "unit" and layout.system and not self._is_roots
@@ -146,7 +146,7 @@ class Service:
                 raise XboardError(f"{path} is there, and not of this script's making: choose another --name")
         overlay = overlay_of(written_files.read(layout.command) or "")
         if overlay in (None, layout.overlay):
-            refuse_folder_of_another(layout, written_files.read(layout.overlay) or "")
+            refuse_folder_of_another(layout, self._overlay_text(layout.overlay))
             return layout
         there = overlay.parent
         if self._action != "remove":
@@ -154,6 +154,13 @@ class Service:
                 f"{layout.name} is the service of {there}: say --dir {there} for that one, or choose another --name"
             )
         return replace(layout, overlay=overlay, folder=there)
+
+    def _overlay_text(self, path: Path) -> str:
+        """Return the text of the overlay; "" for one of the service's user, who would choose what ini root reads."""
+        return "" if self._is_anothers(path) else written_files.read(path) or ""
+
+    def _is_anothers(self, path: Path) -> bool:
+        return self._is_roots and not written_files.belongs_to(path, 0)
 
     def _refuse_shared_group(self) -> None:
         owner = Owner.of(self._layout.user)
@@ -354,7 +361,7 @@ class Service:
 
     def _put(self, path: Path, text: str, mode: int) -> bool:
         """Write a file unless it holds *text* already; return whether it had to be written."""
-        if written_files.read(path) == text:
+        if written_files.read(path) == text and not self._is_anothers(path):
             self._shell.note(f"unchanged: {path}")
             return False
         self._shell.report(f"write: {path}")
