@@ -193,6 +193,18 @@ def test_names_of_watchers_are_completed_live_and_from_the_ini_while_circusd_is_
     assert completed("-c", "nosuch.ini", "stop", "") == []
 
 
+@pytest.mark.parametrize(
+    "name", ["$(touch${IFS}x)", "`id`", "a;id", "a|id", "a&id", "a>x", "*", "~x", "'a", "a\nb", "a b"]
+)
+def test_no_name_in_which_a_shell_would_read_a_command_is_completed(folder: Path, name: str) -> None:
+    """Given a watcher of such a name in another user's ini or circusd, which bash would put into the line as it is."""
+    write_ini(folder)
+    with running(folder) as fake:
+        found = [watcher("up", name=each) for each in ("web-2.x", name)]
+        fake.answers["xboard_state"] = always(state(*found, config_file=folder / "circus.ini"))
+        assert completed("why", "") == ["web-2.x"]
+
+
 def test_each_command_is_completed() -> None:
     context: Any = click.Context(main)
 

@@ -2,7 +2,8 @@
 
 import getpass
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -53,8 +54,16 @@ def complete_names(context: click.Context, _: click.Parameter, beginning: str) -
         found = instance.find()
         if isinstance(found, Snapshot):
             names = [watcher["name"] for watcher in found.watchers]
-    # Shells take a colon for the end of a word.
-    return [name for name in names if name.startswith(beginning) and ":" not in name]
+    return plain_words(names, beginning)
+
+
+def plain_words(words: Iterable[str], beginning: str) -> list[str]:
+    """Return those of *words* that begin so and that no shell reads anything in.
+
+    bash puts a word into the line as it is: in another user's ini a watcher may be named ``$(command)``. A colon ends a
+    word.
+    """
+    return [word for word in words if word.startswith(beginning) and re.fullmatch(r"[\w.+@/-]+", word)]
 
 
 name_argument = click.argument("name", shell_complete=complete_names)
