@@ -685,6 +685,36 @@ def test_what_a_pth_file_adds_to_the_path_of_roots_circusd_must_not_be_the_users
     assert f"nobody may write {tmp_path}/theirs, which circusd uses as root" in str(door)
 
 
+OF_ROOTS_WATCHER: list[Sections] = [
+    {"alert:ops": {"type": "command", "command": "theirs/run --urgent"}},
+    {"alert:ops": {"type": "command", "command": "sh -e theirs/run"}},
+    {"watcher:db": {"cmd": "theirs/run"}},
+    {"watcher:db": {"cmd": "sh theirs/run"}},
+    {"watcher:db": {"run.before": "theirs/run now"}},
+    {"watcher:db": {"working_dir": "theirs"}},
+    {"watcher:db": {"cmd": "python -m xboard_circus.worker app:app --app-dir theirs"}},
+]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("changes", OF_ROOTS_WATCHER, ids=str)
+def test_what_roots_circusd_runs_as_root_must_not_be_another_users(
+    write: Write, tmp_path: Path, changes: Sections
+) -> None:
+    """Given the program of an alert or of a watcher of root's, which the user of another watcher may write."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "run").touch(0o755)
+    db = {"cmd": "sleep 9", "hooks.before_start": "xboard_circus.plugins.guard.arm", "working_dir": "."}
+    file = write({**changes, "watcher:web": {"uid": "nobody"}, "watcher:db": {**db, **changes.get("watcher:db", {})}})
+    assert open_doors(file) == []
+
+    shutil.chown(tmp_path / "theirs", "nobody")
+
+    doors = [str(each) for each in open_doors(file)]
+    assert doors != []
+    assert all(f"nobody may write {tmp_path}/theirs, which circusd uses as root" in each for each in doors)
+
+
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
     entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]

@@ -954,6 +954,26 @@ def test_root_runs_no_command_of_an_alert_in_another_users_ini(
     assert f"{who} may write {folder / place}, and root would run what is there" in result.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_root_runs_no_command_of_an_alert_that_another_user_may_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_rules, "people", list)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        proof, script = folder / "proof", folder / "notify"
+        script.write_text(f"#!/bin/sh\ntouch {proof}\n")
+        script.chmod(0o755)
+        ini = write_ini(folder, more=f"[alert:ops]\ntype = command\ncommand = {script}\n")
+        assert (run("alerts", "test", "-c", str(ini)).exit_code, proof.exists()) == (0, True)
+        proof.unlink()
+        shutil.chown(script, "nobody")
+
+        result = run("alerts", "test", "-c", str(ini))
+
+        assert (result.exit_code, proof.exists()) == (1, False)
+    assert f"nobody may write {script}, and root would run what is there" in result.stderr
+
+
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
     instance = runtime.instance_id(write_ini(folder))
     with process_of(instance) as orphan, process_of("0123456789ab") as stranger:

@@ -237,6 +237,8 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
         yield from (file, file.parent)  # it is made anew at each start, also through a link
     for place in site.getsitepackages():
         yield from writers.named_by_pth(Path(place))
+    yield from alert_programs(config)
+    yield from _run_as_circusd(watcher)
     # Circus runs the .pth files there, in its own process.
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
     folders = [config.folder / dry_run.expanded(place) for place in places if place]
@@ -255,6 +257,36 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
         yield config.folder / plugin.given.get("working_dir", "")
         if is_our_plugin(plugin):
             yield (config.folder / plugin.options.ledger.file).parent
+
+
+def alert_programs(config: Config) -> Iterator[Path]:
+    """Yield the programs and scripts of alerts, which circusd's user runs."""
+    for alert in config.alerts:
+        yield from _files_of([*alert.options.command], config.folder, os.environ.get("PATH", os.defpath))
+
+
+def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
+    """Yield what a watcher runs that has no user besides circusd's: programs, scripts, and folders of modules."""
+    user = _known_user(watcher)
+    if user is None or user.uid != os.geteuid():
+        return
+    command = words(watcher)
+    yield watcher.working_dir
+    if (app_dir := argument(command, "--app-dir")) is not None:
+        yield watcher.working_dir / app_dir
+    for each in (command, shlex.split(watcher.options.run.before or "")):
+        yield from _files_of(each, watcher.working_dir, search_path(watcher))
+
+
+def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
+    """Yield the program of *command*, and the script that it is given first, if there is one."""
+    if not command or "\0" in "".join(command):
+        return
+    program = shutil.which(command[0], path=path) if os.sep not in command[0] else command[0]
+    yield from [] if program is None else [folder / program]
+    script = next((word for word in command[1:] if not word.startswith("-")), "")
+    if os.path.isfile(folder / script):
+        yield folder / script
 
 
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Define the commands alerts list and alerts test: show the sinks of alerts, and send each a test message."""
 
 import json
+import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from xboard_circus.alerts.memory import stuck
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
-from xboard_circus.checks import endpoint_rules
+from xboard_circus.checks import endpoint_rules, host_rules
 from xboard_circus.cli.context import for_ini_file, ini_option, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
 from xboard_circus.cli.lifecycle import refuse_others_folder
@@ -40,7 +41,9 @@ def alerts() -> None:
 def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
     config = configuration.load(config_file)
-    for path in (config.folder, *(scan.file for scan in config.scans)):  # it names a program, and files of secrets
+    programs = host_rules.alert_programs(config)
+    # It names programs, and files of secrets.
+    for path in (config.folder, *(scan.file for scan in config.scans), *filter(os.path.exists, programs)):
         refuse_others_folder(path, others=endpoint_rules.people())
     chosen = _chosen(config, name)
     unsure = "which test alerts were delivered is not known"
