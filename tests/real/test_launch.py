@@ -256,6 +256,23 @@ def test_no_key_and_no_open_file_of_roots_goes_to_the_command_of_another_user(wa
 
 
 @AS_ROOT
+def test_no_key_of_roots_goes_to_what_an_install_runs_as_the_services_user() -> None:
+    """Given a key in root's session keyring, when root's install looks what that user can run, then it has no key."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of the calls are those of x86-64")
+    script = KEYS.format(keyctl=launch_module.KEYCTL["x86_64"])
+    look = script.replace("print(", "sys.exit(0 < ")
+    command = f"from xboard_circus.service.managers import succeeds; print(succeeds({SYSTEM_PYTHON!r}, '-c', {look!r}"
+    begun = [SYSTEM_PYTHON, "-c", script, sys.executable, "-c", f"{command}, user='nobody'))"]
+
+    ended = subprocess.run(begun, capture_output=True, text=True, timeout=30)
+
+    if ended.returncode == 77:
+        pytest.skip("the system has no keyrings")
+    assert ended.stdout == "True\n", ended
+
+
+@AS_ROOT
 def test_users_and_groups_may_be_numbers(launch: Launch) -> None:
     started = launch("--uid", "12345", "--gid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
 

@@ -16,7 +16,7 @@ import xboard_circus
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
-from xboard_circus.service import managers
+from xboard_circus.service import installing, managers
 from xboard_circus.service.installing import Service
 from xboard_circus.service.layout import (
     Layout,
@@ -398,6 +398,26 @@ def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
     finally:
         (deep / "late.py").unlink()
         os.removedirs(deep)  # pytest could not
+
+
+@only_root
+def test_the_services_user_holds_up_no_install_by_stopping_what_runs_as_that_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a check, or a look at what that user can run, that never ends, then an install gives up and says so."""
+    monkeypatch.setattr(managers, "ANSWERS_WITHIN", 0.5)
+    monkeypatch.setattr(installing, "CHECKED_WITHIN", 0.5)
+    command = tmp_path / "xboard-backend"
+    command.write_text("#!/bin/sh\nkill -STOP $$; sleep 20\n")
+    command.chmod(0o755)
+    service = Service.__new__(Service)
+    service._is_callers, service._shell = False, managers.Shell(print, dry_run=False)
+    service._layout = replace(lay_out(WANTED, ROOT, action="install"), command=command)
+
+    with pytest.raises(XboardError, match=f"`{command} check` has not ended within "):
+        service._check_ini()
+    with pytest.raises(XboardError, match=r"`sleep 20` has not ended within .* a process of nobody's may hold it up"):
+        managers.succeeds("sleep", "20", user="nobody")
 
 
 @only_root

@@ -17,7 +17,7 @@ KEPT = 1 << 16  # of each stream, because the app of a watcher's user may write 
 
 
 def run_captured(
-    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | str | None = None
+    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | str | None = None, **more: Any
 ) -> subprocess.CompletedProcess[str] | None:
     """Run *command* without input; return the last `KEPT` bytes of its output, None if it takes over *timeout*.
 
@@ -28,7 +28,7 @@ def run_captured(
     ends_at = time.monotonic() + timeout
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with (
-        subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **pipes) as process,
+        subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **pipes, **more) as process,
         selectors.DefaultSelector() as reading,
     ):
         kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import xboard_circus
 from xboard_circus import config
+from xboard_circus.checks.programs import run_captured
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.host.lock_file import locked
@@ -30,6 +31,7 @@ from xboard_circus.service.layout import (
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import Texts, rendered
 
+CHECKED_WITHIN = 300.0
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
 # Files of the checkout that root runs, or pip when it installs them.
@@ -373,17 +375,14 @@ class Service:
         """Raise XboardError if the ini file has an error: nothing is started then, and a running service runs on."""
         if self._shell.dry_run or self._is_callers:  # systemd makes the folder of its endpoints, at each start
             return
-        done = subprocess.run(
-            [str(self._layout.command), "check"],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # sudo, in launchd's command, would pass our terminal to the service's user
-        )
-        for line in done.stdout.splitlines():
+        # Without our terminal, which sudo, in launchd's command, would pass to the service's user.
+        done = run_captured([str(self._layout.command), "check"], timeout=CHECKED_WITHIN, env=os.environ, cwd="/")
+        if done is None:
+            raise XboardError(
+                f"`{self._layout.command} check` has not ended within {CHECKED_WITHIN:g} s: a process of "
+                f"{self._layout.user}'s may hold it up; nothing was started"
+            )
+        for line in (done.stdout + done.stderr).splitlines():
             if not line.startswith("ok"):
                 self._shell.note(line)
         if done.returncode:

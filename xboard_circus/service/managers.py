@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.checks.programs import run_captured
 from xboard_circus.errors import XboardError
 from xboard_circus.service.layout import NO_MANAGER, Layout
 
 LOOK_EVERY = 1.0
+ANSWERS_WITHIN = 60.0
 UNLOAD_WITHIN = 120
 UNLOAD_SLACK = 25  # launchd itself kills 15 s after the longest graceful_timeout
 START_SLACK = 30
@@ -49,15 +51,22 @@ class Shell:
 
 
 def succeeds(*command: str, user: str = "") -> bool:
-    """Return whether *command* succeeds, and keep its output; as *user* without our terminal and environment."""
-    how: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "start_new_session": True}
+    """Return whether *command* succeeds, and keep its output; as *user* without our terminal, environment and keys.
+
+    XboardError if it does not end, because another process of that user may stop it.
+    """
+    how: dict[str, Any] = {"env": os.environ}
     if user:
         uid, gid = pwd.getpwnam(user)[2:4]
-        how |= {"user": uid, "group": gid, "extra_groups": os.getgrouplist(user, gid), "env": {}}
+        how = {"user": uid, "group": gid, "extra_groups": os.getgrouplist(user, gid), "env": {}}
     try:
-        return subprocess.run(command, capture_output=True, check=False, **how).returncode == 0
+        done = run_captured([*command], timeout=ANSWERS_WITHIN, cwd="/", **how)
     except OSError:
         return False
+    if done is None:
+        who = f": a process of {user}'s may hold it up" if user else ""
+        raise XboardError(f"`{' '.join(command)}` has not ended within {ANSWERS_WITHIN:g} s{who}")
+    return done.returncode == 0
 
 
 class Manager:
