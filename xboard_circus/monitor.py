@@ -24,13 +24,13 @@ import click
 from xboard_circus import __version__
 from xboard_circus.checks import host_rules, port_rules
 from xboard_circus.checks.findings import ERROR
-from xboard_circus.checks.programs import start_detached
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.lock_file import locked
+from xboard_circus.host.programs import start_detached
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 from xboard_circus.rotating_log import RotatingLog

@@ -27,12 +27,12 @@ from circus.util import load_virtualenv
 from xboard_circus import env_files
 from xboard_circus.checks import host_rules
 from xboard_circus.checks.env_file_rules import of_watcher
-from xboard_circus.checks.programs import start_detached
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.host.programs import start_detached
 from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.life.command_line import launch_command

@@ -237,7 +237,7 @@ def test_no_key_and_no_open_file_of_roots_goes_to_the_command_of_another_user(wa
     files = "import os; print([each for each in os.listdir('/dev/fd') if os.path.exists('/dev/fd/' + each)])"
     command = [SYSTEM_PYTHON, "-c", script + files]
     caught = f"run_captured({command}, timeout=20, env={{}}).stdout"
-    run = f"from xboard_circus.checks.programs import run_captured; print({caught})"
+    run = f"from xboard_circus.host.programs import run_captured; print({caught})"
     ways = {
         "the command line": [sys.executable, "-c", run],
         "the command of a service": [*LAUNCHER, "--fresh", "yes", "--", *command],

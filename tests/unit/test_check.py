@@ -23,10 +23,10 @@ from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_
 from xboard_circus.checks.check import Level, Report, check
 from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.checks.judgement import open_doors
-from xboard_circus.checks.programs import KEPT, run_captured
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
+from xboard_circus.host.programs import KEPT, run_captured
 from xboard_circus.host.servers import name_of
 from xboard_circus.host.writers import User, members
 from xboard_circus.init import NewBackend, write_config, write_dockerfile

@@ -12,7 +12,7 @@ import pytest
 from circus.stream.redirector import Redirector
 from tornado.ioloop import IOLoop
 
-from xboard_circus.checks import programs
+from xboard_circus.host import programs
 from xboard_circus.supervisor.life import output
 from xboard_circus.supervisor.patches import boot
 

@@ -21,12 +21,12 @@ import xboard_circus
 from xboard_circus import launch as launcher
 from xboard_circus.checks import dry_run, env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level
-from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.core.names import some_of
 from xboard_circus.host import servers, writers
+from xboard_circus.host.programs import run_captured
 from xboard_circus.host.writers import ANYBODY, User
 from xboard_circus.service.layout import NAME, OVERLAY
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from xboard_circus.checks import dry_run
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
-from xboard_circus.checks.programs import run_captured
 from xboard_circus.config import Config, PluginConfig
+from xboard_circus.host.programs import run_captured
 
 TIMEOUT = 60.0
 NO_WATCHER = "Circus runs on without this watcher"

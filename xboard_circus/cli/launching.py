@@ -13,7 +13,6 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus import launch as launcher
-from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress, say
 from xboard_circus.core.sentences import Say
@@ -22,6 +21,7 @@ from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero,
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
+from xboard_circus.host.programs import start_detached
 from xboard_circus.host.written_files import narrow, opener
 from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.preflight import TAIL_LINES, last_text

@@ -11,9 +11,9 @@ from pathlib import Path
 from xboard_circus.checks import endpoint_rules, port_rules
 from xboard_circus.checks.file_rules import addresses, endpoints
 from xboard_circus.checks.findings import Finding, Level, bad, good, unknown, warning
-from xboard_circus.checks.programs import output_of
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import listeners
+from xboard_circus.host.programs import output_of
 from xboard_circus.host.sockets import is_loopback
 
 Output = Callable[..., "str | None"]

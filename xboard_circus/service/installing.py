@@ -13,10 +13,10 @@ from pathlib import Path
 
 import xboard_circus
 from xboard_circus import config
-from xboard_circus.checks.programs import run_captured
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.host.lock_file import locked
+from xboard_circus.host.programs import run_captured
 from xboard_circus.host.written_files import Owner
 from xboard_circus.service.layout import (
     Layout,

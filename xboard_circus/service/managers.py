@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.checks.programs import run_captured
 from xboard_circus.errors import XboardError
+from xboard_circus.host.programs import run_captured
 from xboard_circus.service.layout import NO_MANAGER, Layout
 
 LOOK_EVERY = 1.0
