@@ -58,6 +58,25 @@ refuse_below() {
         exit 1
     fi
 }
+# Refuse to go on where another user may make files in the checkout, such as that of a service: pytest, mypy and the like
+# look there for modules and settings, and root would run them.
+refuse_shared() {
+    [ "$(id -u)" = 0 ] || return 0
+    # shellcheck disable=SC2012  # stat is not the same everywhere
+    ls -ldn . | {
+        read -r mode _ _ group _
+        case $mode in
+        ????????w*) ;;
+        ?????w*) [ "$group" != 0 ] && [ "$group" != "$(id -g "$(owner_of setup.cfg)")" ] || exit 0 ;;
+        *) exit 0 ;;
+        esac
+        exit 1
+    } || {
+        say "Other users may make files in $checkout, such as the user of a service, and root would run them." \
+            "Run $0 in a clone of your own."
+        exit 1
+    }
+}
 who_may_write() {
     if [ -n "$(find "$1" -prune ! -type l -perm -0002)" ]; then echo "every user of this host"; else
         ls -ld "$1" | { read -r _ _ owner _ && echo "$owner"; }

@@ -3,6 +3,7 @@
 set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
+refuse_shared
 # What the tests need holds it too.
 is_installed test || install docs
 .venv/bin/python scripts/build_site.py

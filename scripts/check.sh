@@ -3,6 +3,7 @@
 set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
+refuse_shared
 install test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

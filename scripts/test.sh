@@ -3,6 +3,7 @@
 set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
+refuse_shared
 . scripts/parts.sh
 install test
 # The tests start thousands of processes: without compiled files each would compile all that it imports.

@@ -289,6 +289,35 @@ def test_root_installs_no_service_from_what_is_another_users(shared_checkout: Pa
     assert sorted(shared_checkout.iterdir()) == before
 
 
+@pytest.mark.parametrize("script", ["test.sh", "check.sh", "build.sh", "build_site.sh"])
+@pytest.mark.parametrize("mode", [0o1775, 0o1757])
+def test_root_runs_no_tools_where_another_user_may_make_their_settings(
+    shared_checkout: Path, script: str, mode: int
+) -> None:
+    """Given a checkout with a service, whose user may make a conftest.py, when root tests or builds there, then nothing
+    is run; in one of root's and its group alone it is."""
+    binaries, ran = shared_checkout / ".venv" / "bin", shared_checkout / "ran"
+    binaries.mkdir(parents=True)
+    for name in ("python", "ruff", "mypy"):
+        (binaries / name).write_text(f'#!/bin/sh\ncase "$*" in *version_info*) ;; *) touch {ran} ;; esac\n')
+        (binaries / name).chmod(0o755)
+    (binaries.parent / ".place").write_text(f"{shared_checkout}\n")
+    sums = subprocess.check_output(["cksum", "setup.cfg", "pyproject.toml"], cwd=shared_checkout)
+    (binaries.parent / ".installed-test").write_bytes(sums)
+    command = [f"{shared_checkout}/scripts/{script}"]
+    shared_checkout.chmod(0o775)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert ran.exists()
+    ran.unlink()
+    os.chown(shared_checkout, 0, NOBODY)
+    shared_checkout.chmod(mode)
+
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (told.returncode, told.stdout, ran.exists()) == (1, "", False)
+    assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
+
+
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
 @pytest.mark.parametrize("how", ["owner", "folder", "all"])
 def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
