@@ -690,6 +690,8 @@ OF_ROOTS_WATCHER: list[Sections] = [
     {"alert:ops": {"type": "command", "command": "sh -e theirs/run"}},
     {"watcher:db": {"cmd": "theirs/run"}},
     {"watcher:db": {"cmd": "sh theirs/run"}},
+    {"watcher:db": {"executable": "theirs/run"}},
+    {"env:db": {"PATH": "theirs:/usr/bin"}},
     {"watcher:db": {"run.before": "theirs/run now"}},
     {"watcher:db": {"working_dir": "theirs"}},
     {"watcher:db": {"cmd": "python -m xboard_circus.worker app:app --app-dir theirs"}},

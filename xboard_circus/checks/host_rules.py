@@ -274,7 +274,10 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
     yield watcher.working_dir
     if (app_dir := argument(command, "--app-dir")) is not None:
         yield watcher.working_dir / app_dir
-    for each in (command, shlex.split(watcher.options.run.before or "")):
+    for place in watcher.env.get("PATH", "").split(os.pathsep):
+        yield watcher.working_dir / place
+    executable = watcher.given.get("executable")
+    for each in (command, [executable] if executable else [], shlex.split(watcher.options.run.before or "")):
         yield from _files_of(each, watcher.working_dir, search_path(watcher))
 
 
