@@ -11,6 +11,7 @@ from xboard_circus.dashboard.saved import MOST_SERVERS, Added, Saved
 from xboard_circus.dashboard.sessions import SECONDS, Sessions
 from xboard_circus.dashboard.tokens import FILE, Tokens, load, load_or_make
 from xboard_circus.errors import XboardError
+from xboard_circus.masking import safe_line
 
 
 def sessions(folder: Path, *, at: float = 1000.0) -> Sessions:
@@ -54,6 +55,19 @@ def test_a_file_without_two_good_tokens_is_refused(tmp_path: Path, text: str) ->
 
     with pytest.raises(XboardError, match="delete it and restart the dashboard for new ones"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "admin = short\n", f"admin = {'x' * 40}\nreader = {'y' * 40}\n"])
+def test_no_word_of_what_is_wrong_with_the_file_is_masked(tmp_path: Path, text: str | None) -> None:
+    """Given a name with `token` in it, behind which a log shows no word after a colon."""
+    if text is not None:
+        (tmp_path / FILE).write_text(text)
+        (tmp_path / FILE).chmod(0o644 if "y" in text else 0o600)
+
+    with pytest.raises(XboardError) as found:
+        load(tmp_path)
+
+    assert safe_line(str(found.value)) == str(found.value)
 
 
 def test_an_empty_file_is_made_anew(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def load_or_make(folder: Path) -> Tokens:
             with contextlib.suppress(FileExistsError):
                 write_whole(path, _TEXT.format(admin=made.admin, reader=made.reader), place=_link)
     except OSError as error:
-        raise XboardError(f"{path}: cannot be made: {error.strerror}; let the dashboard's user write there") from None
+        raise XboardError(f"{path} cannot be made: {error.strerror}; let the dashboard's user write there") from None
     return load(folder)
 
 
@@ -65,16 +65,16 @@ def load(folder: Path) -> Tokens:
     try:
         text = read_private(path, 4096)
     except FileNotFoundError:
-        raise XboardError(f"{path}: no such file; the dashboard makes it at its first start") from None
+        raise XboardError(f"{path} is missing; the dashboard makes it at its first start") from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise XboardError(f"{path}: cannot be used: {why}, or delete it and restart the dashboard") from None
+        raise XboardError(f"{path} cannot be used: {why}, or delete it and restart the dashboard") from None
     lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     values = {name.strip(): value.strip() for name, _, value in lines}
     tokens = Tokens(values.get("admin", ""), values.get("reader", ""))
     if min(len(tokens.admin), len(tokens.reader)) < 32 or tokens.admin == tokens.reader:
-        what = "there are no two different tokens of 32 characters or more in it"
-        raise XboardError(f"{path}: {what}; delete it and restart the dashboard for new ones")
+        what = "has no two different words of 32 characters or more"
+        raise XboardError(f"{path} {what}; delete it and restart the dashboard for new ones")
     return tokens
 
 
