@@ -4,7 +4,13 @@ An "until ready" ends when the new worker's app has started; an "until answered"
 gets there within the bound has the value None.
 """
 
+import os
+import re
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -16,7 +22,9 @@ from bench.loads import Counted, Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import (
+    CHECKOUT,
     Never,
+    NotHere,
     Rival,
     Running,
     answer,
@@ -54,6 +62,8 @@ IN_KILLS = 4  # the same of those that wait for the next kill
 RECORD_REQUESTS = 320
 RECORD_TURNS = 10
 RECORD_PATHS = ("/", "/items/{id}")
+COUNTED_REQUESTS = (200, 1200)
+"""The difference is what requests take: start and warm-up are the same in both."""
 
 
 class Size(NamedTuple):
@@ -248,6 +258,31 @@ def record_cost(rival: Rival) -> list[Found]:
         return [*found, Found(pss(workers[True]) - pss(workers[False]))]
 
 
+def record_instructions(rival: Rival) -> list[Found]:
+    """Return what the record of requests costs in machine instructions, which no other load on the machine changes."""
+    if shutil.which("valgrind") is None:
+        raise NotHere("it takes valgrind")
+    found = []
+    for path in RECORD_PATHS:
+        off, on = (_instructions(path.replace("{id}", "7"), how) for how in ((), ("record",)))
+        found.append(Found(100 * (on / off - 1), f"{on:.0f} of one request with it, {off:.0f} without"))
+    return found
+
+
+def _instructions(path: str, how: tuple[str, ...]) -> float:
+    """Return the machine instructions of one request, as callgrind counts them."""
+    counts = []
+    with tempfile.TemporaryDirectory() as folder:
+        path_of_ours = f"{CHECKOUT}:{CHECKOUT}/scripts"
+        environ = os.environ | {"BENCH_FOLDER": folder, "PYTHONHASHSEED": "0", "PYTHONPATH": path_of_ours}
+        valgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m")
+        for number in COUNTED_REQUESTS:
+            command = (*valgrind, "bench.serving", path, str(number), *how)
+            ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=600)
+            counts.append(int(re.findall(r"Collected : (\d+)", ended.stderr)[-1]))
+    return (counts[1] - counts[0]) / (COUNTED_REQUESTS[1] - COUNTED_REQUESTS[0])
+
+
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
@@ -415,6 +450,13 @@ def rows(size: Size) -> list[Row]:
             ),
             record_cost,
             [OURS],
+        ),
+        Row(
+            "record-instructions",
+            tuple((f"GET {path} with the record of requests: more machine instructions", "%") for path in RECORD_PATHS),
+            record_instructions,
+            [OURS],
+            runs=1,
         ),
         *(probing_row(number) for number in (10, 50, 200)),
     ]
