@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import socket
 import sys
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -285,6 +288,40 @@ def test_a_stop_and_a_start_in_the_middle_of_a_handover_leave_no_old_worker(tmp_
         c.wait_ready()
 
         eventually(lambda: not {found.pid for found in c.processes()} & set(old))
+
+
+def test_circusd_ends_while_nobody_answers_its_request_for_the_listener(tmp_path: Path) -> None:
+    """Given sockets in the workers' folder that never answer, when circusd is told to end, then it does not wait for
+    them.
+    """
+    with circusd(tmp_path, numprocesses=1) as c, ExitStack() as stack:
+        old = c.wait_ready()
+        folder = life_of(c).with_name("web")
+        c.kill9()
+        for pid in old:
+            kill(pid)
+        asked: set[int] = set()
+        for number in range(12):
+            silent = stack.enter_context(socket.socket(socket.AF_UNIX))
+            silent.bind(str(folder / f"{number:08x}.sock"))
+            silent.listen(64)
+            threading.Thread(target=note_requests, args=(silent, number, asked), daemon=True).start()
+
+        c.start_again()
+        eventually(lambda: asked, what="the first is asked for the listener")
+        c.stop()
+
+        assert len(asked) < 12
+
+
+def note_requests(listener: socket.socket, number: int, asked: set[int]) -> None:
+    """Note that somebody asks at *listener*, and let each who does wait."""
+    held = []
+    with suppress(OSError):
+        while True:
+            held.append(listener.accept()[0])
+            if held[-1].recv(1):
+                asked.add(number)
 
 
 def test_the_plugin_ends_with_circusd_and_the_workers_do_not(tmp_path: Path) -> None:

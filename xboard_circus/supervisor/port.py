@@ -28,6 +28,7 @@ from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
+from xboard_circus.supervisor.boundary import in_daemon_thread
 from xboard_circus.supervisor.listener import (
     CannotPutBack,
     deafened_by,
@@ -219,8 +220,8 @@ class PortGuard:
     async def _look(self, address: tuple[str, int], policy: Policy) -> tuple[list[Holder], PortPlan]:
         """Return the holders of the address, and the plan for them; those of a unix socket are unknown."""
         supervisor = self.armed.supervisor
-        found = [] if address[1] == UNIX else await asyncio.to_thread(supervisor.holders, *address)
-        own = await asyncio.to_thread(supervisor.family)
+        found = [] if address[1] == UNIX else await in_daemon_thread(partial(supervisor.holders, *address))
+        own = await in_daemon_thread(supervisor.family)
         return found, plan(found, policy=policy, instance=supervisor.instance, own=own)
 
     @property
@@ -250,7 +251,9 @@ class PortGuard:
             return False
         left = armed.supervisor.lifetime.left.get(armed.name, ())
         instance = armed.supervisor.instance
-        found, serving = await asyncio.to_thread(take_listener, armed.folder, instance, address, left, passed)
+        # Not in a thread that circusd's end would wait for: silent sockets take `HANDOVER_WITHIN`.
+        taking = partial(take_listener, armed.folder, instance, address, left, passed)
+        found, serving = await in_daemon_thread(taking)
         if found is None:
             return False
         self._predecessors = serving
@@ -392,7 +395,7 @@ class PortGuard:
         address = None if shared.is_unix else shared.getsockname()[:2]
         for wait in (0.0, HEIRS_AGAIN_AFTER):
             await asyncio.sleep(wait)
-            seen = await asyncio.to_thread(self.armed.supervisor.heirs, inode, address)
+            seen = await in_daemon_thread(partial(self.armed.supervisor.heirs, inode, address))
             found = {(each.pid, each.started): each for each in seen if not wait or (each.pid, each.started) in found}
             if not found:
                 break
