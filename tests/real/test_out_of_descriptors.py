@@ -29,7 +29,13 @@ def without_descriptors(pid: int) -> Iterator[None]:
 def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp_path: Path) -> None:
     """Given no descriptor left for some seconds, when workers die in it, then they are back once there are some, and
     what a dead one has left is ended."""
-    options = {"restart.burst": 2, "restart.delay": 0.2, "restart.delay_max": 0.4, "restart.cooldown": 600}
+    options: dict[str, object] = {
+        "restart.burst": 2,
+        "restart.delay": 0.2,
+        "restart.delay_max": 0.4,
+        "restart.cooldown": 600,
+        "worker.preload": "server",
+    }
     pools = Watcher("pools", numprocesses=1, app="forking_app:app", options=options)
     with circusd(tmp_path, watchers=[Watcher(options=options), pools]) as c:
         pids = c.wait_ready()

@@ -156,10 +156,10 @@ def test_very_deep_folders_of_the_watchers_user_are_no_reason_against_its_code(t
             code, level, words = checked(c)
             assert (code, level) == (0, "ok"), words
         finally:
-            for path, _, _ in walk(c.runtime):
-                if path.endswith("/d"):
-                    deepest = path
-            os.removedirs(deepest)
+            # Python 3.13 removes them with the trial's folder; before it gave up, as would those of pytest.
+            for path, _, _ in [*walk(c.runtime)]:
+                if path.endswith("/d") and not os.listdir(path):
+                    os.removedirs(path)
 
 
 DEEP = """

@@ -44,7 +44,8 @@ def venv_of(folder: Path, python: str, home: Path) -> None:  # noqa: F811
     """Make a .venv in *folder* whose Python the service's user can run."""
     program = folder / ".venv" / "bin" / "python"
     program.parent.mkdir(parents=True)
-    exports = library_path(home) if python != sys.executable else {}
+    # The copy for that user has the app of the tests among its packages.
+    exports = library_path(home) if python != sys.executable else {"PYTHONPATH": str(Path(__file__).parent)}
     lines = [f"export {name}={value}" for name, value in exports.items()]
     program.write_text("\n".join(["#!/bin/sh", *lines, f'exec {python} "$@"', ""]))
     program.chmod(0o755)
