@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from xboard_circus.core.verdict import word_of
+
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .memory_group import memory_group
 from .processes import open_files
@@ -48,10 +50,12 @@ def in_flight(c: Circusd, *paths: str, headers: str = "", method: str = "GET") -
 
 def up(c: Circusd) -> int:
     """Wait until the one worker is up and was probed; return its pid."""
-    eventually(lambda: c.words() == ["up"], what="the worker is up")
-    (pid,) = c.workers()
-    eventually(lambda: c.worker(pid)["latency"] is not None, what="it was probed")
-    return pid
+
+    def is_probed() -> int | None:
+        (worker,) = c.watcher()["workers"]  # perhaps another than a moment ago: a crowded machine's looks hung at QUICK
+        return int(worker["pid"]) if word_of(worker) == "up" and worker["latency"] is not None else None
+
+    return eventually(is_probed, what="the worker is up, and was probed")
 
 
 def death_in(c: Circusd, path: str, *, others: int = OTHERS, upload: int = 0) -> tuple[dict[str, Any], str]:
