@@ -62,6 +62,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     command = retitle(TITLE)
     before = set(descriptors())
     import_server(options)
+    before_app = shared_memory()
     gc.freeze()  # a collection would otherwise write into each page that the workers share
     gc.enable()
     of_server = imported_files()
@@ -76,7 +77,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     files_of_app = Files(imported_files() - of_server)
     del of_server  # here, not in each worker
     try:
-        refuse_what_a_fork_would_share(before)
+        refuse_what_a_fork_would_share(before, before_app)
     except CannotFork as error:
         orders.send(str(error).encode())
         os._exit(0)
@@ -169,10 +170,11 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-def refuse_what_a_fork_would_share(before: set[int]) -> None:
-    """Raise CannotFork if the import has left threads, or an open file that two processes cannot share.
+def refuse_what_a_fork_would_share(before: set[int], before_app: set[str]) -> None:
+    """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share.
 
-    A log that is appended to does no harm. Sockets, event loops, pipes and devices do: two workers would read each
+    A log that is appended to does no harm, unless it is locked: each worker would take that lock for its own. So it
+    would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets, event loops, pipes and devices do: two workers would read each
     other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
     #using-connection-pools-with-multiprocessing-or-os-fork). So do other files: they would have one position for all,
     and a database of SQLite's gets corrupt (https://www.sqlite.org/howtocorrupt.html).
@@ -187,6 +189,20 @@ def refuse_what_a_fork_would_share(before: set[int]) -> None:
     others = {what for number, what in descriptors().items() if number not in before and not is_log(number)}
     if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
         raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
+    if memory := shared_memory() - before_app:
+        raise CannotFork(f"importing it has made memory that all workers would share: {', '.join(sorted(memory))}")
+
+
+def shared_memory() -> set[str]:
+    """Return the memory that a fork would share for writing and that no path leads to, such as a lock's of
+    `multiprocessing`, by inode and name. A mapped file has its name, as the metrics of Prometheus's client do."""
+    found = set()
+    with open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            _, rights, _, _, inode, *name = line.decode(errors="replace").split(None, 5)
+            if rights[1:2] + rights[3:4] == "ws" and name and name[0].endswith(" (deleted)\n"):
+                found.add(f"{name[0].removesuffix(' (deleted)' + chr(10))} ({inode})")
+    return found
 
 
 def threads() -> int:
@@ -203,17 +219,26 @@ def end_threads_that_a_fork_ends() -> None:
         child = os.fork()
     if not child:
         os._exit(0)
-    os.waitpid(child, 0)
+    wait_for(child)
     until = time.monotonic() + LISTED_FOR
     while threads() > 1 and time.monotonic() < until:
         time.sleep(ADOPTED_POLL)
 
 
+def wait_for(child: int) -> None:
+    """Wait for the end of a child, also where the app has SIGCHLD ignored, or reaps each child in a handler."""
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
+
+
 def is_log(number: int) -> bool:
-    """Return whether a descriptor is a file on disk that is only appended to."""
+    """Return whether a descriptor is a file on disk that is only appended to, and not locked."""
     try:
         is_file = stat.S_ISREG(os.fstat(number).st_mode)
-        return is_file and bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
+        if not is_file or not fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND:
+            return False
+        with open(f"/proc/self/fdinfo/{number}", "rb") as facts:
+            return b"\nlock:" not in facts.read()
     except OSError:
         return True  # closed meanwhile: the list was read through it
 
@@ -225,7 +250,7 @@ def fork_worker() -> bool:
     except OSError:  # circusd sees that its order fails
         return False
     if between:
-        os.waitpid(between, 0)
+        wait_for(between)
         return False
     parent = os.getpid()
     try:
