@@ -431,6 +431,12 @@ UNSAFE = {
     "a file with a position": ("data = open(__file__, 'rb')", "simple.py"),
     "a database": ("import sqlite3\nrows = sqlite3.connect('rows.db')", "rows.db"),
     "a process": ("import subprocess\njob = subprocess.Popen(['sleep', '600'])", "process"),
+    "a lock of all workers": ("import multiprocessing\nlock = multiprocessing.Lock()", "memory"),
+    "memory of all workers": ("import mmap\nnumbers = mmap.mmap(-1, 4096)", "memory"),
+    "a locked file": (
+        "import fcntl\nleader = open(f'{os.getpid()}.lock', 'a')\nfcntl.flock(leader, fcntl.LOCK_EX)",
+        ".lock",
+    ),
 }
 
 
@@ -457,6 +463,72 @@ thread = threading.Thread(target=ended.wait, daemon=True)
 thread.start()
 os.register_at_fork(before=lambda: (ended.set(), thread.join()))
 """
+
+
+REAPS = """
+import signal
+def reap(*_):
+    try:
+        while os.waitpid(-1, 0)[0]:
+            pass
+    except ChildProcessError:
+        pass
+signal.signal(signal.SIGCHLD, reap)
+"""
+
+
+@pytest.mark.parametrize("before", ["import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)", REAPS])
+def test_an_app_that_waits_for_no_child_is_forked_again_and_again(tmp_path: Path, before: str) -> None:
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=before)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        server, pids = forkserver(c), forked(c, 2)
+        kill(pids[0])
+        forked(c, 2, without=pids[:1])
+        assert forkserver(c).pid == server.pid
+        assert "Traceback" not in c.log()
+
+
+def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path: Path) -> None:
+    """Given an import of 7 s, then a start does not wait for it, and says so, and a reload does."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before="import time; time.sleep(7)")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+        assert not any(is_forked(c, pid) for pid in pids)
+        assert "takes more than 5 s" in preload(c)["reason"]
+        forkserver(c)
+        write_app(tmp_path, version=2, before="import time; time.sleep(7)")
+
+        reload(c, "done")
+
+        assert preload(c)["reason"] == ""
+        imported = list(map(int, (tmp_path / "web" / "imports").read_text().split()))
+        assert forkserver(c).pid in imported
+        assert not all(pid in imported for pid in up(c, 2))  # one that was not forked in time is started
+
+
+def test_a_level_that_is_changed_in_the_file_is_in_force_for_the_next_worker(tmp_path: Path) -> None:
+    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+        pids = forked(c, 2)
+        for level in ("server", "app"):
+            server = forkserver(c)
+            c.write_ini(watcher__web={"worker.preload": level})
+            c.do("reloadconfig", waiting=True)
+            forkserver(c, not_pid=server.pid)
+            assert preload(c)["level"] == level
+        assert up(c, 2) == pids
+
+
+def test_status_says_all_along_why_an_app_is_not_imported_before_the_fork(tmp_path: Path) -> None:
+    """Given an app that leaves a thread, when a worker has died since, then status says both."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=UNSAFE["a thread"][0])
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        kill(up(c, 2)[0])
+        eventually(lambda: "last: killed from outside" in c.run_cli("status").stdout)
+
+        assert "the app is not imported before the fork" in c.run_cli("status").stdout
 
 
 def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(tmp_path: Path) -> None:

@@ -197,6 +197,9 @@ def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> I
         yield from (plain(line["reason"]) for line in told["lines"])
     is_held = any(each["phase"] == "held" for each in watcher["workers"])  # its row and the verdict say that, as of now
     reason = reason_in(watcher, "last_reason")
+    preload = watcher["preload"]
+    if preload is not None and (why := reason_in(preload)) and why != reason:
+        yield plain(why, "dim")
     has_reason = told is not None and told["word"] == "reload_failed"
     has_reason = has_reason and key_of(reason) == Say.RELOAD_BROKEN_OFF.name
     if reason and not has_reason and not is_held:

@@ -73,6 +73,10 @@ class Say(Template):
     NO_FORKS_WITH = "workers are started, not forked: {option} is set"
     NO_FORKS_OF_COMMAND = "workers are started, not forked: the command is not `python -m {module}` alone"
     NOT_FORKED_FROM = "the app is not imported before the fork (worker.preload = app): {why}"
+    IMPORT_TAKES_LONG = (
+        "the import of the app before the fork takes more than {limit}: each first worker imports it itself, until a "
+        "reload"
+    )
     FORKSERVER_FAILED = "no worker is forked: {why}"
     FORKSERVER_SLOW = "the forkserver answered so late that circusd has waited {waited} for it"
     FORKSERVER_ENDED = "the forkserver has ended"

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
+from circus import logger
 
 from xboard_circus.core.durations import backoff, exactly
 from xboard_circus.core.names import runs_dashboard
@@ -80,7 +81,7 @@ class Forks:
     def __init__(self, armed: ArmedWatcher) -> None:
         self.armed = armed
         self.state, self.reason = "off", ""
-        self._level = self._why = ""
+        self._level = self._configured_level = self._why = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
@@ -108,13 +109,18 @@ class Forks:
         armed = self.armed
         level, why_not = self._configured()
         if level == "off":
+            if why_not and why_not != self.reason:
+                logger.warning("xboard: %s: %s", armed.name, why_not)
             self.end(why_not)
             return
+        if self._orders is not None and level != self._configured_level:
+            self.end()  # the options have changed
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
             self._failed(Say.NOT_UP_IN_TIME(timeout=exactly(limit)))
         is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
         if is_missing and armed.clock() >= self._again_at:
+            self._configured_level = level
             self._begin(level)
 
     def _configured(self) -> tuple[str, str]:
@@ -138,20 +144,31 @@ class Forks:
             return "off", Say.NO_FORKS_OF_COMMAND(module=MODULE)
         return armed.options.worker.preload, ""
 
-    async def until_ready(self) -> None:
-        """Wait for the import, so that the workers of a start are forked; no longer than its limit."""
+    async def for_start(self) -> None:
+        """Wait for the import, so that the workers of a start are forked; not for long, since no worker serves."""
+        await self._until_ready(IMPORTS_WITHIN)
+        if self.state == "importing" and self._level == "app":
+            self.reason = Say.IMPORT_TAKES_LONG(limit=exactly(IMPORTS_WITHIN))
+            self.armed.note_reason(self.reason)
+
+    async def _until_ready(self, seconds: float) -> None:
         self.keep_up()
-        give_up_at = self.armed.clock() + IMPORTS_WITHIN
+        give_up_at = self.armed.clock() + seconds
         # It may be another one by then: an app that must not be forked is left to the workers.
         while self.state == "importing" and self.armed.clock() < give_up_at:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._answered.wait(), give_up_at - self.armed.clock())
 
     async def renew(self) -> str:
-        """Replace it by one with the current code; return why the app cannot be imported, "" if it can."""
+        """Replace it by one with the current code; return why the app cannot be imported, "" if it can.
+
+        The old workers serve meanwhile, so the import of an app may take as long as a start.
+        """
         self.end()
         self._failures, self._again_at = 0, float("-inf")
-        await self.until_ready()
+        is_app = self._configured()[0] == "app"
+        await self._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
+        self.keep_up()
         return self._why if self.state == "failed" and self._level == "app" else ""
 
     @property

@@ -452,7 +452,7 @@ class ArmedWatcher:
 
         Slots with a longer wait get their workers later, from `keep_up`.
         """
-        await self.forks.until_ready()
+        await self.forks.for_start()
         await self.port.until_looked_at()
         await original()
 
