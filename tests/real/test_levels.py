@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -182,10 +183,35 @@ def test_an_app_that_changes_in_the_middle_of_a_reload_is_of_one_version_in_all_
             write_app(tmp_path, version=version)
             eventually(lambda: c.watcher()["reload"]["state"] == "done")
             pids = up(c, 3)
-            return pids if all(is_forked(c, pid) for pid in pids) else None
+            is_of_one_import = c.watcher()["reload"]["total"] == 3  # a worker that is started has all replaced again
+            return pids if is_of_one_import and all(is_forked(c, pid) for pid in pids) else None
 
         pids = eventually(all_are_forked, what="a reload in which each fork comes in time")
         assert versions(c, pids) == {version - 1}
+
+
+@pytest.mark.parametrize("level", ["off", "server", "app"])
+def test_a_reload_in_whose_middle_the_app_changes_ends_with_one_version(tmp_path: Path, level: str) -> None:
+    """Given a file that is replaced when the first worker was, and at `app` a forkserver that is stopped then, so that
+    the next workers are started, then all workers are of the same version in the end."""
+    number = 6 if level == "app" else 3
+    with circusd(tmp_path, watchers=[simple(tmp_path, number, **{"worker.preload": level})]) as c:
+        up(c, number)
+        if level != "off":
+            forkserver(c)
+        write_app(tmp_path, version=2, before="import time; time.sleep(1)")
+        with Load(c.url, rate=50) as load:
+            c.do("xboard_reload", name="web")
+            eventually(lambda: c.watcher()["reload"]["replaced"], every=0.005)
+            write_app(tmp_path, version=3)
+            if level == "app":
+                kill(preload(c)["pid"], signal.SIGSTOP)
+            eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is over")
+
+        found = versions(c, up(c, number))
+        assert len(found) == 1 if level == "app" else found == {3}  # each may have been forked by then
+        assert ("have changed in the middle of the reload" in c.log("circusd")) is (found == {3})
+        assert load.lost == []
 
 
 OPTIONS = {

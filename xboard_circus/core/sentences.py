@@ -73,6 +73,10 @@ class Say(Template):
     NO_FORKS_WITH = "workers are started, not forked: {option} is set"
     NO_FORKS_OF_COMMAND = "workers are started, not forked: the command is not `python -m {module}` alone"
     NOT_FORKED_FROM = "the app is not imported before the fork (worker.preload = app): {why}"
+    CODE_CHANGED = "the files of the app have changed in the middle of the reload: all workers are replaced once more"
+    CODE_CHANGES = (
+        "the files of the app change all along, and its workers are of different versions; reload when all are in place"
+    )
     IMPORT_TAKES_LONG = (
         "the import of the app before the fork takes more than {limit}: each first worker imports it itself, until a "
         "reload"

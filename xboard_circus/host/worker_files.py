@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from xboard_circus.host import unix_sockets
 
-SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
+SUFFIXES = ("sock", "new", "up", "ready", "beat", "code")  # "new": the private socket until it listens
 BEAT = struct.Struct("<Qd")
 """What the file "beat" holds: `LoopBeat`."""
 MOST_NAMES = 1000
-NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid as in earlier versions
+MOST_CODE = 1 << 18
+NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat|code)")  # a token, or a pid as in earlier versions
 
 
 class LoopBeat(NamedTuple):
@@ -103,6 +104,21 @@ def beat_of(sock: str) -> LoopBeat | None:
             os.close(file)
         return LoopBeat(*BEAT.unpack(beat)) if len(beat) == BEAT.size else None
     return None
+
+
+def code_of(folder: Path, token: str) -> str:
+    """Return what a worker has noted of the code that it imported, see `worker.app_code`; "" if unknown.
+
+    It is the worker's own claim; a link is not followed, and nothing is waited for.
+    """
+    with suppress(OSError):
+        file = os.open(name_of(folder, token, "code"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            code = os.read(file, MOST_CODE + 1)
+        finally:
+            os.close(file)
+        return code.decode(errors="replace") if len(code) <= MOST_CODE else ""
+    return ""
 
 
 def takes_connections(path: Path) -> bool:

@@ -18,7 +18,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from xboard_circus.host.backlog import backlog_of
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, forkserver
+from xboard_circus.worker.app_code import code_of
 from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
@@ -156,11 +158,12 @@ def configure(options: Mapping[str, Any]) -> uvicorn.Config:
     return uvicorn.Config(**options)
 
 
-def main(options: Mapping[str, Any], config: uvicorn.Config | None) -> None:
+def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> None:
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
-    config = config or configure(options)
+    began = time.time()
+    config = configure(options) if imported is None else imported.config
     for line in raise_limits():
         log.warning(line)
     for name in ("XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
@@ -179,7 +182,7 @@ def main(options: Mapping[str, Any], config: uvicorn.Config | None) -> None:
     outlive_output(surroundings.circusd)
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:
-        run(server, surroundings)
+        run(server, surroundings, lambda: code_of(options["app"], began) if imported is None else imported.code)
     except KeyboardInterrupt:
         pass
     finally:
@@ -190,7 +193,7 @@ def main(options: Mapping[str, Any], config: uvicorn.Config | None) -> None:
         sys.exit(EXIT_RECYCLED)
 
 
-def run(server: WorkerServer, surroundings: Surroundings) -> None:
+def run(server: WorkerServer, surroundings: Surroundings, code: Callable[[], str]) -> None:
     try:
         sockets = public_sockets(server.config, surroundings)
     except OSError as error:
@@ -198,6 +201,7 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
         sys.exit(STARTUP_FAILURE)
     if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
         server.config.load_app()  # before there is a loop, as in uvicorn: an app may run one of its own meanwhile
+        surroundings.note_code(code())
     server.run(sockets)
 
 
@@ -205,9 +209,9 @@ if __name__ == "__main__":
     forbid_core_files()
     # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
     options = read_options(sys.argv[1:])
-    imported_with = None
+    imported_before = None
     if ORDERS in os.environ:
-        imported_with = forkserver.serve(options, partial(configure, options))
+        imported_before = forkserver.serve(options, partial(configure, options))
     else:
         gc.enable()
-    main(options, imported_with)
+    main(options, imported_before)

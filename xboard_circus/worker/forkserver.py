@@ -19,13 +19,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn.config
 
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import OF_CIRCUSD
+from xboard_circus.worker.app_code import code_of
 from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
 
 TITLE = b"xboard-circus forkserver"
@@ -49,11 +50,22 @@ class CannotFork(Exception):
     """Why no worker can be forked from here: leftovers of the import."""
 
 
-def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> uvicorn.Config | None:
+class Imported(NamedTuple):
+    """What a worker has of the import before the fork.
+
+    Attributes:
+        config: The configuration with which the app was imported: a second one would set up logging over the app's own.
+        code: The code of the app, see `app_code`.
+    """
+
+    config: uvicorn.Config
+    code: str
+
+
+def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> Imported | None:
     """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd.
 
-    Returns the configuration with which the app was imported, if it was, because a second one would set up logging over
-    the app's own.
+    Returns what was imported of the app, if it was.
     """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
     orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
@@ -66,14 +78,16 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     gc.freeze()  # a collection would otherwise write into each page that the workers share
     gc.enable()
     of_server = imported_files()
-    files, home, config = Files(of_server), os.stat("."), None
+    files, home, imported = Files(of_server), os.stat("."), None
     if level == "app":
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
+        began = time.time()
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
         for name, value in values.items():  # a file never sets these for a worker
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
+        imported = Imported(config, code_of(options["app"], began))
     files_of_app = Files(imported_files() - of_server)
     del of_server  # here, not in each worker
     try:
@@ -98,7 +112,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
             orders.close()
             begin(order, given, command)
-            return config
+            return imported
         for descriptor in given:
             os.close(descriptor)
 
@@ -174,10 +188,11 @@ def refuse_what_a_fork_would_share(before: set[int], before_app: set[str]) -> No
     """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share.
 
     A log that is appended to does no harm, unless it is locked: each worker would take that lock for its own. So it
-    would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets, event loops, pipes and devices do: two workers would read each
-    other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
-    #using-connection-pools-with-multiprocessing-or-os-fork). So do other files: they would have one position for all,
-    and a database of SQLite's gets corrupt (https://www.sqlite.org/howtocorrupt.html).
+    would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets,
+    event loops, pipes and devices do: two workers would read each other's answers
+    (https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork). So do
+    other files: they would have one position for all, and a database of SQLite's gets corrupt
+    (https://www.sqlite.org/howtocorrupt.html).
     """
     if threads() > 1:
         end_threads_that_a_fork_ends()

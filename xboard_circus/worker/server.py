@@ -118,6 +118,13 @@ class Surroundings:
                 "The mark %s can't be made: %s; circusd takes this worker for one that is not %s", file, error, suffix
             )
 
+    def note_code(self, code: str) -> None:
+        """Note for circusd which code was imported. Without that nothing is known of it."""
+        if (file := self.file("code")) is not None:
+            with contextlib.suppress(OSError):
+                file.touch(mode=0o600)
+                file.write_text(code, errors="replace")
+
     def remove_files(self) -> None:
         """Remove the private socket and the marks."""
         if self.folder is not None and self.owner == os.getpid():

@@ -10,12 +10,14 @@ from circus import logger
 from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
+from xboard_circus.core import code_versions
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
+from xboard_circus.host import worker_files
 from xboard_circus.supervisor.boundary import contained_task
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
@@ -124,10 +126,36 @@ class RollingReload:
 
     async def _replace_all(self) -> str | None:
         self.step = "workers"
-        if (failure := await self._replace(self.before, self._held)) is not None:
+        failure = await self._replace(self.before, self._held)
+        for surely in (False, True):  # an app may write a file of its own while it is imported, each time
+            if failure is not None or not self._is_mixed(surely=surely):
+                break
+            failure = await self._replace_again()
+        if failure is not None:
             return failure
+        if self._is_mixed(surely=True):
+            return Say.CODE_CHANGES()
+        await asyncio.gather(*self._drains)
         stayed = next((each for each in self.before if each.pid in self.armed.fleet and not each.drains), None)
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
+
+    def _is_mixed(self, *, surely: bool) -> bool:
+        """Return whether the workers have imported their app in different versions."""
+        folder = self.armed.folder
+        serving = [] if folder is None else [each for each in self.armed.fleet.counted() if each.is_up]
+        codes = [code_versions.parsed(worker_files.code_of(folder, each.token)) for each in serving if folder]
+        return code_versions.differ(codes, surely=surely)
+
+    async def _replace_again(self) -> str | None:
+        """Replace all workers once more, because the files of the app changed in the middle."""
+        self.reason = Say.CODE_CHANGED()
+        self.armed.note_reason(self.reason)
+        if (failure := await self._import_new_code()) is not None:
+            return failure
+        self.step, workers = "workers", self.armed.fleet.counted()
+        self.before, self.total = [*self.before, *workers], self.total + len(workers)
+        failure, self.reason = await self._replace(workers, ()), ""
+        return failure
 
     async def _replace(self, workers: Iterable[Worker], held: Iterable[int]) -> str | None:
         armed = self.armed
@@ -145,7 +173,6 @@ class RollingReload:
             if (failure := await self._fill(slot)) is not None:
                 return failure
             self.done += 1
-        await asyncio.gather(*self._drains)
         return None
 
     async def _take_back(self, failure: str, put_back: Callable[[], Awaitable[None]]) -> str:
@@ -161,6 +188,8 @@ class RollingReload:
         self.reason, self.replaced = Say.TAKING_BACK(why=failure), []
         self.total, self.done = len(workers) + len(held), 0
         why = await self._replace(workers, held)
+        if why is None:
+            await asyncio.gather(*self._drains)
         self.total, self.done, self.log, self.slot = total, 0, log, slot
         if why is not None:
             self.replaced = replaced
