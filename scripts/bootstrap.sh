@@ -89,7 +89,7 @@ is_moved() { [ -f .venv/.place ] && [ "$(cat .venv/.place)" != "$checkout" ]; }
 has_venv() {
     [ -d .venv ] || return 1
     refuse_others .venv
-    refuse_below .venv
+    refuse_below .venv xboard_circus plugins
     ! is_moved && is_python .venv/bin/python
 }
 is_installed() { has_venv && [ "$(cksum setup.cfg pyproject.toml)" = "$(cat ".venv/.installed-$1" 2>/dev/null)" ]; }

@@ -344,19 +344,23 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
     assert f"{who} may write {place}, and root would run what is there" in told.stderr
 
 
-def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_checkout: Path) -> None:
-    """Given a module of the checkout that is another user's, when root installs, then no Python has run before that."""
+@pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status", "monitor_backend.sh"])
+def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_checkout: Path, script: str) -> None:
+    """Given a module of the checkout that is another user's, when root runs a script, then no Python has run."""
+    python, ran = shared_checkout / ".venv" / "bin" / "python", shared_checkout / "ran"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    python.chmod(0o755)
     module = shared_checkout / "xboard_circus" / "masking.py"
     module.touch()
     os.chown(module, NOBODY, NOBODY)
 
     told = subprocess.run(
-        [f"{shared_checkout}/scripts/install_service.sh", "install"], capture_output=True, text=True, check=False
+        f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
     )
 
-    assert (told.returncode, told.stdout) == (1, "")
+    assert (told.returncode, told.stdout, ran.exists()) == (1, "", False)
     assert f"nobody may write {module}, and root would run what is there" in told.stderr
-    assert not (shared_checkout / ".venv").exists()
 
 
 # The Python that makes .venv; whenever root has run it, the service's user is quick.
