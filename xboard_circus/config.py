@@ -4,6 +4,8 @@ Circus's own parser does the work, so that substitution, includes and defaults a
 hides or reports without a place (an invalid number, an unreadable line).
 """
 
+import glob
+import io
 import os
 import re
 import warnings
@@ -13,9 +15,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from circus.config import get_config, read_config
+import circus.config
 
-from xboard_circus.config_files import misreadings, read_scans, unreadable
+from xboard_circus.config_files import misreadings, read_scans, text_of, unreadable
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
@@ -191,7 +193,7 @@ def load_readable(config_file: str | Path) -> Config:
 def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Config:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
-        raw, found = read_config(readable or str(path))[0], get_config(readable or str(path))
+        raw, found = _read_config(readable or str(path))[0], circus.config.get_config(readable or str(path))
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
         path=path,
@@ -207,6 +209,25 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Conf
         alerts=tuple(_alert(name, options) for name, options in given.items() if name.startswith(ALERT)),
         scans=tuple(scans),
     )
+
+
+def _read_config(config_path: str) -> tuple[Any, list[str]]:
+    """Parse a file and what it includes, as Circus does, which would wait for a pipe, and read a file without end.
+
+    The owner of the file may put either in its place after our own look at it.
+    """
+    parser, main = circus.config.DefaultConfigParser(), Path(config_path)
+    parser.read_file(io.StringIO(text_of(main)), config_path)
+    words = parser.dget("circus", "include", "").split()
+    words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
+    files = [file for word in words for file in glob.glob(os.path.join(main.parent, word))]
+    for file in files:
+        with suppress(OSError):
+            parser.read_file(io.StringIO(text_of(Path(file))), file)
+    return parser, [config_path, *files]
+
+
+circus.config.read_config = _read_config  # get_config, which reads it again, calls it by this name
 
 
 def is_armed(watcher: WatcherConfig) -> bool:

@@ -47,9 +47,14 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
             yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a plain file of at most 1 MiB, as `open` decodes it."""
+    return io.TextIOWrapper(io.BytesIO(read_whole(path))).read()
+
+
 def _text(path: Path, shown: str) -> str:
     try:
-        text = io.TextIOWrapper(io.BytesIO(read_whole(path))).read()
+        text = text_of(path)
     except FileNotFoundError:
         hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
         raise XboardError(f"{shown}: no such file; {hint}") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.config import load
+from xboard_circus import config, config_files
 from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, written_files
@@ -31,7 +31,7 @@ def read_ledger(path: Path) -> list[Any]:
 
 
 READERS: dict[str, Read] = {
-    "ini": load,
+    "ini": config.load,
     "log": read_log,
     "env file": lambda path: EnvFile("worker.env_file", path).read(),
     "ledger": read_ledger,
@@ -75,6 +75,36 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Pa
 
     with pytest.raises((OSError, XboardError)):
         reads(tmp_path / "pipe")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["pipe", "large"])
+@pytest.mark.parametrize("name", ["circus.ini", "more.ini"])
+@pytest.mark.parametrize("load", [config.load, config.load_readable])
+def test_what_takes_the_place_of_an_ini_in_the_middle_of_its_reading_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], object], name: str, what: str
+) -> None:
+    """Given an owner of an ini who is told by inotify of our first look at it, before Circus's parser has its turn."""
+    (tmp_path / "circus.ini").write_text("[circus]\ninclude = more.ini\n")
+    (tmp_path / "more.ini").write_text("[watcher:web]\ncmd = sleep 9\n")
+    scans = config_files.read_scans
+
+    def then_replaced(path: Path, shown: str) -> object:
+        found = scans(path, shown)
+        (tmp_path / name).unlink()
+        if what == "pipe":
+            os.mkfifo(tmp_path / name, 0o600)
+        else:
+            (tmp_path / name).touch()
+            os.truncate(tmp_path / name, 2 << 20)
+        return found
+
+    monkeypatch.setattr("xboard_circus.config.read_scans", then_replaced)
+
+    with contextlib.suppress(XboardError):
+        load(tmp_path / "circus.ini")
+
+    assert not (tmp_path / name).is_file() or what == "large"
 
 
 @pytest.mark.timeout(20)
