@@ -120,6 +120,28 @@ def test_a_pipe_of_our_own_in_the_place_of_the_ledger_holds_nobody_up(tmp_path: 
 
 
 @pytest.mark.timeout(20)
+def test_a_pipe_that_takes_the_place_of_anothers_ledger_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an owner who is told by inotify of our look at the ledger, before SQLite opens it, and waits for ever."""
+    ledger = tmp_path / "ledger.db"
+    ledger.touch()
+
+    def then_replaced(path: Path, flags: int) -> int:
+        found = written_files.plain_opener(path, flags)
+        ledger.unlink()
+        os.mkfifo(ledger, 0o600)
+        return found
+
+    monkeypatch.setattr("xboard_circus.ledger.database.os.geteuid", lambda: os.getuid() + 4000)
+    monkeypatch.setattr("xboard_circus.ledger.database.plain_opener", then_replaced)
+    monkeypatch.setattr("xboard_circus.ledger.database.OPENS_WITHIN", 0.5)
+
+    with pytest.raises(LedgerError, match="does not let it be opened"):
+        READERS["ledger"](ledger)
+
+
+@pytest.mark.timeout(20)
 @pytest.mark.skipif(os.geteuid() != 0, reason="it makes a link of another user's")
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_another_users_link_in_the_place_of_the_ledger_is_not_followed(tmp_path: Path, suffix: str) -> None:

@@ -5,8 +5,11 @@ import logging
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 4096
 BUSY_MS = 250
+OPENS_WITHIN = 10.0  # for another user's file
 VACUUM_ON_REQUEST = 2  # as in a file of an earlier version
 KEPT_DAMAGED = 3
 LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
@@ -184,6 +188,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise LedgerError(
             path, LedgerTrouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root"
         )
+    is_anothers = False
     for name in (path, *(Path(f"{path}{suffix}") for suffix in _BESIDE)):
         # SQLite would wait for a pipe or a lease. Ours are not opened: the close would free a lock of this process.
         with suppress(FileNotFoundError):  # SQLite removes what lies beside it with its last connection
@@ -192,16 +197,47 @@ def open_to_read(path: Path) -> sqlite3.Connection:
                 raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
             facts = name.stat()
             if facts.st_uid != os.geteuid():
+                is_anothers = True
                 os.close(plain_opener(name, os.O_RDONLY))
             elif not stat.S_ISREG(facts.st_mode):
                 raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
+    address = f"{path.absolute().as_uri()}?{mode}"
+    connection = _connected_in_time(path, address) if is_anothers else _connected(address)
     # One damaged text must not hide all other records, nor an endless one fill the memory.
     connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _connected(address: str, **more: Any) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, **more)
+    return connection
+
+
+def _connected_in_time(path: Path, address: str) -> sqlite3.Connection:
+    """Open another user's file; LedgerError if its owner has put a pipe in its place since we looked.
+
+    SQLite waits there for ever, and begins again after each Ctrl-C, so a thread does it that nobody waits for.
+    """
+    opened: Future[sqlite3.Connection] = Future()
+
+    def connect() -> None:
+        try:
+            connection = _connected(address, check_same_thread=False)
+            with suppress(sqlite3.Error):  # the reader gets it, too
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens what lies beside it
+            opened.set_result(connection)
+        except BaseException as error:
+            opened.set_exception(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        return opened.result(OPENS_WITHIN)
+    except FutureTimeoutError:  # not the built-in one before Python 3.11
+        why = f"its owner does not let it be opened within {OPENS_WITHIN:g} s"
+        raise LedgerError(path, LedgerTrouble.UNUSABLE, why) from None
 
 
 def check(path: Path) -> None:
