@@ -17,7 +17,7 @@ from typing import Any
 
 import circus.config
 
-from xboard_circus.config_files import misreadings, read_scans, text_of, unreadable
+from xboard_circus.config_files import MOST_FILES, misreadings, read_scans, text_of, unreadable
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
@@ -221,7 +221,7 @@ def _read_config(config_path: str) -> tuple[Any, list[str]]:
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
     files = [file for word in words for file in glob.glob(os.path.join(main.parent, word))]
-    for file in files:
+    for file in files[:MOST_FILES]:
         with suppress(OSError):
             parser.read_file(io.StringIO(text_of(Path(file))), file)
     return parser, [config_path, *files]

@@ -10,19 +10,27 @@ from pathlib import Path
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
-from xboard_circus.host.written_files import read_whole
+from xboard_circus.host.written_files import LARGEST, read_whole
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import Problem
 
+MOST_FILES = 1024
+TOO_MUCH = f"more than {LARGEST >> 10} KiB, or {MOST_FILES} files"
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
 def read_scans(path: Path, shown: str) -> list[Scan]:
     """Return the lines of the file and of its included files; raise XboardError if one cannot be read."""
     scans = [scan(path, _text(path, shown))]
-    files = [file for _, _, found in included(scans[0]) for file in found]
-    return scans + [scan(file, _text(file, str(file))) for file in files]
+    left = LARGEST
+    for file in (file for _, _, found in included(scans[0]) for file in found):
+        text = _text(file, str(file))
+        left -= len(text) + LARGEST // MOST_FILES
+        if left < 0:
+            raise XboardError(f"{shown}: it includes too much: {TOO_MUCH}")
+        scans.append(scan(file, text))
+    return scans
 
 
 def unreadable(scans: list[Scan]) -> Iterator[str]:
