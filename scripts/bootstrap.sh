@@ -129,6 +129,9 @@ holder() {
 }
 
 install_now() {
+    # Nobody else may write what is made here, whatever the shell says; what is started later has its own.
+    mask=$(umask)
+    umask go-w
     # Who makes them first owns them.
     for name in .venv xboard_circus.egg-info; do mkdir "$name" 2>/dev/null || :; done
     refuse_others setup.py pyproject.toml .venv xboard_circus.egg-info
@@ -146,4 +149,5 @@ install_now() {
     fi
     # What the tests need holds all that a start needs.
     cksum setup.cfg pyproject.toml | tee ".venv/.installed-$1" >.venv/.installed-
+    umask "$mask"
 }

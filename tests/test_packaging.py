@@ -363,6 +363,19 @@ def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_che
     assert f"nobody may write {module}, and root would run what is there" in told.stderr
 
 
+def test_what_a_script_of_roots_makes_is_for_root_alone_to_write_whatever_the_umask(shared_checkout: Path) -> None:
+    """Given root's shell with umask 000, when a script makes .venv, then no other user may write there."""
+    environ = {**os.environ, "PIP_NO_INDEX": "1"}
+    command = f"umask 000; {shared_checkout}/scripts/start_backend.sh start"
+    before = {*shared_checkout.rglob("*")}
+
+    subprocess.run(command, shell=True, env=environ, capture_output=True, check=False)
+
+    made = {*shared_checkout.rglob("*")} - before
+    assert shared_checkout / ".venv" / "bin" / "python" in made
+    assert [path for path in made if not path.is_symlink() and path.stat().st_mode & 0o022] == []
+
+
 # The Python that makes .venv; whenever root has run it, the service's user is quick.
 QUICK = """#!/bin/sh
 {python} "$@"

@@ -421,6 +421,27 @@ def test_the_services_user_holds_up_no_install_by_stopping_what_runs_as_that_use
 
 
 @only_root
+def test_what_an_install_makes_is_for_root_alone_to_write_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service.__new__(Service)
+    service._is_roots, service._action = True, "upgrade"
+    service._layout, service._shell = lay_out(WANTED, ROOT, action="upgrade"), managers.Shell(print, dry_run=False)
+    monkeypatch.setattr(Service, "_venv", lambda self: tmp_path)
+    monkeypatch.setattr(Service, "_upgrade_packages", lambda self, venv: self._make_builds(venv))
+    monkeypatch.setattr(Service, "_prepare", lambda self: None)
+    before = os.umask(0)
+    try:
+        with pytest.raises(TypeError):  # it goes no further
+            service._install(restart=True)
+        (tmp_path / "file").touch(0o666)
+    finally:
+        os.umask(before)
+
+    assert [path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o022] == []
+
+
+@only_root
 def test_a_file_of_another_users_is_replaced_also_where_it_holds_the_same(tmp_path: Path) -> None:
     service, file = Service.__new__(Service), tmp_path / "service.ini"
     service._is_roots, service._shell = True, managers.Shell(print, dry_run=False)

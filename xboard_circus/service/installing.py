@@ -86,6 +86,8 @@ class Service:
             self._install(restart=restart)
 
     def _install(self, *, restart: bool) -> None:
+        if self._is_roots:
+            os.umask(os.umask(0o077) | 0o022)  # what pip makes, root runs
         if self._action == "upgrade":
             self._upgrade_packages(self._venv())
         changed, unit = self._prepare()
