@@ -520,6 +520,54 @@ def test_a_level_that_is_changed_in_the_file_is_in_force_for_the_next_worker(tmp
         assert up(c, 2) == pids
 
 
+COUNTED = """
+import os
+with open("counted", "a") as file:
+    file.write(f"{os.getpid()} ")
+"""
+
+
+def test_modules_of_worker_preload_modules_are_imported_once_for_all_workers(tmp_path: Path) -> None:
+    """Given a module that the app imports, when the file adds it to those to be preloaded, the forkserver alone imports
+    it; and when that module changes, the next forkserver does."""
+    options: dict[str, Any] = {"worker.preload": "server"}
+    watcher = simple(tmp_path, **options)
+    write_app(tmp_path, before="import counted")
+    (tmp_path / "counted.py").write_text(COUNTED)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        imported, first = tmp_path / "counted", forkserver(c)
+        pids = forked(c, 2)
+        assert set(imported.read_text().split()) >= {*map(str, pids)}
+
+        c.write_ini(watcher__web={"worker.preload_modules": "json, counted"})
+        c.do("reloadconfig", waiting=True)
+        server, before = forkserver(c, not_pid=first.pid), len(imported.read_text().split())
+        for old in up(c, 2):
+            kill(old)
+            forked(c, 2, without=[old])
+        assert preload(c)["reason"] == ""
+        assert imported.read_text().split().count(str(server.pid)) == 1
+        assert not set(imported.read_text().split()[before:]) & set(map(str, forked(c, 2)))
+
+        (tmp_path / "counted.py").write_text(COUNTED + "CHANGED = True\n")
+        kill(up(c, 2)[0])
+        newer = forkserver(c, not_pid=server.pid)
+        eventually(lambda: str(newer.pid) in imported.read_text().split(), what="it is imported anew")
+
+
+def test_a_module_that_cannot_be_preloaded_is_named_and_the_workers_are_started(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"worker.preload": "server", "worker.preload_modules": "json, no_such_module"}
+    with circusd(tmp_path, watchers=[simple(tmp_path, **options)]) as c:
+        pids = up(c, 2)
+
+        assert not any(is_forked(c, pid) for pid in pids)
+        told = eventually(lambda: preload(c)["reason"], what="the reason is told")
+        assert "worker.preload_modules: no_such_module: ModuleNotFoundError" in told
+        assert "no_such_module" in c.run_cli("status").stdout
+        checked = c.run_cli("check")
+        assert "finds no module no_such_module" in checked.stdout + checked.stderr
+
+
 def test_status_says_all_along_why_an_app_is_not_imported_before_the_fork(tmp_path: Path) -> None:
     """Given an app that leaves a thread, when a worker has died since, then status says both."""
     watcher = simple(tmp_path)

@@ -64,6 +64,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "worker.max_requests": 0,
         "worker.max_age": 0.0,
         "worker.preload": "server",
+        "worker.preload_modules": None,
         "worker.websocket_spread": 3.0,
         "run.before": None,
         "run.before_timeout": 300.0,
@@ -298,7 +299,8 @@ def test_a_misspelt_option_is_told_with_the_one_that_is_meant(key: str, meant: s
 
 def test_an_unknown_option_of_a_family_of_ours_is_told_with_those_it_has() -> None:
     known = (
-        "worker.env_file, worker.preload, worker.max_rss, worker.max_requests, worker.max_age, worker.websocket_spread"
+        "worker.env_file, worker.preload, worker.preload_modules, worker.max_rss, worker.max_requests, worker.max_age, "
+        "worker.websocket_spread"
     )
     assert told({"worker.count": "4"}) == [f"worker.count = 4: unknown option; known are {known}"]
 

@@ -427,6 +427,11 @@ def _modules(
                 _weight(watcher), "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint
             )
             return
+    for module in watcher.options.worker.preload_modules or ():
+        error = _missing(module, program, watcher, environment)
+        if error is not None:
+            what = f"{program} finds no module {module} in {watcher.working_dir}{error}; no worker is forked"
+            yield Finding(WARNING, "worker.preload_modules", what, "install it for that Python, or take it out")
 
 
 def _missing(module: str, program: str, watcher: WatcherConfig, environment: Mapping[str, str]) -> str | None:

@@ -113,6 +113,11 @@ class WorkerOptions:
     (the app too), or `off`. Forked workers start sooner and share memory. With `app` new code needs a reload, and an
     app whose import leaves threads, processes, connections, files or an event loop open is not forked: `server`
     applies then."""
+    preload_modules: tuple[str, ...] | None = option(None, kinds.MODULES, example="numpy, sqlalchemy.orm")
+    """Modules that the process from which workers are forked imports too, separated by commas or lines. Set it to the
+    large packages of an app that is not imported before the fork (`worker.preload = server`): its workers share their
+    memory, and start sooner. No worker is forked while one of them cannot be imported, or leaves open what `app` must
+    not either."""
     max_rss: int = option(0, kinds.SIZE, example="512M")
     """Resident memory at which a worker is replaced, new one first; 0 is no limit. Set it for an app that leaks."""
     max_requests: int = option(0, kinds.count(low=0, high=1_000_000_000))

@@ -174,6 +174,12 @@ def _files(text: str) -> tuple[str, ...]:
     return tuple(read_path(name) for name in map(str.strip, re.split(r"[,\n]", text)) if name)
 
 
+def _modules(text: str) -> tuple[str, ...]:
+    hint = "write names as in `import`, such as numpy, sqlalchemy.orm"
+    names = (name for name in map(str.strip, re.split(r"[,\n]", text)) if name)
+    return tuple(matched(name, r"[^\W\d]\w*(\.[^\W\d]\w*)*", "{} is no name of a module", hint) for name in names)
+
+
 def read_words(text: str) -> tuple[str, ...]:
     """Split a command line as a shell would."""
     try:
@@ -232,6 +238,7 @@ HEADERS = OptionKind("Name: value", _headers)
 HEADER_NAME = OptionKind("name of a header, or none", _header_name)
 COMMAND = OptionKind("command", _command)
 FILES = OptionKind("paths", _files, takes_lines=True)
+MODULES = OptionKind("modules", _modules, takes_lines=True)
 ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
 URL = OptionKind("http or https URL", _url)
 URL_PATH = OptionKind("path", read_url_path)

@@ -39,6 +39,8 @@ from xboard_circus.supervisor.run_once import read_all
 from xboard_circus.worker import MODULE, fork_orders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 ANSWERS_WITHIN = 0.2
@@ -81,7 +83,8 @@ class Forks:
     def __init__(self, armed: ArmedWatcher) -> None:
         self.armed = armed
         self.state, self.reason = "off", ""
-        self._level = self._configured_level = self._why = ""
+        self._level = self._why = ""
+        self._configured_for: tuple[str, tuple[str, ...]] = "", ()
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
@@ -113,14 +116,15 @@ class Forks:
                 logger.warning("xboard: %s: %s", armed.name, why_not)
             self.end(why_not)
             return
-        if self._orders is not None and level != self._configured_level:
+        configured = level, armed.options.worker.preload_modules or ()
+        if self._orders is not None and configured != self._configured_for:
             self.end()  # the options have changed
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
             self._failed(Say.NOT_UP_IN_TIME(timeout=exactly(limit)))
         is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
         if is_missing and armed.clock() >= self._again_at:
-            self._configured_level = level
+            self._configured_for = configured
             self._begin(level)
 
     def _configured(self) -> tuple[str, str]:
@@ -206,7 +210,7 @@ class Forks:
         self._began_at = armed.clock()
         self._answered.clear()
         try:
-            self._process, ours, output = _spawn(arguments, env, level)
+            self._process, ours, output = _spawn(arguments, env, level, self._configured_for[1])
         except OSError as error:
             self._failed(str(error))
             return
@@ -376,8 +380,10 @@ def _options(arguments: list[str]) -> list[tuple[str, str]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _spawn(arguments: list[str], env: dict[str, str], level: str) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
-    """Start a forkserver of *level*; return it, our end of its channel, and that of its output."""
+def _spawn(
+    arguments: list[str], env: dict[str, str], level: str, modules: Iterable[str]
+) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """Start a forkserver of *level* that imports *modules*; return it, and our ends of its channel and its output."""
     with ExitStack() as theirs, ExitStack() as ours:
         channel, their_channel = _channel()
         ours.enter_context(channel)
@@ -387,6 +393,7 @@ def _spawn(arguments: list[str], env: dict[str, str], level: str) -> tuple[subpr
         theirs.callback(os.close, their_output)
         number = their_channel.fileno()
         orders = {fork_orders.ORDERS: str(number), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
+        orders[fork_orders.MODULES] = " ".join(modules)
         process = subprocess.Popen(
             arguments,
             cwd="/",  # the launcher enters the watcher's own

@@ -3,6 +3,9 @@
 ORDERS, LEVEL, SPACE = "XBOARD_FORK_ORDERS", "XBOARD_FORK_LEVEL", "XBOARD_FORK_SPACE"
 """Variables: the socket for orders; the level of the preload; and room in the environment that /proc shows."""
 
+MODULES = "XBOARD_FORK_MODULES"
+"""Variable: the modules of `worker.preload_modules`, separated by blanks."""
+
 READY, OUTDATED, HERE, GO = b"ready", b"outdated", b"here", b"go"
 """The imports are done; a file of them has changed; a worker is forked; the worker may go on."""
 

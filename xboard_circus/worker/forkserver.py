@@ -27,7 +27,7 @@ from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import OF_CIRCUSD
 from xboard_circus.worker.app_code import code_of
-from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
+from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE
 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
@@ -69,12 +69,17 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
     orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
-    level = os.environ.pop(LEVEL)
+    level, modules = os.environ.pop(LEVEL), os.environ.pop(MODULES, "").split()
     del os.environ[SPACE]
     command = retitle(TITLE)
     before = set(descriptors())
     import_server(options)
     before_app = shared_memory()
+    try:
+        import_modules(modules)
+    except CannotFork as error:
+        orders.send(str(error).encode())
+        os._exit(0)
     gc.freeze()  # a collection would otherwise write into each page that the workers share
     gc.enable()
     of_server = imported_files()
@@ -133,6 +138,15 @@ def import_server(options: Mapping[str, Any]) -> None:
         from fastapi import FastAPI
 
         FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import what `worker.preload_modules` names; raise CannotFork with the one that cannot be."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise CannotFork(f"worker.preload_modules: {name}: {type(error).__name__}: {error}"[:1000]) from None
 
 
 def imported_files() -> set[str]:
