@@ -30,6 +30,7 @@ from xboard_circus.checks.env_file_rules import of_watcher
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.programs import start_detached
@@ -37,7 +38,7 @@ from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.environment import environment, of_launcher
-from xboard_circus.worker import MODULE, runs_worker
+from xboard_circus.worker import MODULE, fork_orders, runs_worker
 
 TOKEN = "trial"
 WID = 0  # Circus begins at 1, so no app takes the trial for a worker and then uses its file or port too
@@ -45,6 +46,7 @@ POLL = 0.05
 LONGEST_END = 10.0
 LATE_START_GRACE = 5.0  # it serves no client, and uvicorn handles no SIGTERM before its lifespan has started
 TAIL_LINES, TAIL_BYTES = 15, 16_384
+MOST_SAID = 4096
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,32 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
     return TrialOutcome(False, f"a trial worker was ready after {seconds:.1f} s")
 
 
+def why_not_forked(config: Config, watcher: WatcherConfig) -> str:
+    """Return why no worker of *watcher* is forked from what `worker.preload` and its modules name; "" if it can be.
+
+    A forkserver is started as circusd would, and ended when it has imported that.
+    """
+    wanted = watcher.options.worker
+    imports_more = wanted.preload == "app" or (wanted.preload != "off" and wanted.preload_modules)
+    if not imports_more or not sys.platform.startswith("linux") or not runs_worker(watcher.cmd, watcher.args):
+        return ""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, _unwound_by_signals(), _trial(config, watcher, orders=theirs) as trial:
+        theirs.close()
+        ours.settimeout(watcher.options.health.startup_timeout)
+        try:
+            said = ours.recv(MOST_SAID)
+        except TimeoutError:
+            said = b"its import does not end"
+        except OSError as error:
+            said = str(error).encode()
+        if said == fork_orders.READY:
+            return ""
+        why = safe_text(without(said.decode(errors="replace"), trial.secrets))
+        why = why or "; ".join(trial.text().splitlines()[-1:]) or "it has ended"
+        return Say.NOT_FORKED_FROM(why=why) if wanted.preload == "app" else Say.FORKSERVER_FAILED(why=why)
+
+
 def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> str:
     """Return "" once it is ready, otherwise why it is not."""
     while not os.path.isfile(trial.ready_file):
@@ -131,7 +159,8 @@ def last_no(log: str) -> str:
 
 
 @contextlib.contextmanager
-def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
+def _trial(config: Config, watcher: WatcherConfig, *, orders: socket.socket | None = None) -> Iterator[Trial]:
+    """Start a worker, or with *orders* a forkserver at the other end of these."""
     instance = runtime.instance_id(config.path)
     folder = runtime.watcher_dir(instance, f"preflight-{os.getpid()}", *user_of(watcher))
     # It gets some socket of a kind that it could serve on, in place of the public one.
@@ -143,9 +172,14 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
             secrets = secrets_of({**env, **values})
             env = of_launcher({**env, **values}, watcher.cmd, watcher.args)
             # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.
-            fd = inherited.fileno()
-            arguments = _arguments(watcher, env, fd=fd)
-            popen = start_detached(arguments, cwd="/", output=output, env=env, shell=watcher.shell, pass_fds=(fd,))
+            fds = [inherited.fileno()]
+            if orders is not None:
+                fds.append(orders.fileno())
+                env |= fork_orders.variables(
+                    orders, watcher.options.worker.preload, watcher.options.worker.preload_modules
+                )
+            arguments = _arguments(watcher, env, fd=fds[0])
+            popen = start_detached(arguments, cwd="/", output=output, env=env, shell=watcher.shell, pass_fds=fds)
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
             ready_file = folder / f"{TOKEN}.ready"
             try:

@@ -568,6 +568,20 @@ def test_a_module_that_cannot_be_preloaded_is_named_and_the_workers_are_started(
         assert "finds no module no_such_module" in checked.stdout + checked.stderr
 
 
+@pytest.mark.parametrize("before", ["", UNSAFE["a thread"][0], "import nothing_there"])
+def test_check_deep_says_why_an_app_is_not_imported_before_the_fork(tmp_path: Path, before: str) -> None:
+    options: dict[str, Any] = {"worker.preload_modules": "json"}
+    watcher = simple(tmp_path, **options)
+    write_app(tmp_path, before=before)
+    with circusd(tmp_path, watchers=[watcher], start=False) as c:
+        checked = c.run_cli("check", "--deep")
+
+        said = checked.stdout + checked.stderr
+        assert ("the app is not imported before the fork" in said) == ("thread" in before), said
+        assert (checked.returncode == 0) == ("nothing" not in before), said
+        assert not list(c.runtime.rglob("preflight-*"))
+
+
 def test_status_says_all_along_why_an_app_is_not_imported_before_the_fork(tmp_path: Path) -> None:
     """Given an app that leaves a thread, when a worker has died since, then status says both."""
     watcher = simple(tmp_path)

@@ -391,17 +391,14 @@ def _spawn(
         output, their_output = os.pipe()
         ours.callback(os.close, output)
         theirs.callback(os.close, their_output)
-        number = their_channel.fileno()
-        orders = {fork_orders.ORDERS: str(number), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
-        orders[fork_orders.MODULES] = " ".join(modules)
         process = subprocess.Popen(
             arguments,
             cwd="/",  # the launcher enters the watcher's own
-            env={**env, **orders},
+            env={**env, **fork_orders.variables(their_channel, level, modules)},
             stdin=subprocess.DEVNULL,
             stdout=their_output,
             stderr=their_output,
-            pass_fds=(number,),
+            pass_fds=(their_channel.fileno(),),
             start_new_session=True,
         )
         ours.pop_all()
