@@ -594,6 +594,14 @@ def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
             assert visit.complaints == []
 
 
+def test_a_card_says_why_its_workers_are_not_forked(tmp_path: Path) -> None:
+    web = Watcher(options={**QUICK, "worker.preload": "server", "worker.preload_modules": "no_such_module"})
+    with dashboard(tmp_path, [web]) as c, visiting(c) as visit:
+        os.kill(c.wait_ready(timeout=PATIENCE)[0], signal.SIGKILL)
+        why = visit.watcher().get_by_text(re.compile("^no worker is forked: worker.preload_modules: no_such_module"))
+        expect(why).to_be_visible(timeout=PATIENCE * 1000)
+
+
 def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again_by_themselves(tmp_path: Path) -> None:
     watcher = Watcher(options={**QUICK, "restart.burst": 1, "restart.cooldown": 600})
     with dashboard(tmp_path, [watcher]) as c, visiting(c) as visit:

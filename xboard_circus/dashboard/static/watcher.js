@@ -35,6 +35,7 @@ export class WatcherCard {
     this.evidence = new Evidence();
     this.last = el("p", { class: "last" });
     this.portReason = el("p", { class: "last" });
+    this.preload = el("p", { class: "last" }); // why its workers are not forked, or share less than configured
     this.reloading = new Reload(() => this.drawBody());
     this.ghosts = new Ghosts();
     this.empty = el("p", { class: "muted no-workers" });
@@ -62,7 +63,7 @@ export class WatcherCard {
       this.pulse.node,
       this.body,
     );
-    this.body.append(this.facts, this.evidence.node, this.reloading.node, this.last, this.portReason, this.empty, this.table, this.fold.node);
+    this.body.append(this.facts, this.evidence.node, this.reloading.node, this.last, this.portReason, this.preload, this.empty, this.table, this.fold.node);
   }
 
   /** Open or close the card, for as long as the trouble of its watcher stays as it is. */
@@ -224,6 +225,9 @@ export class WatcherCard {
     const isNews = Boolean(last) && !this.drawn.stale && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfReload;
     write(this.last, isNews ? text("watcher.last", { age: duration(age + elapsed), why: reasonIn(this.watcher, "last_reason") }) : "");
     show(this.last, isNews);
+    const { preload } = this.watcher;
+    write(this.preload, preload?.reason && !(isNews && preload.reason === last) ? reasonIn(preload) : "");
+    show(this.preload, this.preload.textContent !== "");
     for (const row of this.rows.views.values()) row.tick(elapsed);
   }
 }
