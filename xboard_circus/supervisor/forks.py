@@ -237,7 +237,7 @@ class Forks:
         except OSError:
             said, pid = b"", 0
         if said == fork_orders.READY and pid == self._process.pid:
-            self.state = "ready"
+            self.state, self._why = "ready", ""
             self._answered.set()
         elif said and self._level == "app":
             why = Say.NOT_FORKED_FROM(why=safe_text(self.armed.hide(said).decode(errors="replace")))
@@ -261,12 +261,14 @@ class Forks:
         return lines[-1] if lines else Say.FORKSERVER_ENDED()
 
     def _failed(self, why: str, *, pause: float = 0.0) -> None:
+        is_new = why != self._why
         self.end(Say.FORKSERVER_FAILED(why=why))
         self.state, self._why = "failed", why
         self._failures = 1 if self.armed.clock() - self._began_at > LONGEST_PAUSE else self._failures + 1
         pause = pause or backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         self._again_at = self.armed.clock() + pause
-        self.armed.note_reason(self.reason)
+        if is_new:  # each try would hide what has happened since
+            self.armed.note_reason(self.reason)
         self.armed.supervisor.soon(pause)
 
     # Orders
