@@ -125,7 +125,8 @@ lock_within=600
 holder() {
     pid=$(awk -v inode="$(ls -di . | awk '{print $1}')" '$2 == "FLOCK" && $6 ~ ":" inode "$" {print $5; exit}' \
         /proc/locks 2>/dev/null) || return 0
-    if [ -n "$pid" ]; then echo " by pid $pid, user $(ps -o user= -p "$pid")"; fi
+    # That of an installation has ended, while the script holds the lock on.
+    if [ -n "$pid" ] && user=$(ps -o user= -p "$pid"); then echo " by pid $pid, user $user"; fi
 }
 
 install_now() {

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import circus.config
@@ -193,7 +194,7 @@ def load_readable(config_file: str | Path) -> Config:
 def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Config:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
-        raw, found = _read_config(readable or str(path))[0], circus.config.get_config(readable or str(path))
+        raw, found = _read_config(readable or str(path))[0], get_config(readable or str(path))
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
         path=path,
@@ -227,7 +228,10 @@ def _read_config(config_path: str) -> tuple[Any, list[str]]:
     return parser, [config_path, *files]
 
 
-circus.config.read_config = _read_config  # get_config, which reads it again, calls it by this name
+# Circus's own, with our way of reading; that of circusd stays as it is.
+get_config: Any = FunctionType(
+    circus.config.get_config.__code__, {**vars(circus.config), "read_config": _read_config}, "get_config"
+)
 
 
 def is_armed(watcher: WatcherConfig) -> bool:

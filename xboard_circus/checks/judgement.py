@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from circus.config import get_config
-
 from xboard_circus import config as configuration
 from xboard_circus.checks import (
     alert_rules,
@@ -24,7 +22,7 @@ from xboard_circus.checks import (
     watcher_rules,
 )
 from xboard_circus.checks.findings import ERROR, Finding, within
-from xboard_circus.config import Config
+from xboard_circus.config import Config, get_config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 
