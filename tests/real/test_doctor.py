@@ -149,7 +149,7 @@ def test_what_dead_processes_left_is_told_and_left_there(tmp_path: Path) -> None
 
         assert f"pid {worker.pid}" in of(orphaned, "circusd", "error")[0]["what"]
         told = " ".join(each["what"] for each in of(found, "leftovers", "warning"))
-        marks = (f"{token}.beat", f"{token}.ready", f"{token}.sock and 2 more")
+        marks = (f"{token}.beat", f"{token}.code", f"{token}.ready and 3 more")
         for name in (*marks, "circusd.pid", "crash-20261124-1.log"):
             assert name in told
         assert "ledger.db.damaged-20261124" in told

@@ -186,7 +186,7 @@ def test_files_of_dead_generations_are_swept(tmp_path: Path) -> None:
         c.wait_ready()
         names = {path.name for path in folder_of(c).iterdir()}
         assert dead.isdisjoint(names)
-        assert {name.rpartition(".")[2] for name in names} == {"sock", "up", "ready", "beat"}
+        assert {name.rpartition(".")[2] for name in names} == {"sock", "up", "ready", "beat", "code"}
         c.stop()
 
         assert list(folder_of(c).iterdir()) == []
