@@ -21,8 +21,7 @@ def code_of(app: str, began: float) -> str:
     found, is_unsure = [], False
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        is_library = isinstance(file, str) and any(part in file for part in LIBRARIES)
-        if not isinstance(file, str) or (is_library and name.partition(".")[0] != package):
+        if not isinstance(file, str) or (name.partition(".")[0] != package and is_library(name, file)):
             continue
         with suppress(OSError, ValueError), open(file, "rb") as code:
             facts = os.fstat(code.fileno())
@@ -33,3 +32,8 @@ def code_of(app: str, began: float) -> str:
     if is_unsure:
         found.append(f"{os.urandom(4).hex()}{UNSURE}")
     return "\0".join(found)
+
+
+def is_library(name: str, file: str) -> bool:
+    """Return whether a module is installed beside the app, or is ours: a checkout of ours is no part of an app."""
+    return name.partition(".")[0] == "xboard_circus" or any(part in file for part in LIBRARIES)
