@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 UNSURE = ""
+"""In place of a file: one of them changed while it was imported, so the process has the old code or the new one."""
 
 
 def parsed(text: str) -> dict[str, str]:

@@ -34,8 +34,8 @@ from xboard_circus.service.rendering import Texts, rendered
 CHECKED_WITHIN = 300.0
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
-# Files of the checkout that root runs, or pip when it installs them.
 OF_ROOT = "/opt"
+# Files of the checkout that root runs, or pip when it installs them.
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")

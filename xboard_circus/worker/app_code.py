@@ -6,10 +6,10 @@ import sys
 import zlib
 from contextlib import suppress
 
+from xboard_circus.core.code_versions import UNSURE
+
 LIBRARIES = ("/site-packages/", "/dist-packages/", f"{os.path.dirname(os.__file__)}/")
 LARGEST = 1 << 20  # of a larger file, such as a compiled one, its time counts, and not its content
-UNSURE = ""
-"""In place of a file: one of them changed while it was imported, so the process has the old code or the new one."""
 
 
 def code_of(app: str, began: float) -> str:
