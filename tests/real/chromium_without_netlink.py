@@ -45,5 +45,5 @@ def refuse_netlink() -> None:
 
 if __name__ == "__main__":
     refuse_netlink()
-    found = shutil.which("chromium") or "/usr/bin/chromium"
+    found = shutil.which("chromium-headless-shell") or shutil.which("chromium") or "/usr/bin/chromium"
     os.execv(found, [found, *sys.argv[1:]])

@@ -136,6 +136,11 @@ class Watcher:
     told: Mapping[str, str] = field(default_factory=dict)
     is_sound: bool = True
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its workers do not need FastAPI, nor a forkserver that imports it."""
+        return self.armed and not self.command and self.app == "backend:app"
+
     def sections(self, folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
         names = {"app": self.app, "name": self.name, "arguments": self.arguments, "port": self.port}
         command = self.command or (WORKER if self.armed else STOCK)
@@ -354,7 +359,10 @@ class Circusd:
             endpoints["stats_endpoint"] = self.stats
         yield "circus", {**endpoints, **self.circus}
         for watcher in self.watchers.values():
-            yield from watcher.sections(self.folder)
+            for name, lines in watcher.sections(self.folder):
+                if name == f"env:{watcher.name}" and watcher.is_plain:
+                    lines = {"PYTHONPATH": os.pathsep.join((str(HERE / "lean"), self.environ()["PYTHONPATH"])), **lines}
+                yield name, lines
         for name, use in self.plugins.items():
             yield f"plugin:{name}", {"use": use, "copy_env": True, "copy_path": True}
 

@@ -25,6 +25,7 @@ QUICK = {"health.period": 0.3, "health.timeout": 0.6, "health.failure_threshold"
 DEADLY = "/v1/die/{how}/{token}"
 TOKEN = "9f8e7d6c5b4a"
 OTHERS = 20
+STACKS = "its stacks when it was ended:"
 DEATHS = int(os.environ.get("XBOARD_TEST_DEATHS", "1"))
 
 
@@ -58,8 +59,11 @@ def up(c: Circusd) -> int:
     return eventually(is_probed, what="the worker is up, and was probed")
 
 
-def death_in(c: Circusd, path: str, *, others: int = OTHERS, upload: int = 0) -> tuple[dict[str, Any], str]:
-    """Have the worker die by a request to *path* with *others* in flight; return the record, and what `why` says.
+def death_in(
+    c: Circusd, path: str, *, others: int = OTHERS, upload: int = 0, expect: str = ""
+) -> tuple[dict[str, Any], str]:
+    """Have the worker die by a request to *path* with *others* in flight; return the record, and what `why` says, once
+    *expect* is in it: what is found of a hung worker is told before it is ended.
 
     The last of the others has a body of *upload* bytes.
     """
@@ -71,7 +75,7 @@ def death_in(c: Circusd, path: str, *, others: int = OTHERS, upload: int = 0) ->
         stack.enter_context(in_flight(c, *uploads, headers=length, method="POST"))
         eventually(lambda: c.get("/waiting") == str(others), what="the upload, too")
         with in_flight(c, path):
-            return why(c, pid)
+            return why(c, pid, expect=expect)
 
 
 def routes(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -87,14 +91,15 @@ def test_the_request_that_did_it_comes_first(tmp_path: Path, preload: str, loop:
     with circusd(tmp_path, watchers=[backend(preload, loop)], plugins=BUNDLE, check_delay=1) as c:
         for _ in range(DEATHS):
             for how, state in {"segv": "last", "exit": "last", "hang": "running", "gil": "last"}.items():
-                record, text = death_in(c, f"/v1/die/{how}/{TOKEN}")
+                expect = STACKS * (how != "exit")
+                record, text = death_in(c, f"/v1/die/{how}/{TOKEN}", expect=expect)
 
                 assert routes(record)[0] == (DEADLY, state), text
                 assert routes(record)[1:] == [("/v1/wait/{what}", "in flight")] * OTHERS, text
                 assert f"GET {DEADLY}, for" in text
                 assert f"others in flight: {OTHERS}" in text
                 assert TOKEN not in text
-                stacks = text.partition("its stacks when it was ended:")[2].splitlines()
+                stacks = text.partition(STACKS)[2].splitlines()
                 frames = [line.strip() for line in stacks if line.strip().startswith(("File", "..."))]
                 called = [line.rpartition(" in ")[2] for line in frames[:2]]
                 assert called == ["<lambda>", "die"] * (how != "exit"), text

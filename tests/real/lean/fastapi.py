@@ -1,0 +1,6 @@
+"""Stand before FastAPI for workers of the plain app `backend`: its import is two thirds of what a forkserver costs.
+
+Forkservers of apps that use FastAPI import the real one.
+"""
+
+raise ModuleNotFoundError("no FastAPI for an app that does not use it; see tests/real/lean", name="fastapi")
