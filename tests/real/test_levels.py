@@ -214,6 +214,40 @@ def test_a_reload_in_whose_middle_the_app_changes_ends_with_one_version(tmp_path
         assert load.lost == []
 
 
+MAKE = "def make():\n    import late\n    return late.app\n"
+
+
+@pytest.mark.parametrize(("level", "kind"), [("off", "release"), ("app", "factory")])
+def test_a_reload_ends_with_one_version_also_of_what_is_imported_by_a_link_or_later(
+    tmp_path: Path, level: str, kind: str
+) -> None:
+    """Given a link to a release, or a factory that imports the rest of the app in each worker, when that changes in the
+    middle of a reload, then all workers are of the later version in the end."""
+    options = {"working_dir": tmp_path / "current", "worker.preload": level, **FAST_RESTARTS}
+    arguments = "--ws none --factory" if kind == "factory" else "--ws none"
+    app = "maker:make" if kind == "factory" else "simple:app"
+
+    def deploy(version: int) -> None:
+        folder = tmp_path / (f"release-{version}" if kind == "release" else "one")
+        folder.mkdir(exist_ok=True)
+        (folder / "maker.py").write_text(MAKE)
+        write_app(folder, version=version, before="import time; time.sleep(0.4)")
+        (folder / "simple.py").rename(folder / ("late.py" if kind == "factory" else "simple.py"))
+        (tmp_path / "next").symlink_to(folder)
+        (tmp_path / "next").rename(tmp_path / "current")
+
+    deploy(1)
+    with circusd(tmp_path, watchers=[Watcher(app=app, arguments=arguments, options=options)]) as c:
+        up(c, 2)
+        deploy(2)
+        c.do("xboard_reload", name="web")
+        eventually(lambda: c.watcher()["reload"]["replaced"], every=0.005)
+        deploy(3)
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is over")
+
+        assert versions(c, up(c, 2)) == {3}
+
+
 OPTIONS = {
     "rlimit_nofile": 300,
     "rlimit_core": 0,

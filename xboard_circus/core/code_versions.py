@@ -1,9 +1,9 @@
 """Decide whether workers have imported different versions of their app."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
-UNSURE = ""
-"""In place of a file: one of them changed while it was imported, so the process has the old code or the new one."""
+CHANGED = "?"
+"""In front of a file that changed while it was imported: the process has its old code or the new one."""
 
 
 def parsed(text: str) -> dict[str, str]:
@@ -15,21 +15,29 @@ def parsed(text: str) -> dict[str, str]:
     return {entry[8:]: entry[:8] for entry in text.split("\0") if len(entry) >= 8}
 
 
-def differ(codes: Iterable[Mapping[str, str]], *, surely: bool = False) -> bool:
-    """Return whether two workers have a file in two versions; one that only one of them has imported proves nothing.
+def mixed(codes: Collection[Mapping[str, str]], *, surely: bool = False) -> str:
+    """Return a file that two workers have in different versions, or one may have in two; "" without one.
 
-    A worker may be unsure, because a file changed while it was imported: then it is of another version than those that
-    were not imported with it, unless only what is sure counts. Of a worker that noted nothing nothing is known.
+    A file that only one worker has imported proves nothing. One that changed while it was imported counts at first:
+    its process may have the old half of an app and the new one. With *surely* it counts only where a worker has another
+    version that did not change: what changes in each import is written by the app itself.
 
     >>> one, other = {"app.py": "0a", "more.py": "0b"}, {"app.py": "0a"}
-    >>> differ([one, other]), differ([one, {"app.py": "0c"}, {}])
-    (False, True)
-    >>> differ([one, {**one, "": "1234"}]), differ([one, {**one, "": "1234"}], surely=True)
-    (True, False)
+    >>> mixed([one, other]), mixed([one, {"app.py": "0c"}, {}])
+    ('', 'app.py')
+    >>> changed = {"app.py": "0a", "?app.py": "00"}
+    >>> mixed([changed]), mixed([changed, one], surely=True), mixed([changed, {**changed, "app.py": "0c"}], surely=True)
+    ('app.py', '', '')
+    >>> mixed([changed, {"app.py": "0c"}], surely=True)
+    'app.py'
     """
-    known: dict[str, str] = {}
-    for code in filter(None, codes):
-        for file, version in {UNSURE: "", **code}.items():
-            if known.setdefault(file, version) != version and not (surely and file == UNSURE):
-                return True
-    return False
+    if not surely:
+        for code in codes:
+            if changed := next((file for file in code if file.startswith(CHANGED)), ""):
+                return changed.removeprefix(CHANGED)
+    versions: dict[str, set[str]] = {}
+    for code in codes:
+        for file, version in code.items():
+            versions.setdefault(file, set()).add(version)
+    several = (file for file, found in versions.items() if len(found) > 1)
+    return next((file for file in several if any(file in code and CHANGED + file not in code for code in codes)), "")

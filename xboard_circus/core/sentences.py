@@ -73,9 +73,12 @@ class Say(Template):
     NO_FORKS_WITH = "workers are started, not forked: {option} is set"
     NO_FORKS_OF_COMMAND = "workers are started, not forked: the command is not `python -m {module}` alone"
     NOT_FORKED_FROM = "the app is not imported before the fork (worker.preload = app): {why}"
-    CODE_CHANGED = "the files of the app have changed in the middle of the reload: all workers are replaced once more"
+    CODE_CHANGED = (
+        "files of the app have changed in the middle of the reload, such as {file}: all workers are replaced once more"
+    )
     CODE_CHANGES = (
-        "the files of the app change all along, and its workers are of different versions; reload when all are in place"
+        "files of the app change all along, such as {file}, and its workers are of different versions; reload when all "
+        "are in place"
     )
     IMPORT_TAKES_LONG = (
         "the import of the app before the fork takes more than {limit}: each first worker imports it itself, until a "
@@ -84,6 +87,8 @@ class Say(Template):
     FORKSERVER_FAILED = "no worker is forked: {why}"
     FORKSERVER_SLOW = "the forkserver answered so late that circusd has waited {waited} for it"
     FORKSERVER_ENDED = "the forkserver has ended"
+    FORKSERVER_ENDED_BY = "the forkserver has ended: {why}"
+    FORKSERVER_SILENT = "the forkserver did not answer within {limit}, {n} times"
     FORKSERVER_FORKED_NONE = "the forkserver did not fork"
     HOOK_REFUSED = "hook {hook} returned false"
     HOOK_RAISED = "hook {hook} raised {error}"

@@ -16,7 +16,7 @@ SUFFIXES = ("sock", "new", "up", "ready", "beat", "code")  # "new": the private 
 BEAT = struct.Struct("<Qd")
 """What the file "beat" holds: `LoopBeat`."""
 MOST_NAMES = 1000
-MOST_CODE = 1 << 18
+MOST_CODE = 1 << 20
 NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat|code)")  # a token, or a pid as in earlier versions
 
 

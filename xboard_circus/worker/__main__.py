@@ -18,8 +18,7 @@ import logging
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,7 +31,7 @@ from xboard_circus.host.backlog import backlog_of
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, forkserver
-from xboard_circus.worker.app_code import code_of
+from xboard_circus.worker.app_code import AppCode
 from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
@@ -162,7 +161,8 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
-    began = time.time()
+    code = AppCode(options["app"]) if imported is None else imported.code
+    code.begin()
     config = configure(options) if imported is None else imported.config
     for line in raise_limits():
         log.warning(line)
@@ -176,13 +176,13 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
         if surroundings.can_use_folder():
             sys.exit(STARTUP_FAILURE)
         # Otherwise the folder is gone or closed: serving without probes is better than not serving.
-    server = WorkerServer(config, surroundings, private)
+    server = WorkerServer(config, surroundings, private, code)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     os.register_at_fork(after_in_child=server.forget_requests)
     outlive_output(surroundings.circusd)
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:
-        run(server, surroundings, lambda: code_of(options["app"], began) if imported is None else imported.code)
+        run(server, surroundings, code)
     except KeyboardInterrupt:
         pass
     finally:
@@ -193,7 +193,7 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
         sys.exit(EXIT_RECYCLED)
 
 
-def run(server: WorkerServer, surroundings: Surroundings, code: Callable[[], str]) -> None:
+def run(server: WorkerServer, surroundings: Surroundings, code: AppCode) -> None:
     try:
         sockets = public_sockets(server.config, surroundings)
     except OSError as error:
@@ -201,7 +201,7 @@ def run(server: WorkerServer, surroundings: Surroundings, code: Callable[[], str
         sys.exit(STARTUP_FAILURE)
     if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
         server.config.load_app()  # before there is a loop, as in uvicorn: an app may run one of its own meanwhile
-        surroundings.note_code(code())
+        code.look()
     server.run(sockets)
 
 

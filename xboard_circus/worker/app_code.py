@@ -3,37 +3,96 @@
 import os
 import stat
 import sys
+import time
 import zlib
 from contextlib import suppress
+from itertools import islice
+from typing import Any
 
-from xboard_circus.core.code_versions import UNSURE
+from xboard_circus.core.code_versions import CHANGED
 
 LIBRARIES = ("/site-packages/", "/dist-packages/", f"{os.path.dirname(os.__file__)}/")
 LARGEST = 1 << 20  # of a larger file, such as a compiled one, its time counts, and not its content
+COARSE_CLOCK = 0.01  # seconds by which the time of a change of a file may be late
 
 
-def code_of(app: str, began: float) -> str:
-    """Return the content of each imported file of *app*, "module:name", as a checksum in front of its path.
+class AppCode:
+    """Which files of *app*, "module:name", this process has imported, each with a checksum of its content.
 
-    A file of a library counts only where the app is in that library. *began* is when the import began, by the clock.
+    A file of a library counts only where the app is in that library.
     """
-    package = app.partition(":")[0].partition(".")[0]
-    found, is_unsure = [], False
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or (name.partition(".")[0] != package and is_library(name, file)):
-            continue
-        with suppress(OSError, ValueError), open(file, "rb") as code:
-            facts = os.fstat(code.fileno())
-            if stat.S_ISREG(facts.st_mode):
-                content = code.read() if facts.st_size <= LARGEST else f"{facts.st_size} {facts.st_mtime_ns}".encode()
-                found.append(f"{zlib.crc32(content):08x}{file}")
-                is_unsure = is_unsure or facts.st_ctime > began
-    if is_unsure:
-        found.append(f"{os.urandom(4).hex()}{UNSURE}")
-    return "\0".join(found)
+
+    def __init__(self, app: str) -> None:
+        self._module = app.partition(":")[0]
+        self._package = self._module.partition(".")[0]
+        self._files: dict[str, str] = {}
+        self._looked_at = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Note that imports begin now, in a process that may have been forked meanwhile."""
+        self._began = time.time() - COARSE_CLOCK
+        self._folders = {folder: _inode(folder) for folder in sys.path if folder}
+
+    def look(self) -> None:
+        """Add what was imported since the last look.
+
+        Only that is touched: to look at a thousand modules would write into pages that forked workers share.
+        """
+        new = list(islice(reversed(sys.modules.items()), max(0, len(sys.modules) - self._looked_at)))
+        self._looked_at = len(sys.modules)
+        for name, module in new:
+            if (file := file_of(module)) and (name.partition(".")[0] == self._package or not is_library(name, file)):
+                with suppress(OSError, ValueError):
+                    self._add(file)
+        for folder, before in self._folders.items():
+            if before and _inode(folder) != before:  # a link that leads to the next release, or a folder in its place
+                self._files[f"{CHANGED}{folder}"] = f"{0:08x}"
+        if new and (file := file_of(sys.modules.get(self._module))):
+            # Its folder counts as well: two releases may differ in what is not imported yet.
+            self._files.setdefault(self._module, f"{zlib.crc32(os.path.realpath(file).encode(errors='replace')):08x}")
+        self.begin()
+
+    def text(self) -> str:
+        """Return each file behind its checksum; see `core.code_versions`."""
+        return "\0".join(f"{checksum}{file}" for file, checksum in self._files.items())
+
+    def _add(self, file: str) -> None:
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except NotADirectoryError:  # it is in an archive, which Python imports as it is
+            self._add(os.path.dirname(file))
+            return
+        with open(descriptor, "rb") as code:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                return
+            content = code.read() if facts.st_size <= LARGEST else f"{facts.st_size} {facts.st_mtime_ns}".encode()
+        self._files[file] = f"{zlib.crc32(content):08x}"
+        if self._began < facts.st_ctime <= time.time() + COARSE_CLOCK:  # a later one is of another clock
+            self._files[f"{CHANGED}{file}"] = f"{0:08x}"
+
+
+def file_of(module: Any) -> str | None:
+    """Return the file of a module; None without one.
+
+    Its own code does not run: a module that is to be imported when it is used would be, and what it raises would end
+    the worker.
+    """
+    with suppress(Exception):
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+        return file if isinstance(file, str) else None
+    return None
 
 
 def is_library(name: str, file: str) -> bool:
     """Return whether a module is installed beside the app, or is ours: a checkout of ours is no part of an app."""
-    return name.partition(".")[0] == "xboard_circus" or any(part in file for part in LIBRARIES)
+    return name.partition(".")[0] in ("xboard_circus", "__main__") or any(part in file for part in LIBRARIES)
+
+
+def _inode(folder: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(folder)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import stat
 import sys
@@ -26,11 +27,12 @@ import uvicorn.config
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import OF_CIRCUSD
-from xboard_circus.worker.app_code import code_of
+from xboard_circus.worker.app_code import AppCode, file_of
 from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE
 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
+STREAMS = {1: "stdout", 2: "stderr"}
 ADOPTED_POLL = 0.0002
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
@@ -55,11 +57,11 @@ class Imported(NamedTuple):
 
     Attributes:
         config: The configuration with which the app was imported: a second one would set up logging over the app's own.
-        code: The code of the app, see `app_code`.
+        code: The code of the app.
     """
 
     config: uvicorn.Config
-    code: str
+    code: AppCode
 
 
 def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> Imported | None:
@@ -72,11 +74,11 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     level, modules = os.environ.pop(LEVEL), os.environ.pop(MODULES, "").split()
     del os.environ[SPACE]
     command = retitle(TITLE)
-    before = set(descriptors())
+    before = descriptors()
     import_server(options)
     before_app = shared_memory()
     try:
-        import_modules(modules)
+        import_modules(modules, before, before_app)
     except CannotFork as error:
         orders.send(str(error).encode())
         os._exit(0)
@@ -86,13 +88,14 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     files, home, imported = Files(of_server), os.stat("."), None
     if level == "app":
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
-        began = time.time()
+        code = AppCode(options["app"])
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
         for name, value in values.items():  # a file never sets these for a worker
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
-        imported = Imported(config, code_of(options["app"], began))
+        code.look()
+        imported = Imported(config, code)
     files_of_app = Files(imported_files() - of_server)
     del of_server  # here, not in each worker
     try:
@@ -140,19 +143,21 @@ def import_server(options: Mapping[str, Any]) -> None:
         FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import what `worker.preload_modules` names; raise CannotFork with the one that cannot be."""
+def import_modules(names: Iterable[str], before: Mapping[int, str], before_app: set[str]) -> None:
+    """Import what `worker.preload_modules` names; raise CannotFork with the one that cannot be, or be shared."""
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:
+            refuse_what_a_fork_would_share(before, before_app)
+        except CannotFork as error:
+            raise CannotFork(f"worker.preload_modules: {name}: {error}"[:1000]) from None
+        except (Exception, SystemExit) as error:
             raise CannotFork(f"worker.preload_modules: {name}: {type(error).__name__}: {error}"[:1000]) from None
 
 
 def imported_files() -> set[str]:
     """Return the files of all imported modules, and the interpreter's."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {sys.executable, *(file for file in files if file)}
+    return {sys.executable, *filter(None, map(file_of, list(sys.modules.values())))}
 
 
 class Files:
@@ -198,8 +203,9 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-def refuse_what_a_fork_would_share(before: set[int], before_app: set[str]) -> None:
-    """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share.
+def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[str]) -> None:
+    """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share, or
+    what a worker would not have after the fork: a timer (setitimer(2)), or a stdout of its own.
 
     A log that is appended to does no harm, unless it is locked: each worker would take that lock for its own. So it
     would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets,
@@ -215,7 +221,13 @@ def refuse_what_a_fork_would_share(before: set[int], before_app: set[str]) -> No
     with suppress(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         raise CannotFork("importing it has started a process")  # the workers could not wait for it
-    others = {what for number, what in descriptors().items() if number not in before and not is_log(number)}
+    if any(signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
+        raise CannotFork("importing it has set a timer")
+    now = descriptors()
+    for number, name in STREAMS.items():
+        if now.get(number) != before.get(number) or getattr(getattr(sys, name), "closed", False):
+            raise CannotFork(f"importing it has closed or redirected {name}")
+    others = {what for number, what in now.items() if number not in before and not is_log(number)}
     if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
         raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
     if memory := shared_memory() - before_app:

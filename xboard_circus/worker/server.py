@@ -22,6 +22,7 @@ from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.accepting import Acceptor, Counts
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
+from xboard_circus.worker.app_code import AppCode
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
@@ -207,8 +208,15 @@ class SheddingServer(uvicorn.Server):
 class WorkerServer(SheddingServer):
     """Run uvicorn's server, report its health on the private socket, and drain before the shutdown."""
 
-    def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        surroundings: Surroundings,
+        private: PrivateSocket | None,
+        code: AppCode | None = None,
+    ) -> None:
         super().__init__(config, surroundings.wid or 0)
+        self._code = code
         self._began_at = time.monotonic()
         self.recycled = False
         self._surroundings = surroundings
@@ -329,6 +337,9 @@ class WorkerServer(SheddingServer):
             if answer.refused:
                 log.warning("The live path %s refuses its probes: %s", ours.live_path, answer.reason)
         self._phase = WorkerState.UP
+        if self._code is not None:  # here, since an app may import the rest of itself in its lifespan
+            self._code.look()
+            ours.note_code(self._code.text())
         ours.mark("up")
         self._begin_to_accept()
         if ours.ready_path is not None:

@@ -18,6 +18,7 @@ from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.host import worker_files
+from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.boundary import contained_task
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
@@ -30,6 +31,7 @@ WAIT = 0.1
 POLL = 0.05
 LEAVES_WITHIN = 5.0
 LOOK_FOR_ROOM = 1.0
+LONGEST_FILE = 300
 
 
 class RollingReload:
@@ -128,27 +130,29 @@ class RollingReload:
         self.step = "workers"
         failure = await self._replace(self.before, self._held)
         for surely in (False, True):  # an app may write a file of its own while it is imported, each time
-            if failure is not None or not self._is_mixed(surely=surely):
+            if failure is not None or not (file := self._mixed(surely=surely)):
                 break
-            failure = await self._replace_again()
+            failure = await self._replace_again(file)
         if failure is not None:
             return failure
-        if self._is_mixed(surely=True):
-            return Say.CODE_CHANGES()
+        if file := self._mixed(surely=True):
+            return Say.CODE_CHANGES(file=file)
         await asyncio.gather(*self._drains)
         stayed = next((each for each in self.before if each.pid in self.armed.fleet and not each.drains), None)
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
 
-    def _is_mixed(self, *, surely: bool) -> bool:
-        """Return whether the workers have imported their app in different versions."""
-        folder = self.armed.folder
-        serving = [] if folder is None else [each for each in self.armed.fleet.counted() if each.is_up]
-        codes = [code_versions.parsed(worker_files.code_of(folder, each.token)) for each in serving if folder]
-        return code_versions.differ(codes, surely=surely)
+    def _mixed(self, *, surely: bool) -> str:
+        """Return a file of the app of which the workers have imported different versions; "" without one."""
+        if (folder := self.armed.folder) is None:
+            return ""
+        # Forked workers have noted the same.
+        texts = {worker_files.code_of(folder, each.token) for each in self.armed.fleet.counted() if each.is_up}
+        file = code_versions.mixed([*map(code_versions.parsed, texts)], surely=surely)
+        return safe_text(file)[:LONGEST_FILE]
 
-    async def _replace_again(self) -> str | None:
-        """Replace all workers once more, because the files of the app changed in the middle."""
-        self.reason = Say.CODE_CHANGED()
+    async def _replace_again(self, file: str) -> str | None:
+        """Replace all workers once more, because files of the app, such as *file*, changed in the middle."""
+        self.reason = Say.CODE_CHANGED(file=file)
         self.armed.note_reason(self.reason)
         if (failure := await self._import_new_code()) is not None:
             return failure
