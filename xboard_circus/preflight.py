@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, NamedTuple
 
 from circus.process import Process
-from circus.util import load_virtualenv
+from circus.util import load_virtualenv, to_bool
 
 from xboard_circus import env_files
 from xboard_circus.checks import host_rules
@@ -30,12 +30,14 @@ from xboard_circus.checks.env_file_rules import of_watcher
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
+from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.programs import start_detached
 from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
+from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.environment import environment, of_launcher
 from xboard_circus.worker import MODULE, fork_orders, runs_worker
@@ -47,6 +49,9 @@ LONGEST_END = 10.0
 LATE_START_GRACE = 5.0  # it serves no client, and uvicorn handles no SIGTERM before its lifespan has started
 TAIL_LINES, TAIL_BYTES = 15, 16_384
 MOST_SAID = 4096
+HINT_ON_COMMAND = "change that; or take worker.preload and worker.preload_modules out"
+HINT_ON_APP = "open that in the app's lifespan, in each worker; or write worker.preload = server"
+HINT_ON_MODULE = "take it out of worker.preload_modules"
 
 
 @dataclass(frozen=True)
@@ -109,15 +114,29 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
     return TrialOutcome(False, f"a trial worker was ready after {seconds:.1f} s")
 
 
-def why_not_forked(config: Config, watcher: WatcherConfig) -> str:
-    """Return why no worker of *watcher* is forked from what `worker.preload` and its modules name; "" if it can be.
+class WhyNot(NamedTuple):
+    """Why workers are not forked as configured, and what to do about it; no hint where only the default says so."""
+
+    why: str
+    hint: str
+
+
+def why_not_forked(config: Config, watcher: WatcherConfig) -> WhyNot | None:
+    """Return why no worker of *watcher* is forked from what `worker.preload` and its modules name; None if it can be.
 
     A forkserver is started as circusd would, and ended when it has imported that.
     """
     wanted = watcher.options.worker
-    imports_more = wanted.preload == "app" or (wanted.preload != "off" and wanted.preload_modules)
-    if not imports_more or not sys.platform.startswith("linux") or not runs_worker(watcher.cmd, watcher.args):
-        return ""
+    if wanted.preload == "off" or not sys.platform.startswith("linux") or not runs_worker(watcher.cmd, watcher.args):
+        return None
+    imports_more = wanted.preload == "app" or bool(wanted.preload_modules)
+    given = {name: watcher.given.get(name) for name in USUAL}
+    options = {name: to_bool(text) if text and USUAL[name] is not None else text for name, text in given.items()}
+    command = command_text(watcher.cmd, watcher.args)
+    if why := "" if runs_dashboard(command) else why_not_forkable(command, options):
+        return WhyNot(why, HINT_ON_COMMAND if imports_more else "")
+    if not imports_more:
+        return None
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, _unwound_by_signals(), _trial(config, watcher, orders=theirs) as trial:
         theirs.close()
@@ -129,10 +148,21 @@ def why_not_forked(config: Config, watcher: WatcherConfig) -> str:
         except OSError as error:
             said = str(error).encode()
         if said == fork_orders.READY:
-            return ""
+            return None
         why = safe_text(without(said.decode(errors="replace"), trial.secrets))
-        why = why or "; ".join(trial.text().splitlines()[-1:]) or "it has ended"
-        return Say.NOT_FORKED_FROM(why=why) if wanted.preload == "app" else Say.FORKSERVER_FAILED(why=why)
+        why = why or _why_ended(trial)
+        if wanted.preload == "app":
+            return WhyNot(Say.NOT_FORKED_FROM(why=why), HINT_ON_APP)
+        return WhyNot(Say.FORKSERVER_FAILED(why=why), HINT_ON_MODULE)
+
+
+def _why_ended(trial: Trial) -> str:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        trial.popen.wait(1.0)  # its channel is closed a moment before its end
+    code, lines = trial.popen.returncode, trial.text().splitlines()
+    if code in (1, None) and lines:
+        return lines[-1]
+    return cause_of(Death(exit_code=code, was_up=True, log_tail=trial.text()))[1]
 
 
 def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> str:

@@ -110,6 +110,15 @@ class Soak:
         self.pause(1)
         self.c.start_again()
 
+    def send_to_forkserver(self, signum: signal.Signals) -> None:
+        for found in self.c.forkservers():
+            if found.signal(signum) and signum == signal.SIGSTOP:
+                self._halted.append(found)
+
+    def change_the_level(self) -> None:
+        self.c.write_ini(watcher__web={"worker.preload": self.chance.choice(["off", "server", "app"])})
+        self.command_all("reloadconfig")
+
     def halt_circusd(self) -> None:
         halted = process(self.c.pid)
         halted.signal(signal.SIGSTOP)
@@ -197,6 +206,8 @@ THINGS: dict[str, Callable[[Soak], object]] = {
     # Faults around them
     "kill_the_plugin": Soak.kill_the_plugin,
     "kill_circusd": Soak.kill_circusd,
+    "kill_the_forkserver": lambda it: it.send_to_forkserver(signal.SIGKILL),
+    "halt_the_forkserver": lambda it: it.send_to_forkserver(signal.SIGSTOP),
     "halt_circusd_for_a_while": Soak.halt_circusd,
     "remove_the_runtime_folder": lambda it: shutil.rmtree(it.c.runtime / "r", ignore_errors=True),
     # Commands
@@ -206,6 +217,7 @@ THINGS: dict[str, Callable[[Soak], object]] = {
     "decr": lambda it: it.change_number("decr"),
     "set_the_number": lambda it: it.command("set", options={"numprocesses": it.chance.randint(1, MOST)}),
     "reloadconfig": lambda it: it.command_all("reloadconfig"),
+    "change_the_level": Soak.change_the_level,
     "signal_by_circusctl": lambda it: it.command_each("signal", signum=it.chance.choice([1, 2, 3, 9, 15])),
     "kill_by_circusctl": methodcaller("command_each", "kill"),
     "restart_everything": lambda it: it.command_all("restart"),

@@ -172,6 +172,7 @@ def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:
     with circusd(tmp_path, watchers=[Watcher(command=command)]) as c:
         assert not any(is_forked(c, pid) for pid in c.wait_ready())
         assert "not `python -m xboard_circus.worker` alone" in preload(c)["reason"]
+        assert "not `python -m xboard_circus.worker` alone" in c.run_cli("check", "--deep").stdout
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
@@ -185,6 +186,7 @@ def test_the_end_of_a_forkserver_harms_no_worker(tmp_path: Path, signum: int) ->
             assert forkserver(c, not_pid=server.pid).parent == c.pid
             assert c.wait_ready() == pids
         assert not load.lost
+        assert signal.Signals(signum).name in c.log("circusd")
 
 
 def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path: Path) -> None:
@@ -199,6 +201,7 @@ def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path:
 
         assert [is_forked(c, pid) for pid in new] == [False, False]
         eventually(lambda: not server.alive, what="the one that hangs is ended")
+        assert "the forkserver did not answer within 0.2 s, 2 times" in c.log("circusd")
         forkserver(c, not_pid=server.pid)
         assert c.told("restart")[-1].message["cause"] == "killed from outside"
 
@@ -656,12 +659,19 @@ handler = logging.StreamHandler(sys.stderr)
 handler.setFormatter(logging.Formatter("own: %(message)s"))
 logging.getLogger("uvicorn.access").handlers = [handler]
 """
+LAZY = """
+import types
+class Lazy(types.ModuleType):
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+sys.modules["lazy"] = Lazy("lazy")  # it has no file before it is used
+"""
 
 
 @pytest.mark.parametrize("level", ["app", "off"])
 def test_what_an_app_has_made_of_uvicorns_loggers_stays(tmp_path: Path, level: str) -> None:
     watcher = simple(tmp_path, 2, **{"worker.preload": level})
-    write_app(tmp_path, before=OWN_LOGGING)
+    write_app(tmp_path, before=OWN_LOGGING + LAZY)
     with circusd(tmp_path, watchers=[watcher]) as c:
         assert any(is_forked(c, pid) for pid in (forked if level == "app" else up)(c, 2)) is (level == "app")
         c.get()

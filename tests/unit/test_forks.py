@@ -12,15 +12,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.worker import forkserver
 from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
 
 Answer = Callable[[socket.socket], object]
@@ -219,6 +222,61 @@ def test_one_that_is_always_just_in_time_is_ended_when_circusd_has_waited_for_lo
     _, tried = order(monkeypatch, forks_one, clock=lambda: next(times), number=number)
 
     assert tried.state == state
+
+
+def test_a_system_without_forks_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given macOS, each tick finds that workers are started there, and the first one logs it."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    options = SimpleNamespace(worker=SimpleNamespace(preload="server"))
+    armed: Any = SimpleNamespace(options=options, has_private_socket=True, watcher=None, name="web", hide=bytes)
+
+    with caplog.at_level("WARNING", logger="circus"):
+        tried = Forks(armed)
+        for _ in range(3):
+            tried.keep_up()
+
+    assert (tried.view()["state"], tried.view()["reason"]) == ("off", Say.NO_FORKS_HERE())
+    assert [record.getMessage() for record in caplog.records] == [f"xboard: web: {Say.NO_FORKS_HERE()}"]
+
+
+REFUSALS = """
+import os, signal, sys
+from xboard_circus.worker import forkserver
+before, memory = forkserver.descriptors(), forkserver.shared_memory()
+def refused():
+    try:
+        forkserver.refuse_what_a_fork_would_share(before, memory)
+    except forkserver.CannotFork as error:
+        return error
+print(refused())
+signal.setitimer(signal.ITIMER_PROF, 1000)
+print(refused())
+signal.setitimer(signal.ITIMER_PROF, 0)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+print(refused())
+sys.stdout.close()
+os.write(1, str(refused()).encode())
+"""
+
+
+def test_an_import_that_sets_what_a_fork_would_lose_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", REFUSALS], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [
+        "None",
+        "importing it has set a timer",
+        *(f"importing it has closed or redirected {name}" for name in ("stderr", "stdout")),
+    ]
+
+
+def test_a_module_that_exits_when_it_is_preloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "exits_at_once.py").write_text("raise SystemExit('no licence')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(forkserver.CannotFork, match=r"worker\.preload_modules: exits_at_once: SystemExit: no licence"):
+        forkserver.import_modules(["exits_at_once"], {}, set())
 
 
 FIRST_REQUEST = """

@@ -108,9 +108,9 @@ def _trials(config_file: Path) -> Iterator[Finding]:
         outcome = preflight.preflight(config, watcher)
         level = Level.ERROR if outcome.failed else Level.OK
         yield Finding(level, "", outcome.with_log(), "", watcher.section, config.shown)
-        if not outcome.failed and (why := preflight.why_not_forked(config, watcher)):
-            hint = "open that in the app's lifespan, in each worker; or write worker.preload = server"
-            yield Finding(Level.WARNING, "", why, hint, watcher.section, config.shown)
+        if not outcome.failed and (why_not := preflight.why_not_forked(config, watcher)):
+            level = Level.WARNING if why_not.hint else Level.OK
+            yield Finding(level, "", why_not.why, why_not.hint, watcher.section, config.shown)
 
 
 def _section(section: Section) -> str:

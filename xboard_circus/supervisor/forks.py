@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from circus import logger
 
+from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.durations import backoff, exactly
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
@@ -30,13 +30,14 @@ from xboard_circus.host import procs, session, unix_sockets, users
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.boundary import SHORTAGES
+from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
 from xboard_circus.supervisor.life.output import LastWords, write_through
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
 from xboard_circus.supervisor.run_once import read_all
-from xboard_circus.worker import MODULE, fork_orders
+from xboard_circus.worker import fork_orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,17 +52,6 @@ MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 OF_ONE_WORKER = ("--wid", "--worker", "--env")
-USUAL = {
-    "shell": False,
-    "executable": None,
-    "stdin_socket": None,
-    "close_child_stdin": True,
-    "close_child_stdout": False,
-    "close_child_stderr": False,
-}
-"""Circus's options that a forked worker does not know, with their defaults."""
-
-FORKABLE = re.compile(rf"(\S*/)?python[\d.]*( -[a-zA-Z]+)* -m {re.escape(MODULE)}(\s|$)")
 
 
 class _Basis(NamedTuple):
@@ -134,19 +124,11 @@ class Forks:
             return "off", ""
         if not sys.platform.startswith("linux"):
             return "off", Say.NO_FORKS_HERE()
-        text = " ".join(
-            map(str, [watcher.cmd, *([watcher.args] if isinstance(watcher.args, str) else watcher.args or ())])
-        )
+        text = command_text(watcher.cmd, watcher.args)
         if runs_dashboard(text):
             return "off", ""  # one process without waiting clients: a second one to fork it from would cost 20 MiB
-        other = next((name for name, usual in USUAL.items() if getattr(watcher, name) not in (usual, None)), "")
-        if other:
-            return "off", Say.NO_FORKS_WITH(option=other)
-        if "circus.wid" in text.lower():
-            return "off", Say.NO_FORKS_WITH(option="$(circus.wid)")  # each worker has a command of its own
-        if not FORKABLE.match(text):
-            return "off", Say.NO_FORKS_OF_COMMAND(module=MODULE)
-        return armed.options.worker.preload, ""
+        why_not = why_not_forkable(text, {name: getattr(watcher, name) for name in USUAL})
+        return ("off", why_not) if why_not else (armed.options.worker.preload, "")
 
     async def for_start(self) -> None:
         """Wait for the import, so that the workers of a start are forked; not for long, since no worker serves."""
@@ -248,17 +230,24 @@ class Forks:
             self._failed(safe_text(said.decode(errors="replace")))
         else:
             self.armed.supervisor.loop.remove_reader(self._orders)
-            self.armed.supervisor.run(self._note_end(self._orders), f"the end of forkserver {self._process.pid}")
+            pid = self._process.pid
+            self.armed.supervisor.run(self._note_end(self._orders, pid), f"the end of forkserver {pid}")
 
-    async def _note_end(self, orders: socket.socket) -> None:
-        """Note that it has ended, and why: its last line is read a moment after the end of its channel."""
+    async def _note_end(self, orders: socket.socket, pid: int) -> None:
+        """Note that it has ended, and why: a moment after the end of its channel it is a zombie, its last line read."""
+        until = self.armed.clock() + ANSWERS_WITHIN
         await asyncio.wait([self._output], timeout=ANSWERS_WITHIN)
+        while (code := circus_process.exit_status(pid)) is None and self.armed.clock() < until:
+            await asyncio.sleep(ANSWERS_WITHIN / 20)
         if self._orders is orders:
-            self._failed(self._last_line())
+            self._failed(self._why_ended(code))
 
-    def _last_line(self) -> str:
+    def _why_ended(self, code: int | None) -> str:
         lines = self._words.tail.strip().splitlines()
-        return lines[-1] if lines else Say.FORKSERVER_ENDED()
+        if code in (1, None):
+            return lines[-1] if lines else Say.FORKSERVER_ENDED()  # a traceback's, in words of the app
+        death = Death(exit_code=code, was_up=True, log_tail=self._words.tail)
+        return Say.FORKSERVER_ENDED_BY(why=cause_of(death)[1])
 
     def _failed(self, why: str, *, pause: float = 0.0) -> None:
         is_new = why != self._why
@@ -291,7 +280,9 @@ class Forks:
             self._unanswered += isinstance(error, TimeoutError)
             if 0 < self._unanswered < MOST_UNANSWERED:
                 return None  # on a crowded machine that proves nothing; a child that comes too late ends
-            self._failed(str(error) or type(error).__name__)
+            is_silent = isinstance(error, TimeoutError)
+            late = Say.FORKSERVER_SILENT(limit=exactly(ANSWERS_WITHIN), n=MOST_UNANSWERED) if is_silent else ""
+            self._failed(late or str(error) or type(error).__name__)
             return None
         finally:
             if self._waited > MOST_WAITED:
@@ -303,6 +294,7 @@ class Forks:
 
     def _order(self, process: Any, options: list[tuple[str, str]]) -> Forked | None:
         assert self._orders is not None
+        assert self._process is not None
         with ExitStack() as kept, ExitStack() as given_away:
             ours, theirs = _channel()
             given_away.callback(unix_sockets.close, ours)
@@ -324,7 +316,10 @@ class Forks:
                 given[fork_orders.ANYWHERE] = int(requests)
             is_down = not self.armed.fleet.up()
             order = {"env": env, "folder": values["--chdir"], "is_down": is_down, "numbers": [*given]}
-            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
+            try:
+                socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
+            except ConnectionError:  # it has ended a moment ago
+                raise ValueError(self._why_ended(circus_process.exit_status(self._process.pid))) from None
             theirs.close()
             said, pid = self._wait_for_answer(ours)
             if said == fork_orders.OUTDATED:

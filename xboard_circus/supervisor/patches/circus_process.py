@@ -27,10 +27,13 @@ def exit_code(process: Any) -> int | None:
     Reads the status without taking it away from Circus, which waits for its children in three places.
     """
     code = process._worker.returncode
-    if code is not None:
-        return int(code)
+    return exit_status(process.pid) if code is None else int(code)
+
+
+def exit_status(pid: int) -> int | None:
+    """Return the exit code of a child that has ended, which stays to be reaped; None if it runs, or was reaped."""
     with contextlib.suppress(ChildProcessError):
-        if status := os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if status := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
     return None
 
