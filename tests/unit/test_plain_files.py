@@ -3,8 +3,12 @@
 import contextlib
 import fcntl
 import os
+import pwd
+import shutil
 import signal
 import sqlite3
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from xboard_circus import config, config_files
 from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, written_files
+from xboard_circus.host.file_rights import others_at
 from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
 
@@ -166,6 +171,48 @@ def test_another_users_link_in_the_place_of_the_ledger_is_not_followed(tmp_path:
 
     with pytest.raises(LedgerError, match="is a link of another user's"):
         READERS["ledger"](ledger)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="it opens a file as another user")
+def test_root_opens_a_ledger_in_another_users_folder_with_the_rights_of_that_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given a user who may exchange the folder of a ledger for a link, between root's look and SQLite's opens, then
+    SQLite makes no file of root's where that leads: it made `ledger.db-shm` there, and gave it to that user."""
+    rights = []
+
+    def taken() -> tuple[str, str, set[str]]:
+        lines = Path("/proc/thread-self/status").read_text().splitlines()
+        facts = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        return facts["Uid"][3], facts["Gid"][3], set(facts["Groups"])
+
+    def noted(path: Path, flags: int) -> int:
+        rights.append(taken())
+        return written_files.plain_opener(path, flags)
+
+    before = taken()
+    monkeypatch.setattr("xboard_circus.ledger.database.plain_opener", noted)
+    with tempfile.TemporaryDirectory(dir="/tmp") as above:
+        ledger = Path(above, "theirs", "ledger.db")
+        ledger.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(ledger)) as made:
+            made.executescript("PRAGMA journal_mode = WAL; CREATE TABLE events (time)")
+        for path in (Path(above), ledger.parent, ledger):
+            path.chmod(0o755)
+        for path in (ledger.parent, ledger):
+            shutil.chown(path, "daemon", "daemon")
+
+        with contextlib.closing(open_to_read(ledger)) as connection:
+            assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("events",)]
+            assert connection.in_transaction  # a later one would open its files anew, in root's thread
+
+        daemon = pwd.getpwnam("daemon")
+        os.chown(ledger, 0, 0)
+        assert others_at(ledger) == (daemon.pw_uid, daemon.pw_gid)  # who may exchange the folder
+
+    groups = os.getgrouplist("daemon", daemon.pw_gid)
+    assert rights[:1] == [(str(daemon.pw_uid), str(daemon.pw_gid), {*map(str, groups)})]
+    assert taken() == before
 
 
 @pytest.mark.timeout(20)

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.file_rights import others_at, take
 from xboard_circus.host.mounts import is_mounted_alone
 from xboard_circus.host.written_files import NO_PLAIN_FILE, opener, plain_opener
 
@@ -189,45 +190,64 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             path, LedgerTrouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root"
         )
     is_anothers = False
-    for name in (path, *(Path(f"{path}{suffix}") for suffix in _BESIDE)):
-        # SQLite would wait for a pipe or a lease. Ours are not opened: the close would free a lock of this process.
-        with suppress(FileNotFoundError):  # SQLite removes what lies beside it with its last connection
-            facts = name.lstat()
-            if stat.S_ISLNK(facts.st_mode) and facts.st_uid != os.geteuid():
+    for name in _files_of(path):
+        if (facts := _facts_of(name)) is not None and facts.st_uid != os.geteuid():
+            is_anothers = True
+            if stat.S_ISLNK(facts.st_mode):
                 raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
-            facts = name.stat()
-            if facts.st_uid != os.geteuid():
-                is_anothers = True
-                os.close(plain_opener(name, os.O_RDONLY))
-            elif not stat.S_ISREG(facts.st_mode):
-                raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
+    other = others_at(path)
+    return _opened_in_time(path, other) if is_anothers or other is not None else _opened(path)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    for name in _files_of(path):
+        # SQLite would wait for a pipe or a lease. Ours are not opened: the close would free a lock of this process.
+        if (facts := _facts_of(name, follow=True)) is None:
+            continue
+        if facts.st_uid != os.geteuid():
+            os.close(plain_opener(name, os.O_RDONLY))
+        elif not stat.S_ISREG(facts.st_mode):
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
     address = f"{path.absolute().as_uri()}?{mode}"
-    connection = _connected_in_time(path, address) if is_anothers else _connected(address)
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False)
     # One damaged text must not hide all other records, nor an endless one fill the memory.
     connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
-def _connected(address: str, **more: Any) -> sqlite3.Connection:
-    connection: sqlite3.Connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, **more)
-    return connection
+def _files_of(path: Path) -> tuple[Path, ...]:
+    return path, *(Path(f"{path}{suffix}") for suffix in _BESIDE)
 
 
-def _connected_in_time(path: Path, address: str) -> sqlite3.Connection:
-    """Open another user's file; LedgerError if its owner has put a pipe in its place since we looked.
+def _facts_of(name: Path, *, follow: bool = False) -> os.stat_result | None:
+    with suppress(FileNotFoundError):  # SQLite removes what lies beside it with its last connection
+        return os.stat(name, follow_symlinks=follow)
+    return None
 
-    SQLite waits there for ever, and begins again after each Ctrl-C, so a thread does it that nobody waits for.
+
+def _opened_in_time(path: Path, user: tuple[int, int] | None) -> sqlite3.Connection:
+    """Open another user's file, as root with the rights of *user*; LedgerError if that takes long.
+
+    Its owner may put a pipe in its place, or a link in that of its folder, whenever we have looked. SQLite waits at a
+    pipe for ever, and begins again after each Ctrl-C, so a thread does it that nobody waits for; and it makes files
+    beside the database, gives them to the owner of that, and so would to that user what root makes behind the link.
     """
     opened: Future[sqlite3.Connection] = Future()
 
     def connect() -> None:
         try:
-            connection = _connected(address, check_same_thread=False)
-            with suppress(sqlite3.Error):  # the reader gets it, too
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens what lies beside it
+            if user is not None:
+                take(*user)
+            connection = _opened(path)
+            with ExitStack() as failed:
+                failed.callback(connection.close)
+                # What lies beside it is opened here, and not at a later read, by the thread of that.
+                connection.execute("BEGIN")
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                failed.pop_all()
             opened.set_result(connection)
         except BaseException as error:
             opened.set_exception(error)
@@ -291,7 +311,8 @@ def inode_of(path: Path) -> Inode | None:
 def _is_at_rest(path: Path) -> bool:
     """Return whether the file has no writer, in a folder where SQLite may create no file beside it."""
     is_open = any(os.path.exists(Path(f"{path}{suffix}")) for suffix in _BESIDE)
-    return not is_open and not os.access(path.parent, os.W_OK)
+    of_thread = os.access in os.supports_effective_ids  # see `file_rights.take`
+    return not is_open and not os.access(path.parent, os.W_OK, effective_ids=of_thread)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most_pages: int, log_pages: int) -> None:
