@@ -4,7 +4,6 @@ Circus's own parser does the work, so that substitution, includes and defaults a
 hides or reports without a place (an invalid number, an unreadable line).
 """
 
-import glob
 import io
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 
 import circus.config
 
-from xboard_circus.config_files import MOST_FILES, misreadings, read_scans, text_of, unreadable
+from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_scans, text_of, unreadable
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
@@ -221,7 +220,7 @@ def _read_config(config_path: str) -> tuple[Any, list[str]]:
     parser.read_file(io.StringIO(text_of(main)), config_path)
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
-    files = [file for word in words for file in glob.glob(os.path.join(main.parent, word))]
+    files = [file for word in words for file in matching(os.path.join(main.parent, word))]
     for file in files[:MOST_FILES]:
         with suppress(OSError):
             parser.read_file(io.StringIO(text_of(Path(file))), file)

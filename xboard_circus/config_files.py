@@ -1,10 +1,13 @@
 """Read the text of an ini file and its included files, line by line, and find what Circus would misread."""
 
+import fnmatch
 import glob
 import io
 import locale
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from circus.util import replace_gnu_args
@@ -16,6 +19,7 @@ from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import Problem
 
 MOST_FILES = 1024
+MOST_NAMES = 100_000
 TOO_MUCH = f"more than {LARGEST >> 10} KiB, or {MOST_FILES} files"
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
@@ -87,5 +91,26 @@ def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:
         if entry.section == "circus" and entry.option in ("include", "include_dir"):
             for word in entry.value.split():
                 pattern = f"{word}/*.ini" if entry.option == "include_dir" else word
-                files = sorted(glob.glob(os.path.join(main.file.parent, pattern)))
-                yield entry, word, [Path(file) for file in files]
+                yield entry, word, [Path(file) for file in sorted(matching(os.path.join(main.file.parent, pattern)))]
+
+
+def matching(pattern: str) -> list[str]:
+    """Return what `glob.glob` finds, which Circus asks; XboardError if that are too many, or takes too long.
+
+    The owner of an ini that root reads could write ``*/../*/../*/../``, and so on: `glob` would take years.
+    """
+    found, left = [os.sep if os.path.isabs(pattern) else ""], MOST_NAMES
+    for part in pattern.split(os.sep):
+        places, found = found, []
+        for place in places:
+            if not glob.has_magic(part):
+                found += [step for step in (os.path.join(place, part),) if os.path.lexists(step or os.curdir)]
+                continue
+            with suppress(OSError), os.scandir(place or os.curdir) as entries:
+                for entry in islice(entries, left + 1):
+                    left -= 1
+                    if fnmatch.fnmatchcase(entry.name, part) and (part[0] == "." or entry.name[0] != "."):
+                        found.append(os.path.join(place, entry.name))
+            if left < 0 or len(found) > MOST_FILES:
+                raise XboardError(f"{pattern}: it includes too much: {TOO_MUCH}")
+    return found
