@@ -1,6 +1,7 @@
 """Files of another user, which root's commands read: no open waits, and no read is without a bound."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import pwd
@@ -22,6 +23,9 @@ from xboard_circus.host import runtime, written_files
 from xboard_circus.host.file_rights import others_at
 from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
+from xboard_circus.logs.lines import open_log
+
+IN_OPEN = 0x20  # of inotify(7)
 
 Read = Callable[[Path], object]
 
@@ -80,6 +84,26 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Pa
 
     with pytest.raises((OSError, XboardError)):
         reads(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is told of an open by inotify")
+def test_what_is_no_plain_file_is_not_even_opened(tmp_path: Path) -> None:
+    """Given an ini, a log or a file it includes that is a pipe or a device, then it is not opened at all: that of
+    /dev/watchdog resets the host, and another user's ini could name it to root's status."""
+    system, pipe = ctypes.CDLL(None), tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    watch = system.inotify_init1(os.O_NONBLOCK)
+    try:
+        assert system.inotify_add_watch(watch, os.fsencode(pipe), IN_OPEN) > 0
+        with pytest.raises(OSError, match="it is no plain file"):
+            written_files.read_whole(pipe)
+        with pytest.raises(BlockingIOError):
+            os.read(watch, 4096)
+    finally:
+        os.close(watch)
+    assert read_log(Path("/dev/zero")) == []
+    with pytest.raises(FileNotFoundError, match="it is a device"):
+        open_log(Path("/dev/zero"))
 
 
 @pytest.mark.timeout(20)

@@ -22,6 +22,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSAGE = _FOLDER | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not block us
 
+_DESCRIPTORS = "/proc/self/fd"
 _MOST_LINKS = 40
 _LINK_ABOVE = "another user's link is in the place of a folder on its way; put a folder there, or `chown -h root` it"
 
@@ -123,21 +124,39 @@ def narrow(descriptor: int, umask: int) -> None:
 
 
 def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Open *path*, perhaps of another user, without waiting; OSError if it is no regular file.
+    """Open *path*, perhaps of another user, without waiting; OSError if it is no regular file, which is not opened.
 
-    A pipe would wait for its writer; a file on which its owner has a lease (F_SETLEASE), for 45 s.
+    A pipe would wait for its writer; a file on which its owner has a lease (F_SETLEASE), for 45 s. A device may act
+    when it is opened: /dev/watchdog resets the host.
     """
+    with ExitStack() as opened:
+        place: str | os.PathLike[str] = path
+        if hasattr(os, "O_PATH") and os.path.exists(_DESCRIPTORS):
+            found = os.open(path, os.O_PATH | os.O_CLOEXEC | flags & os.O_NOFOLLOW)
+            opened.callback(os.close, found)
+            _refuse_odd(os.fstat(found).st_mode, path)
+            place, flags = f"{_DESCRIPTORS}/{found}", flags & ~os.O_NOFOLLOW
+        try:
+            descriptor = os.open(place, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, LEASED, os.fspath(path)) from None
+        except OSError as error:
+            error.filename = os.fspath(path)
+            raise
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, LEASED, os.fspath(path)) from None
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    raise OSError(errno.EINVAL, NO_PLAIN_FILE, os.fspath(path))
+        _refuse_odd(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_odd(mode: int, path: str | os.PathLike[str]) -> None:
+    """Raise OSError with the reason if *mode* is not that of a regular file."""
+    if not stat.S_ISREG(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL
+        why = NO_PLAIN_FILE if number == errno.EINVAL else os.strerror(number)
+        raise OSError(number, why, os.fspath(path))
 
 
 def read_whole(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:

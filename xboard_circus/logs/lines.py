@@ -1,8 +1,10 @@
 """Parse a line of a log, and its time."""
 
+import errno
 import io
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,7 +117,12 @@ def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
 
 
 def open_log(path: Path) -> io.FileIO:
-    """Open a log; a named pipe in its place would block an open() that waits for its writer."""
+    """Open a log; a named pipe in its place would block an open() that waits for its writer.
+
+    A device has no log to be read, and may act when it is opened: see `written_files.plain_opener`.
+    """
+    if stat.S_ISCHR(mode := path.stat().st_mode) or stat.S_ISBLK(mode):
+        raise FileNotFoundError(errno.ENOENT, "it is a device", os.fspath(path))
     return open(path, "rb", buffering=0, opener=lambda name, flags: opener(name, flags | os.O_NONBLOCK))
 
 
