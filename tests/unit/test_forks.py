@@ -22,6 +22,7 @@ import pytest
 from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
+from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.worker import forkserver
 from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
@@ -303,3 +304,23 @@ def test_what_a_first_request_needs_is_imported_before_the_fork() -> None:
     done = subprocess.run([sys.executable, "-c", FIRST_REQUEST], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["200"]
+
+
+def test_nothing_is_kept_of_the_output_of_a_forkserver_that_has_ended() -> None:
+    """Given one that fails at each try, and prints 72 KiB each time, then circusd grew by 100 MiB in a day."""
+    written: list[bytes] = []
+    tails: dict[int, LastWords] = {}
+    stream = Tail(lambda piece: written.append(piece["data"]), tails)
+    watcher = SimpleNamespace(stderr_stream=stream, stdout_stream=None)
+    armed: Any = SimpleNamespace(watcher=watcher, tails=tails, hide=bytes)
+
+    async def run() -> LastWords:
+        output, end = os.pipe()
+        os.write(end, b"one\nwithout an end")
+        os.close(end)
+        words = LastWords()
+        await Forks(armed)._read_output(output, 7, words)
+        return words
+
+    assert asyncio.run(run()).tail == "one\nwithout an end"
+    assert (written, tails) == ([b"one\n", b"without an end"], {})

@@ -33,7 +33,7 @@ from xboard_circus.supervisor.boundary import SHORTAGES
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
-from xboard_circus.supervisor.life.output import LastWords, write_through
+from xboard_circus.supervisor.life.output import LastWords, forget, write_through
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
 from xboard_circus.supervisor.run_once import read_all
@@ -200,13 +200,21 @@ class Forks:
         self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
-        reading = read_all(output, lambda data: self._take(pid, data))
+        reading = self._read_output(output, pid, self._words)
         self._output = armed.supervisor.run(reading, f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._read_messages)
 
-    def _take(self, pid: int, data: bytes) -> None:
-        self._words.add(data)
-        write_through(self.armed.watcher, pid, data)
+    async def _read_output(self, output: int, pid: int, words: LastWords) -> None:
+        """Write the output of a forkserver into the log to its end; of one that has ended nothing stays in memory."""
+
+        def take(data: bytes) -> None:
+            words.add(data)
+            write_through(self.armed.watcher, pid, data)
+
+        try:
+            await read_all(output, take)
+        finally:
+            forget(self.armed.watcher, self.armed.tails, pid)
 
     def _read_messages(self) -> None:
         """Read its messages: that it is ready, or why it cannot fork; or notice its end."""

@@ -15,7 +15,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime, session
 from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.output import LastWords, write_through
+from xboard_circus.supervisor.life.output import LastWords, forget, write_through
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -129,7 +129,7 @@ class OneShot:
         finally:
             for task in (reading, ending, stopping):
                 task.cancel()
-            self._flush()
+            forget(self._armed.watcher, self._armed.tails, self._pid)
         popen.poll()
         code = int(reported) if reported.strip().isdigit() and len(reported) <= LONGEST_CODE else None
         late = self._timeout if not done else None
@@ -146,12 +146,6 @@ class OneShot:
         """Write output of the command into the watcher's log."""
         self._words.add(data)
         write_through(self._armed.watcher, self._pid, data)
-
-    def _flush(self) -> None:
-        for stream in (self._armed.watcher.stderr_stream, self._armed.watcher.stdout_stream):
-            if hasattr(stream, "forget"):
-                stream.forget(self._pid)
-        self._armed.tails.pop(self._pid, None)
 
 
 async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:

@@ -242,6 +242,14 @@ def write_through(watcher: Any, pid: int, data: bytes) -> None:
         stream({"data": data, "pid": pid, "name": "stderr"})
 
 
+def forget(watcher: Any, tails: dict[int, LastWords], pid: int) -> None:
+    """Write the rest of the output of a process that Circus does not know, and keep nothing of it."""
+    for stream in (watcher.stderr_stream, watcher.stdout_stream):
+        if hasattr(stream, "forget"):
+            stream.forget(pid)
+    tails.pop(pid, None)
+
+
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
     """Move the rest in the pipes of a dead *process* into the log, before Circus closes them unread.
 
