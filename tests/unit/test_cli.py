@@ -1189,6 +1189,17 @@ def test_where_nothing_was_written_yet_logs_says_so_beside_the_lines(folder: Pat
     assert "nothing has been written to circusd, circusd.out yet" in before.stderr
 
 
+def test_the_name_of_a_log_in_another_users_ini_moves_no_cursor(folder: Path) -> None:
+    ini = write_ini(folder)
+    ini.write_text(f"{ini.read_text()}\n[watcher:odd]\ncmd = sleep 9\nstderr_stream.filename = logs/\x1b[2J.log\n")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "\x1b[2J.log").write_text("one line\n")
+
+    for words in (("logs", "--list"), ("logs",)):
+        said = run(*words).stdout
+        assert ("logs/?[2J.log" in said, "\x1b" in said) == (True, False), said
+
+
 def test_who_stops_a_circusd_leaves_word_before_it_is_gone(folder: Path) -> None:
     ini = write_ini(folder)
     instance = Instance(ini)

@@ -26,7 +26,7 @@ from xboard_circus.ledger.query import slots_of
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, pid_of, time_of, without_colours
-from xboard_circus.masking import safe_line
+from xboard_circus.masking import printable, safe_line
 
 LINES = 100
 MOST_LINES = 100_000
@@ -210,7 +210,7 @@ def _show_untimed(
         if since is not None:
             _note(f"{log.id}: its lines have no time, so they may be older; set time_format for its stream")
         if with_titles:
-            print(f"==> {log.id} ({log.path}), without times <==")
+            print(printable(f"==> {log.id} ({log.path}), without times <=="))
         for line in lines:
             _print(log, line, as_data=as_data, colours={})
 
@@ -262,7 +262,7 @@ def _list(chosen: list[LogFile], folder: Path, *, as_data: bool) -> None:
         else:
             shown = os.path.relpath(each.path, folder)
             there = "not there yet" if size is None else f"{size / 1024:.0f} KiB, {len(each.old())} older"
-            print(f"{each.id}: {shown} ({there}): {each.title}")
+            print(printable(f"{each.id}: {shown} ({there}): {each.title}"))
 
 
 def _note(message: str) -> None:
