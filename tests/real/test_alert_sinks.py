@@ -426,10 +426,11 @@ def test_a_mail_goes_over_starttls_with_a_login(tls: ssl.SSLContext, ca_file: Pa
 
 def test_a_mail_goes_over_a_connection_that_is_tls_from_the_start(tls: ssl.SSLContext, ca_file: Path) -> None:
     with mail_server(tls=tls, implicit=True) as server:
-        mail_sink(server, ca_file, security="tls").deliver(message())
+        mail_sink(server, ca_file, security="tls").deliver(message(watcher="=?utf-8?q?a=0ABcc:_b@example.org?="))
         assert "certificate verify failed" in refusal_of(mail_sink(server, None, security="tls"))
 
-    assert len(server.taken) == 1
+    ((_, _, mail),) = server.got
+    assert (mail["bcc"], mail["subject"][:29]) == (None, "[CRITICAL] = ?utf-8?q?a=0ABcc")
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls", "none"])

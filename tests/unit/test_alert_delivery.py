@@ -96,14 +96,16 @@ async def test_everything_arrives_once_and_in_order_though_the_sink_fails() -> N
     assert changes
 
 
+@pytest.mark.parametrize("fault", [AlertError("answered 554: spam", refused=True), UnicodeError("surrogates")])
 @story
-async def test_a_message_that_is_refused_for_what_it_says_lets_the_others_pass() -> None:
-    """Given a receiver that refuses the first message at each try, then the later ones arrive, and it is kept."""
+async def test_a_message_that_is_refused_for_what_it_says_lets_the_others_pass(fault: Exception) -> None:
+    """Given a receiver that refuses the first message at each try, or one that we cannot write, then the later ones
+    arrive, and it is kept."""
 
     class Choosy(FakeSink):
         def deliver(self, message: Message) -> None:
             if message.id == "poison":
-                raise AlertError("answered 554: spam", refused=True)
+                raise fault
             super().deliver(message)
 
     sink = Choosy()

@@ -21,8 +21,8 @@ class Delivery:
     """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
     A message that cannot be delivered stays in front and is retried with a backoff, for ever; one that the receiver
-    refuses goes behind the others, which it may accept. A full queue drops its oldest message, except the one that is
-    being tried. To be used on one loop.
+    refuses, or at which we fail ourselves, goes behind the others, which may pass. A full queue drops its oldest
+    message, except the one that is being tried. To be used on one loop.
 
     Attributes:
         trouble: Why the last try failed, "" after a success.
@@ -110,6 +110,7 @@ class Delivery:
         except Exception as error:
             # Only where it was raised, because its message may quote a secret.
             log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
+            self._queue.append(self._queue.pop(0))  # it may be what the message says
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
         tries = f", at try {self._failures + 1}" if self._failures else ""
         log.info("alert:%s: delivered%s: %s", self.name, tries, message.title)

@@ -60,6 +60,7 @@ class SmtpSink:
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause, which may quote what was sent, such as a password.
                 refused = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+                refused |= isinstance(error, ValueError)  # it can't be written as a mail
                 raise AlertError(scrubbed(why, self._sent(password)), refused=refused) from None
 
     def _sent(self, password: str) -> list[str]:
@@ -96,7 +97,8 @@ class SmtpSink:
 
     def _mail(self, message: Message) -> EmailMessage:
         mail = EmailMessage()
-        mail["Subject"] = message.title
+        # An encoded word (RFC 2047) in it would be decoded here, its line breaks too: a header of its writer's choice.
+        mail["Subject"] = message.title.replace("=?", "= ?")
         mail["From"] = self.sender
         mail["To"] = ", ".join(self.to)
         mail["Date"] = formatdate(time.time(), localtime=True)
