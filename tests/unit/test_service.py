@@ -125,6 +125,7 @@ def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
     [
         pytest.param(WANTED, LINUX, "a service of the system takes root", id="no root"),
         pytest.param(replace(WANTED, run_as="root"), ROOT, "name another user", id="as root"),
+        pytest.param(replace(WANTED, run_as="0"), ROOT, "not its number", id="as root's number"),
         pytest.param(replace(WANTED, name="-x"), ROOT, "--name -x", id="a name that is an option"),
         pytest.param(replace(WANTED, folder=Path("/opt/a b")), ROOT, "do not take such a path", id="a blank"),
         pytest.param(replace(WANTED, folder=Path(f"/opt/{'x' * 50}")), MAC, "choose a shorter --dir", id="too long"),
@@ -398,6 +399,51 @@ def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
     finally:
         (deep / "late.py").unlink()
         os.removedirs(deep)  # pytest could not
+
+
+@only_root
+def test_where_a_link_leads_is_looked_at_like_what_lies_there(tmp_path: Path) -> None:
+    """Given a link of root's to another user's package, and links that lead round, then that user is found."""
+    venv, theirs = tmp_path / "venv", tmp_path / "theirs"
+    for made in (venv, theirs):
+        made.mkdir()
+    (theirs / "round").symlink_to(venv)
+    (venv / "round").symlink_to(".")
+    (venv / "shop").symlink_to("../theirs")
+    assert [*writers.below(venv, [0])] == []
+
+    os.chown(theirs, NOBODY.uid, NOBODY.gid)
+
+    assert [*writers.below(venv, [0])] == [("nobody", theirs)]
+
+
+@pytest.mark.parametrize("name", ["x.run", "x.state"])
+def test_a_name_whose_folders_another_program_has_is_refused(tmp_path: Path, name: str) -> None:
+    """Given /run/NAME or /var/lib/NAME of another program's, which systemd would give to the service's user, then root
+    installs nothing; what an earlier service of ours has left is no reason."""
+    layout = lay_out(replace(WANTED, run_as="no-such-user"), ROOT, action="install")
+    service = Service.__new__(Service)
+    service._layout = replace(
+        layout, unit=tmp_path / "x.service", runtime=tmp_path / "x.run", state=tmp_path / "x.state"
+    )
+    service._refuse_folders_of_others()
+    (tmp_path / name / "4f0c").mkdir(parents=True)
+
+    with pytest.raises(XboardError, match=f"{name} is there, and another program's: choose another --name"):
+        service._refuse_folders_of_others()
+
+    (tmp_path / name / "4f0c" / "life.json").touch()
+    service._refuse_folders_of_others()
+
+
+@only_root
+def test_root_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_files.Owner, "of", lambda name: written_files.Owner(name, name, 0, 0))
+    service = Service.__new__(Service)
+    service._layout = lay_out(replace(WANTED, run_as="toor"), ROOT, action="install")
+
+    with pytest.raises(XboardError, match="--run-as toor: it is root by another name"):
+        service._refuse_unfit_user()
 
 
 @only_root

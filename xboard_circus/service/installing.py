@@ -17,6 +17,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
 from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import run_captured
+from xboard_circus.host.runtime import LIFE
 from xboard_circus.host.written_files import Owner
 from xboard_circus.service.layout import (
     Layout,
@@ -77,7 +78,8 @@ class Service:
         self._is_callers = action == "unit" and layout.system and not self._is_roots
         self._layout = self._installed(layout)
         if self._is_roots and action != "remove":
-            self._refuse_shared_group()
+            self._refuse_unfit_user()
+            self._refuse_folders_of_others()
             self._refuse_sources_of_others()
 
     def install(self, *, restart: bool = False) -> None:
@@ -166,8 +168,21 @@ class Service:
     def _is_anothers(self, path: Path) -> bool:
         return self._is_roots and not written_files.belongs_to(path, 0)
 
-    def _refuse_shared_group(self) -> None:
+    def _refuse_folders_of_others(self) -> None:
+        """Refuse a name whose folders another program has: systemd would give /run/NAME and /var/lib/NAME away."""
+        layout, owner = self._layout, Owner.of(self._layout.user)
+        if layout.manager != "systemd" or os.path.exists(layout.unit):
+            return
+        for folder in (layout.runtime, layout.state):
+            is_users = owner is not None and written_files.belongs_to(folder, owner.uid)
+            # An earlier service may have run as another user.
+            if os.path.lexists(folder) and not is_users and not any(folder.glob(f"*/{LIFE}")):
+                raise XboardError(f"{folder} is there, and another program's: choose another --name, or delete it")
+
+    def _refuse_unfit_user(self) -> None:
         owner = Owner.of(self._layout.user)
+        if owner and owner.uid == 0:
+            raise XboardError(f"--run-as {owner.name}: it is root by another name; name another user")
         if owner and not owner.has_own_group:
             raise XboardError(
                 f"--run-as {owner.name}: its group {owner.group} may have others in it, who could then make files in "

@@ -151,8 +151,8 @@ def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str
 def _check_words(name: str, run_as: str, ini: str, folder: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
         raise XboardError(f"--name {name}: write letters, digits, - and _ only")
-    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", run_as):
-        raise XboardError(f"--run-as {run_as}: write a user's name, letters, digits and ._- only")
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", run_as) or run_as.isdigit():  # systemd takes 0 for root
+        raise XboardError(f"--run-as {run_as}: write a user's name, letters, digits and ._- only, not its number")
     if ini.startswith("/"):
         raise XboardError(f"--ini {ini}: write its name in the folder that --dir names")
     path = f"{folder}/{ini}"
