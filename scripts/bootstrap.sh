@@ -39,19 +39,22 @@ refuse_others() {
         case " 0 $(id -u) ${trusted:-$(owner_of setup.cfg)} " in
         *" $owner "*) ;;
         *)
-            say "$checkout/$name is ${owner:+another user's, of uid }${owner:-missing}, and would be run as $(id -un)." \
+            whose="another user's, of uid $owner" # apart: `bash SCRIPT` reads no apostrophe in ${owner:+...}
+            [ -n "$owner" ] || whose=missing
+            say "$checkout/$name is $whose, and would be run as $(id -un)." \
                 "Put that of this project in its place, or chown it if you trust it; then run $0 again."
             exit 1
             ;;
         esac
     done
 }
-# Refuse to go on where anything at or below the names is another user's, or open to all: root would run it, and a chown of
-# the folder alone leaves what is in it.
+# Refuse to go on where anything at or below the names, or where a link there leads, is another user's, or open to all or
+# to a group of others: root would run it, and a chown of the folder alone leaves what is in it.
 refuse_below() {
     [ "$(id -u)" = 0 ] || return 0
-    owner=$(owner_of setup.cfg)
-    found=$(find -H "$@" ! -user 0 ! -user "${trusted:-${owner:-0}}" -o ! -type l -perm -0002 2>/dev/null | head -n 1)
+    owner=${trusted:-$(owner_of setup.cfg)}
+    found=$(find -L "$@" ! -user 0 ! -user "${owner:-0}" -o ! -type l \
+        \( -perm -0002 -o -perm -0020 ! -group 0 ! -group "$(own_group "${owner:-0}")" \) 2>/dev/null | head -n 1)
     if [ -n "$found" ]; then
         say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there: when" \
             "you have looked at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
@@ -78,10 +81,16 @@ refuse_shared() {
     }
 }
 who_may_write() {
-    if [ -n "$(find "$1" -prune ! -type l -perm -0002)" ]; then echo "every user of this host"; else
-        ls -ld "$1" | { read -r _ _ owner _ && echo "$owner"; }
+    if [ -n "$(find -L "$1" -prune ! -type l -perm -0002)" ]; then echo "every user of this host"; else
+        ls -ldL "$1" | {
+            read -r mode _ owner group _
+            case $mode in ?????w*) [ "$owner" != root ] || owner=$group ;; esac
+            echo "$owner"
+        }
     fi
 }
+# The group of a user that has no other in it, by its name; else root's.
+own_group() { if [ "$(id -gn "$1" 2>/dev/null)" = "$(id -un "$1" 2>/dev/null)" ]; then id -g "$1"; else echo 0; fi; }
 owner_of() { ls -dn "$1" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; }; }
 
 # A venv holds its own path in its scripts: one that was moved with its checkout is of no use.
@@ -136,6 +145,7 @@ install_now() {
     # Who makes them first owns them.
     for name in .venv xboard_circus.egg-info; do mkdir "$name" 2>/dev/null || :; done
     refuse_others setup.py pyproject.toml .venv xboard_circus.egg-info
+    refuse_below setup.py setup.cfg pyproject.toml xboard_circus.egg-info
     if ! has_venv; then
         say "Making .venv with $python"
         "$python" -I -m venv --clear .venv || exit 1

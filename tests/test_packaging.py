@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import fcntl
+import grp
 import importlib
 import os
 import re
@@ -154,7 +155,8 @@ def test_what_circus_ini_names_can_be_imported() -> None:
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
 def test_a_script_is_one_that_sh_can_read(script: Path) -> None:
-    subprocess.run(["sh", "-n", script], check=True)
+    for shell in filter(shutil.which, ("sh", "bash")):
+        subprocess.run([shell, "-n", script], check=True)
 
     sourced = "# Sourced by " in script.read_text()
     assert os.access(script, os.X_OK) == (not sourced)
@@ -319,26 +321,31 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
-@pytest.mark.parametrize("how", ["owner", "folder", "all"])
+@pytest.mark.parametrize("how", ["owner", "folder", "all", "group", "link"])
 def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
     shared_checkout: Path, script: str, how: str
 ) -> None:
-    """Given a .venv of another user's of which root has taken the folder alone, then nothing of it is run."""
+    """Given a .venv of another user's of which root has taken the folder alone, or all but what a group may write, or
+    what a link there leads to, then nothing of it is run."""
     folder = shared_checkout / ".venv" / "bin"
     folder.mkdir(parents=True)
     ran, python = shared_checkout / "ran", folder / "python"
-    python.write_text(f"#!/bin/sh\ntouch {ran}\n")
-    python.chmod(0o777 if how == "all" else 0o755)
-    if how != "all":
-        os.chown(python if how == "owner" else folder, NOBODY, NOBODY)
+    program = shared_checkout / "theirs" if how == "link" else python
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod({"all": 0o777, "group": 0o775}.get(how, 0o755))
+    if how == "group":
+        os.chown(python, 0, NOBODY)
+    elif how != "all":
+        os.chown(folder if how == "folder" else program, NOBODY, NOBODY)
+    if how == "link":
+        python.symlink_to(program)
 
     told = subprocess.run(
         f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
     )
 
-    who, place = (
-        ("every user of this host", python) if how == "all" else ("nobody", python if how == "owner" else folder)
-    )
+    who = {"all": "every user of this host", "group": grp.getgrgid(NOBODY).gr_name}.get(how, "nobody")
+    place = folder if how == "folder" else python
     assert not ran.exists()
     assert told.returncode == 1
     assert f"{who} may write {place}, and root would run what is there" in told.stderr

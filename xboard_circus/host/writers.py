@@ -171,14 +171,24 @@ def named_by_pth(site: Path) -> Iterator[Path]:
                     yield site / line.strip()
 
 
-def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
-    """Yield each user, none of *trusted*, who owns or may write *path* or anything below it, with each such place."""
-    find = cache(members)
+def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozenset()) -> Iterator[tuple[str, Path]]:
+    """Yield each user, none of *trusted*, who owns or may write *path* or anything below it, with each such place.
+
+    So too where a link in there leads: a chown of all leaves that as it is. *seen* are the folders of a search above.
+    """
+    find, seen = cache(members), seen | {path}
     for place in (path, *(Path(folder, name) for folder, *names in walk(path) for name in chain(*names))):
         for uid in sorted(_named_at(place, find) - {*trusted}):
             yield servers.name_of(uid), place
-        if not os.path.islink(place) and ANYBODY.has(place, os.W_OK):
-            yield ANYBODY.name, place
+        if not os.path.islink(place):
+            if ANYBODY.has(place, os.W_OK):
+                yield ANYBODY.name, place
+        elif seen.isdisjoint((target := place.resolve(), *target.parents)):
+            yield from ((user.name, where) for user, where in besides(place, trusted))
+            if (anybodys := ANYBODY.writable(place)) is not None:
+                yield ANYBODY.name, anybodys
+            if os.path.exists(target):
+                yield from below(target, trusted, seen)
 
 
 def _named_on_way(path: Path) -> set[int]:
