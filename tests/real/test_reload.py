@@ -353,7 +353,7 @@ def test_old_workers_drain_one_at_a_time_where_memory_is_short(tmp_path: Path) -
         old = c.wait_ready()
         held = c.hold_each(old)
 
-        with memory_group(c.pid, limit=110 << 20):
+        with memory_group(c.pid, limit=65 << 20):
             c.do("xboard_reload", name="web", by="the test")
             eventually(lambda: drains(c), what="the first old one drains")
             holds(lambda: (len(drains(c)), reload_of(c)["done"]) == (1, 1), seconds=2.5)

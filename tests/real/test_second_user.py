@@ -143,10 +143,9 @@ def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Pat
         libraries.mkdir()
         (libraries / "x.pth").write_text(f"import os; open({str(proof)!r}, 'a').close()\n")
         shutil.chown(libraries, USER)
-        plain = c.ini.read_text()
         c.start_again()
         workers = c.wait_ready()
-        c.ini.write_text(f"{plain}\n[env:web]\nPYTHONPATH = {libraries}\n")
+        c.write_ini(env__web={"PYTHONPATH": libraries})
 
         for command in (["check"], ["doctor"], ["restart", "--yes"], ["restart", "--cold"], ["reload"]):
             refused = c.run_cli(*command)

@@ -263,7 +263,7 @@ def test_it_is_told_who_stopped_everything_when_circusd_is_down(tmp_path: Path, 
     """Given workers that drain a while, when circusd is stopped, then each end is recorded with who asked."""
     watcher = Watcher(told={"drain": "1"}, options={"graceful_timeout": 10})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
-        pids = c.wait_ready()
+        pids = probed(c)  # and so whoever records their end runs
         if way == "a signal to circusd":
             os.kill(c.pid, signal.SIGTERM)
             eventually(lambda: c.processes() == [])
