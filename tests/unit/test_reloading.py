@@ -1,11 +1,18 @@
 """What ``xboard-circus reload`` says and how it ends, with a circusd that answers as the test says."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fake_circusd import Answer, always, in_turn
 from test_cli import OK, folder, run, running, state, watcher
+
+from xboard_circus.circus_client import CircusdGone
+from xboard_circus.cli.reloading import _waiting
+from xboard_circus.errors import XboardError
+from xboard_circus.host import procs
+from xboard_circus.instance import Instance, Silent
 
 __all__ = ["folder"]  # a fixture
 
@@ -105,6 +112,18 @@ def test_a_circusd_that_was_restarted_meanwhile_is_told(folder: Path) -> None:
         result = run("reload", "--no-preflight")
 
     assert (result.exit_code, "was circusd restarted?" in result.stderr) == (1, True)
+
+
+def test_a_circusd_that_still_ends_is_told_to_have_ended() -> None:
+    """Given a killed circusd whose sockets are closed a moment before it is gone, then the command says the same."""
+    dying = iter([Silent(procs.Identity(1, 1), "it has ended"), None])
+    instance = cast(Instance, SimpleNamespace(find=lambda: next(dying)))
+
+    with (
+        pytest.raises(XboardError, match="web: circusd ended in the middle of the reload"),
+        _waiting(instance, "web", ""),
+    ):
+        raise CircusdGone("tcp://127.0.0.1:1", "it has ended", listening=False)
 
 
 def test_a_command_that_is_not_ours_is_reloaded_without_a_trial(folder: Path) -> None:

@@ -22,6 +22,7 @@ from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
 
 ANSWER_WITHIN = 20.0
+ENDS_WITHIN = 5.0
 TRIES = 3
 
 
@@ -230,9 +231,12 @@ def _waiting(instance: Instance, name: str, rest: str) -> Iterator[None]:
     try:
         with left_running(f"circusd goes on with the reload of {name}: `xboard-circus status`{rest}"):
             yield
-    except CircusdGone:
-        if instance.find() is not None:
-            raise
+    except CircusdGone as gone:
+        give_up_at = time.monotonic() + ENDS_WITHIN
+        while (found := instance.find()) is not None:
+            if gone.listening or isinstance(found, Snapshot) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(LOOK_EVERY)  # its sockets are closed a moment before it is gone
         raise XboardError(
             f"{name}: circusd ended in the middle of the reload; `xboard-circus start` starts it with the new code"
         ) from None
