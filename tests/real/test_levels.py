@@ -222,7 +222,7 @@ def test_a_reload_ends_with_one_version_also_of_what_is_imported_by_a_link_or_la
     tmp_path: Path, level: str, kind: str
 ) -> None:
     """Given a link to a release, or a factory that imports the rest of the app in each worker, when that changes in the
-    middle of a reload, then all workers are of the later version in the end."""
+    middle of a reload, then all workers are of one version in the end, the later one if one of them has it."""
     options = {"working_dir": tmp_path / "current", "worker.preload": level, **FAST_RESTARTS}
     arguments = "--ws none --factory" if kind == "factory" else "--ws none"
     app = "maker:make" if kind == "factory" else "simple:app"
@@ -245,7 +245,10 @@ def test_a_reload_ends_with_one_version_also_of_what_is_imported_by_a_link_or_la
         deploy(3)
         eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is over")
 
-        assert versions(c, up(c, 2)) == {3}
+        found = versions(c, up(c, 2))
+        assert len(found) == 1
+        # Where the second was there already, none has seen the later version: a reload that ends before proves nothing.
+        assert ("have changed in the middle of the reload" in c.log("circusd")) is (found == {3})
 
 
 OPTIONS = {
