@@ -33,10 +33,11 @@ def session_without_leader() -> Iterator[tuple[procs.Identity, procs.Identity]]:
 
 
 def test_what_a_dead_leader_left_is_ended() -> None:
-    """Given a process in the session of a dead leader, when that is ended, then it is gone, and named."""
+    """Given a process in the session of a dead leader, begun in the tick in which that was last seen, when the session
+    is ended, then it is gone, and named."""
     with session_without_leader() as (leader, left):
         name = procs.name_of(left.pid)
-        assert session.end(leader, left.started + 1, grace=5) == [f"{left.pid} ({name})"]
+        assert session.end(leader, left.started, grace=5) == [f"{left.pid} ({name})"]
         assert not procs.is_running(*left)
 
 
@@ -45,8 +46,8 @@ def test_a_stranger_in_a_later_session_of_that_number_is_left_alone() -> None:
     leader's session is ended, then it runs on."""
     with session_without_leader() as (later, stranger):
         ended = procs.Identity(later.pid, later.started - 500)
-        assert session.end(ended, stranger.started, grace=0.1) == []
-        session.end_with_leader(ended, stranger.started, grace=0.1)
+        assert session.end(ended, stranger.started - 1, grace=0.1) == []
+        session.end_with_leader(ended, stranger.started - 1, grace=0.1)
         assert procs.is_running(*stranger)
 
 
