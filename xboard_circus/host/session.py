@@ -25,8 +25,8 @@ def left_by(leader: procs.Identity, seen_at: int) -> list[procs.Identity]:
     """Return the members of the session that *leader* has led, which was there at *seen_at*; none of a later session.
 
     A number is given away again once neither a process nor a session has it. So the session is still the same one where
-    its leader is there, also as a zombie, or where a member had begun by then: also in that very tick of the clock, since
-    the kernel gives away all other numbers before that one comes again.
+    its leader is there, also as a zombie, or where a member had begun by then: also in that very tick of the clock,
+    since the kernel gives away all other numbers before that one comes again.
     """
     found = members(leader.pid)
     now = procs.start_time(leader.pid)
