@@ -10,6 +10,7 @@ import pytest
 from .attacker import PYTHON, run_as, running_as
 from .free_ports import free_port
 from .harness import BUNDLE, Watcher, circusd, eventually, kill
+from .memory_group import process_group
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
 # ZeroMQ's protocol by hand: whoever attacks brings programs of their own. It prints what came back in each try.
@@ -175,6 +176,17 @@ def test_a_web_page_in_a_browser_of_circusds_user_commands_nothing(tmp_path: Pat
         assert "web: active" in c.run_circusctl("status").stdout
         kill(c.ready()[0])
         eventually(lambda: c.events.named("restart"))
+
+
+def test_circusd_answers_where_it_may_start_no_thread(tmp_path: Path) -> None:
+    """Given root's circusd in a control group without room for a thread, when it is called, then it answers.
+
+    Otherwise `restart` takes it for hung, and kills it.
+    """
+    with circusd(tmp_path, numprocesses=1) as c:
+        c.wait_ready()
+        with process_group(c.pid, limit=len(os.listdir(f"/proc/{c.pid}/task"))):
+            assert c.call("numwatchers", timeout=10)["status"] == "ok"
 
 
 def test_circusd_answers_a_quit_to_the_end_and_starts_on_the_same_port(tmp_path: Path) -> None:

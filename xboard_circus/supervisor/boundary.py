@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from circus import logger
@@ -48,32 +49,65 @@ async def contained_task(work: Awaitable[T], what: str, default: T) -> T:
         return default
 
 
-async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Return the result of *work*, which blocks. circusd's end does not wait for it, as for `asyncio.to_thread`.
+class DaemonThread:
+    """A thread for work that blocks. circusd's end does not wait for it, as it does for one of `asyncio.to_thread`.
 
-    It begins when there is room for a thread: what a sweep of leftovers gave up, nobody would try again.
+    It starts at once, so that work finds it also in a circusd that has no room for another thread by then.
     """
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
 
-    def settle(done: Callable[[Any], None], outcome: object) -> None:
-        if not result.done():
-            done(outcome)
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._has_started = False
+        with suppress(RuntimeError):
+            self._start()
 
-    def run() -> None:
-        done: Callable[[Any], None]
-        outcome: object
-        try:
-            done, outcome = result.set_result, work()
-        except Exception as error:
-            done, outcome = result.set_exception, error
-        with suppress(RuntimeError):  # circusd has ended
-            loop.call_soon_threadsafe(settle, done, outcome)
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return the result of *work*, in its turn.
 
-    while True:
-        try:
-            threading.Thread(target=run, daemon=True).start()
-            break
-        except RuntimeError:
-            await asyncio.sleep(SHORTAGE_RETRY)
-    return await result
+        It begins when there is room for the thread: what a sweep of leftovers gave up, nobody would try again.
+        """
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+
+        def settle(done: Callable[[Any], None], outcome: object) -> None:
+            if not result.done():
+                done(outcome)
+
+        def run() -> None:
+            done: Callable[[Any], None]
+            outcome: object
+            try:
+                done, outcome = result.set_result, work()
+            except Exception as error:
+                done, outcome = result.set_exception, error
+            with suppress(RuntimeError):  # circusd has ended
+                loop.call_soon_threadsafe(settle, done, outcome)
+
+        self._work.put(run)
+        while not self._has_started:
+            try:
+                self._start()
+            except RuntimeError:
+                await asyncio.sleep(SHORTAGE_RETRY)
+        return await result
+
+    def end(self) -> None:
+        """End the thread when it has done what it was given."""
+        self._work.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, daemon=True).start()
+        self._has_started = True
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """Return the result of *work*, which blocks, from a `DaemonThread` of its own."""
+    thread = DaemonThread()
+    try:
+        return await thread.run(work)
+    finally:
+        thread.end()

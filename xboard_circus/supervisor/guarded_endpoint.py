@@ -35,7 +35,7 @@ from circus import logger
 
 from xboard_circus.host import servers, sockdiag
 from xboard_circus.host.sockets import is_loopback, ports_of_clients, users_of_socket
-from xboard_circus.supervisor.boundary import in_daemon_thread
+from xboard_circus.supervisor.boundary import DaemonThread
 
 CHUNK = 65536
 BACKLOG = 4096  # with 100, a flood by another user cost circusd's own user one call in six: its SYN was dropped
@@ -121,6 +121,7 @@ class GuardedEndpoint:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = max(4, files // 8) if files != resource.RLIM_INFINITY else 1 << 16
         self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._looker = DaemonThread()
         self.listener = listener or socket.create_server(address_of(endpoint), backlog=BACKLOG)
         self.listener.setblocking(False)
         loop.add_reader(self.listener, self._accept)
@@ -131,6 +132,7 @@ class GuardedEndpoint:
             self._refuse(outer)
         self._loop.remove_reader(self.listener)
         self.listener.close()
+        self._looker.end()
         give_up_at = time.monotonic() + LAST_ANSWERS
         while self._open and time.monotonic() < give_up_at:
             inner = {connection.inner.fileno(): connection for connection in self._open}
@@ -173,7 +175,7 @@ class GuardedEndpoint:
 
     async def _look_for_holders(self, outer: socket.socket, peer: sockdiag.Peer) -> None:
         try:
-            holders = await in_daemon_thread(partial(users_of_socket, peer.inode, self._users))
+            holders = await self._looker.run(partial(users_of_socket, peer.inode, self._users))
         finally:
             self._accept_again()
         if may_command(holders, self._users, self._pid):

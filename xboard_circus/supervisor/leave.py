@@ -26,7 +26,7 @@ from circus.exc import MessageError
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, runtime, service_manager
-from xboard_circus.supervisor.boundary import in_daemon_thread
+from xboard_circus.supervisor.boundary import DaemonThread
 from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import boot, circus_arbiter
 
@@ -106,6 +106,8 @@ class EndBySignal:
     def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
         self._is_looking = False
+        # From the start: workers of a leaking app may have all processes and threads of circusd's user by the end.
+        self._looker = DaemonThread() if service_manager.own_unit() else None
 
     def end(self, stop: Callable[[], object]) -> object:
         """Leave if systemd restarts our unit, or does not say; else, at a second signal, or if none can stay, stop
@@ -114,15 +116,15 @@ class EndBySignal:
         Any other unit may have systemd kill what is left, with the requests in flight.
         """
         unit = service_manager.own_unit()
-        if not unit or self._is_looking or self._supervisor.is_over():
+        if not unit or self._looker is None or self._is_looking or self._supervisor.is_over():
             return stop()
         self._is_looking = True
-        self._supervisor.run(self._end(unit, stop), "the look for systemd's job", on_failure=stop)
+        self._supervisor.run(self._end(self._looker, unit, stop), "the look for systemd's job", on_failure=stop)
         return None
 
-    async def _end(self, unit: str, stop: Callable[[], object]) -> None:
+    async def _end(self, looker: DaemonThread, unit: str, stop: Callable[[], object]) -> None:
         of_user = "MANAGERPID" in os.environ  # see systemd.exec(5)
-        job = await in_daemon_thread(partial(service_manager.job_of, unit, of_user=of_user))
+        job = await looker.run(partial(service_manager.job_of, unit, of_user=of_user))
         if self._supervisor.is_over():
             return
         if job is None:
