@@ -178,15 +178,20 @@ def test_a_web_page_in_a_browser_of_circusds_user_commands_nothing(tmp_path: Pat
         eventually(lambda: c.events.named("restart"))
 
 
-def test_circusd_answers_where_it_may_start_no_thread(tmp_path: Path) -> None:
-    """Given root's circusd in a control group without room for a thread, when it is called, then it answers.
+def test_circusd_does_without_another_thread(tmp_path: Path) -> None:
+    """Given root's circusd in a control group without room for a thread, when it is called, and a worker is killed that
+    leaves a child, then it answers, and ends the child.
 
-    Otherwise `restart` takes it for hung, and kills it.
+    Otherwise `restart` takes it for hung, and kills it; and children that have used the group up would do so for good.
     """
     with circusd(tmp_path, numprocesses=1) as c:
-        c.wait_ready()
+        worker = c.wait_ready()[0]
+        c.tell(worker, "task")
+        (child,) = eventually(lambda: [each for each in c.processes() if "sleep 600" in each.command])
         with process_group(c.pid, limit=len(os.listdir(f"/proc/{c.pid}/task"))):
             assert c.call("numwatchers", timeout=10)["status"] == "ok"
+            kill(worker)
+            eventually(lambda: not child.alive, what="what it has left is ended")
 
 
 def test_circusd_answers_a_quit_to_the_end_and_starts_on_the_same_port(tmp_path: Path) -> None:

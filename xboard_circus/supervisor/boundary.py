@@ -17,6 +17,16 @@ T = TypeVar("T")
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Errors of a circusd that lacks descriptors or memory: no fault of the app, and over soon."""
 SHORTAGE_RETRY = 1.0
+NO_THREAD = "can't start new thread"
+
+
+def is_shortage(error: Exception) -> bool:
+    """Return whether *error* says that circusd lacks descriptors, memory, or room for a thread.
+
+    >>> is_shortage(RuntimeError(NO_THREAD)), is_shortage(OSError(errno.EMFILE, "")), is_shortage(OSError())
+    (True, True, False)
+    """
+    return str(error) == NO_THREAD or (isinstance(error, OSError) and error.errno in SHORTAGES)
 
 
 def contained(default: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:

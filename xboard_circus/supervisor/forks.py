@@ -29,7 +29,7 @@ from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets, users
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
-from xboard_circus.supervisor.boundary import SHORTAGES
+from xboard_circus.supervisor.boundary import is_shortage
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
@@ -283,7 +283,7 @@ class Forks:
             self._unanswered = 0
             return worker
         except (OSError, ValueError, psutil.Error) as error:
-            if isinstance(error, OSError) and error.errno in SHORTAGES:
+            if is_shortage(error):
                 return None  # circusd's own
             self._unanswered += isinstance(error, TimeoutError)
             if 0 < self._unanswered < MOST_UNANSWERED:

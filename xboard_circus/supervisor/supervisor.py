@@ -92,6 +92,8 @@ class Supervisor:
         self._is_recorded = False
         self._record()
         self.lifetime = Lifetime(self)
+        # A thread for `asyncio.to_thread`, which then needs no room for one: what a dead worker left may have used it.
+        self.loop.run_in_executor(None, int)
         self._find_uncreated()
         self._install()
         self.soon(0)

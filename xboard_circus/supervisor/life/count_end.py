@@ -18,7 +18,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone
 from xboard_circus.host import procs, session, worker_files
-from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES, contained
+from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, contained, is_shortage
 from xboard_circus.supervisor.life import evidence, output
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
 from xboard_circus.worker import EXIT_RECYCLED
@@ -205,8 +205,8 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     while looks < LOOKS_FOR_LEFT:  # until nothing is found: without a descriptor a process may seem to be gone
         try:
             found = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
-        except OSError as error:
-            if error.errno not in SHORTAGES:
+        except (OSError, RuntimeError) as error:
+            if not is_shortage(error):
                 raise
             await asyncio.sleep(SHORTAGE_RETRY)
             continue
