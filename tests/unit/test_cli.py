@@ -869,6 +869,18 @@ def test_clean_names_a_stranger_on_a_port_and_lets_it_live(folder: Path) -> None
     assert "a stranger; left alone" in result.stderr
 
 
+def test_clean_ends_nothing_while_a_start_is_at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the circusd that a start, or the monitor, has just launched."""
+    monkeypatch.setattr(launching, "LOCK_WITHIN", 0.05)
+    instance = Instance(write_ini(folder))
+    with launching.alone(instance):
+        results = run("clean"), run("clean", "--dry-run")
+
+    assert [each.exit_code for each in results] == [1, 0]
+    assert f"another start or stop of circus.ini is at work, with pid {os.getpid()}" in results[0].stderr
+    assert run("clean").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [

@@ -10,13 +10,14 @@ import click
 
 from xboard_circus.checks import host_rules
 from xboard_circus.checks.file_rules import addresses
-from xboard_circus.cli import stopping
+from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.context import dry_run_option, for_instance
 from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import complain, interrupted, progress, say
 from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
 from xboard_circus.host import listeners, procs, runtime, servers
+from xboard_circus.host.lock_file import NoLockFile
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import read_whole
 from xboard_circus.instance import EndpointTaken, Instance, Silent
@@ -34,6 +35,9 @@ def clean(instance: Instance, dry_run: bool) -> int:
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
     problems, own, below = [], set[int](), list[procs.Identity]()
+    with _interrupted(UNTOUCHED, dry_run), contextlib.suppress(NoLockFile):
+        if not dry_run and runtime.has_folder(instance.id):  # else no start is at work
+            click.get_current_context().with_resource(launching.alone(instance))
     with _interrupted(UNTOUCHED, dry_run):
         found = None
         try:

@@ -172,6 +172,11 @@ def has_record(instance: str) -> bool:
     return os.path.exists(root_path() / _valid(instance) / RECORD)
 
 
+def has_folder(instance: str) -> bool:
+    """Return whether the folder of *instance* is there, and make nothing."""
+    return os.path.isdir(root_path() / _valid(instance))
+
+
 def safe_name(watcher: str) -> str:
     """Return *watcher* as the name of a folder: short, plain and unique.
 
