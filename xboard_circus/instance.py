@@ -17,7 +17,7 @@ from xboard_circus.core.headlines import Headline, gone
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, writers
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, sockdiag, writers
 from xboard_circus.local_time import since
 from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
@@ -27,6 +27,8 @@ ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
 NAMED = 8
 LOOK_EVERY = 0.2
+SEEN_WITHIN = 12.0
+"""Seconds since the last sign of life within which circusd works: it gives one every 5 s."""
 
 
 class EndpointTaken(XboardError):
@@ -181,7 +183,7 @@ class Instance:
     def answered(self, found: Snapshot | Silent | None) -> Snapshot:
         """Return what `find` *found* if circusd answered; XboardError if not."""
         if isinstance(found, Silent):
-            raise self._without_circusd(found.identity, found.why)
+            raise self._without_circusd(found.identity, self.crowded_out(found.identity) or found.why)
         if found is not None:
             return found
         refused = next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None)
@@ -192,6 +194,22 @@ class Instance:
         else:
             cure = "`xboard-circus start` starts it"
         raise XboardError(f"{self.not_running()}{self.orphans_left()}; {cure}")
+
+    def crowded_out(self, circusd: procs.Identity) -> str:
+        """Return why *circusd* answers nobody although it works: connections fill the queue of its endpoint; "" if none
+        do, or if it hangs.
+
+        Any user of this host can make them, and must not have it killed by that.
+        """
+        life, address = circusd_record.read(self.id), split_endpoint(self.endpoint)
+        if life is None or circusd != (life.pid, life.started) or abs(time.time() - life.seen) > SEEN_WITHIN:
+            return ""
+        if address is None or not sockdiag.is_full(address[1]):
+            return ""
+        return (
+            f"circusd (pid {circusd.pid}) works, but connections of other processes fill the queue of {self.endpoint}: "
+            f"end the process that `ss -tnp dport = :{address[1]}` names, as root also another user's"
+        )
 
     def _without_circusd(self, circusd: procs.Identity, silent: str = "") -> CircusdAbsent:
         """Return what the page says of a *circusd* that is gone, or *silent*: since when, what serves, the cure."""

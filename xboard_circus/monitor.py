@@ -51,12 +51,14 @@ class CircusdSighting:
         answers: A process answers at its endpoint.
         stopped: An operator has stopped it on purpose.
         taken: Why it cannot start now, such as another process on its port; "" if it can.
+        crowded: Why it does not answer although it works; "" if it hangs.
     """
 
     running: procs.Identity | None = None
     answers: bool = False
     stopped: bool = False
     taken: str = ""
+    crowded: str = ""
 
 
 class CircusdHost(Protocol):
@@ -105,6 +107,9 @@ class Monitor:
         if seen.stopped:
             self._silent_since = self._next_try_at = None
             self._note("stopped by an operator: left alone until `xboard-circus start`")
+        elif seen.crowded:
+            self._silent_since = None
+            self._note(seen.crowded)
         elif seen.running is not None:
             self._bear_silence(seen.running, now)
         else:
@@ -173,7 +178,8 @@ class ThisHost:
         except XboardError:  # the start will report it
             found = None
         if isinstance(found, Silent):
-            return CircusdSighting(found.identity, stopped=stopped)
+            crowded = self._instance.crowded_out(found.identity)
+            return CircusdSighting(found.identity, stopped=stopped, crowded=crowded)
         wrong = () if found is not None else port_rules.findings(self._instance.config, ages=False)
         taken = next((each.what for each in wrong if each.level is ERROR), "")
         return CircusdSighting(answers=found is not None, stopped=stopped, taken=taken)

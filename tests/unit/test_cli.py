@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -45,6 +46,7 @@ from xboard_circus.cli import (
 from xboard_circus.cli.error_boundary import HOW_FAR, ErrorBoundary
 from xboard_circus.cli.events import complain_of_silence
 from xboard_circus.cli.launching import Stage, outlooks
+from xboard_circus.cli.leaving import leave
 from xboard_circus.cli.overview import as_json
 from xboard_circus.cli.screen import Progress, Screen, progress
 from xboard_circus.cli.summary import FEW, Summary
@@ -1171,6 +1173,39 @@ def test_status_says_of_a_frozen_circusd_what_serves_and_the_cure_that_keeps_it(
             r"^xboard-circus: circusd has not answered for .*Cure: run `xboard-circus restart`\n$",
             capsys.readouterr().err,
         )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not say how full a queue is")
+def test_who_fills_the_queue_of_the_endpoint_has_no_circusd_killed(folder: Path) -> None:
+    """Given a circusd that works, when connections of any user keep the operator's out, then `restart` does not take it
+    for hung: killed, it would leave its port to that user. One that gives no sign of life is."""
+    withdrawn: list[bool] = []
+    successor: Any = SimpleNamespace(gate=None, withdraw=lambda: withdrawn.append(True))
+    with (
+        circusd_process(folder, deaf=True) as process,
+        socket.create_server(("127.0.0.1", 0), backlog=3) as server,
+        contextlib.ExitStack() as clients,
+    ):
+        instance = Instance(write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}"), answer_within=0.2)
+        identity = procs.Identity.of(process.pid)
+        assert identity is not None
+        instance.write_record(identity)
+        circusd_record.write(instance.id, CircusdLife(pid=identity.pid, started=identity.started))
+        not_full = instance.crowded_out(identity)
+        for _ in range(4):
+            clients.enter_context(socket.create_connection(server.getsockname(), 10))
+        found = instance.find()
+        assert isinstance(found, Silent)
+        why = r"works, but connections of other processes fill the queue of tcp://127\.0\.0\.1:.*: end the process that"
+        with pytest.raises(XboardError, match=why + ".*; nothing was stopped$"), progress() as shown:
+            leave(instance, found, successor, shown)
+        with pytest.raises(XboardError, match=why):  # `status`
+            instance.running()
+        assert (not_full, process.poll(), withdrawn) == ("", None, [True])
+        os.utime(folder / "runtime" / instance.id / runtime.LIFE, (0, time.time() - 60))
+        with progress() as shown:
+            assert leave(instance, found, successor, shown) is not None
+        assert process.wait(10) == -signal.SIGKILL
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from xboard_circus.monitor import CircusdSighting, Monitor
 CIRCUSD = Identity(4242, 1760)
 UP = CircusdSighting(running=CIRCUSD, answers=True)
 SILENT = CircusdSighting(running=CIRCUSD)
+CROWDED = CircusdSighting(running=CIRCUSD, crowded="circusd works, but connections fill its queue")
 GONE = CircusdSighting()
 TAKEN = CircusdSighting(taken="127.0.0.1:5555 is held by nginx")
 STOPPED = CircusdSighting(stopped=True)
@@ -74,6 +75,11 @@ class FakeHost:
             id="silent for as long as can be borne: ended and started",
         ),
         pytest.param([(0, UP), (5, SILENT), (30, UP), (31, SILENT), (60, SILENT)], [], id="silence is counted anew"),
+        pytest.param(
+            [(0, UP), (5, CROWDED), (1000, CROWDED), (1005, SILENT), (1034, SILENT), (1035, SILENT)],
+            [(1035, "end 4242:1760")],
+            id="one that works, and whose endpoint others keep full, is not killed",
+        ),
         pytest.param([(0, SILENT), (25, SILENT), (29, UP)], [], id="one that still starts is given the time"),
         pytest.param(
             [(0, UP), (5, TAKEN), (6, TAKEN), (7, GONE), (8, UP)], [(7, "start")], id="started when the port is free"

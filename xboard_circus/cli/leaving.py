@@ -123,7 +123,7 @@ class Departure:
 def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, progress: Progress) -> Departure | None:
     """Have the circusd that was *found* end without the workers that can stay; None, with nothing done, without such.
 
-    One that does not answer, or has no such command (an older release), is killed: its workers serve on, too. The
+    One that hangs, or has no such command (an older release), is killed: its workers serve on, too. The
     *successor* waits until then.
     """
     circusd = found.identity
@@ -153,6 +153,10 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
         silent = str(refused)
+    if silent and (crowded := instance.crowded_out(circusd)):
+        # Killed, it would leave its port to whoever makes these connections.
+        successor.withdraw()
+        raise XboardError(f"{crowded}; nothing was stopped")
     departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")

@@ -32,6 +32,7 @@ _COUNTS = struct.Struct("=IIIII")  # expires, two queues, uid, inode
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 _PATIENCE = 2.0
+_FULL = 0.75  # of a listener's queue, which is read while connections come and go
 
 
 class Listener(NamedTuple):
@@ -60,6 +61,17 @@ def listening(port: int) -> list[Listener]:
     except OSError:
         found = [*by_table(port, "/proc/net/tcp"), *by_table(port, "/proc/net/tcp6")]
     return list(dict.fromkeys(found))
+
+
+def is_full(port: int) -> bool:
+    """Return whether connections fill the queue of a listener on *port*, so that the kernel drops new ones; False where
+    the kernel does not say."""
+    with suppress(OSError):
+        for message in _query(socket.AF_INET, 1 << _TCP_LISTEN, _id_of(port), _NLM_F_DUMP):
+            _, queued, most, *_ = _COUNTS.unpack_from(message, _STATE.size + _SOCKET_ID.size)
+            if queued > most * _FULL:
+                return True
+    return False
 
 
 class Peer(NamedTuple):
@@ -134,8 +146,11 @@ def _end(digits: str) -> tuple[IPv4Address | IPv6Address, int]:
 
 def by_netlink(port: int, family: int) -> Iterator[Listener]:
     """Yield the listeners on *port* of one family; OSError where netlink is barred."""
-    socket_id = _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
-    yield from map(_listener, _query(family, 1 << _TCP_LISTEN, socket_id, _NLM_F_DUMP, _WITH_INFO))
+    yield from map(_listener, _query(family, 1 << _TCP_LISTEN, _id_of(port), _NLM_F_DUMP, _WITH_INFO))
+
+
+def _id_of(port: int) -> bytes:
+    return _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _query(family: int, states: int, socket_id: bytes, flags: int, extensions: int = 0) -> Iterator[bytes]:
