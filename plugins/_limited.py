@@ -5,8 +5,8 @@
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Death, cause_of
@@ -25,8 +25,7 @@ NO_DELAY = 1e-6
 REMEMBERED = 60.0
 
 
-@dataclass(frozen=True)
-class DeadProcess:
+class DeadProcess(NamedTuple):
     """A process that ended without a command; *exit_code* is None where it is unknown."""
 
     pid: int
@@ -122,14 +121,13 @@ class LimitPhase(enum.Enum):
     COOLING = "cooling"
 
 
-@dataclass(frozen=True)
-class News:
+class News(NamedTuple):
     """An event for circusd to publish."""
 
     name: str
     event: str
     reason: str
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = {}
 
 
 class Limited:
@@ -224,7 +222,7 @@ def is_limited(view: WatcherEntry) -> bool:
 
 def limits_of(options: RestartOptions, numprocesses: int) -> RestartLimits:
     """Return the limits of a whole watcher."""
-    given = {**asdict(options), "burst": max(options.burst, 2 * numprocesses)}
+    given = {**options._asdict(), "burst": max(options.burst, 2 * numprocesses)}
     return RestartLimits(**given | {"delay": NO_DELAY, "delay_max": NO_DELAY})
 
 

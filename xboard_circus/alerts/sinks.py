@@ -34,7 +34,7 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
     module, name = SINKS[options.type or ""]
     kind = getattr(importlib.import_module(f"xboard_circus.alerts.{module}"), name)
     given: dict[str, Any] = {
-        **vars(options),
+        **options._asdict(),
         **{option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()},
         "sender": "".join(options.sender),
         "folder": folder,

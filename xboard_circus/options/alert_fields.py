@@ -5,11 +5,10 @@ In a module of its own, because circusd reads no alert and need not import this.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from xboard_circus.core.alerting import Severity, Trouble
-from xboard_circus.options.fields import option
+from xboard_circus.options.fields import Option
 from xboard_circus.options.kinds import (
     HOST,
     OptionKind,
@@ -100,67 +99,70 @@ VARIABLE_NAME = matching(
 COMMAND_LINE = OptionKind("command", read_words)
 
 
-@dataclass(frozen=True)
-class AlertOptions:
+class AlertOptions(NamedTuple):
     """An ``[alert:NAME]`` section: where alerts are sent, and which."""
 
-    type: Type | None = option(None, choice(*get_args(Type)), example="webhook")
+    type: Annotated[Type | None, Option(choice(*get_args(Type)), "webhook")] = None
     """How alerts are sent: POST JSON to a webhook, send an e-mail, run a command with the JSON on its stdin, export
     spans or logs by OpenTelemetry (otlp), which needs `xboard-circus[otel]`, or send to one of the services of Apprise,
     which needs `xboard-circus[apprise]`. otlp gets each death and reload as well."""
-    on: tuple[str, ...] = option((), word_list(*(each.value for each in Trouble)), example="down, port_refused")
+    on: Annotated[tuple[str, ...], Option(word_list(*(each.value for each in Trouble)), "down, port_refused")] = ()
     """Kinds of trouble to send; without it min_severity decides. restart (one worker failed and was replaced) is info;
     unhealthy, crash_loop, port_shared (a process that is no worker has the listening socket too), output_lost (a log
     cannot be written) and poison (requests of one route end worker after worker) are warnings. port_refused (port
     taken), down, silent (circusd does not answer) and lost (circusd was killed or crashed) are critical."""
-    min_severity: Least = option("warning", choice(*(each.value for each in Severity)))
+    min_severity: Annotated[Least, Option(choice(*(each.value for each in Severity)))] = "warning"
     """Least severity to send, where `on` is not set. Set info to get each failure of a worker, too."""
-    remind_every: float = option(3600.0, seconds(low=0.0))
+    remind_every: Annotated[float, Option(seconds(low=0.0))] = 3600.0
     """Time between two reminders while the trouble lasts; 0 is no reminder."""
-    max_per_hour: int = option(20, count(high=100_000))
+    max_per_hour: Annotated[int, Option(count(high=100_000))] = 20
     """Most alerts in an hour; recoveries do not count. Excess alerts are merged into one summary; critical ones are
     always sent."""
-    timeout: float = option(10.0, seconds(high=600.0))
+    timeout: Annotated[float, Option(seconds(high=600.0))] = 10.0
     """Time for one delivery. A failed one is tried again after 1 s, doubling to 60 s; it delays nothing else."""
-    lang: Literal["en", "zh"] = option("en", choice("en", "zh"))
+    lang: Annotated[Literal["en", "zh"], Option(choice("en", "zh"))] = "en"
     """Language of the alerts, with their reasons; lines of logs stay as they are."""
-    url_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_WEBHOOK", of="webhook otlp apprise")
+    url_env: Annotated[str | None, Option(VARIABLE_NAME, "XBOARD_WEBHOOK", of="webhook otlp apprise")] = None
     """webhook, otlp, apprise: name of the variable in circusd's environment with the address. An address with a token
     in it is a secret: keep it out of this file."""
-    url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook otlp apprise")
+    url_file: Annotated[str | None, Option(ANY_PATH, "secrets/webhook", of="webhook otlp apprise")] = None
     """webhook, otlp, apprise: file with the address, relative to the folder of this file. Its mode must be 0600; a file
     that others may read is refused. That of a collector is like http://localhost:4318/v1/traces for spans, and like
     http://localhost:4318/v1/logs for log records; that of a service of Apprise is like tgram://BOT_TOKEN/CHAT_ID; write
     a section for each."""
-    shape: Shape = option("json", shapes(), of="webhook")
+    shape: Annotated[Shape, Option(shapes(), of="webhook")] = "json"
     """webhook: format of the JSON. Use feishu for Lark, too; for Slack and others write type = apprise."""
-    secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET", of="webhook")
+    secret_env: Annotated[str | None, Option(VARIABLE_NAME, "XBOARD_SIGNING_SECRET", of="webhook")] = None
     """webhook: variable with the signing secret of a feishu or dingtalk robot. With json, the header X-Xboard-Signature
     gets sha256= and the HMAC of the body."""
-    secret_file: str | None = option(None, ANY_PATH, example="secrets/signing", of="webhook")
+    secret_file: Annotated[str | None, Option(ANY_PATH, "secrets/signing", of="webhook")] = None
     """webhook: file of mode 0600 with the signing secret."""
-    proxies: Literal["none", "environment"] = option("none", choice("none", "environment"), of="webhook apprise")
+    proxies: Annotated[Literal["none", "environment"], Option(choice("none", "environment"), of="webhook apprise")] = (
+        "none"
+    )
     """webhook, apprise: `environment` uses https_proxy and the like of circusd's environment, `none` ignores them."""
-    ca_file: str | None = option(None, ANY_PATH, example="secrets/ca.pem", of="webhook email otlp apprise")
+    ca_file: Annotated[str | None, Option(ANY_PATH, "secrets/ca.pem", of="webhook email otlp apprise")] = None
     """webhook, email, otlp, apprise: file of CA certificates to trust in place of the system's, for a server of your
     own."""
-    host: str | None = option(None, HOST, example="smtp.example.org", of="email")
+    host: Annotated[str | None, Option(HOST, "smtp.example.org", of="email")] = None
     """email: host name of the SMTP server."""
-    port: int | None = option(None, count(high=65_535, unit="port"), example="587", of="email")
+    port: Annotated[int | None, Option(count(high=65_535, unit="port"), "587", of="email")] = None
     """email: port of the SMTP server. By default 587 with starttls, 465 with tls, 25 with none."""
-    security: Literal["starttls", "tls", "none"] = option("starttls", choice("starttls", "tls", "none"), of="email")
+    security: Annotated[Literal["starttls", "tls", "none"], Option(choice("starttls", "tls", "none"), of="email")] = (
+        "starttls"
+    )
     """email: encryption of the connection. If the server does not offer it, neither mail nor password is sent."""
-    user: str | None = option(None, TEXT, example="alerts@example.org", of="email")
+    user: Annotated[str | None, Option(TEXT, "alerts@example.org", of="email")] = None
     """email: user name for the login. Leave it out to send without a login."""
-    password_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SMTP_PASSWORD", of="email")
+    password_env: Annotated[str | None, Option(VARIABLE_NAME, "XBOARD_SMTP_PASSWORD", of="email")] = None
     """email: variable with the password."""
-    password_file: str | None = option(None, ANY_PATH, example="secrets/smtp", of="email")
+    password_file: Annotated[str | None, Option(ANY_PATH, "secrets/smtp", of="email")] = None
     """email: file of mode 0600 with the password."""
-    sender: tuple[str, ...] = option((), addresses(most=1), example="alerts@example.org", of="email")
+    sender: Annotated[tuple[str, ...], Option(addresses(most=1), "alerts@example.org", of="email")] = ()
     """email: address of the sender."""
-    to: tuple[str, ...] = option((), addresses(), example="ops@example.org, boss@example.org", of="email")
+    to: Annotated[tuple[str, ...], Option(addresses(), "ops@example.org, boss@example.org", of="email")] = ()
     """email: addresses of the recipients."""
-    command: tuple[str, ...] = option((), COMMAND_LINE, example="/usr/local/bin/notify --channel ops", of="command")
+    command: Annotated[tuple[str, ...], Option(COMMAND_LINE, "/usr/local/bin/notify --channel ops", of="command")] = ()
     """command: program and arguments, run without a shell in the folder of this file. It is killed at the timeout; exit
     code 0 means delivered."""
 
@@ -213,8 +215,8 @@ def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set
         if "type" not in wrong:
             yield Problem("type", "", "missing", "write type = webhook, email, command, otlp or apprise")
         return
-    for key, _, item in named_fields(options):
-        types = item.metadata["of"]
+    for key, _, _, option in named_fields(options):
+        types = option.of.split()
         if key in mapping and types and options.type not in types:
             yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
     needed = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _address, "apprise": _address}[

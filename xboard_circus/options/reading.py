@@ -1,10 +1,9 @@
-"""Parse the options of an ini section into the dataclasses of `fields`.
+"""Parse the options of an ini section into the records of `fields`.
 
 Parsing never raises, because circusd has to run on with the default: a wrong option comes back as a Problem with what
 to write, and `xboard-circus check` refuses to start with it.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -12,7 +11,7 @@ from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options import kinds
-from xboard_circus.options.fields import PluginOptions, RestartOptions, WatcherOptions
+from xboard_circus.options.fields import Option, PluginOptions, RestartOptions, WatcherOptions
 from xboard_circus.options.kinds import OptionKind, WrongValueError
 
 if TYPE_CHECKING:
@@ -58,16 +57,16 @@ def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Pro
 def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
     """Parse the options of *kind* in *mapping*, and leave all other keys to the caller."""
     options, problems = kind(), []
-    for name, _, item in list(named_fields(options)):
+    for name, group, field, option in list(named_fields(options)):
         if mapping.get(name) is None:  # `flat` has None for an option without a default
             continue
         text = str(mapping[name]).strip()
-        if not text and item.metadata["kind"] is kinds.URL_PATH:
+        if not text and option.kind is kinds.URL_PATH:
             continue  # an environment variable that is set to nothing leaves this: the app has no such path
         try:
-            options = _with(options, name, _read(item.metadata["kind"], text))
+            options = _with(options, name, _read(option.kind, text))
         except WrongValueError as wrong:
-            example = ini_text(item.metadata["example"] or item.default)
+            example = ini_text(option.example or getattr(group, field))
             hint = (wrong.hint or f"write it in digits, such as {example}") if text else f"write one, such as {example}"
             problems.append(Problem(name, shown(text), wrong.what if text else "no value", hint))
     return options, problems
@@ -79,7 +78,7 @@ def flat(options: "WatcherOptions | PluginOptions | AlertOptions") -> dict[str, 
     >>> flat(WatcherOptions())["restart.burst"]
     5
     """
-    return {name: getattr(group, item.name) for name, group, item in named_fields(options)}
+    return {name: getattr(group, field) for name, group, field, _ in named_fields(options)}
 
 
 def is_ours(key: str) -> bool:
@@ -116,21 +115,18 @@ def suggestion(
     return f"did you mean {form.format(meant)}?" if meant else otherwise
 
 
-def named_fields(
-    options: "WatcherOptions | PluginOptions | AlertOptions",
-) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
-    """Yield (name in the ini file, the dataclass that holds it, its field)."""
-    for outer in dataclasses.fields(options):
-        if "kind" in outer.metadata:
-            yield outer.name, options, outer
-            continue
-        group = getattr(options, outer.name)
-        for item in dataclasses.fields(group):
-            yield f"{outer.name}.{item.name}", group, item
+def named_fields(options: "WatcherOptions | PluginOptions | AlertOptions") -> Iterator[tuple[str, Any, str, Option]]:
+    """Yield (name in the ini file, the record that holds it, its name there, what is known of it)."""
+    for name, annotation in type(options).__annotations__.items():
+        if isinstance(annotation, type):
+            for field, each in annotation.__annotations__.items():
+                yield f"{name}.{field}", getattr(options, name), field, each.__metadata__[0]
+        else:
+            yield name, options, name, annotation.__metadata__[0]
 
 
 def _families(kind: type[WatcherOptions] | type[PluginOptions]) -> tuple[str, ...]:
-    return tuple(f"{item.name}." for item in dataclasses.fields(kind) if "kind" not in item.metadata)
+    return tuple(f"{name}." for name, annotation in kind.__annotations__.items() if isinstance(annotation, type))
 
 
 def _read(kind: OptionKind, text: str) -> object:
@@ -153,8 +149,8 @@ def shown(value: object) -> str:
 
 def _with(options: _Options, name: str, value: object) -> _Options:
     group, _, item = name.rpartition(".")
-    changed = {group: dataclasses.replace(getattr(options, group), **{item: value})} if group else {item: value}
-    return dataclasses.replace(options, **changed)
+    changed: dict[str, Any] = {group: getattr(options, group)._replace(**{item: value})} if group else {item: value}
+    return options._replace(**changed)
 
 
 # --- options that contradict each other ---
@@ -174,7 +170,7 @@ def _contradiction(restart: RestartOptions) -> tuple[tuple[str, ...], str, str] 
         hint = f"write restart.window = {ini_text(delay * burst * 2)}, or lower restart.burst or restart.delay"
         return _RHYTHM, what, hint
     try:
-        RestartLimits(**dataclasses.asdict(restart))
+        RestartLimits(**restart._asdict())
     except ValueError as error:
         # The budget itself decides: it refuses limits that it could not keep.
         return _RHYTHM, str(error), "raise restart.window, or lower restart.burst or restart.delay_max"

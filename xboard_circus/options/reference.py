@@ -1,11 +1,11 @@
-"""Build the reference of all options from their dataclasses: docs/options.md and `xboard-circus options`."""
+"""Build the reference of all options from their records: docs/options.md and `xboard-circus options`."""
 
 import ast
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
@@ -32,8 +32,7 @@ file of mode 0600. `xboard-circus alerts test` sends a test alert to each.
 """
 
 
-@dataclass(frozen=True)
-class OptionDoc:
+class OptionDoc(NamedTuple):
     """Documentation of one option."""
 
     name: str
@@ -43,8 +42,7 @@ class OptionDoc:
     example: str
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One kind of section of the ini file, such as ``[watcher:NAME]``."""
 
     title: str
@@ -60,9 +58,8 @@ class Section:
 def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
     """Return every option of a section in the documented order."""
     return [
-        OptionDoc(name, item.default, meta["kind"].unit, help_texts(group.__class__)[item.name], meta["example"])
-        for name, group, item in named_fields(kind())
-        if (meta := item.metadata)
+        OptionDoc(name, getattr(group, field), option.kind.unit, help_texts(group.__class__)[field], option.example)
+        for name, group, field, option in named_fields(kind())
     ]
 
 

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +145,7 @@ class ArmedWatcher:
 
     def limits(self) -> RestartLimits:
         """Return the restart.* options for the budget."""
-        return RestartLimits(**asdict(self.options.restart))
+        return RestartLimits(**self.options.restart._asdict())
 
     def options_changed(self) -> None:
         """Apply options that were read again."""
