@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from circus.plugins import CircusPlugin
 
@@ -87,8 +86,7 @@ class Alarm:
             self._timer = self._loop.call_at(due, self._rung.set)
 
 
-@dataclass(frozen=True)
-class BusEvent:
+class BusEvent(NamedTuple):
     """An event that circusd published.
 
     Attributes:
@@ -98,7 +96,7 @@ class BusEvent:
 
     watcher: str
     kind: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
 
 
 class Commands(Protocol):

@@ -2,8 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.health import Observation, Round, Worker
 from xboard_circus.core.in_flight import named
@@ -23,8 +22,7 @@ _NOT_PROBED = frozenset({"held", "leaving"})
 _UNJUDGED = frozenset({WorkerState.STARTING.value, WorkerState.DRAINING.value})
 
 
-@dataclass(frozen=True)
-class Sighting:
+class Sighting(NamedTuple):
     """Result of one probe.
 
     Attributes:
@@ -37,12 +35,11 @@ class Sighting:
     observation: Observation
     asked_at: float
     is_clear: bool = True
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    report: WorkerReport = field(default_factory=WorkerReport)
+    figures: Mapping[str, Any] = {}
+    report: WorkerReport = WorkerReport()
 
 
-@dataclass(frozen=True)
-class ProbeRound:
+class ProbeRound(NamedTuple):
     """One round of the watcher *view*: the sightings, and the verdict."""
 
     view: WatcherEntry

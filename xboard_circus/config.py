@@ -1,4 +1,4 @@
-"""Parse an ini file as circusd does, into frozen dataclasses.
+"""Parse an ini file as circusd does, into records.
 
 Circus's own parser does the work, so that substitution, includes and defaults are its own. `ini_scan` finds what it
 hides or reports without a place (an invalid number, an unreadable line).
@@ -10,10 +10,9 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import circus.config
 
@@ -32,8 +31,7 @@ ALERT = "alert:"
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class WatcherConfig:
+class WatcherConfig(NamedTuple):
     """A ``[watcher:NAME]`` section.
 
     Attributes:
@@ -73,8 +71,7 @@ class WatcherConfig:
     streams: Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class SocketConfig:
+class SocketConfig(NamedTuple):
     """A ``[socket:NAME]`` section; *path* is set for a unix socket, and *port* is None then."""
 
     name: str
@@ -86,8 +83,7 @@ class SocketConfig:
     so_reuseport: bool
 
 
-@dataclass(frozen=True)
-class PluginConfig:
+class PluginConfig(NamedTuple):
     """A ``[plugin:NAME]`` section; its *name* is the whole of it, as Circus shows it."""
 
     name: str
@@ -97,8 +93,7 @@ class PluginConfig:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True)
-class AlertConfig:
+class AlertConfig(NamedTuple):
     """An ``[alert:NAME]`` section, which Circus ignores."""
 
     name: str
@@ -107,8 +102,7 @@ class AlertConfig:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """An ini file, and what it includes.
 
     Attributes:
@@ -283,7 +277,7 @@ def _watcher(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]
         "max_age": int(found.get("max_age", 0)),
         "streams": {name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]},
     }
-    same = {field.name: found[field.name] for field in fields(WatcherConfig) if field.name in found}
+    same = {name: found[name] for name in WatcherConfig._fields if name in found}
     return WatcherConfig(**same | made)
 
 

@@ -4,9 +4,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks import port_rules
@@ -43,8 +42,7 @@ class CircusdAbsent(XboardError):
         self.headline = headline
 
 
-@dataclass(frozen=True)
-class Silent:
+class Silent(NamedTuple):
     """Our circusd is alive and does not answer; *why* is the error instead."""
 
     identity: procs.Identity

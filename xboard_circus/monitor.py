@@ -15,9 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import click
 
@@ -42,8 +41,7 @@ ANSWER_TIMEOUT = 5.0
 START_TIMEOUT = 180.0
 
 
-@dataclass(frozen=True)
-class CircusdSighting:
+class CircusdSighting(NamedTuple):
     """Result of one look at circusd.
 
     Attributes:

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, NamedTuple
@@ -54,8 +53,7 @@ HINT_ON_APP = "open that in the app's lifespan, in each worker; or write worker.
 HINT_ON_MODULE = "take it out of worker.preload_modules"
 
 
-@dataclass(frozen=True)
-class TrialOutcome:
+class TrialOutcome(NamedTuple):
     """Result of the trial of one watcher; a command that is not our worker did not fail either.
 
     Attributes:
@@ -72,8 +70,7 @@ class TrialOutcome:
         return "\n  ".join([f"{self.reason}; its last lines:", *self.log]) if self.log else self.reason
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """The throw-away worker while it runs."""
 
     popen: subprocess.Popen[bytes]

@@ -14,7 +14,8 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from xboard_circus.core.durations import exactly
@@ -38,8 +39,7 @@ LEAST_TIMEOUT = 0.1
 WORKER_SHARE = 0.8  # of the time-out is for the worker's request to its app; the rest is for the way of its answer
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A worker to be probed.
 
     Attributes:
@@ -71,8 +71,7 @@ class Outcome(enum.Enum):
     UNCLEAR = "unclear"
 
 
-@dataclass(frozen=True)
-class WorkerAnswer:
+class WorkerAnswer(NamedTuple):
     """Answer of a worker to a probe.
 
     Attributes:
@@ -88,13 +87,12 @@ class WorkerAnswer:
     reason: str
     asked_at: float
     latency: float
-    report: WorkerReport = field(default_factory=WorkerReport)
+    report: WorkerReport = WorkerReport()
     beats: tuple[int, int] | None = None
     is_stopped: bool = False
 
 
-@dataclass(frozen=True)
-class UrlAnswer:
+class UrlAnswer(NamedTuple):
     """Answer of an address; *status* is None without one, *body* is the begin of a failing answer."""
 
     ok: bool

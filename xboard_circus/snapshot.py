@@ -6,9 +6,8 @@ shape, without ports, reasons and next tries.
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -23,13 +22,12 @@ Figures = Mapping[int, tuple[int, float]]
 """Resident bytes, and processor use in per cent, by pid."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """State of the circusd that answered, and of everything that it runs."""
 
     circusd: CircusdEntry
     watchers: list[WatcherEntry]
-    probers: list[ProberEntry] = field(default_factory=list)
+    probers: Sequence[ProberEntry] = ()
 
     @property
     def identity(self) -> procs.Identity:

@@ -1,7 +1,6 @@
 """The [alert:...] sections of an ini: how they are read, what is said of a wrong one, and that secrets stay unsaid."""
 
 import base64
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -240,7 +239,7 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
     assert told(config)[-1] == (
         "error [alert:chat] type: Apprise is not installed; pip install 'xboard-circus[apprise]'"
     )
-    config = dataclasses.replace(config, alerts=config.alerts[:-1])
+    config = config._replace(alerts=config.alerts[:-1])
     monkeypatch.delenv("HOOK_OF_THE_TEST")
 
     assert told(config) == [

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,7 +160,7 @@ def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(f
     bench.lifetime.tick()
     dead = circusd_record.read(INSTANCE)
     assert dead is not None
-    circusd_record.write(INSTANCE, replace(dead, started=1))  # another process, which is gone
+    circusd_record.write(INSTANCE, dead._replace(started=1))  # another process, which is gone
 
     following = Bench()
     following.armed["web"] = serving("b2")
@@ -182,7 +181,7 @@ def test_what_is_no_token_or_process_in_the_record_leads_to_none(file: Path) -> 
     assert workers() == {"web": {"a1": "9:1", "b2": "junk"}}
     assert circusd_record.workers(INSTANCE) == {procs.Identity(9, 1): "web"}
 
-    circusd_record.write(INSTANCE, replace(record, boot="another"))
+    circusd_record.write(INSTANCE, record._replace(boot="another"))
     assert circusd_record.workers(INSTANCE) == {}
 
     older = json.loads(file.read_text())

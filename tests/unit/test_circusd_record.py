@@ -1,6 +1,5 @@
 """What a circusd writes down of itself, and who may add to it."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -113,7 +112,7 @@ def test_without_a_folder_nothing_is_read_and_nothing_is_made(tmp_path: Path) ->
 def test_who_was_lost_is_told_until_the_next_one_writes_of_itself(circusd: procs.Identity) -> None:
     gone = CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=circusd_record.boot())
     lost = []
-    for each in (gone, dataclasses.replace(gone, is_ordered=True), of(circusd)):
+    for each in (gone, gone._replace(is_ordered=True), of(circusd)):
         circusd_record.write(INSTANCE, each)
         lost.append(circusd_record.lost(INSTANCE) is not None)
 

@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -1143,9 +1142,9 @@ def test_status_says_of_a_circusd_that_was_lost_what_the_page_does(
         write_ini(folder, more=f"{armed}[socket:web]\nhost = 127.0.0.1\nport = {port}\n")
         workers = {"web": {"7": str(worker), "8": str(procs.Identity(2**22 + 9, 5))}}
         life = CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot(), workers=workers)
-        circusd_record.write(instance, replace(life, gone_at=time.time() - 60))
+        circusd_record.write(instance, life._replace(gone_at=time.time() - 60))
         lost = run("status").stderr
-        circusd_record.write(instance, replace(life, is_ordered=True))
+        circusd_record.write(instance, life._replace(is_ordered=True))
 
         assert re.fullmatch(
             r"xboard-circus: circusd is down for 1 min( \d s)?, since [\w :]+: nothing replaces a worker that ends\. "

@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -264,11 +263,10 @@ def test_a_follower_that_fell_behind_all_rotated_files_goes_on_with_what_there_i
         assert "now" in follower.poll()
 
 
-@dataclass(frozen=True)
 class Rotating(LogFile):
     """A log that is rotated each time its files have just been listed, until *left* is empty."""
 
-    left: list[str] = field(default_factory=list)
+    left: list[str]
 
     def old(self) -> list[Path]:
         found = super().old()
@@ -279,7 +277,8 @@ class Rotating(LogFile):
 
 
 def test_a_rotation_while_the_files_are_listed_hides_none(tmp_path: Path) -> None:
-    web = Rotating("web", "web", tmp_path / "web.log", "web", 9, ["three\n", "four\n"])
+    web = Rotating("web", "web", tmp_path / "web.log", "web", 9)
+    web.left = ["three\n", "four\n"]
     web.path.touch()
     with closing(LogFollower(web)) as follower:
         append(web.path, "one\n")

@@ -1,6 +1,5 @@
 """What became of a circusd that is gone: what it has written down in, what is told out."""
 
-import dataclasses
 import os
 from typing import Any
 
@@ -26,7 +25,7 @@ def told(
 
 @pytest.mark.parametrize("more", [{}, {"wound_up": True}, {"why": "silent"}, {"gone_at": 1.0}])
 def test_an_end_that_was_asked_for_is_no_loss_however_it_came(more: dict[str, Any]) -> None:
-    life = dataclasses.replace(LIFE, is_ordered=True, **more)
+    life = LIFE._replace(is_ordered=True, **more)
 
     assert (told(life), told(life, boot="b2"), witnessed(life, kills={}, now=1)) == (None, None, None)
 
@@ -40,15 +39,13 @@ def test_the_next_one_tells_when_it_was_last_seen_and_for_how_long_it_was_gone()
 def test_what_its_plugin_saw_is_not_told_as_a_second_loss() -> None:
     reason = f"circusd runs again, as pid 9, 2 min 1 s after it was lost; {KILLED}"
 
-    assert told(dataclasses.replace(LIFE, gone_at=103.0), now=224.0) == Loss(
-        "circusd_back", 7, 70, 103.0, reason, None, 121.0, 9
-    )
+    assert told(LIFE._replace(gone_at=103.0), now=224.0) == Loss("circusd_back", 7, 70, 103.0, reason, None, 121.0, 9)
 
 
 def test_what_its_plugin_saw_and_did_not_live_to_report_is_told_as_a_loss() -> None:
     reason = f"{KILLED}; circusd runs again, as pid 9, 2 s after it was last seen"
 
-    assert told(dataclasses.replace(LIFE, gone_at=103.0, witness="8:80")) == Loss(
+    assert told(LIFE._replace(gone_at=103.0, witness="8:80")) == Loss(
         "circusd_lost", 7, 70, 103.0, reason, None, 2.0, 9
     )
 
@@ -67,7 +64,7 @@ def test_what_its_plugin_saw_and_did_not_live_to_report_is_told_as_a_loss() -> N
 def test_a_loss_is_reported_while_its_witness_lives_or_once_it_has_said_so(
     gone_at: float | None, witness: str, is_reported: bool
 ) -> None:
-    life = dataclasses.replace(LIFE, gone_at=gone_at, witness=witness)
+    life = LIFE._replace(gone_at=gone_at, witness=witness)
 
     assert circusd_record.is_reported(life) == is_reported
 
@@ -83,7 +80,7 @@ def test_a_loss_is_reported_while_its_witness_lives_or_once_it_has_said_so(
     ids=["another start of the host", "the same", "nobody wrote it down", "nobody can tell it now"],
 )
 def test_a_restart_of_the_host_is_no_loss_of_circusd(boots: tuple[str, str], kind: str) -> None:
-    loss = told(dataclasses.replace(LIFE, boot=boots[0]), boot=boots[1])
+    loss = told(LIFE._replace(boot=boots[0]), boot=boots[1])
 
     assert loss is not None
     assert loss.kind == kind
@@ -121,7 +118,7 @@ def test_the_counts_of_the_kernel_tell_a_kill_for_want_of_memory(
 
 
 def test_without_a_cgroup_the_hosts_count_is_asked() -> None:
-    loss = witnessed(dataclasses.replace(LIFE, kills={HOST: 5}), kills={HOST: 6}, now=101)
+    loss = witnessed(LIFE._replace(kills={HOST: 5}), kills={HOST: 6}, now=101)
 
     assert loss is not None
     assert loss.reason.startswith(OOM.format("the host"))
@@ -137,7 +134,7 @@ def test_without_a_cgroup_the_hosts_count_is_asked() -> None:
     ids=["by itself", "by the monitor", "by the monitor, at SIGTERM"],
 )
 def test_what_is_written_down_of_the_end_comes_before_the_counts(more: dict[str, Any], cause: str, ended: str) -> None:
-    loss = told(dataclasses.replace(LIFE, **more), kills={CGROUP: 9, HOST: 9})
+    loss = told(LIFE._replace(**more), kills={CGROUP: 9, HOST: 9})
 
     assert loss is not None
     assert (loss.cause, loss.reason.partition("; circusd runs")[0]) == (cause, ended)
@@ -163,9 +160,7 @@ def test_a_loss_that_its_plugin_and_the_next_circusd_report_is_recorded_once() -
     """Given a plugin that is killed between its record and its note of that, when both report, then it is one event."""
     lost = witnessed(LIFE, kills={}, now=103.5)
     assert lost is not None
-    again = found(
-        dataclasses.replace(LIFE, gone_at=103.5), boot=LIFE.boot, kills={}, successor=9, now=105.0, is_reported=False
-    )
+    again = found(LIFE._replace(gone_at=103.5), boot=LIFE.boot, kills={}, successor=9, now=105.0, is_reported=False)
     assert again is not None
     one, other = (
         record_of("circusd", each.kind, {**each.as_data(), **more}, now=1.0)

@@ -7,7 +7,6 @@ import plistlib
 import re
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,8 @@ from xboard_circus.service.layout import (
 from xboard_circus.service.rendering import rendered
 
 LINUX = ServiceHost("Linux", 1000, "ann", Path("/home/ann"), Path("/home/ann/.config"), Path("/run/user/1000"))
-ROOT = replace(LINUX, uid=0, user="root")
-MAC = replace(ROOT, system="Darwin")
+ROOT = LINUX._replace(uid=0, user="root")
+MAC = ROOT._replace(system="Darwin")
 WANTED = ServiceOptions(Path("/opt/xboard"))
 TIMEOUTS = {"graceful_timeout": 8, "startup_timeout": 60}
 NOBODY = written_files.Owner("nobody", "nobody", 65534, 65534)
@@ -81,7 +80,7 @@ def test_a_start_that_never_ends_is_left_with_what_serves_and_where_to_look(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(managers, "START_SLACK", 0)
     notes: list[str] = []
-    layout = lay_out(replace(WANTED, of_user=True), LINUX, action="upgrade")
+    layout = lay_out(WANTED._replace(of_user=True), LINUX, action="upgrade")
     manager = managers.Systemd(layout, managers.Shell(notes.append, dry_run=False))
 
     with pytest.raises(XboardError, match=r"within 0 s: .* earlier ones serve on, .* See `/home/ann/.*-backend why`"):
@@ -110,7 +109,7 @@ def test_an_upgrade_from_the_index_says_how_to_go_back(tmp_path: Path, monkeypat
 
 
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
-    layout = lay_out(replace(WANTED, of_user=True, name="shop"), LINUX, action="install")
+    layout = lay_out(WANTED._replace(of_user=True, name="shop"), LINUX, action="install")
 
     assert (layout.unit, layout.command, layout.runtime) == (
         Path("/home/ann/.config/systemd/user/shop.service"),
@@ -124,12 +123,12 @@ def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
     ("wanted", "host", "why"),
     [
         pytest.param(WANTED, LINUX, "a service of the system takes root", id="no root"),
-        pytest.param(replace(WANTED, run_as="root"), ROOT, "name another user", id="as root"),
-        pytest.param(replace(WANTED, run_as="0"), ROOT, "not its number", id="as root's number"),
-        pytest.param(replace(WANTED, name="-x"), ROOT, "--name -x", id="a name that is an option"),
-        pytest.param(replace(WANTED, folder=Path("/opt/a b")), ROOT, "do not take such a path", id="a blank"),
-        pytest.param(replace(WANTED, folder=Path(f"/opt/{'x' * 50}")), MAC, "choose a shorter --dir", id="too long"),
-        pytest.param(WANTED, replace(ROOT, system="FreeBSD"), "neither systemd nor launchd", id="another system"),
+        pytest.param(WANTED._replace(run_as="root"), ROOT, "name another user", id="as root"),
+        pytest.param(WANTED._replace(run_as="0"), ROOT, "not its number", id="as root's number"),
+        pytest.param(WANTED._replace(name="-x"), ROOT, "--name -x", id="a name that is an option"),
+        pytest.param(WANTED._replace(folder=Path("/opt/a b")), ROOT, "do not take such a path", id="a blank"),
+        pytest.param(WANTED._replace(folder=Path(f"/opt/{'x' * 50}")), MAC, "choose a shorter --dir", id="too long"),
+        pytest.param(WANTED, ROOT._replace(system="FreeBSD"), "neither systemd nor launchd", id="another system"),
     ],
 )
 def test_what_cannot_work_is_refused(wanted: ServiceOptions, host: ServiceHost, why: str) -> None:
@@ -141,7 +140,7 @@ def test_what_cannot_work_is_refused(wanted: ServiceOptions, host: ServiceHost, 
 @pytest.mark.parametrize("action", ["install", "upgrade"])
 def test_what_is_not_named_stays_as_it_is_installed(host: ServiceHost, action: str) -> None:
     """An upgrade as documented, without --run-as and --ini, is that of the service as it was installed."""
-    installed = lay_out(replace(WANTED, run_as="shop", ini="prod.ini"), host, action="install")
+    installed = lay_out(WANTED._replace(run_as="shop", ini="prod.ini"), host, action="install")
     texts = rendered(installed, venv=Path("/opt/xboard/.venv"), group="shop", ini_text="", **TIMEOUTS)
 
     kept = as_installed(WANTED, texts.unit, texts.overlay, action=action)
@@ -153,14 +152,14 @@ def test_what_is_not_named_stays_as_it_is_installed(host: ServiceHost, action: s
 
 def test_a_service_is_not_given_to_another_user_in_between() -> None:
     """Its data would be another's, and the unit's user would serve without them."""
-    unit = unit_of(lay_out(replace(WANTED, run_as="shop"), ROOT, action="install"))
+    unit = unit_of(lay_out(WANTED._replace(run_as="shop"), ROOT, action="install"))
 
-    assert as_installed(replace(WANTED, run_as="shop"), unit, "", action="upgrade").run_as == "shop"
+    assert as_installed(WANTED._replace(run_as="shop"), unit, "", action="upgrade").run_as == "shop"
     with pytest.raises(XboardError, match="runs as shop: say --run-as shop, or remove it first"):
-        as_installed(replace(WANTED, run_as="other"), unit, "", action="install")
+        as_installed(WANTED._replace(run_as="other"), unit, "", action="install")
 
 
-@pytest.mark.parametrize("other", [replace(WANTED, name="second"), replace(WANTED, of_user=True)], ids=["name", "user"])
+@pytest.mark.parametrize("other", [WANTED._replace(name="second"), WANTED._replace(of_user=True)], ids=["name", "user"])
 def test_a_folder_has_one_service(other: ServiceOptions) -> None:
     """Two would share one overlay: each at the endpoints of the other, and neither starts when one is removed."""
     first, second = (lay_out(wanted, ROOT, action="install") for wanted in (WANTED, other))
@@ -208,7 +207,7 @@ def test_no_processes_of_the_services_user_leave_root_without_one_to_end_them() 
 
 
 def test_a_unit_of_a_user_asks_for_no_right_of_the_system() -> None:
-    of_user = unit_of(lay_out(replace(WANTED, of_user=True), LINUX, action="install"))
+    of_user = unit_of(lay_out(WANTED._replace(of_user=True), LINUX, action="install"))
     of_system = unit_of(lay_out(WANTED, ROOT, action="install"))
 
     assert "ProtectSystem=" not in of_user
@@ -421,10 +420,10 @@ def test_where_a_link_leads_is_looked_at_like_what_lies_there(tmp_path: Path) ->
 def test_a_name_whose_folders_another_program_has_is_refused(tmp_path: Path, name: str) -> None:
     """Given /run/NAME or /var/lib/NAME of another program's, which systemd would give to the service's user, then root
     installs nothing; what an earlier service of ours has left is no reason."""
-    layout = lay_out(replace(WANTED, run_as="no-such-user"), ROOT, action="install")
+    layout = lay_out(WANTED._replace(run_as="no-such-user"), ROOT, action="install")
     service = Service.__new__(Service)
-    service._layout = replace(
-        layout, unit=tmp_path / "x.service", runtime=tmp_path / "x.run", state=tmp_path / "x.state"
+    service._layout = layout._replace(
+        unit=tmp_path / "x.service", runtime=tmp_path / "x.run", state=tmp_path / "x.state"
     )
     service._refuse_folders_of_others()
     (tmp_path / name / "4f0c").mkdir(parents=True)
@@ -440,7 +439,7 @@ def test_a_name_whose_folders_another_program_has_is_refused(tmp_path: Path, nam
 def test_root_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written_files.Owner, "of", lambda name: written_files.Owner(name, name, 0, 0))
     service = Service.__new__(Service)
-    service._layout = lay_out(replace(WANTED, run_as="toor"), ROOT, action="install")
+    service._layout = lay_out(WANTED._replace(run_as="toor"), ROOT, action="install")
 
     with pytest.raises(XboardError, match="--run-as toor: it is root by another name"):
         service._refuse_unfit_user()
@@ -458,7 +457,7 @@ def test_the_services_user_holds_up_no_install_by_stopping_what_runs_as_that_use
     command.chmod(0o755)
     service = Service.__new__(Service)
     service._is_callers, service._shell = False, managers.Shell(print, dry_run=False)
-    service._layout = replace(lay_out(WANTED, ROOT, action="install"), command=command)
+    service._layout = lay_out(WANTED, ROOT, action="install")._replace(command=command)
 
     with pytest.raises(XboardError, match=f"`{command} check` has not ended within "):
         service._check_ini()

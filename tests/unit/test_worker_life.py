@@ -1,6 +1,5 @@
 """The life of a worker as histories: events go in; after each, the phase and the effects come out."""
 
-from dataclasses import replace
 from signal import SIGABRT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Any
 
@@ -49,7 +48,7 @@ CAME_UP = [Effect.COUNT_UP, Effect.REPORT_UP]
 
 
 def of(role: Role, life: Life) -> Life:
-    return replace(life, role=role)
+    return life._replace(role=role)
 
 
 def tick(at: float) -> Ticked:
@@ -89,7 +88,7 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         ],
     ),
     "a late start has what its live path answered": (
-        replace(STARTING, reason="status 503"),
+        STARTING._replace(reason="status 503"),
         [
             (
                 tick(60.5),

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class AlertMemory:
         data = {
             "incidents": [_saved(each, shift) for each in now.incidents],
             "gates": {name: saved(each, shift=shift) for name, each in now.gates.items()},
-            "waiting": {name: [asdict(each) for each in found] for name, found in now.waiting.items()},
+            "waiting": {name: [each._asdict() for each in found] for name, found in now.waiting.items()},
             "troubles": now.troubles,
             "lost": now.lost,
         }

@@ -1,12 +1,10 @@
 """Define one rendered alert for one sink, which can wait in a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One message to a sink.
 
     Attributes:
@@ -23,7 +21,7 @@ class Message:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Message":
-        """Return the message that `dataclasses.asdict` made *data* of; raise KeyError or TypeError for other data."""
+        """Return the message that `_asdict` made *data* of; raise KeyError or TypeError for other data."""
         texts = {name: str(data[name]) for name in ("id", "title", "text", "fold")}
         return cls(**texts, document=dict(data["document"]))
 

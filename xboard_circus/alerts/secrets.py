@@ -4,7 +4,6 @@ import base64
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -42,8 +41,7 @@ class SecretFault(NamedTuple):
         return f"{self.what}: {self.cure}" if self.cure else self.what
 
 
-@dataclass(frozen=True)
-class Secret:
+class Secret(NamedTuple):
     """A reference to a secret, which is read anew for each use, so that a corrected file counts at once."""
 
     env: str | None = None

@@ -3,9 +3,8 @@
 import shlex
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.core.alert_gate import About, Notice
@@ -17,8 +16,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.translations import sentences, translated
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Origin of alerts."""
 
     host: str

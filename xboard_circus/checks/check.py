@@ -49,9 +49,9 @@ def check(
 
 
 def _counts(config: Config, *, imported: bool) -> Finding:
-    parts = {"watcher": config.watchers, "socket": config.sockets, "plugin": config.plugins}
-    parts |= {"alert": config.alerts} if config.alerts else {}
-    counts = ", ".join(f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in parts.items())
+    parts = {"watcher": len(config.watchers), "socket": len(config.sockets), "plugin": len(config.plugins)}
+    parts |= {"alert": len(config.alerts)} if config.alerts else {}
+    counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in parts.items())
     imports = ", all of it imports" if imported else ""
     return Finding(Level.OK, "", f"{counts}: every option is read{imports}", "", file=config.shown)
 

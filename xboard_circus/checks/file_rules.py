@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import NamedTuple
 
 from xboard_circus.checks import circus_plugins
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
@@ -25,8 +25,7 @@ _OURS = ("alert",)
 _NOT_FOR_PLUGINS = ("cmd", "args", "env", "hooks", "numprocesses")
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """A TCP address that circusd or a watcher is going to bind.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from xboard_circus.options.reading import shown
 
@@ -26,8 +26,7 @@ class Level(enum.Enum):
 ERROR, WARNING = Level.ERROR, Level.WARNING
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of `check` or `doctor`.
 
     A rule leaves out the file and the value; `checks.judgement.placed` adds them.
@@ -63,11 +62,10 @@ class Finding:
     def as_dict(self) -> dict[str, str | None]:
         """Return the finding for ``--json``, with secrets masked."""
         value = None if self.value is None else shown(self.value)
-        return {**asdict(self), "level": self.level.value, "value": value}
+        return {**self._asdict(), "level": self.level.value, "value": value}
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """All findings of one command, worst first."""
 
     findings: tuple[Finding, ...]
@@ -93,7 +91,7 @@ def report(findings: Iterable[Finding]) -> Report:
 
 def within(section: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yield the findings with the section that they are about."""
-    return (replace(finding, section=section) for finding in findings)
+    return (finding._replace(section=section) for finding in findings)
 
 
 def graded(what: str, hint: str, *, error: bool, warning: bool) -> Finding:

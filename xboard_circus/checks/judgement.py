@@ -8,7 +8,6 @@ It runs in the command line and within circusd: it prints nothing, binds no port
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from xboard_circus import config as configuration
@@ -79,7 +78,7 @@ def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
     }
     for finding in found:
         value = given.get(finding.section, {}).get(finding.option)
-        yield replace(finding, file=config.shown, value=value)
+        yield finding._replace(file=config.shown, value=value)
 
 
 def _unreadable(path: Path, shown: str) -> Iterator[Finding]:

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
     complain_of_silence(instance)
     found, history, text = explained(instance, name)
     if as_data:
-        data = {"record": asdict(found), "history": [asdict(each) for each in history]}
+        data = {"record": found._asdict(), "history": [each._asdict() for each in history]}
         print(json.dumps({**masked(data), "text": text}))
     else:
         print_story(text)
@@ -106,7 +105,7 @@ def _worst_lately(
     if more := len(lately) - 1:
         facts.append(("more", f"{more} more in the last hour: `xboard-circus events --since 1h`"))
     story = story_of(record, history, now=now)
-    story = replace(story, facts=[story.facts[0], *facts, *story.facts[1:]])
+    story = story._replace(facts=[story.facts[0], *facts, *story.facts[1:]])
     return record, history, safe_line(text_of(story))
 
 
@@ -257,7 +256,7 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
 
 
 def _print(record: Record, as_data: bool) -> None:
-    data = {**masked(asdict(record)), **with_say(masked(record.reason))}
+    data = {**masked(record._asdict()), **with_say(masked(record.reason))}
     print(json.dumps(data) if as_data else painted(fitted(safe_line(line(record))), style_of(record)), flush=True)
 
 

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus import config
 from xboard_circus import launch as launcher
@@ -34,8 +34,7 @@ REPLACED_WITHIN = 5.0
 SLACK = 5.0  # for what precedes the first worker: circusd's own start
 
 
-@dataclass(frozen=True)
-class Launched:
+class Launched(NamedTuple):
     """A circusd that this process has started for *instance*; *logs* are its logs, with their size before.
 
     Attributes:
@@ -81,8 +80,7 @@ class Stage(Enum):
     STUCK = "stuck"
 
 
-@dataclass(frozen=True)
-class Outlook:
+class Outlook(NamedTuple):
     """Stage and line of output of one watcher's start."""
 
     name: str

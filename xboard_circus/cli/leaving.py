@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.launching import Launched
@@ -39,8 +39,7 @@ def why_alone(watcher: WatcherConfig) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """Costs of a new circusd on the ini file for the running watchers.
 
     Attributes:
@@ -98,8 +97,7 @@ def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) ->
     return f"its address changes from {now['host']}:{now['port']} to {new.host}:{new.port}"
 
 
-@dataclass(frozen=True)
-class Departure:
+class Departure(NamedTuple):
     """A circusd that ends without its workers.
 
     Attributes:

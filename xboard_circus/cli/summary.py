@@ -3,7 +3,6 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -76,7 +75,7 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
     """Query circusd, the processes and the history, of the watchers with those names or of all; XboardError."""
     found, now = instance.running(), time.time()
     if names:
-        found = replace(found, watchers=instance.watchers(found, names))
+        found = found._replace(watchers=instance.watchers(found, names))
     traffic: Mapping[str, Mapping[int, Traffic]] = {}
     last = None
     with suppress(XboardError):  # no plugin keeps them, or they cannot be read: `doctor` reports it

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.alert_sentences import AlertSay
 from xboard_circus.core.alerting import Incident, Key, Severity, Trouble
@@ -69,8 +69,7 @@ class Notice:
         return f"{self.watcher}/{self.trouble.value}/{self.since:.3f}"
 
 
-@dataclass(frozen=True)
-class GateRules:
+class GateRules(NamedTuple):
     """Limits and filters of one sink.
 
     Attributes:

@@ -7,7 +7,7 @@ and ends them. So neither a lost event nor a restart of the plugin leaves an inc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.in_flight import with_requests
@@ -71,8 +71,7 @@ _TROUBLES = {
 }
 
 
-@dataclass(frozen=True)
-class AlertRules:
+class AlertRules(NamedTuple):
     """Rules for when a state becomes an incident, and when that is over.
 
     Attributes:
@@ -127,7 +126,7 @@ class Alerting:
     [[], ['1 of 1 workers up']]
     """
 
-    def __init__(self, rules: AlertRules = AlertRules(), *, restored: Iterable[Incident] = ()) -> None:
+    def __init__(self, rules: AlertRules, *, restored: Iterable[Incident] = ()) -> None:
         self.rules = rules
         self.open: dict[Key, Incident] = {incident.key: incident for incident in restored}
         self._bad_since: dict[Key, float] = {}

@@ -7,7 +7,7 @@ that are under way.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import one_line
@@ -57,8 +57,7 @@ class HealthRules:
                 raise ValueError(f"{rule.name} must be at least 1, not {value:g}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """Observation of one worker by one probe.
 
     Attributes:
@@ -95,8 +94,7 @@ class Observation:
         return self.answered and not self.starting and self.live is not False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Silence:
+class Silence(NamedTuple):
     """What is seen of a worker while it does not answer a probe. Times are in seconds.
 
     Attributes:
@@ -135,8 +133,7 @@ class Silence:
         return Say.SHOWS_NOTHING(age=seconds(round(self.lasts, 1))) if shows_nothing else ""
 
 
-@dataclass(frozen=True)
-class Replace:
+class Replace(NamedTuple):
     """A worker to replace: killed at once if it is hung, with the new one first if it is sick.
 
     Attributes:
@@ -148,8 +145,7 @@ class Replace:
     reason: str
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """News of a worker, or of the whole watcher if *worker* is None."""
 
     kind: Literal["unhealthy", "recovered"]
@@ -157,8 +153,7 @@ class Event:
     worker: Worker | None = None
 
 
-@dataclass(frozen=True)
-class Round:
+class Round(NamedTuple):
     """The verdicts of one round.
 
     Attributes:

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.route_counts import (
     BOUNDS,
@@ -71,8 +71,7 @@ Worker = tuple[int, int]
 Figures = tuple[float | None, ...]
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """The figures of a watcher by slot in the *step* seconds from *time* on, a multiple of *step*."""
 
     step: int

@@ -5,7 +5,6 @@ each circusd records its identity and a heartbeat; what it did not record is the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from xboard_circus.core.causes import Cause
@@ -19,8 +18,7 @@ LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """Kinds of event: circusd was lost, is back after a loss that was reported at once, or the host was restarted."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CircusdLife:
+class CircusdLife(NamedTuple):
     """Record of one circusd's life, written by itself and by its plugin.
 
     Attributes:
@@ -43,13 +41,13 @@ class CircusdLife:
     started: int
     boot: str = ""
     seen: float = 0.0
-    kills: Mapping[str, int] = field(default_factory=dict)
+    kills: Mapping[str, int] = {}
     is_ordered: bool = False
     wound_up: bool = False
     why: str = ""
     stopped: Sequence[str] = ()
-    workers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    graces: Mapping[str, float] = field(default_factory=dict)
+    workers: Mapping[str, Mapping[str, str]] = {}
+    graces: Mapping[str, float] = {}
     gone_at: float | None = None
     witness: str = ""
 

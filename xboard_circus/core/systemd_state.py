@@ -5,6 +5,7 @@ Nothing here queries circusd or notifies systemd. Times are seconds.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, running_reload
@@ -12,8 +13,7 @@ from xboard_circus.core.verdict import has_come_up, headline, running_reload
 LONGEST_STATUS = 400
 
 
-@dataclass(frozen=True)
-class SystemdNotice:
+class SystemdNotice(NamedTuple):
     """Notifications for systemd.
 
     Attributes:

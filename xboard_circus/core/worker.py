@@ -12,7 +12,7 @@ deadline, is data of the phase *leaving*.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from signal import Signals
 from typing import Any, NamedTuple
@@ -42,8 +42,7 @@ class Effect(Enum):
     REPORT_EXPIRED = "report that it did not leave"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """An order to leave.
 
     Attributes:
@@ -66,7 +65,7 @@ class Order:
 class _Standing:
     """A phase of a worker that was not ordered to leave.
 
-    Phases with the same fields share them: a dataclass of its own costs circusd 13 KiB and half a millisecond.
+    No NamedTuple: a starting worker would equal one that is up.
     """
 
     since: float
@@ -80,8 +79,7 @@ class Up(_Standing):
     """The worker serves."""
 
 
-@dataclass(frozen=True)
-class Leaving:
+class Leaving(NamedTuple):
     """The worker was ordered to leave. An order without an end by *until* expires, and the former phase returns."""
 
     order: Order
@@ -90,8 +88,7 @@ class Leaving:
     before: Starting | Up
 
 
-@dataclass(frozen=True)
-class Gone:
+class Gone(NamedTuple):
     """The worker has ended. *cut* requests were cut off at its drain limit; *log* are its last lines."""
 
     cause: Cause
@@ -105,8 +102,7 @@ LifePhase = Starting | Up | Leaving | Gone
 Standing = Starting | Up
 
 
-@dataclass(frozen=True, kw_only=True)
-class Life:
+class Life(NamedTuple):
     """Everything that decides about a worker. Times are seconds of the monotonic clock.
 
     Attributes:
@@ -145,87 +141,73 @@ class Life:
 # Events
 
 
-@dataclass(frozen=True)
-class LifeEvent:
-    """Something that happens to a worker."""
-
-
-@dataclass(frozen=True)
-class _TimedEvent(LifeEvent):
-    """An event with its time: *at* is in seconds of the monotonic clock."""
+class CameUp(NamedTuple):
+    """A worker reports that its start is complete."""
 
     at: float
 
 
-class CameUp(_TimedEvent):
-    """A worker reports that its start is complete."""
-
-
-class BecameReady(LifeEvent):
+class BecameReady:
     """A worker reports that its ready path has succeeded."""
 
 
-@dataclass(frozen=True)
-class Judged(_TimedEvent):
+class Judged(NamedTuple):
     """A round of probes judged a worker; *at* is when it was probed."""
 
+    at: float
     health: Health
     reason: str = ""
     ready: bool | None = None
 
 
-@dataclass(frozen=True)
-class Lost(LifeEvent):
+class Lost(NamedTuple):
     """A worker cannot be probed any more."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Ordered(_TimedEvent):
+class Ordered(NamedTuple):
     """A worker was ordered to leave within this many seconds."""
 
+    at: float
     order: Order
     within: float
 
 
-@dataclass(frozen=True)
-class Signalled(LifeEvent):
+class Signalled(NamedTuple):
     """Circus sent a worker a signal."""
 
     signum: int
 
 
-class Retired(LifeEvent):
+class Retired:
     """A successor is being made; the worker serves on, but no longer counts for `numprocesses`."""
 
 
-class Kept(LifeEvent):
+class Kept:
     """The successor failed: the worker keeps its place."""
 
 
-class Proven(LifeEvent):
+class Proven:
     """A successor has taken over."""
 
 
-@dataclass(frozen=True)
-class Ticked(_TimedEvent):
+class Ticked(NamedTuple):
     """Time has passed. *startup_timeout* and *grace* are seconds."""
 
+    at: float
     startup_timeout: float
     grace: float
     why_late: str = ""
 
 
-@dataclass(frozen=True)
-class Paused(LifeEvent):
+class Paused(NamedTuple):
     """The whole machine, or circusd, stood still for this many seconds; they count for no limit."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class Ended(_TimedEvent):
+class Ended(NamedTuple):
     """The process has ended.
 
     Attributes:
@@ -235,12 +217,19 @@ class Ended(_TimedEvent):
         graceful_timeout: Seconds after which Circus kills a worker that did not end on the stop signal.
     """
 
+    at: float
     exit_code: int | None
     oom: str | None = None
     log_tail: str = ""
     command: str = ""
     recycled: bool = False
     graceful_timeout: float = 0.0
+
+
+LifeEvent = (
+    CameUp | BecameReady | Judged | Lost | Ordered | Signalled | Retired | Kept | Proven | Ticked | Paused | Ended
+)
+"""What happens to a worker. *at* is its time, in seconds of the monotonic clock."""
 
 
 Outcome = tuple[Life, tuple[Effect, ...]]
@@ -259,48 +248,47 @@ def step(life: Life, event: LifeEvent) -> Outcome:
 
 
 def _come_up(life: Life, phase: Starting, event: CameUp) -> Outcome:
-    up = replace(life, phase=Up(event.at), health=Health.UNKNOWN, reason="", ready=None)
+    up = life._replace(phase=Up(event.at), health=Health.UNKNOWN, reason="", ready=None)
     return up, (Effect.COUNT_UP, Effect.REPORT_UP)
 
 
 def _become_ready(life: Life, phase: Up, event: BecameReady) -> Outcome:
-    return replace(life, was_ready=True, ready=True if life.ready is None else life.ready), ()
+    return life._replace(was_ready=True, ready=True if life.ready is None else life.ready), ()
 
 
 def _judge_starting(life: Life, phase: Starting, event: Judged) -> Outcome:
     # Only why its start takes so long; a worker has no health before it is up.
-    return replace(life, reason=event.reason), ()
+    return life._replace(reason=event.reason), ()
 
 
 def _judge(life: Life, phase: Up, event: Judged) -> Outcome:
     if event.at < phase.since:
         return life, ()  # requested while it still started
     ready = life.ready if event.ready is None else event.ready
-    return replace(
-        life, health=event.health, reason=event.reason, ready=ready, was_ready=life.was_ready or event.ready is True
-    ), ()
+    was_ready = life.was_ready or event.ready is True
+    return life._replace(health=event.health, reason=event.reason, ready=ready, was_ready=was_ready), ()
 
 
 def _lose(life: Life, phase: Up, event: Lost) -> Outcome:
-    return replace(life, health=Health.UNKNOWN, reason=event.reason, ready=None), ()
+    return life._replace(health=Health.UNKNOWN, reason=event.reason, ready=None), ()
 
 
 def _order(life: Life, phase: Standing, event: Ordered) -> Outcome:
-    return replace(life, phase=Leaving(event.order, event.at, event.at + event.within, before=phase)), (Effect.WAKE,)
+    return life._replace(phase=Leaving(event.order, event.at, event.at + event.within, before=phase)), (Effect.WAKE,)
 
 
 def _order_again(life: Life, phase: Leaving, event: Ordered) -> Outcome:
     # The end is attributed to the first order; a later one only gives it more time.
-    return replace(life, phase=replace(phase, until=max(phase.until, event.at + event.within))), (Effect.WAKE,)
+    return life._replace(phase=phase._replace(until=max(phase.until, event.at + event.within))), (Effect.WAKE,)
 
 
 def _note_signal(life: Life, phase: LifePhase, event: Signalled) -> Outcome:
-    return replace(life, signals=(*life.signals, event.signum)), ()
+    return life._replace(signals=(*life.signals, event.signum)), ()
 
 
 def _change_role(life: Life, phase: LifePhase, event: Retired | Kept | Proven) -> Outcome:
     before, after = ROLES[type(event)]
-    return (replace(life, role=after), ()) if life.role is before else (life, ())
+    return (life._replace(role=after), ()) if life.role is before else (life, ())
 
 
 def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
@@ -309,7 +297,7 @@ def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
         return life, ()
     why = Say.FOUND(found=event.why_late, why=life.reason) if life.reason else event.why_late
     order = Order(by="health.startup_timeout", why=why, cause=Cause.FAILED_START)
-    return replace(life, phase=Leaving(order, event.at, event.at + event.grace, before=phase)), (Effect.TERMINATE,)
+    return life._replace(phase=Leaving(order, event.at, event.at + event.grace, before=phase)), (Effect.TERMINATE,)
 
 
 def _tick_leaving(life: Life, phase: Leaving, event: Ticked) -> Outcome:
@@ -317,15 +305,15 @@ def _tick_leaving(life: Life, phase: Leaving, event: Ticked) -> Outcome:
         return life, ()
     # The signals of the order expire with it: a crash a week later was not commanded.
     role = Role.SERVING if life.role is Role.RETIRING else life.role
-    return replace(life, phase=phase.before, role=role, signals=()), (Effect.REPORT_EXPIRED,)
+    return life._replace(phase=phase.before, role=role, signals=()), (Effect.REPORT_EXPIRED,)
 
 
 def _pause_starting(life: Life, phase: Starting, event: Paused) -> Outcome:
-    return replace(life, phase=Starting(phase.since + event.seconds)), ()
+    return life._replace(phase=Starting(phase.since + event.seconds)), ()
 
 
 def _pause_leaving(life: Life, phase: Leaving, event: Paused) -> Outcome:
-    return replace(life, phase=replace(phase, until=phase.until + event.seconds)), ()
+    return life._replace(phase=phase._replace(until=phase.until + event.seconds)), ()
 
 
 def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
@@ -351,7 +339,7 @@ def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     elif found := _CUT.findall(event.log_tail):
         cut = int(found[-1][0])
         reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=cut, timeout=exactly(float(found[-1][1])))
-    return replace(life, phase=Gone(cause, reason, event.at, cut, event.log_tail)), ()
+    return life._replace(phase=Gone(cause, reason, event.at, cut, event.log_tail)), ()
 
 
 ROLES: dict[type[LifeEvent], tuple[Role, Role]] = {

@@ -43,7 +43,7 @@ def options_of(watcher: Mapping[str, Any], config: Config, live: Mapping[str, An
     One that was changed at run time, or in the file since circusd started, has the value in the file too.
     """
     name, found = watcher["name"], config.find(watcher["name"])
-    read: dict[str, Any] = {} if found is None else {**vars(found), **flat(found.options)}
+    read: dict[str, Any] = {} if found is None else {**found._asdict(), **flat(found.options)}
     in_force = {key: value for key, value in live.items() if isinstance(value, (int, float)) and key in read}
     in_force |= watcher["options"]
     places = dict(_places(name if name.startswith(PLUGIN) else f"watcher:{name}", config))

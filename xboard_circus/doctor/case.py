@@ -1,7 +1,7 @@
 """Hold the ini file and circusd's answers, queried once for all topics."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.config import Config
@@ -11,8 +11,7 @@ from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One instance at one moment.
 
     Attributes:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from xboard_circus.checks.check import check
@@ -55,9 +54,9 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
         found: list[Finding] = []
         try:
             for each in topic(case):
-                found.append(replace(each, topic=name))
+                found.append(each._replace(topic=name))
         except Exception as error:
-            found.append(replace(unknown(f"could not be looked at: {type(error).__name__}: {error}"), topic=name))
+            found.append(unknown(f"could not be looked at: {type(error).__name__}: {error}")._replace(topic=name))
         answers[name] = found
 
     # Daemons, because a thread that waits for a dead network disk cannot be stopped, and must not keep this process
@@ -69,4 +68,4 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))
     late = unknown(f"gave no answer within {within:g} s")
-    return [each for name in topics for each in answers.get(name, [replace(late, topic=name)])]
+    return [each for name in topics for each in answers.get(name, [late._replace(topic=name)])]

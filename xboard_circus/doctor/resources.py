@@ -3,8 +3,8 @@
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -103,8 +103,7 @@ def of_load(five_minutes: float, cores: int) -> Finding:
     return graded(what, hint, error=five_minutes > VERY_HIGH * cores, warning=five_minutes > HIGH * cores)
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """Soft limits, and the hard limit up to which they may be raised; `math.inf` without one."""
 
     files: float

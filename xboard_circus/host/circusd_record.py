@@ -4,7 +4,6 @@ The next circusd reads there whether this one got a stop request. The file's own
 alive.
 """
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -54,7 +53,7 @@ def read(instance: str) -> CircusdLife | None:
 
 def write(instance: str, life: CircusdLife) -> None:
     """Record *life* in place of the last one; XboardError if that is not possible."""
-    fields = dataclasses.asdict(life)
+    fields = life._asdict()
     del fields["seen"]
     runtime.write_file(instance, runtime.LIFE, {**fields, **with_say(life.why, "why")})
 
@@ -68,7 +67,7 @@ def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) 
     if life is None or circusd not in (None, procs.Identity(life.pid, life.started)):
         return
     with suppress(XboardError, OSError):
-        write(instance, dataclasses.replace(life, **changes))
+        write(instance, life._replace(**changes))
         os.utime(_path(instance), (life.seen, life.seen))
 
 

@@ -13,10 +13,10 @@ import stat
 import struct
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.host import servers
 from xboard_circus.host.written_files import read_whole, walk
@@ -28,8 +28,7 @@ _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _GROUP, _NAMED_GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 
-@dataclass(frozen=True)
-class User:
+class User(NamedTuple):
     """A user of the host, such as that of a watcher's workers."""
 
     uid: int
@@ -89,8 +88,7 @@ class User:
 ANYBODY = User(-1, frozenset(), "every user of this host")
 
 
-@dataclass(frozen=True)
-class _Rights:
+class _Rights(NamedTuple):
     """Rights of those who do not own a file: users and groups by number, a group perhaps twice, and all others."""
 
     users: dict[int, int]

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.file_rights import others_at, take
@@ -57,8 +56,7 @@ MIGRATIONS = (
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-@dataclass(frozen=True)
-class Schema:
+class Schema(NamedTuple):
     """Schema of a file of ours.
 
     Attributes:

@@ -4,9 +4,8 @@ Pure: the records come in, the text goes out. What processes wrote is shown as t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core import in_flight
 from xboard_circus.core.causes import Cause
@@ -31,8 +30,7 @@ REPLACED = frozenset({Say.THEN_REPLACED.name, Say.THEN_USED_UP_REPLACED.name})
 CAUSES = {each.value: each.name for each in Cause}
 
 
-@dataclass(frozen=True)
-class Story:
+class Story(NamedTuple):
     """The parts of ``why``: *facts* are (title, sentence), *blocks* (title, lines); a sentence may be a `Reason`."""
 
     headline: str

@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
@@ -120,7 +119,7 @@ def unstored_of(path: Path, events: Sequence[object], *, since: float, now: floa
         if len(later) < len(some):
             break
     last = max((each.id or 0 for each in search(path, limit=1)), default=0)
-    return [replace(each, id=last + place, stored=False) for place, each in enumerate(reversed(lacking), 1)]
+    return [each._replace(id=last + place, stored=False) for place, each in enumerate(reversed(lacking), 1)]
 
 
 def _is_missing(known: set[str | None], since: float, record: Record) -> bool:

@@ -3,8 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import Reason, one_line, reason_in
@@ -18,8 +17,7 @@ EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason
 COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One event.
 
     Attributes:
@@ -40,7 +38,7 @@ class Record:
     wid: int | None = None
     cause: str | None = None
     reason: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
     id: int | None = None
     seq: str | None = None
     stored: bool = True

@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.config import Config, is_file, is_our_plugin
 from xboard_circus.core.names import plugin_log_name
@@ -17,8 +17,7 @@ CIRCUSD_OUT = Path("logs", "circusd.out")
 MONITOR_LOG, MONITOR_OLD_FILES = Path("logs", "monitor.log"), 5
 
 
-@dataclass(frozen=True)
-class LogFile:
+class LogFile(NamedTuple):
     """One log file.
 
     Attributes:
@@ -54,9 +53,9 @@ def log_files(config: Config) -> list[LogFile]:
         path = Path(os.path.normpath(each.path))
         if path in found:
             title = Say.LOGS(titles=[found[path].title, each.title])
-            found[path] = replace(found[path], title=title, old_files=max(found[path].old_files, each.old_files))
+            found[path] = found[path]._replace(title=title, old_files=max(found[path].old_files, each.old_files))
             continue
-        found[path] = replace(each, id=_unique(each.id, taken), path=path)
+        found[path] = each._replace(id=_unique(each.id, taken), path=path)
     return list(found.values())
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -72,7 +71,7 @@ class Service:
             layout = lay_out(as_installed(wanted, *texts, action=action), this, action=action)
         # Their folders are not the service's, and may be links, such as ~/.config.
         unit, command = (path.parent.resolve() / path.name for path in (layout.unit, layout.command))
-        layout = replace(layout, unit=unit, command=command)
+        layout = layout._replace(unit=unit, command=command)
         self._manager = MANAGERS[layout.manager](layout, self._shell)
         # A unit that runs as the caller, who needs root only to copy it.
         self._is_callers = action == "unit" and layout.system and not self._is_roots
@@ -159,7 +158,7 @@ class Service:
             raise XboardError(
                 f"{layout.name} is the service of {there}: say --dir {there} for that one, or choose another --name"
             )
-        return replace(layout, overlay=overlay, folder=there)
+        return layout._replace(overlay=overlay, folder=there)
 
     def _overlay_text(self, path: Path) -> str:
         """Return the text of the overlay; "" for one of the service's user, who would choose what ini root reads."""

@@ -1,8 +1,8 @@
 """Decide the paths of a service on a host, and refuse what cannot work. Nothing here touches the host."""
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.errors import XboardError
 
@@ -15,8 +15,7 @@ MANAGERS = {"Linux": "systemd", "Darwin": "launchd"}
 NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
 
 
-@dataclass(frozen=True)
-class ServiceOptions:
+class ServiceOptions(NamedTuple):
     """The options of the command line; *folder* is absolute and has no links in it.
 
     Attributes:
@@ -31,8 +30,7 @@ class ServiceOptions:
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class ServiceHost:
+class ServiceHost(NamedTuple):
     """Facts about the machine and the user of the command.
 
     Attributes:
@@ -47,8 +45,7 @@ class ServiceHost:
     runtime_home: Path
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The places and names of one service.
 
     Attributes:
@@ -145,7 +142,7 @@ def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str
             f"{wanted.run_as}; nothing was changed"
         )
     included = re.search(r"^include = (.+)$", overlay, re.MULTILINE)
-    return replace(wanted, run_as=wanted.run_as or user, ini=wanted.ini or (included[1] if included else None))
+    return wanted._replace(run_as=wanted.run_as or user, ini=wanted.ini or (included[1] if included else None))
 
 
 def _check_words(name: str, run_as: str, ini: str, folder: Path) -> None:

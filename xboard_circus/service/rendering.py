@@ -2,8 +2,8 @@
 
 import re
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -17,8 +17,7 @@ _STATS = re.compile(r"^(statsd *= *(1|[Tt]rue|[Yy]es|[Oo]n)|stats_endpoint *=)",
 _HOMES = {Path("/home"), Path("/root")}
 
 
-@dataclass(frozen=True)
-class Texts:
+class Texts(NamedTuple):
     """The texts of a service's files."""
 
     unit: str
@@ -42,7 +41,7 @@ def rendered(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    values = asdict(layout) | {
+    values = layout._asdict() | {
         "venv": venv,
         "python": getattr(sys, "_base_executable", sys.executable),
         "launcher": launch.__file__,

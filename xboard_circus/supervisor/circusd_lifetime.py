@@ -1,7 +1,6 @@
 """Record that this circusd is alive and whether it got a stop request; find how the one before it ended."""
 
 import atexit
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +70,7 @@ class Lifetime:
         now, workers = self._supervisor.clock(), self._workers()
         graces = {name: float(each.watcher.graceful_timeout) for name, each in self._supervisor.armed.items()}
         if (workers, graces) != (self._life.workers, self._life.graces):
-            self._life, self._is_written = dataclasses.replace(self._life, workers=workers, graces=graces), False
+            self._life, self._is_written = self._life._replace(workers=workers, graces=graces), False
         elif now < self._noted_at + SEEN_EVERY:
             return
         self._noted_at = now
@@ -98,13 +97,13 @@ class Lifetime:
 
     def _write(self) -> None:
         self._is_written = False  # if that fails, the file has older counts, which would blame the kernel later
-        self._life = dataclasses.replace(self._life, kills=circusd_record.kills_of(os.getpid()))
+        self._life = self._life._replace(kills=circusd_record.kills_of(os.getpid()))
         circusd_record.write(self._supervisor.instance, self._life)
         self._is_written = True
 
     def leaves(self, stopped: Sequence[str]) -> None:
         """Record for the next circusd, before the end is ordered, the watchers that it must not start."""
-        self._life = dataclasses.replace(self._life, stopped=stopped, workers=self._workers())
+        self._life = self._life._replace(stopped=stopped, workers=self._workers())
 
     def _workers(self) -> Mapping[str, Mapping[str, str]]:
         if self._life.is_ordered:
@@ -118,7 +117,7 @@ class Lifetime:
     @contained(None)
     def end_ordered(self) -> None:
         """Record a stop request to circusd: a kill after it is no loss."""
-        self._life = dataclasses.replace(self._life, is_ordered=True)
+        self._life = self._life._replace(is_ordered=True)
         try:
             self._write()
         except (OSError, XboardError):  # such as on a full disk

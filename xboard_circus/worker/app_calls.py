@@ -9,8 +9,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from xboard_circus.core.durations import exactly, seconds
@@ -41,8 +40,7 @@ def failing_in(body: bytes) -> str:
         return ""
 
 
-@dataclass(frozen=True)
-class AppAnswer:
+class AppAnswer(NamedTuple):
     """Result of one call.
 
     Attributes:
@@ -67,8 +65,7 @@ class AppAnswer:
         return self.ok or self.refused
 
 
-@dataclass(frozen=True)
-class Asker:
+class Asker(NamedTuple):
     """Headers and scheme of a probe's request: the options ``health.host``, ``.scheme`` and ``.headers``."""
 
     host: str = "localhost"

@@ -13,9 +13,8 @@ import math
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from xboard_circus.host import worker_files
@@ -39,8 +38,7 @@ class RefusedRequest(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
-class PrivateRequest:
+class PrivateRequest(NamedTuple):
     """One request on the private socket.
 
     Attributes:

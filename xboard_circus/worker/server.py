@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -469,4 +468,4 @@ class WorkerServer(SheddingServer):
         if path is None or self._calls is None:
             return None
         answer = await self._calls.ask(path, timeout=timeout)
-        return {**asdict(answer), **with_say(answer.reason)}
+        return {**answer._asdict(), **with_say(answer.reason)}

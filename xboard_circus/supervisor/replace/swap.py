@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xboard_circus.core.causes import Cause
@@ -141,7 +140,7 @@ class Swap:
                 if sum(is_late or answers(each, 1) for each in others) >= armed.watcher.numprocesses:
                     self._pause()
                     if answers(old, ANSWERS):
-                        self.order = replace(self.order, why=Say.CAME_BACK(why=self.blocked))
+                        self.order = self.order._replace(why=Say.CAME_BACK(why=self.blocked))
                     return True
             await asyncio.sleep(LOOK)
         return False
