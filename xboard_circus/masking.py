@@ -27,44 +27,41 @@ MASK = "***"
 _READ = 4096
 
 # Each run in these patterns has a bound, because the text of a stranger must not take us long to read.
+# They are compiled at their first use, and kept by `re`: many a process starts and masks nothing.
 _TELLING = (
     r"passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
     r"|密码|口令|密钥|令牌"
 )
 _TELLING_ALONE = r"pass|pwd|key|auth|authorization|cookie|dsn"
 _NAME = rf"(?:[\w.-]{{0,60}}(?:{_TELLING})[\w.-]{{0,60}}|(?:[\w.-]{{0,60}}[-_.])?(?:{_TELLING_ALONE}))"
-_OPTION = re.compile(rf"--?{_NAME}|-H|--header", re.IGNORECASE)
-_ASSIGNMENT = re.compile(rf"(-{{0,2}}{_NAME}[=:]).+", re.IGNORECASE | re.DOTALL)
+_OPTION = rf"(?i)--?{_NAME}|-H|--header"
+_ASSIGNMENT = rf"(?is)(-{{0,2}}{_NAME}[=:]).+"
 _VALUE = (
     r"""b?"(?:[^"\\]|\\.){0,4000}"|b?'(?:[^'\\]|\\.){0,4000}'|\\{1,3}"[^"\\]{0,4000}\\{1,3}\""""
     r"""|(?:digest|aws4-hmac-sha256) [^\r\n]{0,1000}|(?:(?:bearer|basic|token|apikey|negotiate|ntlm) )?[^\s&;,]+"""
 )
 _QUOTE = r"""\\{0,3}["']"""
-_WITHIN = re.compile(
-    rf"(?<![\w.-])({_NAME}(?:{_QUOTE})?\s{{0,3}}(?:[=:\uff1a]|(?<=[\"']),)\s{{0,2}}[ \t]{{0,40}}|--?{_NAME}\s{{1,3}})"
-    rf"(?:{_VALUE})",
-    re.IGNORECASE,
+_WITHIN = (
+    rf"(?i)(?<![\w.-])({_NAME}(?:{_QUOTE})?\s{{0,3}}(?:[=:\uff1a]|(?<=[\"']),)\s{{0,2}}[ \t]{{0,40}}"
+    rf"|--?{_NAME}\s{{1,3}})(?:{_VALUE})"
 )
 _PASSWORD_OF_URL = r"[^\s/]*|(?!\d{1,5}/)[^\s\"'<>]{1,200}?"
-_URL_PASSWORD = re.compile(rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})@")
-_URL_SECRET = re.compile(rf"://[^\s/:]*:({_PASSWORD_OF_URL})@")
-_URL_TOKEN = re.compile(r"((?:https?|rediss?|amqps?)://)[^\s/:@]+@", re.IGNORECASE)
-_URL_USER = re.compile(r"(?:https?|rediss?|amqps?)://([^\s/:@]+)@", re.IGNORECASE)
-_SECRET_PART = re.compile(rf".{{0,60}}(?:{_TELLING})(?:s|key|id|hash|value|\d+)?", re.IGNORECASE)
-_SETTING = re.compile(
-    r"(?:expir\w*|ttl|lifetime|age|per|(?:milli)?seconds?|minutes?|hours?|days?|timeout|parallelism|algorithm|length|size"
-    r"|min|max|limit|count|enabled?|disabled?|required?|type|header|issuer|audience)",
-    re.IGNORECASE,
+_URL_PASSWORD = rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})@"
+_URL_SECRET = rf"://[^\s/:]*:({_PASSWORD_OF_URL})@"
+_URL_TOKEN = r"(?i)((?:https?|rediss?|amqps?)://)[^\s/:@]+@"
+_URL_USER = r"(?i)(?:https?|rediss?|amqps?)://([^\s/:@]+)@"
+_SECRET_PART = rf"(?i).{{0,60}}(?:{_TELLING})(?:s|key|id|hash|value|\d+)?"
+_SETTING = (
+    r"(?i)(?:expir\w*|ttl|lifetime|age|per|(?:milli)?seconds?|minutes?|hours?|days?|timeout|parallelism|algorithm"
+    r"|length|size|min|max|limit|count|enabled?|disabled?|required?|type|header|issuer|audience)"
 )
-_COMMON = re.compile(
-    r"[-+]?[\d.,]{1,7}|true|false|none|null|default|disabled|enabled|required|optional|password|secret|bearer|localhost",
-    re.IGNORECASE,
+_COMMON = (
+    r"(?i)[-+]?[\d.,]{1,7}|true|false|none|null|default|disabled|enabled|required|optional|password|secret|bearer"
+    r"|localhost"
 )
-_URL_PART = re.compile(
-    r"([?&][\w.%+\[\]-]{1,60}=|hooks\.slack\.com/services/|api\.telegram\.org/bot)[^\s&#\"'<>]+", re.IGNORECASE
-)
+_URL_PART = r"(?i)([?&][\w.%+\[\]-]{1,60}=|hooks\.slack\.com/services/|api\.telegram\.org/bot)[^\s&#\"'<>]+"
 _COOKIE = r"[\w!#$%&'*+.^`|~-]{1,100}=[^\s;,]{0,4000}"
-_COOKIES = re.compile(rf"(cookies?\s{{0,3}}[:=]\s{{0,3}}){_COOKIE}(?:;\s{{0,3}}{_COOKIE}){{0,100}}", re.IGNORECASE)
+_COOKIES = rf"(?i)(cookies?\s{{0,3}}[:=]\s{{0,3}}){_COOKIE}(?:;\s{{0,3}}{_COOKIE}){{0,100}}"
 
 
 def safe_command(argv: Iterable[str]) -> str:
@@ -82,11 +79,11 @@ def safe_text(text: str) -> str:
     >>> safe_text("POST /?q=hunter2 to redis://:hunter2@cache/0")
     'POST /?q=*** to redis://:***@cache/0'
     """
-    text = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
-    text = _URL_TOKEN.sub(rf"\g<1>{MASK}@", text)
-    text = _URL_PART.sub(rf"\g<1>{MASK}", text)
-    text = _COOKIES.sub(rf"\g<1>{MASK}", text)
-    return _WITHIN.sub(rf"\g<1>{MASK}", text)
+    text = re.sub(_URL_PASSWORD, rf"\g<1>{MASK}@", text)
+    text = re.sub(_URL_TOKEN, rf"\g<1>{MASK}@", text)
+    text = re.sub(_URL_PART, rf"\g<1>{MASK}", text)
+    text = re.sub(_COOKIES, rf"\g<1>{MASK}", text)
+    return re.sub(_WITHIN, rf"\g<1>{MASK}", text)
 
 
 def printable(text: str) -> str:
@@ -135,9 +132,9 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
     """
     is_folder = name == "PWD" and value.startswith("/")  # of the shell, which copy_env takes over
     is_telling = _names_secret(name) and not is_folder
-    found = [value] if is_telling else [*_URL_SECRET.findall(value), *_URL_USER.findall(value)]
+    found = [value] if is_telling else [*re.findall(_URL_SECRET, value), *re.findall(_URL_USER, value)]
     found += [unquote(each) for each in found if "%" in each]  # as a driver has it after reading the URL
-    yield from (secret for secret in found if len(secret) >= SHORTEST and not _COMMON.fullmatch(secret))
+    yield from (secret for secret in found if len(secret) >= SHORTEST and not re.fullmatch(_COMMON, secret))
 
 
 def _names_secret(name: str) -> bool:
@@ -146,8 +143,9 @@ def _names_secret(name: str) -> bool:
     if re.fullmatch(_TELLING_ALONE, parts[-1], re.IGNORECASE):
         return True
     words = [(part, "_".join(parts[at - 1 : at + 1])) for at, part in enumerate(parts)]
-    last = max((at for at, either in enumerate(words) if any(map(_SECRET_PART.fullmatch, either))), default=None)
-    return last is not None and not any(map(_SETTING.fullmatch, parts[last + 1 :]))
+    telling = (at for at, either in enumerate(words) if any(re.fullmatch(_SECRET_PART, each) for each in either))
+    last = max(telling, default=None)
+    return last is not None and not any(re.fullmatch(_SETTING, part) for part in parts[last + 1 :])
 
 
 def spellings(secret: str) -> Iterator[str]:
@@ -188,14 +186,14 @@ def _bounded(argv: Iterable[str]) -> Iterator[str]:
 def _masked(argv: Iterable[str]) -> Iterator[str]:
     is_value = False
     for word in argv:
-        is_option = _OPTION.fullmatch(word) is not None
+        is_option = re.fullmatch(_OPTION, word) is not None
         # `--no-auth --password x`: in place of a value there may be the next option, and its value is a secret.
         yield MASK if is_value else word if is_option else _masked_word(word)
         is_value = is_option
 
 
 def _masked_word(word: str) -> str:
-    if assignment := _ASSIGNMENT.fullmatch(word):
+    if assignment := re.fullmatch(_ASSIGNMENT, word):
         return assignment[1] + MASK
     return safe_text(word)
 

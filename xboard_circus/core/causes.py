@@ -24,25 +24,26 @@ _CANNOT_RUN = {
 
 _ASKERS = {"reload": Say.FOR_RELOAD, "recycle": Say.FOR_RECYCLE}
 
+# These patterns are compiled at their first use, and kept by `re`.
 # The log may be shared with siblings that write on; the launcher signs its line.
-_LAUNCHER = re.compile(r"xboard-circus launcher: (.+)")
-_SAID = re.compile(r"(\S.*)")
+_LAUNCHER = r"xboard-circus launcher: (.+)"
+_SAID = r"(\S.*)"
 
 # Not SIGHUP, SIGUSR1 and SIGQUIT: servers reload, reopen their logs or print their stacks on them, and may well crash a
 # week later.
 _TERMINATING = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT})
 
 # asyncio writes "[errno 98]" in small letters inside its own message.
-_PORT_TAKEN = re.compile(r"address already in use|\berrno (?:98|48)\b", re.IGNORECASE)
+_PORT_TAKEN = r"(?i)address already in use|\berrno (?:98|48)\b"
 
 # The last line of a traceback, perhaps after the "time [pid] | " of Circus's log stream.
-_EXCEPTION = re.compile(
+_EXCEPTION = (
     r"^(?:.*?\| )?\s*("
     r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout)(?::\s.*)?"
     r"|(?:[A-Za-z_]\w*\.)+[A-Z]\w*:\s.*"
     r")$"
 )
-_COMPLAINT = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|[Ff]atal)\b")
+_COMPLAINT = r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|[Ff]atal)\b"
 
 
 class Cause(Enum):
@@ -167,11 +168,11 @@ def _exited(code: int, death: Death) -> tuple[Cause, str]:
     return cause, Say.EXITED(code=code) if death.was_up else Say.EXITED_STARTING(code=code)
 
 
-def _last(log_tail: str, pattern: re.Pattern[str]) -> str:
+def _last(log_tail: str, pattern: str) -> str:
     """Return the last line with a match of *pattern*, or that match's group; "" without one."""
     for line in reversed(log_tail.splitlines()):
-        if found := pattern.search(one_line(line)):
-            return found.group(1) if pattern.groups else one_line(line)
+        if found := re.search(pattern, one_line(line)):
+            return found.group(1) if found.re.groups else one_line(line)
     return ""
 
 

@@ -13,11 +13,10 @@ Value = str | int | float | tuple[str, ...] | None
 
 # Python's own int() and float() also take "1_000", "nan", "inf" and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
-_DURATION = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)", re.ASCII | re.IGNORECASE
-)
+# Of wrong values; compiled where there is one.
+_DURATION = r"(?ai)(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)"
 _SECONDS_IN = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?", re.ASCII | re.IGNORECASE)
+_SIZE = r"(?ai)(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?"
 _BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST_BYTES = 1 << 50
 _LONGEST_PATH, _LONGEST_NAME = 2_000, 255  # Linux takes 4,095 with the folder in front of it
@@ -65,7 +64,7 @@ def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> 
     """Return the kind of a duration."""
 
     def read(text: str) -> float:
-        if match := _DURATION.fullmatch(text):
+        if not _NUMBER.fullmatch(text) and (match := re.fullmatch(_DURATION, text)):
             amount, name = match.groups()
             value = float(amount) * _SECONDS_IN["ms" if name.lower() == "ms" else name[0].lower()]
             raise WrongValueError("seconds are written without a unit", f"write {value:g}")
@@ -105,7 +104,7 @@ def read_size(text: str) -> int:
     >>> read_size("512M") == 512 * 1024 * 1024
     True
     """
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None:
         raise WrongValueError("not an amount of memory", "write bytes, or a number with K, M or G, such as 512M")
     amount, letter, _ = match.groups()
