@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from xboard_circus import config, config_files
+from xboard_circus.doctor import old_files
 from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, written_files
@@ -86,10 +87,11 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Pa
         reads(tmp_path / "pipe")
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.skipif(sys.platform != "linux", reason="it is told of an open by inotify")
 def test_what_is_no_plain_file_is_not_even_opened(tmp_path: Path) -> None:
-    """Given an ini, a log or a file it includes that is a pipe or a device, then it is not opened at all: that of
-    /dev/watchdog resets the host, and another user's ini could name it to root's status."""
+    """Given an ini, a log, a pid file or a file it includes that is a pipe or a device, then it is not opened at all:
+    that of /dev/watchdog resets the host, and another user's ini could name it to root's status."""
     system, pipe = ctypes.CDLL(None), tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     watch = system.inotify_init1(os.O_NONBLOCK)
@@ -97,6 +99,7 @@ def test_what_is_no_plain_file_is_not_even_opened(tmp_path: Path) -> None:
         assert system.inotify_add_watch(watch, os.fsencode(pipe), IN_OPEN) > 0
         with pytest.raises(OSError, match="it is no plain file"):
             written_files.read_whole(pipe)
+        assert old_files._pid_in(pipe) is None  # `doctor`
         with pytest.raises(BlockingIOError):
             os.read(watch, 4096)
     finally:

@@ -14,6 +14,7 @@ from xboard_circus.core.names import is_helper, some_of
 from xboard_circus.doctor.case import Case
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.host.written_files import read_whole
 from xboard_circus.ledger.location import ledgers_of
 from xboard_circus.logs import log_files
 
@@ -59,7 +60,7 @@ def of_config(config: Config) -> Iterator[Finding]:
 
 def _pid_in(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(read_whole(path))
     except (OSError, ValueError):
         return None
 
