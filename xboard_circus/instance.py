@@ -144,8 +144,14 @@ class Instance:
             return snapshot.from_state(client.state(deadline=self.answer_within))
         except CommandRefused:
             # No watcher is armed, or none has been started yet.
-            pid = client.pid()
-            return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
+            try:
+                pid = client.pid()
+                return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise EndpointTaken(
+                    f"what answers at {client.endpoint} does not answer as circusd does; stop it, or write another "
+                    f"endpoint into [circus] of {self.shown}"
+                ) from error
 
     def events(self) -> list[Any]:
         """Return the last events in our circusd's memory; none if it does not run or answer."""

@@ -524,6 +524,14 @@ def test_a_program_on_the_endpoint_that_is_not_circusd_is_named(folder: Path) ->
             Instance(ini, answer_within=0.2).find()
 
 
+@pytest.mark.parametrize("info", [{}, {"info": {"pid": 7}}, {"info": []}])
+def test_what_answers_as_no_circusd_does_is_no_bug_of_ours(folder: Path, info: dict[str, Any]) -> None:
+    with running(folder, xboard_state=always(UNKNOWN), dstats=always({**OK, **info}), status=always(OK)):
+        result = run("status")
+
+    assert (result.exit_code, "does not answer as circusd does" in result.stderr) == (1, True)
+
+
 def test_a_circusd_is_found_where_it_was_started_although_the_ini_names_another_endpoint_by_now(folder: Path) -> None:
     with circusd_process(folder) as process, running(folder) as fake:
         fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=process.pid))

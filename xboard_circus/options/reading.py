@@ -89,12 +89,12 @@ def is_ours(key: str) -> bool:
 def ini_text(value: object) -> str:
     """Format *value* as in the ini file.
 
-    >>> ini_text(2.0), ini_text(0.25), ini_text("orphans")
-    ('2', '0.25', 'orphans')
+    >>> ini_text(2.0), ini_text(0.25), ini_text("orphans"), ini_text(float("nan"))
+    ('2', '0.25', 'orphans', 'nan')
     """
     if isinstance(value, tuple):
         return ", ".join(value)
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
