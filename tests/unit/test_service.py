@@ -272,6 +272,14 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["of-root", "service.ini"]
 
 
+def test_a_folder_in_the_place_of_a_file_holds_up_no_install(tmp_path: Path) -> None:
+    (tmp_path / "service.ini" / "full").mkdir(parents=True)
+
+    written_files.write(tmp_path / "service.ini", "new\n", 0o644)
+
+    assert (tmp_path / "service.ini").read_text() == "new\n"
+
+
 def test_a_link_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("text")
     (tmp_path / "link").symlink_to("target")

@@ -220,7 +220,10 @@ def read(path: Path) -> str | None:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Replace whatever has the name *path* by a file with *text*; its folder is made if it is missing."""
+    """Replace whatever has the name *path* by a file with *text*; its folder is made if it is missing.
+
+    A folder of that name, which a service's user may make there to hold up root, gets another one.
+    """
     try:
         with opened(path.parent, make=True) as folder:
             new = f".{path.name}.{os.urandom(8).hex()}"
@@ -231,7 +234,11 @@ def write(path: Path, text: str, mode: int) -> None:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(text)
                     os.fchmod(descriptor, mode)
-                os.replace(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                try:
+                    os.replace(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                except IsADirectoryError:
+                    os.rename(path.name, f"{new}.before", src_dir_fd=folder, dst_dir_fd=folder)
+                    os.replace(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(new, dir_fd=folder)
