@@ -1,5 +1,6 @@
 """Find the circusd of one ini file: whether it runs, and whether the process that answers is that circusd."""
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -199,16 +200,19 @@ class Instance:
             cure = "`xboard-circus start` starts it"
         raise XboardError(f"{self.not_running()}{self.orphans_left()}; {cure}")
 
+    def quiet_for(self, circusd: procs.Identity) -> float:
+        """Return the seconds since the last sign of life of *circusd*; infinity where none is known."""
+        life = circusd_record.read(self.id)
+        return math.inf if life is None or circusd != (life.pid, life.started) else abs(time.time() - life.seen)
+
     def crowded_out(self, circusd: procs.Identity) -> str:
         """Return why *circusd* answers nobody although it works: connections fill the queue of its endpoint; "" if none
         do, or if it hangs.
 
         Any user of this host can make them, and must not have it killed by that.
         """
-        life, address = circusd_record.read(self.id), split_endpoint(self.endpoint)
-        if life is None or circusd != (life.pid, life.started) or abs(time.time() - life.seen) > SEEN_WITHIN:
-            return ""
-        if address is None or not sockdiag.is_full(address[1]):
+        address = split_endpoint(self.endpoint)
+        if self.quiet_for(circusd) > SEEN_WITHIN or address is None or not sockdiag.is_full(address[1]):
             return ""
         return (
             f"circusd (pid {circusd.pid}) works, but connections of other processes fill the queue of {self.endpoint}: "

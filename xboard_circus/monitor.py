@@ -6,6 +6,7 @@ that an operator has stopped with ``xboard-circus stop`` is left alone.
 """
 
 import logging
+import math
 import os
 import random
 import signal
@@ -39,6 +40,7 @@ log = logging.getLogger("xboard_circus.monitor")
 SLOT = 1  # the budget counts by worker; circusd is the only one here
 ANSWER_TIMEOUT = 5.0
 START_TIMEOUT = 180.0
+PATIENCE_WITH_SIGNS = 10  # times as long
 
 
 class CircusdSighting(NamedTuple):
@@ -49,7 +51,8 @@ class CircusdSighting(NamedTuple):
         answers: A process answers at its endpoint.
         stopped: An operator has stopped it on purpose.
         taken: Why it cannot start now, such as another process on its port; "" if it can.
-        crowded: Why it does not answer although it works; "" if it hangs.
+        crowded: Why it does not answer although it works; "" if that is unknown.
+        quiet: Seconds since its last sign of life.
     """
 
     running: procs.Identity | None = None
@@ -57,6 +60,7 @@ class CircusdSighting(NamedTuple):
     stopped: bool = False
     taken: str = ""
     crowded: str = ""
+    quiet: float = math.inf
 
 
 class CircusdHost(Protocol):
@@ -109,7 +113,7 @@ class Monitor:
             self._silent_since = None
             self._note(seen.crowded)
         elif seen.running is not None:
-            self._bear_silence(seen.running, now)
+            self._bear_silence(seen.running, seen.quiet, now)
         else:
             self._silent_since = None
             self._bring_back(now, seen.taken)
@@ -122,11 +126,15 @@ class Monitor:
         if self._budget.reset_if_stable(SLOT, up_for=now - self._up_since):
             log.info("circusd has held: its failures are forgotten")
 
-    def _bear_silence(self, circusd: procs.Identity, now: float) -> None:
+    def _bear_silence(self, circusd: procs.Identity, quiet: float, now: float) -> None:
+        """Kill a circusd that has been silent for long; one that gives signs of life ten times as late.
+
+        It may lack the processor, which any user of the host can cause, and a kill would free its port for that user.
+        """
         if self._silent_since is None:
             self._silent_since = now
         silence = now - self._silent_since
-        if silence < self._patience:
+        if silence < self._patience or (quiet < self._patience and silence < self._patience * PATIENCE_WITH_SIGNS):
             self._note(
                 f"circusd (pid {circusd.pid}) runs and does not answer; killed after {self._patience:g} s of that"
             )
@@ -176,8 +184,8 @@ class ThisHost:
         except XboardError:  # the start will report it
             found = None
         if isinstance(found, Silent):
-            crowded = self._instance.crowded_out(found.identity)
-            return CircusdSighting(found.identity, stopped=stopped, crowded=crowded)
+            crowded, quiet = self._instance.crowded_out(found.identity), self._instance.quiet_for(found.identity)
+            return CircusdSighting(found.identity, stopped=stopped, crowded=crowded, quiet=quiet)
         wrong = () if found is not None else port_rules.findings(self._instance.config, ages=False)
         taken = next((each.what for each in wrong if each.level is ERROR), "")
         return CircusdSighting(answers=found is not None, stopped=stopped, taken=taken)

@@ -15,6 +15,7 @@ from xboard_circus.monitor import CircusdSighting, Monitor
 CIRCUSD = Identity(4242, 1760)
 UP = CircusdSighting(running=CIRCUSD, answers=True)
 SILENT = CircusdSighting(running=CIRCUSD)
+ALIVE = CircusdSighting(running=CIRCUSD, quiet=5)
 CROWDED = CircusdSighting(running=CIRCUSD, crowded="circusd works, but connections fill its queue")
 GONE = CircusdSighting()
 TAKEN = CircusdSighting(taken="127.0.0.1:5555 is held by nginx")
@@ -80,6 +81,12 @@ class FakeHost:
             [(1035, "end 4242:1760")],
             id="one that works, and whose endpoint others keep full, is not killed",
         ),
+        pytest.param(
+            [(0, UP), (5, ALIVE), (304, ALIVE), (305, ALIVE)],
+            [(305, "end 4242:1760")],
+            id="one that gives signs of life is given ten times as long",
+        ),
+        pytest.param([(0, UP), (5, ALIVE), (40, SILENT)], [(40, "end 4242:1760")], id="until it gives none any more"),
         pytest.param([(0, SILENT), (25, SILENT), (29, UP)], [], id="one that still starts is given the time"),
         pytest.param(
             [(0, UP), (5, TAKEN), (6, TAKEN), (7, GONE), (8, UP)], [(7, "start")], id="started when the port is free"
