@@ -62,14 +62,16 @@ async def contained_task(work: Awaitable[T], what: str, default: T) -> T:
 class DaemonThread:
     """A thread for work that blocks. circusd's end does not wait for it, as it does for one of `asyncio.to_thread`.
 
-    It starts at once, so that work finds it also in a circusd that has no room for another thread by then.
+    It starts at once, so that work finds it also in a circusd that has no room for another thread by then; or, unless
+    it *starts_now*, with its first work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, starts_now: bool = True) -> None:
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._has_started = False
-        with suppress(RuntimeError):
-            self._start()
+        if starts_now:
+            with suppress(RuntimeError):
+                self._start()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return the result of *work*, in its turn.

@@ -121,8 +121,8 @@ class GuardedEndpoint:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = max(4, files // 8) if files != resource.RLIM_INFINITY else 1 << 16
         self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._looker = DaemonThread()
         self.listener = listener or socket.create_server(address_of(endpoint), backlog=BACKLOG)
+        self._looker = DaemonThread(starts_now=os.geteuid() == 0)  # another user's circusd has no look
         self.listener.setblocking(False)
         loop.add_reader(self.listener, self._accept)
 
