@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,13 +32,17 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
-def imported(monkeypatch: pytest.MonkeyPatch, folder: Path, *, module: str = "shop") -> AppCode:
-    """Import an app from *folder* alone; return what is noted of it."""
+def imported(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *, module: str = "shop", app_dir: Path | None = None
+) -> AppCode:
+    """Import an app from *folder*, or from *app_dir*, which uvicorn adds later; return what is noted of it."""
     importlib.invalidate_caches()
     for name in ("shop", "shop.more"):
         sys.modules.pop(name, None)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    code = AppCode(f"{module}:app")
+    code = AppCode(f"{module}:app", None if app_dir is None else str(app_dir))
+    if app_dir is not None:
+        sys.path.insert(0, str(app_dir))
     importlib.import_module(module)
     code.look()
     return code
@@ -68,8 +74,18 @@ def test_two_releases_of_one_app_are_two_versions(monkeypatch: pytest.MonkeyPatc
     assert mixed([noted(before), noted(after)], surely=True) == "shop"
 
 
-def test_a_link_that_is_changed_in_the_middle_of_an_import_leaves_two_versions_in_one_process(
+def test_workers_of_which_each_has_its_own_app_dir_are_of_one_version(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Given `--app-dir worker-$(circus.wid)`."""
+    folders = [release(tmp_path / f"worker-{wid}", "A = 1") for wid in (1, 2)]
+
+    assert mixed([noted(imported(monkeypatch, tmp_path, app_dir=folder)) for folder in folders]) == ""
+
+
+@pytest.mark.parametrize("is_app_dir", [False, True])
+def test_a_link_that_is_changed_in_the_middle_of_an_import_leaves_two_versions_in_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_app_dir: bool
 ) -> None:
     link = tmp_path / "current"
     link.symlink_to(release(tmp_path / "1", "A = 1"))
@@ -77,7 +93,9 @@ def test_a_link_that_is_changed_in_the_middle_of_an_import_leaves_two_versions_i
     (tmp_path / "1" / "shop" / "__init__.py").write_text(then)
     release(tmp_path / "2", "A = 2")
 
-    assert mixed([noted(imported(monkeypatch, link))]) == str(link)
+    code = imported(monkeypatch, tmp_path if is_app_dir else link, app_dir=link if is_app_dir else None)
+
+    assert mixed([noted(code)]) == str(link)
 
 
 def test_what_is_imported_after_the_first_look_is_added_by_the_next(
@@ -114,6 +132,36 @@ def test_a_file_that_changes_while_it_is_imported_is_of_no_sure_version(
     assert mixed([one, other], surely=True) == ""
 
 
+def test_a_file_that_changes_between_two_imports_of_one_process_is_of_no_sure_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Given what a forkserver has imported and what its workers import late, or a file that the app itself writes."""
+    release(tmp_path, "A = 1")
+    file = tmp_path / "shop" / "more.py"
+    monkeypatch.setattr(app_code, "COARSE_CLOCK", 0.0)
+    code, began = imported(monkeypatch, tmp_path), time.time()
+    while file.stat().st_ctime <= began:
+        file.write_text("A = 2")
+    code.look()
+    importlib.import_module("shop.more")
+    code.look()
+
+    assert mixed([noted(code)]) == str(file)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["file", "folder"])
+def test_a_file_that_is_gone_after_its_import_is_of_no_sure_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, whole: bool
+) -> None:
+    """Given a deployment that removes the old files first."""
+    folder = release(tmp_path / "one", "A = 1") / "shop"
+    then = "shutil.rmtree(os.path.dirname(__file__))" if whole else "os.unlink(__file__)"
+    (folder / "__init__.py").write_text(f"import os, shutil\n{then}\n")
+    monkeypatch.setattr(app_code, "COARSE_CLOCK", LONG_AGO)
+
+    assert f"{CHANGED}{folder / '__init__.py'}" in noted(imported(monkeypatch, tmp_path / "one"))
+
+
 def test_an_archive_counts_as_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "app.zip"
     found = []
@@ -136,8 +184,11 @@ def test_modules_that_are_imported_when_they_are_used_stay_so(monkeypatch: pytes
     pipe = types.ModuleType("pipe")
     pipe.__file__ = str(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe")
-    late: dict[str, object] = {"lazy": Lazy("lazy"), "pipe": pipe, "nothing": None, "slots": object()}
-    sys.modules.update(late)  # type: ignore[arg-type]
+    null = types.ModuleType("null")
+    null.__file__ = "null\0"
+    late: dict[Any, object] = {"lazy": Lazy("lazy"), "pipe": pipe, "nothing": None, "slots": object(), "null": null}
+    sys.modules.update({**late, 7: pipe})  # type: ignore[arg-type, dict-item]
+    sys.path.extend([tmp_path, None, object(), "null\0"])  # type: ignore[list-item]
 
     code.look()
 

@@ -161,8 +161,7 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
-    code = AppCode(options["app"]) if imported is None else imported.code
-    code.begin()
+    code = AppCode(options["app"], options["app_dir"]) if imported is None else imported.code
     config = configure(options) if imported is None else imported.config
     for line in raise_limits():
         log.warning(line)

@@ -5,6 +5,7 @@ import stat
 import sys
 import time
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -22,17 +23,15 @@ class AppCode:
     A file of a library counts only where the app is in that library.
     """
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, app_dir: str | None = None) -> None:
         self._module = app.partition(":")[0]
         self._package = self._module.partition(".")[0]
+        self._of_app = os.path.join(app_dir or "", self._module)  # each worker may have an --app-dir of its own
         self._files: dict[str, str] = {}
         self._looked_at = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """Note that imports begin now, in a process that may have been forked meanwhile."""
-        self._began = time.time() - COARSE_CLOCK
-        self._folders = {folder: _inode(folder) for folder in sys.path if folder}
+        self._began = time.time() - COARSE_CLOCK  # of all looks: what is imported late has to go with what was before
+        self._folders: dict[str, tuple[int, int] | None] = {}
+        self._add_folders([app_dir or "", *sys.path])
 
     def look(self) -> None:
         """Add what was imported since the last look.
@@ -42,7 +41,7 @@ class AppCode:
         new = list(islice(reversed(sys.modules.items()), max(0, len(sys.modules) - self._looked_at)))
         self._looked_at = len(sys.modules)
         for name, module in new:
-            if (file := file_of(module)) and (name.partition(".")[0] == self._package or not is_library(name, file)):
+            if (file := file_of(module)) and (_package(name) == self._package or not is_library(name, file)):
                 with suppress(OSError, ValueError):
                     self._add(file)
         for folder, before in self._folders.items():
@@ -50,8 +49,8 @@ class AppCode:
                 self._files[f"{CHANGED}{folder}"] = f"{0:08x}"
         if new and (file := file_of(sys.modules.get(self._module))):
             # Its folder counts as well: two releases may differ in what is not imported yet.
-            self._files.setdefault(self._module, f"{zlib.crc32(os.path.realpath(file).encode(errors='replace')):08x}")
-        self.begin()
+            self._files.setdefault(self._of_app, f"{zlib.crc32(os.path.realpath(file).encode(errors='replace')):08x}")
+        self._add_folders(sys.path)
 
     def text(self) -> str:
         """Return each file behind its checksum; see `core.code_versions`."""
@@ -63,14 +62,29 @@ class AppCode:
         except NotADirectoryError:  # it is in an archive, which Python imports as it is
             self._add(os.path.dirname(file))
             return
+        except FileNotFoundError:
+            folder = os.path.dirname(os.path.abspath(file))
+            while not os.path.exists(folder):
+                folder = os.path.dirname(folder)
+            self._note_change(file, os.stat(folder).st_ctime)
+            return
         with open(descriptor, "rb") as code:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 return
             content = code.read() if facts.st_size <= LARGEST else f"{facts.st_size} {facts.st_mtime_ns}".encode()
         self._files[file] = f"{zlib.crc32(content):08x}"
-        if self._began < facts.st_ctime <= time.time() + COARSE_CLOCK:  # a later one is of another clock
+        self._note_change(file, facts.st_ctime)
+
+    def _note_change(self, file: str, changed_at: float) -> None:
+        if self._began < changed_at <= time.time() + COARSE_CLOCK:  # a later one is of another clock
             self._files[f"{CHANGED}{file}"] = f"{0:08x}"
+
+    def _add_folders(self, folders: Iterable[object]) -> None:
+        """Note where folders lead that were not there before; Python lets anything be in `sys.path`."""
+        for folder in folders:
+            if isinstance(folder, str) and folder and folder not in self._folders:
+                self._folders[folder] = _inode(folder)
 
 
 def file_of(module: Any) -> str | None:
@@ -81,18 +95,22 @@ def file_of(module: Any) -> str | None:
     """
     with suppress(Exception):
         file = object.__getattribute__(module, "__dict__").get("__file__")
-        return file if isinstance(file, str) else None
+        return file if isinstance(file, str) and "\0" not in file else None
     return None
 
 
 def is_library(name: str, file: str) -> bool:
     """Return whether a module is installed beside the app, or is ours: a checkout of ours is no part of an app."""
-    return name.partition(".")[0] in ("xboard_circus", "__main__") or any(part in file for part in LIBRARIES)
+    return _package(name) in ("xboard_circus", "__main__") or any(part in file for part in LIBRARIES)
+
+
+def _package(name: object) -> str:
+    return str(name).partition(".")[0]  # Python lets anything be a key of `sys.modules`
 
 
 def _inode(folder: str) -> tuple[int, int] | None:
     try:
         facts = os.stat(folder)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return facts.st_dev, facts.st_ino

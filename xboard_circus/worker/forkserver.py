@@ -88,7 +88,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     files, home, imported = Files(of_server), os.stat("."), None
     if level == "app":
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
-        code = AppCode(options["app"])
+        code = AppCode(options["app"], options["app_dir"])
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
         for name, value in values.items():  # a file never sets these for a worker
