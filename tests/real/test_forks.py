@@ -493,17 +493,20 @@ def test_an_app_that_waits_for_no_child_is_forked_again_and_again(tmp_path: Path
 
 
 def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path: Path) -> None:
-    """Given an import of 7 s, then a start does not wait for it, and says so, and a reload does."""
+    """Given an import of 7 s, then a start does not wait for it, and says so. A reload does, also where the forkserver
+    is killed in the middle of it."""
     watcher = simple(tmp_path)
     write_app(tmp_path, before="import time; time.sleep(7)")
     with circusd(tmp_path, watchers=[watcher]) as c:
         pids = up(c, 2)
         assert not any(is_forked(c, pid) for pid in pids)
         assert "takes more than 5 s" in preload(c)["reason"]
-        forkserver(c)
+        server = forkserver(c)
         write_app(tmp_path, version=2, before="import time; time.sleep(7)")
 
-        reload(c, "done")
+        c.do("xboard_reload", name="web")
+        kill(eventually(lambda: now["pid"] if (now := preload(c))["pid"] not in (None, server.pid) else 0))
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is over")
 
         assert preload(c)["reason"] == ""
         imported = list(map(int, (tmp_path / "web" / "imports").read_text().split()))

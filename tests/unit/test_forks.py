@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +38,7 @@ def order(
     pid: Any = None,
     clock: Callable[[], float] = lambda: 0.0,
     number: int = 1,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[circus_process.Forked | None, Forks]:
     """Order workers of the forkserver *pid* that gives this *answer*, and return the last one.
 
@@ -57,13 +58,18 @@ def order(
         note_reason=lambda _: None,
         fleet=SimpleNamespace(up=list),
     )
-    process = SimpleNamespace(env={}, pipe_stdout=True, pipe_stderr=False, watcher=armed.watcher)
+    process = SimpleNamespace(env=env or {}, pipe_stdout=True, pipe_stderr=False, watcher=armed.watcher)
 
     async def run() -> tuple[circus_process.Forked | None, Forks]:
         tried = Forks(armed)
-        tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
-        tried._process = SimpleNamespace(pid=pid, kill=lambda: None)  # type: ignore[assignment]
-        return [tried.fork(process) for _ in range(number)][-1], tried
+
+        def fork() -> circus_process.Forked | None:
+            if tried.state == "off":
+                tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
+                tried._process = SimpleNamespace(pid=pid, kill=lambda: None)  # type: ignore[assignment]
+            return tried.fork(process)
+
+        return [fork() for _ in range(number)][-1], tried
 
     def serve() -> None:
         for _ in range(number):
@@ -80,9 +86,9 @@ def order(
     try:
         return asyncio.run(run())
     finally:
+        ours.close()
         server.join()
         theirs.close()
-        ours.close()
 
 
 def command() -> list[str]:
@@ -188,6 +194,19 @@ def test_one_that_is_outdated_is_renewed_without_a_word(monkeypatch: pytest.Monk
     worker, tried = order(monkeypatch, lambda channel: channel.send(OUTDATED))
 
     assert (worker, tried.state, tried.reason) == (None, "off", "")
+
+
+@pytest.mark.parametrize(("number", "state"), [(2, "off"), (3, "failed")])
+def test_that_each_worker_has_another_environment_is_told(
+    monkeypatch: pytest.MonkeyPatch, number: int, state: str
+) -> None:
+    """Given a `before_spawn` that changes it each time, then no forkserver is started for each worker in vain."""
+    monkeypatch.setattr(forks.unix_sockets, "close", lambda _: None)
+
+    worker, tried = order(monkeypatch, lambda _: None, env={"BEGAN": "now"}, number=number)
+
+    told = Say.FORKSERVER_FAILED(why=Say.NO_TWO_WORKERS_ALIKE()) if state == "failed" else ""
+    assert (worker, tried.state, tried.reason) == (None, state, told)
 
 
 def test_one_that_is_late_twice_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ class Say(Template):
     FORKSERVER_ENDED = "the forkserver has ended"
     FORKSERVER_ENDED_BY = "the forkserver has ended: {why}"
     FORKSERVER_SILENT = "the forkserver did not answer within {limit}, {n} times"
+    NO_TWO_WORKERS_ALIKE = "each worker has another environment, user, folder or command than the one before"
     FORKSERVER_FORKED_NONE = "the forkserver did not fork"
     HOOK_REFUSED = "hook {hook} returned false"
     HOOK_RAISED = "hook {hook} raised {error}"

@@ -49,6 +49,7 @@ AS_LONG_AS_A_START = 0.05
 MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
 """Besides the time of a start, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
+MOST_RENEWED = 3  # for the environment of the next worker, one after the other
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 OF_ONE_WORKER = ("--wid", "--worker", "--env")
@@ -82,7 +83,8 @@ class Forks:
         self._user: int | None = None
         self._words = LastWords(armed.hide)
         self._answered = asyncio.Event()
-        self._failures = self._unanswered = 0
+        self._failures = self._unanswered = self._renewed = 0
+        self._was_killed = False
         self._began_at = self._again_at = self._waited_at = float("-inf")
         self._waited = 0.0
 
@@ -148,12 +150,16 @@ class Forks:
     async def renew(self) -> str:
         """Replace it by one with the current code; return why the app cannot be imported, "" if it can.
 
-        The old workers serve meanwhile, so the import of an app may take as long as a start.
+        The old workers serve meanwhile, so the import of an app may take as long as a start. One that is killed in the
+        middle says nothing of the code, and has a second try.
         """
-        self.end()
-        self._failures, self._again_at = 0, float("-inf")
         is_app = self._configured()[0] == "app"
-        await self._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
+        for _ in range(2):
+            self.end()
+            self._failures, self._again_at, self._was_killed = 0, float("-inf"), False
+            await self._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
+            if not self._was_killed:
+                break
         self.keep_up()
         return self._why if self.state == "failed" and self._level == "app" else ""
 
@@ -248,6 +254,7 @@ class Forks:
         while (code := circus_process.exit_status(pid)) is None and self.armed.clock() < until:
             await asyncio.sleep(ANSWERS_WITHIN / 20)
         if self._orders is orders:
+            self._was_killed = code in (-signal.SIGKILL, -signal.SIGTERM)
             self._failed(self._why_ended(code))
 
     def _why_ended(self, code: int | None) -> str:
@@ -277,10 +284,14 @@ class Forks:
         arguments = circus_process.arguments_of(process)
         if _basis(arguments, process.env) != self._basis:
             self._renew_soon()  # its environment, user or limits have changed
+            self._renewed += 1
+            if self._renewed == MOST_RENEWED:
+                self._renewed = 0
+                self._failed(Say.NO_TWO_WORKERS_ALIKE(), pause=LONGEST_PAUSE)
             return None
         try:
             worker = self._order(process, _options(arguments))
-            self._unanswered = 0
+            self._unanswered = self._renewed = 0
             return worker
         except (OSError, ValueError, psutil.Error) as error:
             if is_shortage(error):
