@@ -44,6 +44,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 FOLDER = Path(os.environ.get("BACKEND_DIR", "."))
 IMPORTED_BY = os.getpid()
+IMPORTED_WITH = sorted(os.environ)
 IP_MINTTL = 21  # of Linux; Python has no name for it
 MEGABYTE = b"x" * 1_000_000
 leaked: list[mmap.mmap] = []
@@ -374,6 +375,7 @@ def facts() -> dict[str, object]:
         "argv": sys.argv,
         "prefix": sys.prefix,
         "environ": dict(os.environ),
+        "imported_with": IMPORTED_WITH,
         "collects_garbage": gc.isenabled(),
         "is_frozen": all(each is not globals() for each in gc.get_objects()),
     }

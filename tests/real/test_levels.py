@@ -288,7 +288,7 @@ def facts_of(c: Circusd, pid: int, name: str) -> dict[str, Any]:
         "open": Counter(open_in(proc)),
         "argv": own["argv"],
         "environ": environ,
-        **{key: own[key] for key in ("uid", "gid", "cwd", "prefix")},
+        **{key: own[key] for key in ("uid", "gid", "cwd", "prefix", "imported_with")},
     }
     for key in ("group", "session"):
         found["stat"][key] -= pid
@@ -337,7 +337,7 @@ def test_a_forked_worker_has_every_option_that_a_started_one_has(tmp_path: Path,
         Watcher(
             name,
             numprocesses=1,
-            app="printing_app:app",
+            app="setting_app:app",
             env={"SHADE": "blue = dark; $x", "EMPTY": ""},
             options={
                 **OPTIONS,

@@ -291,6 +291,28 @@ def test_an_import_that_sets_what_a_fork_would_lose_is_refused() -> None:
     ]
 
 
+NOT_DUMPABLE = """
+import ctypes, os
+from xboard_circus.worker import forkserver
+before, memory = forkserver.descriptors(), forkserver.shared_memory()
+if os.getuid() == 0:
+    os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 0)
+try:
+    forkserver.refuse_what_a_fork_would_share(before, memory)
+except forkserver.CannotFork as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_DUMPABLE is Linux's")
+def test_an_import_after_which_a_process_may_not_be_dumped_is_refused() -> None:
+    """Given that, no worker but root's may write its name into its own memory, and each forked one would end."""
+    done = subprocess.run([sys.executable, "-c", NOT_DUMPABLE], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == ["importing it has closed /proc/self/mem"]
+
+
 def test_a_module_that_exits_when_it_is_preloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "exits_at_once.py").write_text("raise SystemExit('no licence')")
     monkeypatch.syspath_prepend(tmp_path)

@@ -30,7 +30,7 @@ from uvicorn.main import main as uvicorn_command
 from xboard_circus.host.backlog import backlog_of
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
-from xboard_circus.worker import EXIT_RECYCLED, forkserver
+from xboard_circus.worker import EXIT_RECYCLED, OF_ONE_WORKER, forkserver
 from xboard_circus.worker.app_code import AppCode
 from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
@@ -142,7 +142,7 @@ def let_go(descriptors: Collection[int]) -> None:
 
 
 def configure(options: Mapping[str, Any]) -> uvicorn.Config:
-    """Set up logging, before the app is imported, and treat uvicorn's *options* as its ``main`` does."""
+    """Prepare what an app may change at its import: logging and limits. Treat uvicorn's *options* as its ``main`` does."""
     if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
         outlast_reader()  # before uvicorn's loggers take the streams
     options = dict(options)
@@ -154,19 +154,18 @@ def configure(options: Mapping[str, Any]) -> uvicorn.Config:
     options["headers"] = [tuple(header.split(":", 1)) for header in options["headers"]]
     for name in ("reload_dirs", "reload_includes", "reload_excludes"):
         options[name] = options[name] or None
-    return uvicorn.Config(**options)
+    config = uvicorn.Config(**options)
+    for line in raise_limits():
+        log.warning(line)
+    return config
 
 
 def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> None:
-    if sys.stderr is not None:
-        faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     code = AppCode(options["app"], options["app_dir"]) if imported is None else imported.code
     config = configure(options) if imported is None else imported.config
-    for line in raise_limits():
-        log.warning(line)
-    for name in ("XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
-        os.environ.pop(name, None)  # processes that the app starts do not use our files
+    for name in OF_ONE_WORKER:  # processes that the app starts do not use our files
+        os.environ.pop(name, None)
     path, private = surroundings.file("sock"), None
     try:
         private = PrivateSocket(path) if path else None
@@ -206,6 +205,8 @@ def run(server: WorkerServer, surroundings: Surroundings, code: AppCode) -> None
 
 if __name__ == "__main__":
     forbid_core_files()
+    if sys.stderr is not None:
+        faulthandler.enable(all_threads=True)
     # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
     options = read_options(sys.argv[1:])
     imported_before = None

@@ -26,7 +26,7 @@ import uvicorn.config
 
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
-from xboard_circus.worker import OF_CIRCUSD
+from xboard_circus.worker import OF_CIRCUSD, OF_ONE_WORKER
 from xboard_circus.worker.app_code import AppCode, file_of
 from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE
 
@@ -87,6 +87,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     of_server = imported_files()
     files, home, imported = Files(of_server), os.stat("."), None
     if level == "app":
+        for name in OF_ONE_WORKER:
+            os.environ.pop(name, None)
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
         code = AppCode(options["app"], options["app_dir"])
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
@@ -205,7 +207,8 @@ def descriptors() -> dict[int, str]:
 
 def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[str]) -> None:
     """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share, or
-    what a worker would not have after the fork: a timer (setitimer(2)), or a stdout of its own.
+    what a worker would not have after the fork: a timer (setitimer(2)), a stdout of its own, or its own memory to write
+    its name into.
 
     A log that is appended to does no harm, unless it is locked: each worker would take that lock for its own. So it
     would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets,
@@ -230,6 +233,10 @@ def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[st
     others = {what for number, what in now.items() if number not in before and not is_log(number)}
     if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
         raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
+    try:
+        rewrite(ARGUMENTS, lambda text: text)  # as each worker does
+    except OSError as error:
+        raise CannotFork(f"importing it has closed {error.filename}") from None  # PR_SET_DUMPABLE (prctl(2))
     if memory := shared_memory() - before_app:
         raise CannotFork(f"importing it has made memory that all workers would share: {', '.join(sorted(memory))}")
 
