@@ -50,6 +50,8 @@ MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
 """Besides the time of a start, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
 MOST_RENEWED = 3  # for the environment of the next worker, one after the other
+KILLED = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
+"""How a forkserver ends that has not crashed by itself."""
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 OF_ONE_WORKER = ("--wid", "--worker", "--env")
@@ -254,7 +256,7 @@ class Forks:
         while (code := circus_process.exit_status(pid)) is None and self.armed.clock() < until:
             await asyncio.sleep(ANSWERS_WITHIN / 20)
         if self._orders is orders:
-            self._was_killed = code in (-signal.SIGKILL, -signal.SIGTERM)
+            self._was_killed = code in KILLED
             self._failed(self._why_ended(code))
 
     def _why_ended(self, code: int | None) -> str:
