@@ -28,7 +28,6 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
 from xboard_circus.host.backlog import backlog_of
-from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, OF_ONE_WORKER, forkserver
 from xboard_circus.worker.app_code import AppCode
@@ -142,7 +141,7 @@ def let_go(descriptors: Collection[int]) -> None:
 
 
 def configure(options: Mapping[str, Any]) -> uvicorn.Config:
-    """Prepare what an app may change at its import: logging and limits. Treat uvicorn's *options* as its ``main`` does."""
+    """Set up logging and limits, which an app may change at its import. Treat *options* as uvicorn does."""
     if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
         outlast_reader()  # before uvicorn's loggers take the streams
     options = dict(options)
