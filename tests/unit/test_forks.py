@@ -313,6 +313,26 @@ def test_an_import_after_which_a_process_may_not_be_dumped_is_refused() -> None:
     assert done.stdout.splitlines() == ["importing it has closed /proc/self/mem"]
 
 
+FEW_FILES = """
+import os, resource, socket
+from xboard_circus.worker import forkserver
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if not os.fork():
+    ours.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    forkserver.begin({"numbers": [50], "env": {}}, [theirs.detach(), os.open(os.devnull, os.O_RDONLY)], b"")
+theirs.close()
+print(ours.recv(16))
+"""
+
+
+def test_a_child_that_cannot_become_a_worker_does_not_say_that_it_is_there() -> None:
+    """Given `rlimit_nofile` below the number of a listener, which a started worker inherits all the same."""
+    done = subprocess.run([sys.executable, "-c", FEW_FILES], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, "xboard-circus forkserver: OSError" in done.stderr) == ("b''\n", True)
+
+
 def test_a_module_that_exits_when_it_is_preloaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "exits_at_once.py").write_text("raise SystemExit('no licence')")
     monkeypatch.syspath_prepend(tmp_path)

@@ -312,24 +312,34 @@ def fork_worker() -> bool:
 
 
 def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
-    """Become the worker of *order*: circusd has recorded us when this returns."""
-    os.setsid()
-    with socket.socket(fileno=given[0]) as taken:
+    """Become the worker of *order*: circusd has recorded us when this returns.
+
+    What fails here would fail in each worker, so circusd hears nothing then, and starts one in our place.
+    """
+    try:
+        os.setsid()
+        above = max(*given, *order["numbers"]) + 1 + len(given)
+        channel = fcntl.fcntl(given[0], fcntl.F_DUPFD_CLOEXEC, above)
+        os.close(given[0])
+        be_killed_first()
+        placed = place(given[1:], order["numbers"])
+        os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
+        if ANYWHERE in order["numbers"]:
+            os.environ[VARIABLE] = str(placed[order["numbers"].index(ANYWHERE)])
+        if "numpy" in sys.modules:  # its global generator is the only well-known one that a fork does not reseed
+            sys.modules["numpy"].random.seed()
+        retitle(command)
+        show_launcher(own_identity())
+    except Exception as error:
+        os.write(2, f"xboard-circus forkserver: {type(error).__name__}: {error}\n".encode())
+        os._exit(1)
+    with socket.socket(fileno=channel) as taken:
         said = b""
         with suppress(OSError):
             taken.send(HERE)
             said = taken.recv(len(GO))
         if said != GO:
             os._exit(0)  # too late: another one was started
-    be_killed_first()
-    placed = place(given[1:], order["numbers"])
-    os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
-    if ANYWHERE in order["numbers"]:
-        os.environ[VARIABLE] = str(placed[order["numbers"].index(ANYWHERE)])
-    if "numpy" in sys.modules:  # its global generator is the only well-known one that a fork does not reseed
-        sys.modules["numpy"].random.seed()
-    retitle(command)
-    show_launcher(own_identity())
 
 
 def place(given: list[int], numbers: list[int]) -> list[int]:
