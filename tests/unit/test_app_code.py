@@ -187,7 +187,7 @@ def test_modules_that_are_imported_when_they_are_used_stay_so(monkeypatch: pytes
     null = types.ModuleType("null")
     null.__file__ = "null\0"
     late: dict[Any, object] = {"lazy": Lazy("lazy"), "pipe": pipe, "nothing": None, "slots": object(), "null": null}
-    sys.modules.update({**late, 7: pipe})  # type: ignore[arg-type, dict-item]
+    sys.modules.update({**late, 7: pipe})  # type: ignore[dict-item]
     sys.path.extend([tmp_path, None, object(), "null\0"])  # type: ignore[list-item]
 
     code.look()

@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 
 from xboard_circus.core.sentences import Say
+from xboard_circus.host import unix_sockets
 from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.life.output import LastWords, Tail
@@ -201,7 +202,7 @@ def test_that_each_worker_has_another_environment_is_told(
     monkeypatch: pytest.MonkeyPatch, number: int, state: str
 ) -> None:
     """Given a `before_spawn` that changes it each time, then no forkserver is started for each worker in vain."""
-    monkeypatch.setattr(forks.unix_sockets, "close", lambda _: None)
+    monkeypatch.setattr(unix_sockets, "close", lambda _: None)
 
     worker, tried = order(monkeypatch, lambda _: None, env={"BEGAN": "now"}, number=number)
 
