@@ -162,6 +162,19 @@ def test_a_file_that_is_gone_after_its_import_is_of_no_sure_version(
     assert f"{CHANGED}{folder / '__init__.py'}" in noted(imported(monkeypatch, tmp_path / "one"))
 
 
+def test_a_file_that_never_was_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Given a module that is made at run time with the bare name of a file, as those of PyTorch (`_ops.py`), in a
+    folder in which something is written meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    made = types.ModuleType("ops")
+    made.__file__ = "_ops.py"
+    (release(tmp_path, "A = 1") / "shop" / "__init__.py").write_text("import sys\nsys.modules['ops'] = sys.made_ops\n")
+    monkeypatch.setattr(sys, "made_ops", made, raising=False)
+    monkeypatch.setattr(app_code, "COARSE_CLOCK", LONG_AGO)
+
+    assert not [file for file in noted(imported(monkeypatch, tmp_path)) if "_ops.py" in file]
+
+
 def test_an_archive_counts_as_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "app.zip"
     found = []

@@ -63,7 +63,9 @@ class AppCode:
             self._add(os.path.dirname(file))
             return
         except FileNotFoundError:
-            folder = os.path.dirname(os.path.abspath(file))
+            if not os.path.isabs(file):
+                return  # no import found it: a module that is made at run time has any name
+            folder = os.path.dirname(file)
             while not os.path.exists(folder):
                 folder = os.path.dirname(folder)
             self._note_change(file, os.stat(folder).st_ctime)
