@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ def test_a_killed_worker_is_replaced_before_the_next_check_and_its_sibling_loses
         assert [request for request in load.lost if request.worker == str(sibling)] == []
         (failure,) = c.failures()
         assert (failure.pid, failure.message["cause"]) == (dead, "killed from outside")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_six_kills_in_one_life_lose_what_the_dead_had_alone(tmp_path: Path, number: int) -> None:
+    """Given the only worker, or one of two, when it is killed six times, then each time all are back, and no request
+    is lost that another worker, or none yet, had."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=number, options=FAST_RESTARTS)]) as c:
+        dead: list[int] = []
+        with Load(c.url, rate=100, connections=8) as load:
+            for _ in range(6):
+                pids = set(c.wait_ready(number)) - set(dead)
+                dead += eventually(partial(_one_that_answers, load, pids))
+                kill(dead[-1])
+            pids = set(c.wait_ready(number))
+            eventually(partial(_one_that_answers, load, pids))
+
+        eventually(lambda: {each.pid for each in c.failures()} == set(dead), what="all are counted, and no other")
+        assert {request.worker for request in load.lost} <= {"", *map(str, dead)}
+        assert {request.outcome for request in load.lost} <= {"reset", "closed"}
+
+
+def _one_that_answers(load: Load, pids: set[int]) -> list[int]:
+    return [*load.workers.intersection(pids)][:1]
 
 
 def test_while_the_only_worker_is_replaced_new_connections_wait_and_are_answered(tmp_path: Path) -> None:
