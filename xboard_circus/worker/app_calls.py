@@ -76,10 +76,10 @@ class Asker(NamedTuple):
     def read(cls, environ: Mapping[str, str]) -> "Asker":
         """Read it from the environment that circusd gave the worker."""
         lines = environ.get("XBOARD_PROBE_HEADERS", "").splitlines()
-        named = (line.partition(":") for line in lines)
+        named, default = (line.partition(":") for line in lines), cls()
         return cls(
-            host=environ.get("XBOARD_PROBE_HOST") or cls.host,
-            scheme=environ.get("XBOARD_PROBE_SCHEME") or cls.scheme,
+            host=environ.get("XBOARD_PROBE_HOST") or default.host,
+            scheme=environ.get("XBOARD_PROBE_SCHEME") or default.scheme,
             headers=tuple((name.strip().lower(), value.strip()) for name, _, value in named),
         )
 
