@@ -105,7 +105,7 @@ class Monitor:
         if seen.answers:
             self._note_answer(now)
             return
-        self._up_since = None
+        was_up, self._up_since = self._up_since is not None, None
         if seen.stopped:
             self._silent_since = self._next_try_at = None
             self._note("stopped by an operator: left alone until `xboard-circus start`")
@@ -116,7 +116,7 @@ class Monitor:
             self._bear_silence(seen.running, seen.quiet, now)
         else:
             self._silent_since = None
-            self._bring_back(now, seen.taken)
+            self._bring_back(now, seen.taken, was_up=was_up)
 
     def _note_answer(self, now: float) -> None:
         self._silent_since = self._next_try_at = None
@@ -143,15 +143,18 @@ class Monitor:
         self._silent_since = self._next_try_at = None
         self._host.end(circusd)
 
-    def _bring_back(self, now: float, taken: str) -> None:
-        if taken:  # a start would be refused, which is no failure of circusd
-            self._next_try_at = now if self._next_try_at is None else self._next_try_at
+    def _bring_back(self, now: float, taken: str, *, was_up: bool) -> None:
+        # A start would be refused where the port is taken, which is no failure of circusd. The end of one that was up
+        # is: the kernel gives its port back a moment later.
+        if self._next_try_at is None:
+            self._next_try_at = now
+            if was_up or not taken:
+                verdict = self._budget.failed(SLOT, now, jitter=self._jitter())
+                self._next_try_at += verdict.wait
+                log.warning("circusd is gone: %s", verdict.reason)
+        if taken:
             self._note(f"circusd is started when it can be: {taken}")
             return
-        if self._next_try_at is None:
-            verdict = self._budget.failed(SLOT, now, jitter=self._jitter())
-            self._next_try_at = now + verdict.wait
-            log.warning("circusd is gone: %s", verdict.reason)
         if now < self._next_try_at:
             return
         self._next_try_at = None

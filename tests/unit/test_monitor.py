@@ -102,6 +102,11 @@ class FakeHost:
             id="a port that was taken shortens no delay",
         ),
         pytest.param(
+            [(0, UP), (5, TAKEN), (6, GONE), (7, UP), (8, GONE), (17, GONE), (18, GONE)],
+            [(6, "start"), (18, "start")],
+            id="a killed one counts whose port is not given back at first",
+        ),
+        pytest.param(
             [(0, CircusdSighting(answers=True)), (50, CircusdSighting(answers=True))], [], id="another circusd is there"
         ),
     ],
