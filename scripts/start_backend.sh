@@ -10,18 +10,19 @@ start | stop | restart | status | clean) ;;
     ;;
 esac
 . "$(dirname "$0")/bootstrap.sh"
+has_program() { has_venv && [ -x .venv/bin/xboard-circus ]; } # not so while the first installation runs
 case "$1" in
 start | restart)
     # Without a network, a checkout that was updated starts with the packages that it has.
     if ! (install ""); then
-        has_venv || exit 1
+        has_program || exit 1
         say "Going on with what is installed already."
     fi
     # Where one looks for it; deleted with the old logs, it is made again here.
     [ -e backend.log ] || [ -h backend.log ] || ln -s logs/xboard.log backend.log
     ;;
-*) has_venv || {
-    say "Nothing is installed in $checkout: .venv is missing, or was moved. $0 start installs and starts."
+*) has_program || {
+    say "Nothing is installed in $checkout: .venv is missing, incomplete, or was moved. $0 start installs and starts."
     exit 1
 } ;;
 esac

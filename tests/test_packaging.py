@@ -222,6 +222,21 @@ def test_start_backend_starts_with_what_is_installed_where_no_index_answers(tmp_
     assert told.stderr.endswith("Going on with what is installed already.\n")
 
 
+@pytest.mark.parametrize("verb", ["start", "restart", "stop", "status", "clean"])
+def test_start_backend_says_what_to_do_where_an_installation_has_not_ended(tmp_path: Path, verb: str) -> None:
+    """Given a .venv without the program, as while the first installation runs, or after Ctrl-C in it."""
+    environ = installed_once(tmp_path)
+    (tmp_path / ".venv" / "bin" / "xboard-circus").unlink()
+    for name in ("setup.cfg", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    told = start_backend(tmp_path, verb, environ)
+
+    cure = f"Then run {tmp_path}/scripts/start_backend.sh again" if "start" in verb else "start installs and starts"
+    assert told.returncode == 1
+    assert told.stderr.rstrip(".\n").endswith(cure)
+
+
 NOBODY = 65534
 SCRIPTS_OF_ROOT = ("start_backend.sh start", "install_service.sh install")
 
