@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import uvicorn
+from fastapi import FastAPI
 
 from xboard_circus.app import SampleSettings, create_app
 from xboard_circus.sample.boards import MOST_TEXT, Board, BoardStore
@@ -41,6 +42,7 @@ class Reply:
 class Backend:
     settings: SampleSettings
     port: int
+    app: FastAPI
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         """Send *path* as it is: http.client, unlike most clients, tidies nothing up."""
@@ -59,12 +61,13 @@ class Backend:
 
 @contextmanager
 def running(settings: SampleSettings) -> Iterator[Backend]:
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, loop="asyncio", ws="none"))
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, loop="asyncio", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         eventually(lambda: server.started or not thread.is_alive())
-        yield Backend(settings, server.servers[0].sockets[0].getsockname()[1])
+        yield Backend(settings, server.servers[0].sockets[0].getsockname()[1], app)
     finally:
         server.should_exit = True
         thread.join(10)
@@ -547,6 +550,7 @@ class TestHealth:
         def pool_is_full() -> bool:
             return sum(thread.name.startswith("AnyIO") for thread in threading.enumerate()) >= 40
 
+        backend.app.state.boards.timeout = 15  # a crowded machine takes longer over fifty threads than the usual 5 s
         with closing(sqlite3.connect(backend.settings.database)) as other, ThreadPoolExecutor(50) as pool:
             other.execute("BEGIN IMMEDIATE")
             writers = [pool.submit(backend.send, "POST", "/boards", {"name": f"board {n}"}) for n in range(50)]
@@ -555,8 +559,7 @@ class TestHealth:
             other.rollback()
 
             assert (live.status, ready.json["reason"]) == (200, "database: database is locked")
-            # 503: the machine may take as long over fifty threads as a change waits for the lock.
-            assert {writer.result().status for writer in writers} <= {201, 503}
+            assert {writer.result().status for writer in writers} == {201}
 
     def test_its_documentation_is_there(self, untouched: Backend) -> None:
         assert untouched.ask("GET", "/docs").status == 200
