@@ -38,7 +38,7 @@ OF_CIRCUSD = frozenset(
 )
 """What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""
 
-OF_ONE_WORKER = ("XBOARD_WORKER", "XBOARD_LAUNCHER", "XBOARD_REQUESTS")
+NOT_FOR_THE_APP = ("XBOARD_WORKER", "XBOARD_LAUNCHER", "XBOARD_REQUESTS")
 """What is not for the app of a worker, nor for the processes that it starts."""
 
 _NAMED = re.compile(rf"(?<![\w.]){re.escape(MODULE)}(?![\w.])")

@@ -29,7 +29,7 @@ from uvicorn.main import main as uvicorn_command
 
 from xboard_circus.host.backlog import backlog_of
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
-from xboard_circus.worker import EXIT_RECYCLED, OF_ONE_WORKER, forkserver
+from xboard_circus.worker import EXIT_RECYCLED, NOT_FOR_THE_APP, forkserver
 from xboard_circus.worker.app_code import AppCode
 from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
@@ -163,7 +163,7 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     code = AppCode(options["app"], options["app_dir"]) if imported is None else imported.code
     config = configure(options) if imported is None else imported.config
-    for name in OF_ONE_WORKER:  # processes that the app starts do not use our files
+    for name in NOT_FOR_THE_APP:  # processes that the app starts do not use our files
         os.environ.pop(name, None)
     path, private = surroundings.file("sock"), None
     try:

@@ -26,7 +26,7 @@ import uvicorn.config
 
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
-from xboard_circus.worker import OF_CIRCUSD, OF_ONE_WORKER
+from xboard_circus.worker import NOT_FOR_THE_APP, OF_CIRCUSD
 from xboard_circus.worker.app_code import AppCode, file_of
 from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE
 
@@ -87,7 +87,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     of_server = imported_files()
     files, home, imported = Files(of_server), os.stat("."), None
     if level == "app":
-        for name in OF_ONE_WORKER:
+        for name in NOT_FOR_THE_APP:
             os.environ.pop(name, None)
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
         code = AppCode(options["app"], options["app_dir"])
