@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from fake_circusd import FakeCircusd, always
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from xboard_circus.config import load
 from xboard_circus.dashboard.settings import of_config
@@ -23,7 +23,7 @@ from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.record import record_of
 
 from .browsing import Visit, chromium
-from .harness import Circusd
+from .harness import PATIENCE, Circusd
 from .parts import needs
 from .visitor import served, state, watcher, worker
 
@@ -98,6 +98,16 @@ def opened(visit: Visit, place: str = "local/web") -> None:
     expect(visit.page.locator("#log .line").first).to_be_visible()
 
 
+def scrolled(visit: Visit, *, to: float, until: Locator) -> None:
+    """Scroll the log *to* a place in pixels as often as it takes *until* something is shown, as each batch of lines
+    that comes moves the place."""
+    deadline = time.monotonic() + PATIENCE
+    while not until.count():
+        assert time.monotonic() < deadline, f"not shown: {visit.page.locator('#log-foot').inner_text()}"
+        visit.page.get_by_role("log").evaluate("(log, to) => { log.scrollTop = to; }", to)
+        visit.page.wait_for_timeout(50)
+
+
 def test_a_flood_freezes_nothing_and_what_is_left_out_is_counted(visit: Visit) -> None:
     """Given 20,000 lines at once and then 50 MB a minute, for FLOOD seconds, when the log is open, then few layouts
     are forced, an action is painted at once, the page stays small and says how many lines it has not got."""
@@ -165,13 +175,8 @@ def test_a_long_log_is_filtered_searched_and_read_back_to_its_rotated_files(visi
     expect(visit.page.get_by_role("button", name="Download")).to_be_visible()
 
     # Older lines come as one scrolls up, also from the rotated file, to the first one.
-    for _ in range(8):
-        log.evaluate("log => { log.scrollTop = 0; }")
-        visit.page.wait_for_timeout(100)
-    log.evaluate("log => { log.scrollTop = 0; }")
-    expect(foot).to_contain_text("5,000 of 5,000 lines")
-    log.evaluate("log => { log.scrollTop = 0; }")
-    expect(visit.page.locator("#log .line").first).to_contain_text("number 0")
+    scrolled(visit, to=0, until=foot.filter(has_text="5,000 of 5,000 lines"))
+    scrolled(visit, to=0, until=visit.page.locator("#log .line").first.filter(has_text=re.compile(r"number 0\b")))
 
     visit.page.get_by_label("Only lines with").fill(r"number 10\d\d$")
     expect(foot).to_contain_text("100 of 5,000 lines")
@@ -236,10 +241,7 @@ def test_a_death_leads_to_the_log_of_its_second(visit: Visit) -> None:
     expect(marked).to_be_in_viewport()
     expect(visit.page.locator("#log-foot")).to_contain_text("around")
     visit.picture("logs-death")
-    for _ in range(9):
-        visit.page.get_by_role("log").evaluate("log => { log.scrollTop = 1e9; }")
-        visit.page.wait_for_timeout(100)
-    expect(visit.page.get_by_role("log")).to_contain_text("number 4999")
+    scrolled(visit, to=1e9, until=visit.page.get_by_role("log").filter(has_text="number 4999"))
     visit.page.get_by_label("Go to").fill(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(BEGUN + 3000)))
     expect(marked).to_contain_text("number 3000")
     with visit.page.expect_download() as saved:
