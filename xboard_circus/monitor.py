@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.lock_file import locked
-from xboard_circus.host.programs import start_detached
+from xboard_circus.host.programs import scratch_file, start_detached
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 from xboard_circus.rotating_log import RotatingLog
@@ -197,7 +196,7 @@ class ThisHost:
         """Run ``xboard-circus start``; its output goes into our log."""
         command = [sys.executable, "-m", "xboard_circus", "-c", str(self._instance.config_file), "start"]
         # A file and not a pipe, because a circusd that inherits a pipe could keep us waiting.
-        with tempfile.TemporaryFile() as output:
+        with scratch_file("start") as output:
             starting = start_detached(command, cwd="/", output=output)  # imports no module of the ini's folder
             give_up_at = time.monotonic() + START_TIMEOUT
             while starting.poll() is None and not self._leaving.wait(0.1):

@@ -4,24 +4,38 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from xboard_circus.circus_client import CircusdClient, CircusdGone
 
 from .free_ports import free_port, stranger
-from .harness import Circusd, circusd, eventually, holds
+from .harness import Circusd, circusd, eventually, fill, holds
 from .test_restart import under_load
+
+FULL = """
+exec 8< "$1" 9< "$2"
+mount -t tmpfs -o size=16k,nr_inodes=50 tmpfs /tmp
+mkdir -p "$1" "$2"
+mount -c --bind /proc/self/fd/8 "$1"
+mount -c --rbind /proc/self/fd/9 "$2"
+dd if=/dev/zero of=/tmp/full bs=4k 2> /dev/null || :
+mount --bind /tmp /var/tmp
+exec 8<&- 9<&-
+shift 2
+exec "$@"
+"""
+"""A shell that hides the temporary folders behind full ones from a command, but for two folders below."""
 
 
 @contextlib.contextmanager
 def monitor(
-    running: Circusd, *, patience: float = 30, notes: str = "circusd answers"
+    running: Circusd, *, patience: float = 30, notes: str = "circusd answers", within: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a monitor of *running*, in another folder than circusd's."""
+    """Run a monitor of *running*, in another folder than circusd's, by the command *within*."""
     options = ["-c", str(running.ini), "--interval", "0.2", "--patience", str(patience)]
     process = subprocess.Popen(
-        [running.python, "-m", "xboard_circus.monitor", *options],
+        [*within, running.python, "-m", "xboard_circus.monitor", *options],
         cwd="/",
         env=running.environ(),
         stdin=subprocess.DEVNULL,
@@ -109,3 +123,17 @@ def test_a_second_monitor_names_the_first_and_ends(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert second.stderr == f"error: a monitor of this backend runs already, with pid {process.pid}\n"
         assert process.poll() is None
+
+
+def test_on_a_full_disk_circusd_is_started_again(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
+    """Given a disk that is full, also for temporary files, when circusd is killed, then the monitor starts another."""
+    with circusd(small_disk("disk", "2m")) as c:
+        old = c.wait_ready()
+        folders = [str(c.runtime), str(tmp_path)]
+        with monitor(c, within=["unshare", "-m", "sh", "-ec", FULL, "sh", *folders]):
+            fill(c.folder)
+
+            c.kill9()
+
+            eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
+            assert int(c.get()) in old, "which serve until others are ready"

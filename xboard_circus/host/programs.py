@@ -4,6 +4,7 @@ import os
 import selectors
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -49,6 +50,13 @@ def run_captured(
             return None
     output, errors = (each.decode(errors="replace") for each in kept.values())
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def scratch_file(name: str) -> IO[bytes]:
+    """Return a file without a path, in memory where the system has such: a full disk takes no temporary one."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create(name), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def withhold_keys() -> None:
