@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +16,7 @@ import pytest
 
 from xboard_circus.host.session import members
 
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, fill, holds
 from .processes import process
 
 MIGRATE = """
@@ -256,3 +257,35 @@ def test_a_start_that_it_fails_says_so_and_goes_on_when_it_works(tmp_path: Path)
         say(tmp_path, "ok")
         c.wait_ready()
         assert c.run_cli("stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_without_room_to_note_a_run_none_begins(tmp_path: Path) -> None:
+    """Given a full file system under the runtime folder and a new command, when reloaded, then no run is left behind
+    that nobody knows of, and beside which the next one would begin; with room it runs."""
+    prepare(tmp_path)
+    with circusd(tmp_path, watchers=[watcher()], env={"PYTHONPATH": str(tmp_path)}, start=False) as c:
+        (c.runtime / "r").mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=711", "tmpfs", c.runtime / "r"]).returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            c.start_again()
+            old = c.wait_ready()
+            say(c.folder, "slow")
+            c.write_ini(watcher__web={"run.before": f"{sys.executable} migrate.py another"})
+            c.do("reloadconfig", waiting=True)
+            before, filler = len(runs(c)), fill(c.runtime / "r")
+
+            failed = c.run_cli("reload", "--no-preflight", "web")
+
+            assert failed.returncode == 1
+            assert "No space left on device" in failed.stderr
+            holds(lambda: len(runs(c)) == before, seconds=1, what="a run goes on that has failed for circusd")
+            assert c.workers() == old
+            filler.unlink()
+            say(c.folder, "ok")
+            assert c.run_cli("reload", "--no-preflight", "web").returncode == 0
+            assert len(runs(c)) == before + 1
+        finally:
+            c.close()
+            subprocess.run(["umount", "-l", c.runtime / "r"], check=True)

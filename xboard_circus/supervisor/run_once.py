@@ -30,6 +30,9 @@ code."""
 LONGEST_CODE = 4
 """An exit code and the end of its line. The command can take this pipe out of the shell, and write into it."""
 
+LEADER_BYTES = 64
+"""Room in the lock's file for the leader of a run, taken before that is started: a full disk may have none after it."""
+
 LOCK_POLL = 0.2
 LAST_OUTPUT = 1.0
 GRACE = 5.0
@@ -92,6 +95,7 @@ class OneShot:
         return None
 
     async def _run(self, lock: int) -> RunEnd:
+        os.pwrite(lock, b" " * LEADER_BYTES, 0)
         (status, status_end), (output, output_end) = os.pipe(), os.pipe()
         try:
             popen = subprocess.Popen(
@@ -112,8 +116,7 @@ class OneShot:
                 os.close(each)
         leader, reported = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         self._pid = popen.pid
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(leader).encode(), 0)
+        os.pwrite(lock, str(leader).ljust(LEADER_BYTES).encode(), 0)
         reading = asyncio.ensure_future(read_all(output, self._take))
 
         def is_too_long(data: bytes) -> bool:
@@ -164,7 +167,7 @@ async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
 def _runs_still(lock: int) -> bool:
     """Return whether the run in the lock's file goes on, or a part of it; blocks."""
     try:
-        leader = procs.Identity.parse(os.pread(lock, 100, 0).decode())
+        leader = procs.Identity.parse(os.pread(lock, 100, 0).decode().strip())
     except ValueError:
         return False
     if procs.is_running(leader.pid, leader.started):
