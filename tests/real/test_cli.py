@@ -172,6 +172,27 @@ def test_ctrl_c_while_a_cold_restart_stops_says_that_nothing_is_started_and_what
         assert "`xboard-circus start`" in errors
 
 
+@pytest.mark.parametrize("goes", ["the reader of its output", "its terminal"])
+def test_a_cold_restart_starts_again_whatever_goes_meanwhile(goes: str, tmp_path: Path) -> None:
+    """Given workers that take their time to end, when a cold restart's output is read no more, or its terminal is
+    closed, as with a lost connection, then it starts all the same, and ends with 0."""
+    with backend(tmp_path, Watcher(told={"drain": "3"}, options={"graceful_timeout": 20})) as c:
+        done(c, "start")
+        old = circusd_of(c)
+        with begun(c, "restart", "--cold") as restarting:
+            if goes == "its terminal":
+                eventually(lambda: "Arbiter exiting" in c.log("circusd"), what="it stops")
+                assert c.call("xboard_reload", name="web")["reason"] == "circusd is ending already"
+                restarting.send_signal(signal.SIGHUP)
+            else:
+                assert restarting.stdout is not None
+                restarting.stdout.close()
+            assert restarting.wait(2 * PATIENCE) == 0
+
+        c.wait_ready()
+        assert circusd_of(c) != old
+
+
 def test_restart_reads_the_socket_again_and_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
     """Given a running backend whose [socket:web] has been changed, when restarted, then it serves on the new port."""
     moved = Watcher()

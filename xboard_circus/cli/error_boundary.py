@@ -14,7 +14,7 @@ import circus
 import click
 
 from xboard_circus import __version__
-from xboard_circus.cli.screen import complain
+from xboard_circus.cli.screen import complain, give_up
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
 from xboard_circus.masking import printable
@@ -59,7 +59,7 @@ class ErrorBoundary(SafeGroup):
             complain(str(error))
             code = error.exit_code
         except BrokenPipeError:
-            _give_up_output()  # its reader, such as `head`, has ended
+            give_up(sys.stdout)  # its reader, such as `head`, has ended
             code = DONE
         except (click.Abort, KeyboardInterrupt) as error:
             complain(": ".join(filter(None, ("interrupted", str(error)))))
@@ -68,7 +68,7 @@ class ErrorBoundary(SafeGroup):
             if lacking := _lacking(error):
                 complain(f"{lacking}; `xboard-circus doctor` shows what this host or user has used up, {HOW_FAR}")
                 code = FAILED
-                _give_up_output()
+                give_up(sys.stdout)
             else:
                 complain(f"this is a bug in xboard-circus, not in your setup; what happened is in {_write_report()}")
                 code = OUR_BUG
@@ -80,12 +80,6 @@ def _lacking(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in USED_UP:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return NO_THREAD if isinstance(error, RuntimeError) and NO_THREAD in str(error) else ""
-
-
-def _give_up_output() -> None:
-    """Have nothing written to stdout at the end of the process, where that would fail again."""
-    with contextlib.suppress(OSError, ValueError):  # a stdout that is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_report() -> str:

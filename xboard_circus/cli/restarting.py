@@ -22,7 +22,7 @@ from xboard_circus.cli.lifecycle import (
     timeout_option,
 )
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
-from xboard_circus.cli.screen import interrupted, progress, say
+from xboard_circus.cli.screen import interrupted, outlives_terminal, progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import kept
 from xboard_circus.core.verdict import predecessors, serving
@@ -214,10 +214,11 @@ def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
 
 def _restart_cold(instance: Instance) -> Launched:
     left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
-    with left_running(left):
-        if stop_all(instance) is not None:
-            say(f"stopped circusd of {instance.shown}")
-    return launch(instance)
+    with outlives_terminal():
+        with left_running(left):
+            if stop_all(instance) is not None:
+                say(f"stopped circusd of {instance.shown}")
+        return launch(instance)
 
 
 def _restart_watchers(instance: Instance, names: Sequence[str], *, no_preflight: bool, timeout: float) -> None:

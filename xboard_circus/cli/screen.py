@@ -1,12 +1,13 @@
 """Print plain lines for the command line, safe whatever a process calls itself."""
 
 import functools
+import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 import click
 from click import Abort
@@ -40,6 +41,18 @@ def say(message: str, style: str = "") -> None:
 def complain(message: str) -> None:
     """Print *message* on stderr, as the reason of a failure."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
+
+
+@contextmanager
+def outlives_terminal() -> Iterator[None]:
+    """Go on when the terminal is closed, or its connection is lost; what the block starts does not inherit that."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
@@ -105,7 +118,8 @@ def progress() -> Iterator[Progress]:
             shown.spinner.start()
         yield shown
     finally:
-        shown.spinner.stop()
+        with suppress(OSError):  # the terminal is gone
+            shown.spinner.stop()
 
 
 def need_terminal(what: str) -> None:
@@ -164,5 +178,18 @@ def _broken(line: str, console: Console) -> str:
     return "\n".join(map(str.rstrip, lines))
 
 
+def give_up(output: IO[str]) -> None:
+    """Have nothing written to *output* from now on, where that would fail again, also at the end of the process."""
+    with suppress(OSError, ValueError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
 def _write(console: Console, message: str, style: str) -> None:
-    console.print(plain(fitted(message, console), style), soft_wrap=True)
+    """Print a line; where that fails, because its reader has ended or its disk is full, the command goes on without.
+
+    A `restart --cold` that ended between its stop and its start would leave nothing running.
+    """
+    try:
+        console.print(plain(fitted(message, console), style), soft_wrap=True)
+    except OSError:
+        give_up(console.file)
