@@ -124,6 +124,55 @@ async def test_a_message_that_is_refused_for_what_it_says_lets_the_others_pass(f
 
 
 @story
+async def test_a_new_message_waits_for_no_try_of_those_that_were_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given messages that are refused again and again, with a minute between two tries, then a new one is tried at
+    once; where the server demands a pause, it waits."""
+
+    class Choosy(FakeSink):
+        pause = 0.0
+
+        def deliver(self, message: Message) -> None:
+            if message.id.startswith("poison"):
+                self.is_tried.set()
+                raise AlertError("answered 403", refused=True, retry_after=self.pause)
+            super().deliver(message)
+
+    monkeypatch.setattr(module, "backoff", lambda failures: 600.0)
+    sink = Choosy()
+    delivery = begin(sink, waiting=[message(f"poison {number}") for number in range(5)])
+    await tried(sink)
+    for number in range(1, 4):
+        delivery.put(message(str(number)))
+        while len(sink.delivered) < number:
+            await asyncio.sleep(0.01)
+    assert len(delivery.waiting()) == 5
+
+    sink.pause = 600.0
+    sink.is_tried.clear()
+    delivery.put(message("poison too"))
+    await tried(sink)
+    delivery.put(message("late"))
+    assert not await delivery.drain(0.2)
+    assert sink.delivered == ["1", "2", "3"]
+
+
+@story
+async def test_of_a_full_queue_those_that_were_refused_are_lost_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "backoff", lambda failures: 600.0)
+    sink = FakeSink(AlertError("answered 403", refused=True))
+    delivery = begin(sink, limit=3, waiting=[message("refused")])
+    while not delivery.trouble:
+        await asyncio.sleep(0.01)
+    sink.gate.clear()
+    for number in range(3):
+        delivery.put(message(str(number)))
+
+    assert [each.id for each in delivery.waiting()] == ["0", "1", "2"]
+    sink.gate.set()
+    assert await delivery.drain(10)
+
+
+@story
 async def test_a_sink_that_hangs_holds_up_nobody() -> None:
     sink = FakeSink()
     sink.gate.clear()

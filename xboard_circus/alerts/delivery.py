@@ -21,8 +21,9 @@ class Delivery:
     """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
     A message that cannot be delivered stays in front and is retried with a backoff, for ever; one that the receiver
-    refuses, or at which we fail ourselves, goes behind the others, which may pass. A full queue drops its oldest
-    message, except the one that is being tried. To be used on one loop.
+    refuses, or at which we fail ourselves, goes behind the others, also those that come later: these wait for none of
+    its tries. A full queue drops its oldest message, first of those that were refused, except the one that is being
+    tried. To be used on one loop.
 
     Attributes:
         trouble: Why the last try failed, "" after a success.
@@ -43,6 +44,7 @@ class Delivery:
         self._limit = limit
         self._on_change = on_change
         self._queue = list(waiting)
+        self._refused: list[Message] = []
         self._failures = 0
         self._is_filled, self._is_empty, self._is_replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"alert:{name}")
@@ -57,8 +59,9 @@ class Delivery:
         if message.fold:
             # The first may be under way.
             self._queue[1:] = [each for each in self._queue[1:] if each.fold != message.fold]
-        if len(self._queue) >= self._limit:
-            del self._queue[min(1, len(self._queue) - 1)]
+            self._refused[:] = [each for each in self._refused if each.fold != message.fold]
+        if len(self._queue) + len(self._refused) >= self._limit:
+            del (self._refused or self._queue)[0 if self._refused else min(1, len(self._queue) - 1)]
             log.error("alert:%s: the queue of %d is full: an alert is lost", self.name, self._limit)
         self._queue.append(message)
         self._is_empty.clear()
@@ -66,13 +69,15 @@ class Delivery:
 
     def waiting(self) -> list[Message]:
         """Return the messages that are not delivered yet, in their order."""
-        return list(self._queue)
+        return [*self._queue, *self._refused]
 
     def use(self, sink: Sink) -> None:
         """Switch to another sink after a change of the ini file; waiting messages are tried at once."""
         self.sink = sink
+        self._queue, self._refused = self.waiting(), []
         self._failures = 0
         self._is_replaced.set()
+        self._is_filled.set()
 
     async def drain(self, seconds: float) -> bool:
         """Wait until the queue is empty; return whether it was in time."""
@@ -90,41 +95,47 @@ class Delivery:
 
     async def _run(self) -> None:
         while True:
+            if not self._queue and self._refused:
+                self._queue.append(self._refused.pop(0))
             if not self._queue:
                 self._is_empty.set()
                 self._is_filled.clear()
                 await self._is_filled.wait()
             self._is_replaced.clear()
-            if pause := await self._try(self._queue[0]):
+            self._is_filled.clear()
+            pause, is_demanded = await self._try(self._queue[0])
+            if pause:
+                # A new message waits for no other's refusal, but for what the server itself demands.
+                is_refused = not self._queue and not is_demanded
                 with suppress(TimeoutError, asyncio.TimeoutError):
-                    await asyncio.wait_for(self._is_replaced.wait(), pause)
+                    await asyncio.wait_for((self._is_filled if is_refused else self._is_replaced).wait(), pause)
 
-    async def _try(self, message: Message) -> float:
-        """Return the seconds to wait before the next try; 0 after a success."""
+    async def _try(self, message: Message) -> tuple[float, bool]:
+        """Return the seconds to wait before the next try, 0 after a success, and whether the server demands that."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self.sink.deliver, message)
         except AlertError as error:
-            if error.refused:
-                self._queue.append(self._queue.pop(0))
-            return self._failed(str(error), error.retry_after)
+            return self._failed(str(error), error.retry_after, is_refused=error.refused)
         except Exception as error:
             # Only where it was raised, because its message may quote a secret.
             log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
-            self._queue.append(self._queue.pop(0))  # it may be what the message says
-            return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
+            # It may be what the message says.
+            return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0, is_refused=True)
         tries = f", at try {self._failures + 1}" if self._failures else ""
         log.info("alert:%s: delivered%s: %s", self.name, tries, message.title)
         self._failures, self.trouble = 0, ""
         self._queue.pop(0)
         asyncio.get_running_loop().call_soon(self._on_change)
-        return 0.0
+        return 0.0, False
 
-    def _failed(self, why: str, retry_after: float) -> float:
+    def _failed(self, why: str, retry_after: float, *, is_refused: bool) -> tuple[float, bool]:
         self._failures += 1
+        if is_refused:
+            self._refused.append(self._queue.pop(0))
         if why != self.trouble:
             self.trouble = why
             asyncio.get_running_loop().call_soon(self._on_change)
         pause = max(backoff(self._failures), retry_after)
         if self._failures == 1 or self._failures % SAY_EVERY == 0:
             log.warning("alert:%s: not delivered: %s; next try in %g s", self.name, why, pause)
-        return pause
+        return (retry_after if is_refused and self._queue else pause), retry_after > 0
