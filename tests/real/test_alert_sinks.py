@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -542,6 +543,23 @@ def test_of_what_a_command_complains_no_secret_is_quoted(tmp_path: Path, monkeyp
     monkeypatch.setenv("TOKEN_ENV", TOKEN)
 
     assert refusal_of(command(tmp_path, "fail")) == f"{sys.executable} ended with 1: no such pager ***"
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from xboard_circus.alerts.command import CommandSink
+from xboard_circus.alerts.message import Message
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+CommandSink(("sh", "-c", "ulimit -f unlimited; cat > got"), Path(sys.argv[1])).deliver(Message("1", "", "", {"a": 1}))
+"""
+
+
+def test_a_command_gets_the_alert_also_where_no_temporary_file_can_be_written(tmp_path: Path) -> None:
+    """Given no room for a file, as on a full disk, of which the alert may tell, then the command is run."""
+    subprocess.run([sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], check=True, timeout=60)
+
+    assert json.loads((tmp_path / "got").read_text()) == {"a": 1}
 
 
 def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Any
+from typing import IO, Any
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
@@ -64,7 +64,7 @@ def run(
         AlertError: It cannot be run, or was not done in time, and was killed with its process group.
     """
     # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
-    with tempfile.TemporaryFile() as stderr:
+    with _file_for_words() as stderr:
         where: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
         try:
             process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
@@ -73,6 +73,14 @@ def run(
         code = _finished(process, json.dumps(dict(document)).encode(), name, timeout)
         stderr.seek(0)
         return code, stderr.read(STDERR_BYTES).decode(errors="replace")
+
+
+def _file_for_words() -> IO[bytes]:
+    """Return a temporary file; on a full disk one that keeps nothing, because the alert may be about that."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "w+b")
 
 
 def _finished(process: subprocess.Popen[bytes], document: bytes, name: str, timeout: float) -> int:
