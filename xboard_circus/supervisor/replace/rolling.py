@@ -282,6 +282,8 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
     """Begin a reload. Raises MessageError while one runs, or if no worker can be replaced."""
     if armed.reload is not None and armed.reload.is_running:
         raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
+    if armed.supervisor.is_over():
+        raise MessageError(Say.CIRCUSD_ENDS_ALREADY())
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if alone := armed.why_alone():
