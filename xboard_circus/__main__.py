@@ -18,6 +18,18 @@ def pass_shared_folder_by() -> None:
             del sys.path[0]
 
 
+def open_missing() -> None:
+    """Open /dev/null for a standard stream that is closed: the next file, such as a lock, would get its number."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
 def interrupt(signum: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; in the middle of an import, or of a picture of rich's, as soon as that is done.
 
@@ -35,6 +47,7 @@ def interrupt(signum: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line; a Ctrl-C during its import, most of a short command's time, ends it as any other does."""
+    open_missing()
     gc.disable()  # until all is imported: a tenth of the time would go into the search for garbage
     try:
         from xboard_circus.cli import main as command_line

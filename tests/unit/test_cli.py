@@ -196,6 +196,14 @@ def test_a_command_goes_on_without_a_thread_for_its_spinner(
     assert capsys.readouterr().out == "not finished yet: pid 7\n" * 2
 
 
+def test_a_command_with_all_three_streams_closed_meets_no_bug(folder: Path) -> None:
+    """As a daemon may start it: a look at a stdin or stdout that is None failed."""
+    write_ini(folder)
+    command = f"exec {sys.executable} -m xboard_circus -c {folder / 'circus.ini'} top <&- >&- 2>&-"
+
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 2  # it needs a terminal
+
+
 def test_who_reads_no_further_fails_no_command() -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
