@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import process
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away, or mount one")
@@ -186,3 +186,22 @@ def test_without_any_runtime_folder_the_watchers_serve_plainly(tmp_path: Path) -
         eventually(c.serves, what="web serves, though nothing could be armed")
         assert json.loads(c.get("/facts"))["prefix"] == sys.prefix
         assert c.status() == "active"
+
+
+def test_a_circusd_whose_streams_are_closed_gives_no_socket_of_its_own_to_workers(tmp_path: Path) -> None:
+    """Given a bare circusd without stdin, stdout and stderr, as `ssh HOST 'circusd ... <&- >&- 2>&-'` starts it, then
+    its workers, forked ones too, have /dev/null there, not what circusd has opened under these numbers."""
+    streams = {f"{name}_stream.{part}": None for name in ("stdout", "stderr") for part in ("class", "filename")}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=streams)], start=False) as c:
+        command = f"exec {c.python} -m circus.circusd {c.ini} <&- >&- 2>&-"
+        bare = subprocess.Popen(["sh", "-c", command], cwd=c.folder, env=c.environ(), start_new_session=True)
+        try:
+            (worker,) = c.wait_ready(timeout=60)
+            c.tell(worker, "exit 3")
+            eventually(lambda: c.wait_ready() != [worker], what="it is replaced")
+            for pid in (bare.pid, *c.wait_ready()):
+                assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {os.devnull}
+            assert c.state()["circusd"]["pid"] == bare.pid
+        finally:
+            c.close()
+            bare.wait(PATIENCE)

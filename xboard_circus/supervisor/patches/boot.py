@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -117,6 +118,7 @@ def boot(original: Original, _: object) -> Original:
     """
 
     def initialize(arbiter: Any) -> None:
+        begin_with_streams()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         raise_limits()  # what stays too low the workers log
         narrow_logs(arbiter)
@@ -170,6 +172,22 @@ def close_guards(original: Original, _: object) -> Original:
         original(controller)
 
     return stop
+
+
+def begin_with_streams() -> None:
+    """Begin anew, as the same process, with /dev/null in the place of each standard stream that was closed.
+
+    What circusd opened has its number by now, such as the socket that wakes its loop: workers would have that as their
+    stdout, or none, and their next file, such as a database, would get what is printed.
+    """
+    closed = [number for number, each in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)) if each is None]
+    if not closed:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in closed:
+        os.dup2(nothing, number)
+        os.set_inheritable(number, True)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def refuse_beside_another(arbiter: Any) -> None:
