@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.health import BLOCKED, HealthRules, Replace, Silence, WatcherHealth, Worker
+from xboard_circus.core.health import HealthRules, Replace, Silence, WatcherHealth, Worker
 from xboard_circus.core.in_flight import RUNNING
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, WatcherEntry
-from xboard_circus.core.states import Health
+from xboard_circus.core.states import BLOCKED, Health
 from xboard_circus.host import procs
 from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions

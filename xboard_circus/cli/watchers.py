@@ -7,8 +7,7 @@ import click
 from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument
 from xboard_circus.cli.lifecycle import await_ready, one_by_one, timeout_option
 from xboard_circus.cli.screen import interrupted, say
-from xboard_circus.core.history import MOST_SLOTS
-from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.state_schema import MOST_SLOTS, WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance

@@ -1,12 +1,9 @@
 """List the words of an alert: its kind, its title, what is done about it, the labels of its lines."""
 
-from enum import unique
-
 from xboard_circus.core.reason import Template, catalogue
 
 
 @catalogue
-@unique
 class AlertSay(Template):
     """Words of an alert; the reasons in it are `core.sentences.Say`."""
 

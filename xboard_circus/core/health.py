@@ -19,9 +19,6 @@ _LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
 PAUSE = 3
 """Times `failure_threshold`: the rounds between two replacements while at least half of the workers hang."""
 
-BLOCKED = "blocked"
-"""The kind of a replacement whose old worker may come back yet; the other kinds are values of `Health`."""
-
 SECOND_LOOK, STOPPED_FOR, SHOWS_WITHIN, BLOCKED_FOR = 0.3, 0.25, 0.75, 1.0
 """Seconds that a probe runs before its silence means anything; that a signal has stopped a process; within which a
 worker whose loop is late shows something, if its threads run; that an event loop is blocked at least."""

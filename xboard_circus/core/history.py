@@ -19,7 +19,7 @@ from xboard_circus.core.route_counts import (
     STATUSES,
     STRIDE,
 )
-from xboard_circus.core.state_schema import Counts, RouteNames, TrafficReport, WorkerReport
+from xboard_circus.core.state_schema import MOST_SLOTS, Counts, RouteNames, TrafficReport, WorkerReport
 
 STEPS = {2: 300, 10: 2160, 60: 10080}
 """Seconds of a point, and how many points are kept: 10 minutes, 6 hours, 7 days."""
@@ -49,7 +49,6 @@ PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WHOLE_WATCHER = 0
 """Stands for all slots, whose numbers begin with 1."""
 
-MOST_SLOTS = 256
 FULL_SLOTS = 4
 """With so many slots the figures of each are kept as long as those of the watcher, with more of them shorter."""
 

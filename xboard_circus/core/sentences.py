@@ -4,13 +4,10 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
-from enum import unique
-
 from xboard_circus.core.reason import Template, catalogue
 
 
 @catalogue
-@unique
 class Say(Template):
     """Sentences of circusd, its hooks, its plugins and its workers.
 

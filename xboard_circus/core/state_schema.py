@@ -12,6 +12,8 @@ from xboard_circus.core.in_flight import MOST_SLOW
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
 
+MOST_SLOTS = 256
+"""A watcher has no more slots, and its history keeps no more."""
 NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
 RoleWord = Literal["serving", "successor", "retiring"]

@@ -31,6 +31,10 @@ class Health(Enum):
     UNKNOWN = "unknown"
 
 
+BLOCKED = "blocked"
+"""The kind of a replacement whose old worker may come back yet; the other kinds are values of `Health`."""
+
+
 class WorkerState(Enum):
     """What a worker reports of itself on its private socket."""
 

@@ -1,12 +1,9 @@
 """List the answers of the page's server: what it has done, or why it has not."""
 
-from enum import unique
-
 from xboard_circus.core.reason import Template, catalogue
 
 
 @catalogue
-@unique
 class Answer(Template):
     """One answer."""
 

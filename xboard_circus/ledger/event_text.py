@@ -1,12 +1,9 @@
 """List the sentences of `why` around the reasons of a record; the reasons are in `core.sentences`."""
 
-from enum import unique
-
 from xboard_circus.core.reason import Template, catalogue
 
 
 @catalogue
-@unique
 class Told(Template):
     """One sentence of a story."""
 

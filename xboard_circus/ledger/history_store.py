@@ -17,14 +17,13 @@ from typing import NamedTuple
 from xboard_circus.core.history import (
     FIGURES,
     FULL_SLOTS,
-    MOST_SLOTS,
     STEPS,
     WHOLE_WATCHER,
     Figures,
     Point,
     kept_points,
 )
-from xboard_circus.core.state_schema import TrafficReport, parse_traffic
+from xboard_circus.core.state_schema import MOST_SLOTS, TrafficReport, parse_traffic
 from xboard_circus.ledger import database
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, StoredFile, ledger_errors, trouble_of
 

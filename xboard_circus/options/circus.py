@@ -10,7 +10,7 @@ import re
 import signal
 from collections.abc import Callable, Mapping
 
-from xboard_circus.core.history import MOST_SLOTS
+from xboard_circus.core.state_schema import MOST_SLOTS
 from xboard_circus.options import kinds
 from xboard_circus.options.kinds import WrongValueError
 

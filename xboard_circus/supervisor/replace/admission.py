@@ -8,11 +8,10 @@ from circus.exc import MessageError
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import seconds
-from xboard_circus.core.health import BLOCKED
 from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
-from xboard_circus.core.states import Health, Role
+from xboard_circus.core.states import BLOCKED, Health, Role
 from xboard_circus.core.worker import Judged, Order
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.life import evidence
