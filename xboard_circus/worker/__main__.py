@@ -162,7 +162,7 @@ def configure(options: Mapping[str, Any]) -> uvicorn.Config:
 def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> None:
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     code = AppCode(options["app"], options["app_dir"]) if imported is None else imported.code
-    config = configure(options) if imported is None else imported.config
+    config = (None if imported is None else imported.config) or configure(options)
     for name in NOT_FOR_THE_APP:  # processes that the app starts do not use our files
         os.environ.pop(name, None)
     path, private = surroundings.file("sock"), None

@@ -27,11 +27,16 @@ class AppCode:
         self._module = app.partition(":")[0]
         self._package = self._module.partition(".")[0]
         self._of_app = os.path.join(app_dir or "", self._module)  # each worker may have an --app-dir of its own
+        self._app_dir = app_dir or ""
         self._files: dict[str, str] = {}
         self._looked_at = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the import of the app; what was looked at before is looked at no more."""
         self._began = time.time() - COARSE_CLOCK  # of all looks: what is imported late has to go with what was before
         self._folders: dict[str, tuple[int, int] | None] = {}
-        self._add_folders([app_dir or "", *sys.path])
+        self._add_folders([self._app_dir, *sys.path])
 
     def look(self) -> None:
         """Add what was imported since the last look.

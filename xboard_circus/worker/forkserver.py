@@ -34,6 +34,7 @@ TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
 STREAMS = {1: "stdout", 2: "stderr"}
 ADOPTED_POLL = 0.0002
+LATELY = 0.1  # seconds in which a change counts as one after the fork: a look at all files takes as long as a fork
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
@@ -57,17 +58,18 @@ class Imported(NamedTuple):
 
     Attributes:
         config: The configuration with which the app was imported: a second one would set up logging over the app's own.
+            None: the app is not imported yet.
         code: The code of the app.
     """
 
-    config: uvicorn.Config
+    config: uvicorn.Config | None
     code: AppCode
 
 
-def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> Imported | None:
+def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> Imported:
     """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd.
 
-    Returns what was imported of the app, if it was.
+    Returns what was imported of the app.
     """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
     orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
@@ -85,19 +87,19 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     gc.freeze()  # a collection would otherwise write into each page that the workers share
     gc.enable()
     of_server = imported_files()
-    files, home, imported = Files(of_server), os.stat("."), None
+    files, home = Files(of_server), os.stat(".")
+    config: uvicorn.Config | None = None
+    code = AppCode(options["app"], options["app_dir"])
     if level == "app":
         for name in NOT_FOR_THE_APP:
             os.environ.pop(name, None)
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
-        code = AppCode(options["app"], options["app_dir"])
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
         for name, value in values.items():  # a file never sets these for a worker
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
-        code.look()
-        imported = Imported(config, code)
+    code.look()  # here, where it writes into no page that is shared
     files_of_app = Files(imported_files() - of_server)
     del of_server  # here, not in each worker
     try:
@@ -122,7 +124,9 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
             orders.close()
             begin(order, given, command)
-            return imported
+            if config is None:
+                code.begin()
+            return Imported(config, code)
         for descriptor in given:
             os.close(descriptor)
 
@@ -174,10 +178,11 @@ class Files:
         self._marks = self._look()
 
     def have_changed(self) -> bool:
-        """Return whether one was written or replaced."""
-        return self._look() != self._marks
+        """Return whether one was written or replaced, but for the last moment."""
+        return time.monotonic() > self._looked_at + LATELY and self._look() != self._marks
 
     def _look(self) -> str:
+        self._looked_at = time.monotonic()
         marks = []
         for name in self._names.split("\0"):
             try:
