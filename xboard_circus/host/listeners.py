@@ -229,6 +229,8 @@ def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
         return True
     if launcher:
         return launcher != str(session)
+    if "XBOARD_FORK_ORDERS" in environ:
+        return False  # the launcher of a forkserver, which takes this from what the app may start
     leader = procs.read_stat(session)
     return leader is not None and not leader.has_ended
 
