@@ -115,7 +115,7 @@ class WorkerOptions(NamedTuple):
     """What is imported once, by a process from which workers are then forked: `server` (uvicorn and FastAPI), `app`
     (the app too), or `off`. Forked workers start sooner and share memory. With `app` new code needs a reload, and an
     app whose import leaves threads, processes, connections, files or an event loop open is not forked: `server`
-    applies then."""
+    applies then. That import is of no worker: `XBOARD_WID`, the number of a worker, is 0 in it."""
     preload_modules: Annotated[tuple[str, ...] | None, Option(kinds.MODULES, "numpy, sqlalchemy.orm")] = None
     """Modules that the process from which workers are forked imports too, separated by commas or lines. Set it to the
     large packages of an app that is not imported before the fork (`worker.preload = server`): its workers share their
