@@ -314,6 +314,36 @@ def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path)
         eventually(lambda: not any(worker.alive for worker in workers), what="the orphans are gone")
 
 
+def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_path: Path) -> None:
+    """Given SIGSTOP before it becomes the command, when circusd is killed, then the next one leaves nothing of it."""
+    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+        c.wait_ready()
+        children = Path(f"/proc/{c.pid}/task/{c.pid}/children")
+
+        def is_launcher(found: Process) -> bool:
+            return "launch.py" in found.command and "--worker forkserver" in found.command
+
+        def launcher() -> Process:
+            return next(found for pid in children.read_text().split() if is_launcher(found := process(int(pid))))
+
+        def stopped_in_time() -> Process | None:
+            """Stop the launcher of the next forkserver; where it has become that, let it go on, for another try."""
+            c.do("xboard_reload", name="web")
+            found = eventually(launcher, every=0.0005, what="a forkserver is launched")
+            kill(found.pid, signal.SIGSTOP)
+            if is_launcher(found):
+                return found
+            found.signal(signal.SIGCONT)
+            eventually(lambda: c.watcher()["reload"]["state"] != "running")
+            return None
+
+        stopped = eventually(stopped_in_time, what="a launcher is stopped")
+        c.kill9()
+        c.start_again()
+        c.wait_ready()
+        eventually(lambda: not stopped.alive, what="it is ended")
+
+
 def test_nothing_is_left_of_it_after_a_stop(tmp_path: Path) -> None:
     with circusd(tmp_path) as c:
         c.wait_ready()
@@ -374,7 +404,38 @@ def test_another_folder_in_the_place_of_working_dir_is_entered(tmp_path: Path) -
         c.wait_ready()
 
         assert {json.loads(c.get("/facts"))["cwd"] for _ in range(8)} == {str(tmp_path / "two")}
-        assert forkserver(c, not_pid=server.pid).alive
+        newer = forkserver(c, not_pid=server.pid)
+
+        current.unlink()
+        kill(newer.pid)
+        told = "the forkserver has ended: cannot be run: no working directory"
+        eventually(lambda: told in preload(c)["reason"], what="the launcher's words are told")
+
+
+def test_a_worker_of_another_version_than_its_siblings_is_reported_at_level_app(tmp_path: Path) -> None:
+    """Given a link as working_dir that leads to the next release, when a worker dies before a reload, then it is told
+    that the next one is of that release, until a reload."""
+    for name, version in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        write_app(tmp_path / name, version=version)
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    watcher = Watcher(app="simple:app", numprocesses=2, options={"working_dir": current, **APP})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        forkserver(c)
+        pids = up(c, 2)
+        current.unlink()
+        current.symlink_to("two")
+        kill(pids[0])
+
+        told = "have imported different versions of simple: `xboard-circus reload web`"
+        eventually(lambda: told in c.watcher()["last_reason"], what="it is told")
+        assert versions(c, up(c, 2)) == {1, 2}
+        reload(c, "done")
+        pids = up(c, 2)
+        kill(pids[0])
+        assert versions(c, forked(c, 2, without=pids[:1])) == {2}
+        assert c.log("circusd").count(told) == 1
 
 
 def test_level_app_imports_the_app_once(tmp_path: Path) -> None:
@@ -419,8 +480,45 @@ def test_code_whose_import_takes_too_long_ends_a_reload_with_that_reason(tmp_pat
         reload(c, "failed")
 
         said = c.watcher()["reload"]["reason"]
-        assert said == "the new code cannot be imported: not up within health.startup_timeout = 2 s"
+        assert "not up within health.startup_timeout = 2 s" in said  # and why, where no core was free for it
         assert up(c, 2) == pids
+
+
+@pytest.mark.parametrize(("times", "end"), [(1, "done"), (2, "failed")])
+def test_an_import_that_a_signal_stops_is_tried_again_and_says_nothing_of_the_code(
+    tmp_path: Path, times: int, end: str
+) -> None:
+    watcher = simple(tmp_path, **{"health.startup_timeout": 8})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        known, pids = [forkserver(c).pid], up(c, 2)
+        write_app(tmp_path, version=2, before="import time; time.sleep(1)")
+        c.do("xboard_reload", name="web")
+        for _ in range(times):
+            known.append(eventually(lambda: now["pid"] if (now := preload(c))["pid"] not in (None, *known) else 0))
+            kill(known[-1], signal.SIGSTOP)
+        eventually(lambda: c.watcher()["reload"]["state"] == end, timeout=2 * PATIENCE, what=f"the reload is {end}")
+
+        said = "the forkserver did not answer within 8 s, since a signal has stopped it"
+        assert (said in c.watcher()["reload"]["reason"]) == (end == "failed")
+        assert said in c.log("circusd")
+        assert (up(c, 2) == pids) == (end == "failed")
+        eventually(lambda: not {each.pid for each in c.forkservers()} & {*known}, what="those that hang are gone")
+
+
+def test_code_of_too_many_files_is_said_not_to_be_compared(tmp_path: Path) -> None:
+    """Given modules whose paths take more than a MiB, then a reload is done, and says that versions may be mixed."""
+    deep = tmp_path.joinpath(*["d" * 250] * 14)
+    deep.mkdir(parents=True)
+    for number in range(300):
+        (deep / f"{number}.py").touch()
+    watcher = simple(tmp_path, 1, **{"worker.preload": "server"})
+    module = "module = sys.modules[f'made{number}'] = types.ModuleType('made')\n    module.__file__ = "
+    write_app(tmp_path, before=f"import sys, types\nfor number in range(300):\n    {module}f'{deep}/{{number}}.py'")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        up(c, 1)
+        reload(c, "done")
+
+        assert "too many files to compare" in c.watcher()["reload"]["reason"]
 
 
 UNSAFE = {

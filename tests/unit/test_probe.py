@@ -308,6 +308,7 @@ def test_how_long_a_process_ran() -> None:
 
     assert after.ran >= before.ran + 0.04
     assert after.waits >= before.waits
+    assert after.queued >= before.queued >= 0
     assert procs.first_thread(2**22 + 1) is None
 
 

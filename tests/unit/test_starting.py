@@ -8,9 +8,13 @@ from typing import Any, cast
 import pytest
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Role
 from xboard_circus.core.worker import Life, LifeEvent, Starting, step
+from xboard_circus.host import procs
 from xboard_circus.options.fields import WatcherOptions
+from xboard_circus.supervisor.life import start
 from xboard_circus.supervisor.watcher import EFFECTS, ArmedWatcher
 
 
@@ -73,3 +77,24 @@ def test_a_start_that_takes_too_long_has_failed(
 
     order = armed.late.life.order
     assert (None if order is None else order.cause, armed.killed) == (cause, killed)
+
+
+@pytest.mark.parametrize(
+    ("queued", "said"),
+    [
+        pytest.param(0.4, "not up within health.startup_timeout = 15 s", id="its own fault"),
+        pytest.param(
+            12.2,
+            "not up within health.startup_timeout = 15 s: it was ready to run for 12.2 s of that, and no core was free",
+            id="a crowded machine",
+        ),
+    ],
+)
+def test_a_late_start_for_which_no_core_was_free_is_no_fault_of_the_code(
+    monkeypatch: pytest.MonkeyPatch, queued: float, said: str
+) -> None:
+    """Given what chaos on a crowded machine showed: on a core for 0.2 s of 15, runnable for 12 more."""
+    thread = procs.FirstThread(is_stopped=False, ran=0.2, waits=1, turns=9, queued=queued)
+    monkeypatch.setattr(procs, "first_thread", lambda _: thread)
+
+    assert str(start.found_late(Say.NOT_UP_IN_TIME(timeout=exactly(15.0)), 4242, 15.0)) == said

@@ -86,6 +86,12 @@ class Say(Template):
     FORKSERVER_ENDED = "the forkserver has ended"
     FORKSERVER_ENDED_BY = "the forkserver has ended: {why}"
     FORKSERVER_SILENT = "the forkserver did not answer within {limit}, {n} times"
+    FORKSERVER_STOPPED = "the forkserver did not answer within {limit}, since a signal has stopped it"
+    WORKERS_DIFFER = (
+        "workers {pid} and {other} have imported different versions of {file}: `xboard-circus reload {watcher}` brings "
+        "all of them to the one on disk"
+    )
+    CODE_NOT_COMPARED = "whether all workers are of one version is not known: their app has too many files to compare"
     NO_TWO_WORKERS_ALIKE = "each worker has another environment, user, folder or command than the one before"
     FORKSERVER_FORKED_NONE = "the forkserver did not fork"
     HOOK_REFUSED = "hook {hook} returned false"
@@ -205,6 +211,7 @@ class Say(Template):
     OF_URL = "health.url: {why}"
     OF_NOBODY_KNOWS_WHOM = "one address for all workers, so the failing one is unknown: {why}"
     NOT_UP_IN_TIME = "not up within health.startup_timeout = {timeout}"
+    NO_CORE_FREE = "it was ready to run for {queued} of that, and no core was free"
     NO_ANSWER_WITHIN = "no answer within {timeout}"
     STOPPED_BY_SIGNAL = "a signal such as SIGSTOP has stopped its process"
     LOOP_BLOCKED = "event loop blocked for {age}"
@@ -295,6 +302,7 @@ class Say(Template):
     NOT_SPAWNED = "no new worker could be spawned: {why}"
     NEW_NOT_READY = "the new worker of #{slot} was not ready within health.startup_timeout = {timeout}"
     NOT_IMPORTED = "the new code cannot be imported: {why}"
+    IMPORT_BROKEN_OFF = "nothing is known of the new code, its import did not end: {why}"
     NEW_FAILED = "the new worker of #{slot} did not come up: {why}"
     READY = "up {after} after its start"
     READY_IN_PLACE = "up {after} after its start, successor of pid {pid}"

@@ -319,7 +319,7 @@ class FirstThread(NamedTuple):
 
     Attributes:
         is_stopped: A signal such as SIGSTOP has stopped it; False where a debugger holds it.
-        ran: For how many seconds it was on a core.
+        ran: For how many seconds it was on a core, and *queued* for how many it was ready to be, and none was free.
         waits: How often it left its core to wait, and *turns* how often for another thread.
     """
 
@@ -327,19 +327,20 @@ class FirstThread(NamedTuple):
     ran: float
     waits: int
     turns: int
+    queued: float = 0.0
 
 
 def first_thread(pid: int) -> FirstThread | None:
     """Return what Linux shows of the first thread of *pid*; None if nothing is known."""
-    ran = 0
+    ran = queued = 0
     with suppress(OSError, ValueError, IndexError):
-        ran = int(_read(f"/proc/{pid}/schedstat").split()[0])
+        ran, queued = map(int, _read(f"/proc/{pid}/schedstat").split()[:2])
     try:
         lines = [line.partition(b":") for line in _read(f"/proc/{pid}/status").splitlines()]
         found = {name: value.split() for name, _, value in lines}
         names = b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"
         waits, turns = (int(found.get(each, [b"0"])[0]) for each in names)
-        return FirstThread(found[b"State"][0] == b"T", ran / 1e9, waits, turns)
+        return FirstThread(found[b"State"][0] == b"T", ran / 1e9, waits, turns, queued / 1e9)
     except (OSError, ValueError, LookupError):
         return None
 

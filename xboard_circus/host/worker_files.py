@@ -106,8 +106,9 @@ def beat_of(sock: str) -> LoopBeat | None:
     return None
 
 
-def code_of(folder: Path, token: str) -> str:
-    """Return what a worker has noted of the code that it imported, see `worker.app_code`; "" if unknown.
+def code_of(folder: Path, token: str) -> str | None:
+    """Return what a worker has noted of the code that it imported, see `worker.app_code`; "" if it has noted nothing,
+    None if that is too much to read.
 
     It is the worker's own claim; a link is not followed, and nothing is waited for.
     """
@@ -117,7 +118,7 @@ def code_of(folder: Path, token: str) -> str:
             code = os.read(file, MOST_CODE + 1)
         finally:
             os.close(file)
-        return code.decode(errors="replace") if len(code) <= MOST_CODE else ""
+        return code.decode(errors="replace") if len(code) <= MOST_CODE else None
     return ""
 
 

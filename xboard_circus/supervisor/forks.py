@@ -34,6 +34,7 @@ from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forka
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
 from xboard_circus.supervisor.life.output import LastWords, forget, write_through
+from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
 from xboard_circus.supervisor.run_once import read_all
@@ -86,7 +87,7 @@ class Forks:
         self._words = LastWords(armed.hide)
         self._answered = asyncio.Event()
         self._failures = self._unanswered = self._renewed = 0
-        self._was_killed = False
+        self._says_nothing = False
         self._began_at = self._again_at = self._waited_at = float("-inf")
         self._waited = 0.0
 
@@ -115,7 +116,7 @@ class Forks:
             self.end()  # the options have changed
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
-            self._failed(Say.NOT_UP_IN_TIME(timeout=exactly(limit)))
+            self._give_up(limit)
         is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
         if is_missing and armed.clock() >= self._again_at:
             self._configured_for = configured
@@ -150,20 +151,22 @@ class Forks:
                 await asyncio.wait_for(self._answered.wait(), give_up_at - self.armed.clock())
 
     async def renew(self) -> str:
-        """Replace it by one with the current code; return why the app cannot be imported, "" if it can.
+        """Replace it by one with the current code; return why the app was not imported, "" if it was.
 
-        The old workers serve meanwhile, so the import of an app may take as long as a start. One that is killed in the
-        middle says nothing of the code, and has a second try.
+        The old workers serve meanwhile, so the import of an app may take as long as a start. One that is killed or
+        stopped in the middle says nothing of the code, and has a second try.
         """
         is_app = self._configured()[0] == "app"
         for _ in range(2):
             self.end()
-            self._failures, self._again_at, self._was_killed = 0, float("-inf"), False
+            self._failures, self._again_at, self._says_nothing = 0, float("-inf"), False
             await self._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
-            if not self._was_killed:
+            self.keep_up()  # which gives up what takes too long
+            if not self._says_nothing:
                 break
-        self.keep_up()
-        return self._why if self.state == "failed" and self._level == "app" else ""
+        if self.state != "failed" or self._level != "app":
+            return ""
+        return (Say.IMPORT_BROKEN_OFF if self._says_nothing else Say.NOT_IMPORTED)(why=self._why)
 
     @property
     def log(self) -> str:
@@ -256,15 +259,26 @@ class Forks:
         while (code := circus_process.exit_status(pid)) is None and self.armed.clock() < until:
             await asyncio.sleep(ANSWERS_WITHIN / 20)
         if self._orders is orders:
-            self._was_killed = code in KILLED
+            self._says_nothing = code in KILLED
             self._failed(self._why_ended(code))
 
     def _why_ended(self, code: int | None) -> str:
         lines = self._words.tail.strip().splitlines()
         if code in (1, None):
             return lines[-1] if lines else Say.FORKSERVER_ENDED()  # a traceback's, in words of the app
-        death = Death(exit_code=code, was_up=True, log_tail=self._words.tail)
+        # Until its imports are done it may be the launcher, whose exit codes have a meaning.
+        was_up, command = self.state == "ready", str(self.armed.watcher.cmd)
+        death = Death(exit_code=code, was_up=was_up, log_tail=self._words.tail, command=command)
         return Say.FORKSERVER_ENDED_BY(why=cause_of(death)[1])
+
+    def _give_up(self, limit: float) -> None:
+        """Give up an import that takes longer than a start may."""
+        assert self._process is not None
+        thread = procs.first_thread(self._process.pid)
+        is_stopped, late = thread is not None and thread.is_stopped, Say.NOT_UP_IN_TIME(timeout=exactly(limit))
+        why = Say.FORKSERVER_STOPPED(limit=exactly(limit)) if is_stopped else found_late(late, self._process.pid, limit)
+        self._says_nothing = why != late
+        self._failed(why)
 
     def _failed(self, why: str, *, pause: float = 0.0) -> None:
         is_new = why != self._why

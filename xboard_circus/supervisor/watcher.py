@@ -32,6 +32,7 @@ from xboard_circus.core.worker import (
     Ordered,
     Retired,
     Signalled,
+    Starting,
     Ticked,
     step,
 )
@@ -405,7 +406,9 @@ class ArmedWatcher:
         why = Say.NOT_UP_IN_TIME(timeout=exactly(limit))
         tick = Ticked(self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why)
         for worker in self.fleet:
-            self.happen(worker, tick)
+            phase = worker.life.phase
+            is_late = isinstance(phase, Starting) and tick.at - phase.since > limit
+            self.happen(worker, tick._replace(why_late=start.found_late(why, worker.pid, limit)) if is_late else tick)
 
     def report_expired(self, worker: Worker) -> None:
         """Report that a worker was ordered to leave and did not: from now on it is probed and replaced as any other."""
@@ -636,6 +639,18 @@ class ArmedWatcher:
         """Report that a worker serves; for the OOM killer it is a process like any other from now on."""
         oom.kill_like_others(worker.pid)
         self.publish("ready", **evidence.of_start(worker))
+        self._report_versions(worker)
+
+    @contained(None)
+    def _report_versions(self, worker: Worker) -> None:
+        """Report a worker of another version than its siblings: with `worker.preload = app` only a reload brings one,
+        unless the forkserver had to import anew, such as for a link as working_dir that leads to the next release."""
+        is_reloading = self.reload is not None and self.reload.is_running
+        other = next((each for each in self.fleet.counted() if each.is_up and each is not worker), None)
+        if self.options.worker.preload != "app" or self.folder is None or is_reloading or other is None:
+            return
+        if file := rolling.differing_file(self.folder, [worker, other], surely=True):
+            self.note_reason(Say.WORKERS_DIFFER(pid=worker.pid, other=other.pid, file=file, watcher=self.name))
 
     def note_reason(self, reason: str) -> None:
         """Keep a reason for `status`, with its time, and log it."""

@@ -3,10 +3,14 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from xboard_circus.core.durations import lasted
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import BecameReady, CameUp, LifeEvent
-from xboard_circus.host import worker_files
+from xboard_circus.host import procs, worker_files
 from xboard_circus.supervisor.fleet import Worker
 
+WITHOUT_CORE = 0.8
+"""Part of the limit of a start; under two suites a worker waited for a core for 0.97 of it."""
 UP_BY_UPTIME, UNPROBED = 1.0, 10.0
 """Seconds after which another server than our worker counts as up: it does not report that its start is complete.
 
@@ -23,6 +27,15 @@ def progress(
             yield worker, CameUp(now)
         if worker.is_up and not worker.life.was_ready and _reports_ready(worker, folder):
             yield worker, BecameReady()
+
+
+def found_late(late: str, pid: int, limit: float) -> str:
+    """Return the reason *late* of a process that was not up within *limit* seconds, and that no core was free for it
+    where it waited for one most of the time: a crowded machine is no fault of the code."""
+    thread = procs.first_thread(pid)
+    if thread is None or thread.queued < WITHOUT_CORE * limit:
+        return late
+    return Say.FOUND(found=late, why=Say.NO_CORE_FREE(queued=lasted(thread.queued)))
 
 
 def _is_up(worker: Worker, folder: Path | None, now: float, *, has_url: bool) -> bool:

@@ -24,6 +24,8 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -58,6 +60,7 @@ class RollingReload:
         self.state, self.step = "running", "before"
         self.reason = self.log = ""
         self.slot: int | None = None
+        self._is_compared = True
         self.before = armed.fleet.counted()
         self._held = armed.held_slots()
         self.total, self.done = len(self.before) + len(self._held), 0
@@ -106,7 +109,8 @@ class RollingReload:
         if failure is None:
             self.state = "done"
             self.armed.port.look_for_heirs()
-            self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
+            unsure = "" if self._is_compared else Say.CODE_NOT_COMPARED()
+            self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else unsure
         else:
             self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
             self.armed.note_reason(Say.RELOAD_BROKEN_OFF(state=state_named(self.state), why=failure))
@@ -124,7 +128,7 @@ class RollingReload:
         if not (failure := await forks.renew()):
             return None
         self.log = forks.log
-        return Say.NOT_IMPORTED(why=failure)
+        return failure
 
     async def _replace_all(self) -> str | None:
         self.step = "workers"
@@ -145,10 +149,9 @@ class RollingReload:
         """Return a file of the app of which the workers have imported different versions; "" without one."""
         if (folder := self.armed.folder) is None:
             return ""
-        # Forked workers have noted the same.
-        texts = {worker_files.code_of(folder, each.token) for each in self.armed.fleet.counted() if each.is_up}
-        file = code_versions.mixed([*map(code_versions.parsed, texts)], surely=surely)
-        return safe_text(file)[:LONGEST_FILE]
+        file = differing_file(folder, [each for each in self.armed.fleet.counted() if each.is_up], surely=surely)
+        self._is_compared = file is not None
+        return file or ""
 
     async def _replace_again(self, file: str) -> str | None:
         """Replace all workers once more, because files of the app, such as *file*, changed in the middle."""
@@ -271,6 +274,16 @@ class RollingReload:
         took = round(self.armed.clock() - self.began_at, 3)
         more = {"state": self.state, "took": took, "replaced": self.replaced, "cut": self.cut, "log": self.log}
         self.armed.publish("reload_end", reason=reason, **more, **with_say(self.by, "by"))
+
+
+def differing_file(folder: Path, workers: Iterable[Worker], *, surely: bool) -> str | None:
+    """Return a file of the app of which *workers* have imported different versions; "" without one, None where they
+    have noted too much to compare."""
+    texts = {worker_files.code_of(folder, each.token) for each in workers}  # forked ones have noted the same
+    if None in texts:
+        return None
+    file = code_versions.mixed([code_versions.parsed(text or "") for text in texts], surely=surely)
+    return safe_text(file)[:LONGEST_FILE]
 
 
 def _is_commanded(worker: Worker) -> bool:

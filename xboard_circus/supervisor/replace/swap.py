@@ -11,6 +11,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
 from xboard_circus.supervisor.life.spawn import SpawnRequest
+from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.replace.terminate import announcement, until_ended
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
         if not armed.is_running():
             return Say.WATCHER_STOPPED_MEANWHILE()
         if took > limit:
-            late = Say.NEW_NOT_READY(slot=new.slot, timeout=exactly(limit))
+            late = found_late(Say.NEW_NOT_READY(slot=new.slot, timeout=exactly(limit)), new.pid, limit)
             return Say.FOUND(found=late, why=new.life.reason) if new.life.reason else late
         if instead_of is not None and instead_of.pid not in armed.fleet:
             return None
