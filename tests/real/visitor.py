@@ -161,7 +161,9 @@ def served(settings: Settings, *, clock: Callable[[], float] = time.monotonic, *
 def running(app: Any, **uvicorns: Any) -> Iterator[tuple[uvicorn.Server, int]]:
     """Run uvicorn in a thread; yields it and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **uvicorns)
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **uvicorns
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
