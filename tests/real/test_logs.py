@@ -151,6 +151,22 @@ def test_a_stop_with_no_room_for_the_last_words_stops(tmp_path: Path, small_disk
         c.stop()
 
 
+def test_a_circusd_that_finds_no_room_for_its_own_log_arms_its_watchers(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
+    """Given a disk that is full before circusd's first line, when it is started, then its watcher is armed."""
+    logs = small_disk("logs", "300k")
+    with circusd(tmp_path, start=False) as c:
+        filler = fill(logs)
+        started = c.run_cli("start")
+
+        assert started.returncode == 0, started
+        assert c.watcher()["armed"] is True
+        filler.unlink()
+        kill(c.wait_ready()[0])
+        eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"))
+
+
 def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
     """Given a circusd started by the command line, when its log is full, then it goes on in a new one."""
     with circusd(tmp_path, start=False, numprocesses=1) as c:
