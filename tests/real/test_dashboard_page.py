@@ -387,7 +387,7 @@ def test_the_history_has_curves_over_a_chosen_time(visit: Visit, shared: Circusd
         visit.page.locator("#history-range").select_option(hours)
         expect(visit.page.locator("#history-charts")).to_contain_text({"3600": "−1 h", "604800": "−7 d"}[hours])
     disk = visit.page.locator("#history").get_by_role("img", name=re.compile(r"Free disk space: now"))
-    expect(disk).to_be_visible()
+    expect(disk).to_be_visible(timeout=(60 + PATIENCE) * 1000)  # of seven days one has a figure a minute
     visit.page.locator("#history-slot").select_option("2")
     expect(disk).to_be_hidden()
     visit.page.reload()
@@ -401,11 +401,16 @@ def read_a_moment(visit: Visit) -> None:
     """Read what all charts have at the moment of a crash, by pointer and by keyboard."""
     said, charts = visit.page.locator("#history-said"), visit.page.locator("#history-charts")
     chart = charts.locator(".chart").last
-    place = re.findall(r"M([\d.]+)", str(chart.locator('[data-mark="crash"]').get_attribute("d")))[-1]
-    box = chart.bounding_box()
-    assert box is not None
-    visit.page.mouse.move(box["x"] + float(place) / 560 * box["width"], box["y"] + 40)
-    expect(said).to_contain_text(re.compile(r"\d\d:\d\d:\d\d · .*crash: "))
+
+    def points_at_it() -> bool:
+        place = re.findall(r"M([\d.]+)", str(chart.locator('[data-mark="crash"]').get_attribute("d")))[-1]
+        box = chart.bounding_box()
+        assert box is not None
+        visit.page.mouse.move(box["x"] + float(place) / 560 * box["width"], box["y"] + 40)
+        expect(said).to_contain_text(re.compile(r"\d\d:\d\d:\d\d · .*crash: "), timeout=1000)
+        return True
+
+    eventually(points_at_it, what="the crash is read where its mark is, though the chart moves on")
     expect(charts.locator(".chart-cross[d]")).to_have_count(8)
     for reading in charts.locator(".reading").all()[-2:]:  # of memory, and of the disk
         expect(reading).to_contain_text(re.compile("[MG]iB"))
