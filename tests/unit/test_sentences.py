@@ -66,6 +66,13 @@ HANDED_TO = {
 REASONS = {"reason", "our_reason", "failure", "why", "told", "error", "_last_error"}
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_no_text_has_two_keys(kind: type[Template]) -> None:
+    texts = [each.value for each in kind]
+
+    assert sorted({*texts}) == sorted(texts)
+
+
 def fields(template: str) -> set[str]:
     return set(FIELD.findall(template))
 
