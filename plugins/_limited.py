@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import is_helper
+from xboard_circus.core.restart_limits import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.options.fields import RestartOptions

@@ -8,8 +8,8 @@ from xboard_circus.core.health import Observation, Round, Worker
 from xboard_circus.core.in_flight import named
 from xboard_circus.core.reason import key_of, reason_in, with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_names import Health, WorkerState
 from xboard_circus.core.state_schema import PathReport, ProbeFigures, WatcherEntry, WorkerEntry, WorkerReport
-from xboard_circus.core.states import Health, WorkerState
 from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
 
 FIRST_CHARS = 200

@@ -20,7 +20,7 @@ from xboard_circus.core.health import HealthRules, Replace, Silence, WatcherHeal
 from xboard_circus.core.in_flight import RUNNING
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, WatcherEntry
-from xboard_circus.core.states import BLOCKED, Health
+from xboard_circus.core.state_names import BLOCKED, Health
 from xboard_circus.host import procs
 from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 import verdict_docs  # noqa: E402
 
-from xboard_circus.core.worker import diagram  # noqa: E402
+from xboard_circus.core.worker_phases import diagram  # noqa: E402
 from xboard_circus.options.reading import ini_text  # noqa: E402
 from xboard_circus.options.reference import (  # noqa: E402
     HEAD,

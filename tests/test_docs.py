@@ -17,7 +17,7 @@ from xboard_circus.checks.watcher_rules import findings as findings_in_watcher
 from xboard_circus.config import is_armed, is_dashboard, load
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.verdict import Word
-from xboard_circus.core.worker import diagram
+from xboard_circus.core.worker_phases import diagram
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
 from xboard_circus.options.reading import ini_text, parse_plugin, parse_watcher
 from xboard_circus.options.reference import OptionDoc, documented, sections

@@ -24,7 +24,7 @@ from xboard_circus import __version__
 from xboard_circus.checks import host_rules, port_rules
 from xboard_circus.checks.findings import ERROR
 from xboard_circus.config import Config, load
-from xboard_circus.core.budget import RestartBudget, RestartLimits
+from xboard_circus.core.restart_limits import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime

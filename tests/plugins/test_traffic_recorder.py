@@ -14,8 +14,8 @@ from state_views import watcher_view, worker_view
 from xboard_circus.core.health import Observation, Round
 from xboard_circus.core.history import Point
 from xboard_circus.core.route_counts import STRIDE
+from xboard_circus.core.state_names import Health
 from xboard_circus.core.state_schema import parse_report
-from xboard_circus.core.states import Health
 from xboard_circus.ledger import LedgerError, LedgerTrouble
 from xboard_circus.ledger.history_store import HistoryStore, Totals, read_points, read_totals
 from xboard_circus.plugins import traffic_recorder

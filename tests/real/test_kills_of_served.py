@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.core.budget import SERVED
+from xboard_circus.core.restart_limits import SERVED
 
 from .harness import Circusd, Watcher, circusd, eventually, is_well, kill
 from .load import Load

@@ -20,7 +20,7 @@ from xboard_circus.supervisor import arming
 from xboard_circus.supervisor import supervisor as supervisor_module
 from xboard_circus.supervisor.bus import commands
 from xboard_circus.supervisor.life import environment
-from xboard_circus.supervisor.listener import is_listening
+from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
 from xboard_circus.supervisor.patches import circus_process as of_process

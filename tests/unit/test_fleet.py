@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from xboard_circus.core.budget import RestartBudget, RestartLimits
-from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Gone, Leaving, Life, LifePhase, Order, Starting, Up
+from xboard_circus.core.restart_limits import RestartBudget, RestartLimits
+from xboard_circus.core.state_names import Health, Role
+from xboard_circus.core.worker_phases import Gone, Leaving, Life, LifePhase, Order, Starting, Up
 from xboard_circus.supervisor.fleet import Fleet, Worker
 
 NOW = 1000.0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xboard_circus.core.health import Event, HealthRules, Observation, Replace, Round, Silence, WatcherHealth, Worker
-from xboard_circus.core.states import Health
+from xboard_circus.core.state_names import Health
 
 A, B, C, D = (71, 1), (72, 1), (73, 1), (74, 1)
 

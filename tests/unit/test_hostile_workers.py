@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xboard_circus.core import sentences
+from xboard_circus.core.state_names import Health
 from xboard_circus.core.state_schema import Judgement, PathReport, WorkerReport, parse_judgements
-from xboard_circus.core.states import Health
 from xboard_circus.plugins import _sightings
 from xboard_circus.probe import Outcome, WorkerAnswer, _NoReport, _report
 

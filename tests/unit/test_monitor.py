@@ -8,7 +8,7 @@ import pytest
 
 from xboard_circus import monitor
 from xboard_circus.config import load
-from xboard_circus.core.budget import RestartLimits
+from xboard_circus.core.restart_limits import RestartLimits
 from xboard_circus.host.procs import Identity
 from xboard_circus.monitor import CircusdSighting, Monitor
 

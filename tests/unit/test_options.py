@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xboard_circus.core.budget import RestartLimits
+from xboard_circus.core.restart_limits import RestartLimits
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options.fields import (
     HealthOptions,

@@ -13,9 +13,9 @@ import pytest
 from circus.sockets import CircusSocket
 
 from xboard_circus.core.ports import Holder, Policy
-from xboard_circus.core.states import PortState
+from xboard_circus.core.state_names import PortState
 from xboard_circus.supervisor import port
-from xboard_circus.supervisor.listener import is_listening
+from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 from xboard_circus.supervisor.port import PortGuard
 

@@ -10,8 +10,8 @@ import pytest
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Life, LifeEvent, Starting, step
+from xboard_circus.core.state_names import Role
+from xboard_circus.core.worker_phases import Life, LifeEvent, Starting, step
 from xboard_circus.host import procs
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor.life import start

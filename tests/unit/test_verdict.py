@@ -7,6 +7,7 @@ import pytest
 
 from xboard_circus.core.reason import Reason, data_of, reason_in
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_names import Health, Role
 from xboard_circus.core.state_schema import (
     HeldByWord,
     PhaseWord,
@@ -16,7 +17,6 @@ from xboard_circus.core.state_schema import (
     WorkerEntry,
     watcher_entry,
 )
-from xboard_circus.core.states import Health, Role
 from xboard_circus.core.unarmed import unarmed_worker
 from xboard_circus.core.verdict import (
     PROBED_WITHIN,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xboard_circus.container.first_process import Init
 from xboard_circus.container.volumes import complaints, warnings
-from xboard_circus.core.budget import RestartBudget, RestartLimits
+from xboard_circus.core.restart_limits import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, last_words, runtime

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import Health
+from xboard_circus.core.state_names import Health
 
 _LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
 

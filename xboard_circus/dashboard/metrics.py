@@ -14,8 +14,8 @@ from prometheus_client.utils import floatToGoString
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.history import rows_of
 from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, STATUSES
+from xboard_circus.core.state_names import PortState
 from xboard_circus.core.state_schema import TrafficReport
-from xboard_circus.core.states import PortState
 from xboard_circus.core.verdict import Word, word_of, worker_words
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server

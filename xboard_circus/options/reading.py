@@ -7,7 +7,7 @@ to write, and `xboard-circus check` refuses to start with it.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from xboard_circus.core.budget import RestartLimits
+from xboard_circus.core.restart_limits import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options import kinds

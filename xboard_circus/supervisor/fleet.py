@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xboard_circus.core.budget import RestartBudget
-from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Leaving, Life, Starting, Up
+from xboard_circus.core.restart_limits import RestartBudget
+from xboard_circus.core.state_names import Health, Role
+from xboard_circus.core.worker_phases import Leaving, Life, Starting, Up
 from xboard_circus.host import procs
 from xboard_circus.supervisor.patches import circus_process
 

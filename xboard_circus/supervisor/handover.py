@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from xboard_circus.host import procs, unix_sockets
 from xboard_circus.host.worker_files import beat_of, is_socket, names_in, peer_of, takes_connections
-from xboard_circus.supervisor.listener import is_listening, unreachable_because
+from xboard_circus.supervisor.listener_check import is_listening, unreachable_because
 
 log = logging.getLogger("circus")
 

@@ -27,7 +27,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, runtime, service_manager
 from xboard_circus.supervisor.boundary import DaemonThread
-from xboard_circus.supervisor.listener import is_listening
+from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import boot, circus_arbiter
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from circus import logger
 from xboard_circus.core.ports import Holder, Policy, PortPlan, plan, shared_by
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_names import PortState
 from xboard_circus.core.state_schema import PortEntry
-from xboard_circus.core.states import PortState
-from xboard_circus.core.worker import Order
+from xboard_circus.core.worker_phases import Order
 from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
 from xboard_circus.supervisor.boundary import in_daemon_thread
-from xboard_circus.supervisor.listener import (
+from xboard_circus.supervisor.listener_check import (
     CannotPutBack,
     deafened_by,
     file_at,

@@ -23,7 +23,7 @@ from xboard_circus.core.ports import Holder
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker, uncreated_watcher
-from xboard_circus.core.worker import Paused
+from xboard_circus.core.worker_phases import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, service_manager, sockets
 from xboard_circus.host.oom import OomKills

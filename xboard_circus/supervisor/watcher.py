@@ -14,15 +14,15 @@ from circus.exc import MessageError
 
 from xboard_circus import env_files
 from xboard_circus.core import surge
-from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.poison import Poisons
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.reason import data_of, with_say
+from xboard_circus.core.restart_limits import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import OutputEntry
 from xboard_circus.core.verdict import IncidentKeeper
-from xboard_circus.core.worker import (
+from xboard_circus.core.worker_phases import (
     LATE_START_GRACE,
     ORDERS,
     Effect,

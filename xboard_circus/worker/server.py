@@ -16,7 +16,7 @@ import uvicorn
 
 from xboard_circus import __version__
 from xboard_circus.core.reason import with_say
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.state_names import WorkerState
 from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.accepting import Acceptor, Counts

@@ -14,9 +14,9 @@ from xboard_circus.core.in_flight import MOST_KEPT
 from xboard_circus.core.outage_limit import outages_of
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_names import Health
 from xboard_circus.core.state_schema import Judgement, parse_judgements
-from xboard_circus.core.states import Health
-from xboard_circus.core.worker import Judged
+from xboard_circus.core.worker_phases import Judged
 from xboard_circus.host import procs
 from xboard_circus.host.request_slots import SLOTS
 from xboard_circus.supervisor.bus.requests import who

@@ -9,8 +9,8 @@ from xboard_circus.core.durations import stale_after
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_names import Health, PortState
 from xboard_circus.core.state_schema import HeldByWord, PhaseWord, PoisonEntry, WatcherEntry, WatcherFacts, WorkerEntry
-from xboard_circus.core.states import Health, PortState
 from xboard_circus.core.verdict import Word, judge
 from xboard_circus.host import worker_files
 from xboard_circus.options.reading import flat

@@ -16,7 +16,7 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.in_flight import in_common
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Ended, Gone
+from xboard_circus.core.worker_phases import Ended, Gone
 from xboard_circus.host import procs, session, worker_files
 from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, contained, is_shortage
 from xboard_circus.supervisor.life import evidence, output
@@ -24,8 +24,8 @@ from xboard_circus.supervisor.patches import circus_process, circus_watcher
 from xboard_circus.worker import EXIT_RECYCLED
 
 if TYPE_CHECKING:
-    from xboard_circus.core.budget import RestartBudget
     from xboard_circus.core.poison import Poisons
+    from xboard_circus.core.restart_limits import RestartBudget
     from xboard_circus.supervisor.bus.journal import Journal
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher

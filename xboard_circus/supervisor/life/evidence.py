@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xboard_circus.core.poison import Poisons
-    from xboard_circus.core.worker import Gone
+    from xboard_circus.core.worker_phases import Gone
     from xboard_circus.host.oom import OomKills
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.life.output import LastWords

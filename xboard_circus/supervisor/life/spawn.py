@@ -12,8 +12,8 @@ from circus import logger
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Life, Starting
+from xboard_circus.core.state_names import Role
+from xboard_circus.core.worker_phases import Life, Starting
 from xboard_circus.host import procs, request_slots
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import BecameReady, CameUp, LifeEvent
+from xboard_circus.core.worker_phases import BecameReady, CameUp, LifeEvent
 from xboard_circus.host import procs, worker_files
 from xboard_circus.supervisor.fleet import Worker
 

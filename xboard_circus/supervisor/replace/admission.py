@@ -1,4 +1,4 @@
-"""Decide whether and how a worker is replaced when the prober or an operator requests it."""
+"""Admit or refuse, with the reason, the replacement that the prober (`core/health.py`) or an operator requests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
-from xboard_circus.core.states import BLOCKED, Health, Role
-from xboard_circus.core.worker import Judged, Order
+from xboard_circus.core.state_names import BLOCKED, Health, Role
+from xboard_circus.core.worker_phases import Judged, Order
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.replace.swap import Swap

@@ -15,7 +15,7 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.worker import Gone, Leaving, Order
+from xboard_circus.core.worker_phases import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.host import worker_files
 from xboard_circus.masking import safe_text

@@ -9,7 +9,7 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
+from xboard_circus.core.worker_phases import Gone, Kept, Order, Proven, Retired
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.replace.terminate import announcement, until_ended

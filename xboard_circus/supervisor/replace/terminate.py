@@ -11,7 +11,7 @@ from psutil import NoSuchProcess
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import with_say
-from xboard_circus.core.worker import Order
+from xboard_circus.core.worker_phases import Order
 from xboard_circus.host.worker_files import listener_of
 from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.patches import circus_process

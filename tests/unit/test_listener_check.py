@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.host.backlog import backlog_of
-from xboard_circus.supervisor import listener as listeners
-from xboard_circus.supervisor.listener import deafened_by, is_shut_down, put_back, unreachable_because
+from xboard_circus.supervisor import listener_check as listeners
+from xboard_circus.supervisor.listener_check import deafened_by, is_shut_down, put_back, unreachable_because
 from xboard_circus.worker.__main__ import open_public
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="options and namespaces of Linux")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import (
+from xboard_circus.core.state_names import Health, Role
+from xboard_circus.core.worker_phases import (
     TABLE,
     BecameReady,
     CameUp,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from xboard_circus.core.causes import Cause, Death, cause_of
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import Health, Role
+from xboard_circus.core.state_names import Health, Role
 
 ORDERS = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGKILL})
 """Signals that order a worker to leave, beside the watcher's own stop signal.

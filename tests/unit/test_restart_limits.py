@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.budget import (
+from xboard_circus.core.poison import Poisons
+from xboard_circus.core.restart_limits import (
     OF_WORKER,
     SERVED,
     RestartBudget,
@@ -18,7 +19,6 @@ from xboard_circus.core.budget import (
     RestartLimits,
     has_served,
 )
-from xboard_circus.core.poison import Poisons
 
 LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
 AGAIN = "failed again: cooling down, next try in 50 s"
