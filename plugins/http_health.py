@@ -19,8 +19,8 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.health import HealthRules, Replace, Silence, WatcherHealth, Worker
 from xboard_circus.core.in_flight import RUNNING
 from xboard_circus.core.reason import key_of
-from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.state_names import BLOCKED, Health
+from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.host import procs
 from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions
@@ -284,7 +284,8 @@ class HealthProber(Part):
         what = {"kind": item.health.value, "probed_at": finding.seen[item.worker].asked_at, "reason": item.reason}
         if item.health is Health.HUNG and (native := await self._native(name, pid)):
             what["native"] = native
-        await self._send("xboard_replace", name=name, pid=pid, started=started, **what)
+        if not await self._send("xboard_replace", name=name, pid=pid, started=started, **what):
+            self._watched[name].health.let_others_go_first(item.worker)
 
     async def _ahead(self, watched: _Watched, view: WatcherEntry, worker: Worker, silence: Silence, why: str) -> None:
         """Have circusd start a successor of a blocked worker; a refusal is tried anew at the next look."""

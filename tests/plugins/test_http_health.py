@@ -218,6 +218,18 @@ def test_a_refused_replacement_is_asked_for_again_in_the_next_round() -> None:
     assert len(bench.circusd.named("xboard_replace")) == 2
 
 
+def test_a_sick_worker_whose_replacement_is_refused_keeps_no_other_from_one() -> None:
+    """Given two sick of five, when circusd refuses the first, as with its slot's restarts used up, then the other is
+    asked for, and the first again after that."""
+    bench = Bench(watcher_view(*(worker_view(number) for number in range(1, 6))))
+    bench.circusd.refuses["xboard_replace"] = "restart budget used up, next try in 300 s"
+    two_sick = {1: "sick", 2: "sick", 3: "well", 4: "well", 5: "well"}
+
+    asyncio.run(bench.rounds("well", *[two_sick] * 5))
+
+    assert [each["pid"] for each in bench.circusd.named("xboard_replace")] == [1, 2, 1]
+
+
 # Who is asked
 
 

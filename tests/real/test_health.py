@@ -70,6 +70,27 @@ def test_a_hung_worker_is_replaced_and_its_stack_is_in_the_log(quick: Circusd, h
     assert f"hung: {why}" in failure.reason
 
 
+def test_a_sick_worker_whose_slot_has_to_wait_keeps_no_other_from_being_replaced(tmp_path: Path) -> None:
+    """Given five workers, when one is sick whose slot has to wait, and then a second, then that is replaced."""
+    options = {**QUICK, "restart.burst": 5, "restart.delay": 60, "restart.delay_max": 60}
+    with circusd(tmp_path, numprocesses=5, options=options, plugins=BUNDLE, check_delay=1) as c:
+        pids = probed(c, 5)
+        sick = pids[0]
+        for _ in range(2):
+            c.set(f"live.pid-{sick}", "500")
+            eventually(lambda sick=sick: sick not in c.workers(), what="the sick one is replaced")  # type: ignore[misc]
+            before, pids = pids, probed(c, 5)
+            (sick,) = set(pids) - set(before)
+        c.set(f"live.pid-{sick}", "500")
+        eventually(lambda: "restart budget used up" in c.log("plugin-xboard"), what="its slot has to wait")
+
+        other = next(pid for pid in pids if pid != sick)
+        c.set(f"live.pid-{other}", "500")
+        eventually(lambda: other not in c.workers(), what="the other one is replaced")
+
+        assert sick in c.workers()
+
+
 @pytest.mark.parametrize("answer", ["500", "drip", "huge", "hang", "raise"])
 def test_a_sick_worker_is_replaced_and_the_prober_stays_small(quick: Circusd, answer: str) -> None:
     """Given three workers, when one's live path misbehaves, then it alone goes, and nobody swallows a gigabyte."""

@@ -2,7 +2,7 @@
 
 Nothing in this module probes, waits or kills: one round of observations goes in, a verdict on every worker comes out.
 It requests a replacement in every round while the trouble lasts, because a request can get lost; circusd drops those
-that are under way.
+that are under way. It may refuse one, see `supervisor/replace/admission.py`; then another sick worker is next.
 """
 
 from collections.abc import Iterable, Mapping
@@ -286,6 +286,15 @@ class WatcherHealth:
             still = {up[w] for w, seen in silent.items() if w in up and not (seen.moves or seen.stopped >= STOPPED_FOR)}
             return "" if len(still) >= 2 and 2 * len(still) >= len({*up.values()}) else why
         return ""
+
+    def let_others_go_first(self, worker: Worker) -> None:
+        """Put a sick worker, whose replacement was refused, behind the others: its slot may have to wait for minutes.
+
+        Only the first `max_unavailable` of the sick are requested.
+        """
+        if worker in self._sick:
+            self._sick.remove(worker)
+            self._sick.append(worker)
 
     def reset(self) -> None:
         """Forget failures in a row, because the prober was stopped and they are old."""
