@@ -13,19 +13,21 @@ from .free_ports import free_port, stranger
 from .harness import Circusd, circusd, eventually, fill, holds
 from .test_restart import under_load
 
+ROOT = Path(__file__).resolve().parents[2]
 FULL = """
-exec 8< "$1" 9< "$2"
+exec 7< "$3" 8< "$1" 9< "$2"
 mount -t tmpfs -o size=16k,nr_inodes=50 tmpfs /tmp
-mkdir -p "$1" "$2"
+mkdir -p "$1" "$2" "$3"
 mount -c --bind /proc/self/fd/8 "$1"
 mount -c --rbind /proc/self/fd/9 "$2"
+mount -c --bind /proc/self/fd/7 "$3"
 dd if=/dev/zero of=/tmp/full bs=4k 2> /dev/null || :
 mount --bind /tmp /var/tmp
-exec 8<&- 9<&-
-shift 2
+exec 7<&- 8<&- 9<&-
+shift 3
 exec "$@"
 """
-"""A shell that hides the temporary folders behind full ones from a command, but for two folders below."""
+"""A shell that hides the temporary folders behind full ones from a command, but for three that may be below them."""
 
 
 @contextlib.contextmanager
@@ -129,7 +131,7 @@ def test_on_a_full_disk_circusd_is_started_again(tmp_path: Path, small_disk: Cal
     """Given a disk that is full, also for temporary files, when circusd is killed, then the monitor starts another."""
     with circusd(small_disk("disk", "2m")) as c:
         old = c.wait_ready()
-        folders = [str(c.runtime), str(tmp_path)]
+        folders = [str(c.runtime), str(tmp_path), str(ROOT)]
         with monitor(c, within=["unshare", "-m", "sh", "-ec", FULL, "sh", *folders]):
             fill(c.folder)
 
