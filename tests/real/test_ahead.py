@@ -14,6 +14,8 @@ from .test_reload import reload_of
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
 RUNS = "restart budget used up; its successor runs already"
+BLOCK = "/block?s=7"
+"""A loop that stands still: long enough for a successor on a crowded machine, and for less than twelve probes."""
 OPTIONS = {"health.period": 1, "health.timeout": 1, **FAST_RESTARTS}
 
 
@@ -63,12 +65,12 @@ def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> No
 def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> None:
     """Given the only worker with a long request, when another blocks its loop for a while, then its successor answers
     meanwhile; both requests are answered by it, it drains, nothing is counted, and the next block gets no successor."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 8})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 12})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
         (old,) = probed(c)
         held = c.hold_each([old])
 
-        blocks = pool.submit(c.get, "/block?s=4")
+        blocks = pool.submit(c.get, BLOCK)
         (new,) = eventually(lambda: [each.pid for each in c.told("ready") if each.message["follows"] == old])
         assert c.get() == str(new)
         assert not blocks.done()
@@ -126,11 +128,11 @@ def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> Non
 def test_one_that_comes_back_serves_on_while_its_successor_does_not(tmp_path: Path) -> None:
     """Given the only worker, when its loop is blocked, and its successor hangs and is killed, and none comes up after
     it, then the successor got none ahead, and the old one serves until another does, and drains then."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 8})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 12})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
         (old,) = probed(c)
 
-        blocks = pool.submit(c.get, "/block?s=5")
+        blocks = pool.submit(c.get, BLOCK)
         (new,) = eventually(lambda: [each.message["pid"] for each in c.told("ready") if each.message["follows"] == old])
         c.set("boot", "die")
         c.tell(new, "hang sleep")
@@ -156,7 +158,7 @@ def test_a_reload_replaces_one_that_is_kept_since_its_successor_died(tmp_path: P
         (old,) = probed(c)
 
         c.set("boot", "held")
-        blocks = pool.submit(c.get, "/block?s=4")
+        blocks = pool.submit(c.get, BLOCK)
         (new,) = eventually(lambda: [pid for pid in c.workers() if pid != old])
         c.do("xboard_reload", name="web", by="the test")
         eventually(lambda: reload_of(c).get("step") == "workers")
