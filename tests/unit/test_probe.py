@@ -454,20 +454,19 @@ def drip_body_without_length(connection: socket.socket) -> None:
             "answered 302, a redirect to http://other/",
             id="a redirect is not followed",
         ),
-        pytest.param(hang, False, None, "no complete answer within 1 s", id="it hangs"),
-        pytest.param(drip_head, False, 200, "no complete answer within 1 s", id="headers without end"),
-        pytest.param(drip_body, False, 200, "no complete answer within 1 s", id="a byte at a time"),
+        pytest.param(hang, False, None, "no complete answer within 3 s", id="it hangs"),
+        pytest.param(drip_head, False, 200, "no complete answer within 3 s", id="headers without end"),
+        pytest.param(drip_body, False, 200, "no complete answer within 3 s", id="a byte at a time"),
         pytest.param(
-            drip_body_without_length, False, 200, "no complete answer within 1 s", id="a byte at a time, no length"
+            drip_body_without_length, False, 200, "no complete answer within 3 s", id="a byte at a time, no length"
         ),
     ],
 )
 def test_only_a_whole_2xx_in_time_is_well(handle: Handle, ok: bool, status: int | None, reason: str) -> None:
-    # What is answered at once needs no short limit, which a crowded machine would break.
-    found = ask(handle, timeout=1 if "1 s" in reason else 3)
+    found = ask(handle, timeout=3)  # a crowded machine takes a second for a status line
 
     assert (found.ok, found.status, found.reason) == (ok, status, reason)
-    assert found.latency < 3
+    assert found.latency < 6
 
 
 def test_the_time_out_of_requests_is_named_as_the_deadline_is(monkeypatch: pytest.MonkeyPatch) -> None:
