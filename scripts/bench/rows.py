@@ -34,18 +34,9 @@ from bench.running import (
     kill,
     pss,
 )
+from bench.starts import traced
 from tests.real.processes import Process, process
 
-STAGES = (
-    ("python", 0, "Python of circusd"),
-    ("xboard_circus.plugins.guard", 0, "Circus is imported and reads its file"),
-    ("subprocess.Popen", 0, "our hook is imported, arms the watcher and starts the forkserver"),
-    ("python", 1, "the launcher, then Python of the forkserver"),
-    ("fastapi", 0, "uvicorn and our worker are imported"),
-    ("os.fork", 0, "FastAPI is imported"),
-    ("ready", 0, "the worker is forked and starts the app"),
-)
-"""Stages of our start, one after the other. Each ends with a record of `stages.py`, or of the app, by its place."""
 TRACED = 5
 HANG = "/hang"
 NAMED_WITHIN = 3.0
@@ -292,16 +283,9 @@ def start(rival: Rival) -> list[Found]:
 @cache
 def _stages() -> str:
     """Return how long each stage of a start takes, the median of some that are traced; that costs a few ms."""
-    ends = []
-    for _ in range(TRACED):
-        with Running(RIVAL[OURS], 2, start=False, traced=True) as it:
-            at = it.start()
-            answered = _until_answered(it)
-            marks = {name: sorted(instant for _, instant in it.recorded(name)) for name, _, _ in STAGES}
-            ends.append([at, *(marks[name][nth] for name, nth, _ in STAGES), answered])
-    took = [statistics.median(end[at + 1] - end[at] for end in ends) for at in range(len(STAGES) + 1)]
-    names = [*(name for _, _, name in STAGES), "it answers"]
-    return "ms of each stage: " + ", ".join(f"{name} {1000 * s:.0f}" for name, s in zip(names, took, strict=True))
+    found = [traced().stages for _ in range(TRACED)]
+    took = {stage: statistics.median(each[stage][0] for each in found) for stage in found[0]}
+    return "ms of each stage: " + "; ".join(f"{stage} {ms:.0f}" for stage, ms in took.items())
 
 
 def start_all(rival: Rival, workers: int) -> list[Found]:
