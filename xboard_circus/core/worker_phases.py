@@ -291,9 +291,14 @@ def _change_role(life: Life, phase: LifePhase, event: Retired | Kept | Proven) -
     return (life._replace(role=after), ()) if life.role is before else (life, ())
 
 
+def is_late(life: Life, at: float, startup_timeout: float) -> bool:
+    """Return whether a start takes too long; a successor is judged by the swap that made it."""
+    phase = life.phase
+    return isinstance(phase, Starting) and life.role is not Role.SUCCESSOR and at - phase.since > startup_timeout
+
+
 def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
-    # A successor is judged by the swap that made it.
-    if life.role is Role.SUCCESSOR or event.at - phase.since <= event.startup_timeout:
+    if not is_late(life, event.at, event.startup_timeout):
         return life, ()
     why = Say.FOUND(found=event.why_late, why=life.reason) if life.reason else event.why_late
     order = Order(by="health.startup_timeout", why=why, cause=Cause.FAILED_START)

@@ -32,8 +32,8 @@ from xboard_circus.core.worker_phases import (
     Ordered,
     Retired,
     Signalled,
-    Starting,
     Ticked,
+    is_late,
     step,
 )
 from xboard_circus.env_files import EnvFileError
@@ -406,9 +406,8 @@ class ArmedWatcher:
         why = Say.NOT_UP_IN_TIME(timeout=exactly(limit))
         tick = Ticked(self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why)
         for worker in self.fleet:
-            phase = worker.life.phase
-            is_late = isinstance(phase, Starting) and tick.at - phase.since > limit
-            self.happen(worker, tick._replace(why_late=start.found_late(why, worker.pid, limit)) if is_late else tick)
+            late = is_late(worker.life, tick.at, limit)
+            self.happen(worker, tick._replace(why_late=start.found_late(why, worker.pid, limit)) if late else tick)
 
     def report_expired(self, worker: Worker) -> None:
         """Report that a worker was ordered to leave and did not: from now on it is probed and replaced as any other."""
