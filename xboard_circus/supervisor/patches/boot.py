@@ -31,12 +31,14 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, inbox, procs, runtime, service_manager, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import narrow
+from xboard_circus.supervisor import plugin_process
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter, patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
+from xboard_circus.supervisor.patches.circus_process import fork_where_imported
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
 from xboard_circus.worker.limits import raise_limits
@@ -124,6 +126,7 @@ def boot(original: Original, _: object) -> Original:
         narrow_logs(arbiter)
         try:
             refuse_beside_another(arbiter)
+            fork_plugin(arbiter)
             vars(arbiter)[PASSED] = passed_listeners(arbiter)
             withhold_files(arbiter)
             with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
@@ -198,6 +201,14 @@ def refuse_beside_another(arbiter: Any) -> None:
         return
     if other is not None and other.pid != os.getpid():  # whose end a restart would have waited for
         raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
+
+
+def fork_plugin(arbiter: Any) -> None:
+    """Fork the process of the plugins while circusd has one thread, and before it holds a listener or a lock."""
+    if any(is_helper(watcher.name) and watcher.autostart for watcher in arbiter.watchers):
+        prepared = plugin_process.prepare()
+        if prepared is not None:
+            patch.install([fork_where_imported(arbiter, prepared.become)])
 
 
 @contained(None)
