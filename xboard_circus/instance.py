@@ -4,7 +4,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from xboard_circus.core.headlines import Headline, gone
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, sockdiag, writers
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, sockdiag, writers, written_files
 from xboard_circus.local_time import since
 from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
@@ -69,7 +68,13 @@ class Instance:
         self.config_file = config_file
         self.by = by
         self.answer_within = answer_within
-        self.id = runtime.instance_id(config_file.absolute())
+        # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
+        self._file, owner, links = written_files.settle(config_file)
+        self._owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
+        if others := links - {0, os.geteuid(), owner}:  # as the kernel does in /tmp, see protected_symlinks in proc(5)
+            link = f"a link of {servers.name_of(min(others))}'s"
+            raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
+        self.id = runtime.instance_at(self._file)
         self.unread = ""
         try:
             self.config = config.load(config_file)
@@ -90,10 +95,8 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        owner = os.geteuid()
-        with suppress(FileNotFoundError):  # deleted while its circusd runs
-            owner = self.config.path.stat().st_uid  # a user who may write the ini decides what circusd is
-        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=owner)
+        # A user who may write the ini decides what circusd is.
+        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=self._owner)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None if it does not run.
@@ -270,7 +273,7 @@ class Instance:
         return max((watcher.graceful_timeout for watcher in watchers), default=GRACEFUL_TIMEOUT)
 
     def _is_ours(self, config_file: str | None) -> bool:
-        return config_file is not None and os.path.realpath(config_file) == os.path.realpath(self.config.path)
+        return config_file is not None and os.path.realpath(config_file) == self._file
 
     def _without_answer(self, gone: CircusdGone) -> Silent | None:
         recorded = runtime.supervisor_of(self.id)

@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import EndpointTaken, Instance
 from xboard_circus.monitor import ThisHost
 
 from .attacker import PYTHON
@@ -149,3 +153,46 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             page.client.close()
             victim.kill()
             victim.wait()
+
+
+LISTENS = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_who_puts_a_link_in_the_place_of_his_ini_has_no_stranger_stopped(tmp_path: Path) -> None:
+    """Given an ini of another user, when a link to the file of a server takes its place, then that is no circusd."""
+    served = tmp_path / "server.cfg"
+    served.touch()
+    command = [PYTHON, "-I", "-c", LISTENS, str(served)]
+    folder = Path(tempfile.mkdtemp(prefix="xb-links-", dir="/tmp"))
+    ini, link = folder / "circus.ini", folder / "link.ini"
+    user = pwd.getpwnam(USER).pw_uid
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            ini.write_text(f"[circus]\nendpoint = tcp://127.0.0.1:{server.stdout.readline().strip()}\n")
+            link.symlink_to(served)
+            for path in (folder, ini, link):
+                os.chown(path, user, -1, follow_symlinks=False)
+            instance = Instance(ini, answer_within=0.5)
+            link.rename(ini)
+            with pytest.raises(EndpointTaken, match="does not answer as circusd does"):
+                instance.find()
+            # A link by itself would name a circusd of root's.
+            ours = tmp_path / "circus.ini"
+            ours.write_text("[circus]\n")
+            ini.unlink()
+            ini.symlink_to(ours)
+            os.chown(ini, user, -1, follow_symlinks=False)
+            with pytest.raises(XboardError, match=f"a link of {USER}'s leads to another user's {ours}"):
+                Instance(ini)
+            os.chown(ours, user, -1)
+            assert Instance(ini).id == Instance(ours).id  # its own, such as that of a release
+        finally:
+            server.kill()
+            shutil.rmtree(folder)

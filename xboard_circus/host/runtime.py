@@ -122,7 +122,12 @@ def digest(text: str | os.PathLike[str]) -> str:
 
 def instance_id(config_file: str | os.PathLike[str]) -> str:
     """Return the name of the instance that *config_file* describes: the same before and after a restart of circusd."""
-    return digest(os.path.realpath(config_file))[:12]
+    return instance_at(os.path.realpath(config_file))
+
+
+def instance_at(file: str) -> str:
+    """Return the name of the instance of the ini at *file*, a path without links."""
+    return digest(file)[:12]
 
 
 def instance_dir(instance: str) -> Path:

@@ -95,25 +95,71 @@ def _open_folder(folder: str) -> int:
     """Open *folder* to pass through; root follows no link of another user's on the way."""
     if os.geteuid() != 0 or not hasattr(os, "O_PATH"):
         return os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
-    left, links = folder.split("/")[::-1], 0
     with ExitStack() as passed:
-        here = os.open("/", _PASSAGE)
-        passed.callback(os.close, here)
-        while left:
-            step = os.open(left.pop() or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            passed.callback(os.close, step)
-            found = os.fstat(step)
-            if not stat.S_ISLNK(found.st_mode):
-                here = step
-                continue
+        for step in _steps(folder, passed):
+            if stat.S_ISLNK(step.found.st_mode) and step.found.st_uid != 0:
+                raise PermissionError(errno.EPERM, _LINK_ABOVE)
+        return os.dup(step.descriptor)
+
+
+class Settled(NamedTuple):
+    """Where a path led: the *file* without links, its *owner* (None: missing), and the owners of the links."""
+
+    file: str
+    owner: int | None
+    links: set[int]
+
+
+def settle(path: Path) -> Settled:
+    """Look where *path* leads, as `os.path.realpath` does, and whose that is, all in one moment.
+
+    Who may put a link in the place of a file exchanges it between two looks.
+    """
+    owner, links, place, left = None, set[int](), list[str](), list[str]()
+    with ExitStack() as passed, suppress(OSError):  # the rest is missing, or may not be looked at
+        if not hasattr(os, "O_PATH"):
+            return Settled(os.path.realpath(path), path.stat().st_uid, links)
+        for step in _steps(str(path.absolute()), passed):
+            place, left = step.place, step.left
+            if stat.S_ISLNK(step.found.st_mode):
+                links.add(step.found.st_uid)
+            elif not left:
+                owner = step.found.st_uid
+    return Settled(os.path.normpath(os.path.join("/", *place, *reversed(left))), owner, links)
+
+
+class _Step(NamedTuple):
+    """A part of a path: what it is, where it really lies, and what is left to pass, the next part last."""
+
+    descriptor: int
+    found: os.stat_result
+    place: list[str]
+    left: list[str]
+
+
+def _steps(path: str, passed: ExitStack) -> Iterator[_Step]:
+    """Pass through an absolute *path*, and yield each folder and link on the way, and its end; *passed* closes them."""
+    left, links, place = path.split("/")[::-1], 0, list[str]()
+    here = os.open("/", _PASSAGE)
+    passed.callback(os.close, here)
+    while left:
+        step = os.open(left[-1] or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        passed.callback(os.close, step)
+        found, part = os.fstat(step), left.pop()
+        if stat.S_ISLNK(found.st_mode):
             links += 1
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            if found.st_uid != 0:
-                raise PermissionError(errno.EPERM, _LINK_ABOVE)
+            yield _Step(step, found, place, left)
             left += os.readlink("", dir_fd=step).split("/")[::-1]
             left[-1] = left[-1] or "/"
-        return os.dup(here)
+            continue
+        here = step
+        if part == "/":
+            place = []
+        elif part not in ("", "."):
+            place = place[:-1] if part == ".." else [*place, part]
+        yield _Step(step, found, place, left)
 
 
 def narrow(descriptor: int, umask: int) -> None:
