@@ -53,6 +53,7 @@ class Instance:
     """The backend of one ini file; *by* names the sender of commands to its circusd.
 
     Attributes:
+        owner: The owner of the file, who decides what circusd is.
         unread: Why the file cannot be read, though its circusd runs; *config* is then what can be read of it. Only with
             *lenient*, for commands that look or stop.
     """
@@ -70,7 +71,7 @@ class Instance:
         self.answer_within = answer_within
         # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
-        self._owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
+        self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
         if others := links - {0, os.geteuid(), owner}:  # as the kernel does in /tmp, see protected_symlinks in proc(5)
             link = f"a link of {servers.name_of(min(others))}'s"
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
@@ -95,8 +96,7 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        # A user who may write the ini decides what circusd is.
-        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=self._owner)
+        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=self.owner)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None if it does not run.

@@ -1,5 +1,6 @@
 """The command that prints the dashboard's link."""
 
+import os
 import socket
 import stat
 import webbrowser
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from xboard_circus.checks import host_rules
 from xboard_circus.cli import main, page
 from xboard_circus.dashboard.tokens import load_or_make
-from xboard_circus.host import servers
+from xboard_circus.host import servers, written_files
 
 DASHBOARD = """\
 [watcher:dashboard]
@@ -99,6 +101,33 @@ def test_another_users_process_at_the_pages_port_gets_no_token(folder: Path, mon
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "a process of user nobody listens at 127.0.0.1" in result.stderr
+
+
+def test_another_users_ini_sends_no_token_of_ours_anywhere(
+    folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an ini of another user that names the folder of our token, then nobody but we or root gets that."""
+    nobody = 65534
+    if os.geteuid() == 0:
+        os.chown(folder / "circus.ini", nobody, -1)
+        assert "nobody may write" in (refused := run()).stderr
+        assert (refused.exit_code, refused.stdout) == (1, "")
+    monkeypatch.setattr(host_rules, "writer_besides_root", lambda _: None)
+    monkeypatch.setattr(written_files, "settle", lambda path: written_files.Settled(str(path), nobody, set()))
+    monkeypatch.setattr(servers, "server_of", lambda _: servers.EndpointServer(frozenset({nobody}), frozenset({1})))
+    result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "a process of user nobody listens at 127.0.0.1" in result.stderr
+    monkeypatch.setattr(servers, "server_of", lambda _: None)
+    monkeypatch.setattr(page, "is_loopback", lambda _: False)  # an address of another host
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        free = other.getsockname()[1]
+        write(folder, free, host="127.0.0.2")
+        result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no address of this host" in result.stderr
+    write(folder, free)  # closed by now: he may begin to listen there
+    assert (result := run()).stdout == "", result.stderr
 
 
 def test_where_nothing_answers_it_says_so(folder: Path) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
+from xboard_circus.checks import host_rules
 from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.screen import say
 from xboard_circus.config import Config
 from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
-from xboard_circus.dashboard.tokens import FILE, load
+from xboard_circus.dashboard.tokens import load
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, servers
-from xboard_circus.host.sockets import for_client
+from xboard_circus.host.sockets import for_client, is_loopback
 from xboard_circus.instance import Instance
 
 ANSWER_WITHIN = 2.0
@@ -35,16 +36,27 @@ def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
 
     The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
+    _refuse_ini_of_others(instance.config)
     host, port = address_of(instance.config)
-    folder = folder_of(instance.config)
-    tokens = load(folder)
-    answers = _answers(host, port, instance.config.path.stat().st_uid, (folder / FILE).stat().st_uid)
+    tokens = load(folder_of(instance.config))
+    answers = _answers(host, port)
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
-    print(link)
+    if answers or instance.owner in (0, os.geteuid()):  # another user may begin to listen where his ini says
+        print(link)
     if not answers:
         raise XboardError(f"nothing answers at {host}:{port}; `xboard-circus status` shows whether the dashboard runs")
     if not no_open and has_browser():
         _open(link, runtime.root() / f"dashboard-{instance.id}.html")
+
+
+def _refuse_ini_of_others(config: Config) -> None:
+    """Raise XboardError if this is root, and another user may name an address to which a token of root's would go."""
+    for path in (config.folder, *(scan.file for scan in config.scans)):
+        if (found := host_rules.writer_besides_root(path)) is not None:
+            who, place = found
+            raise XboardError(
+                f"{who} may write {place}, and say who gets a token of root's: run this as the user of the page"
+            )
 
 
 def address_of(config: Config) -> tuple[str, int]:
@@ -76,17 +88,22 @@ def has_browser() -> bool:
     return has_screen and sys.stdout.isatty()
 
 
-def _answers(host: str, port: int, *owners: int) -> bool:
-    """Return whether the page answers; XboardError if a process of a user answers that is not ours, root or in
-    *owners*."""
+def _answers(host: str, port: int) -> bool:
+    """Return whether the page answers; XboardError for a process of another user but root, or of another host.
+
+    The token is ours or root's, and so is a page that knows it. Who wrote the ini named both this address and the
+    folder of the token, perhaps that of a page of ours.
+    """
     try:
         with socket.create_connection((host, port), ANSWER_WITHIN) as door:
-            found = servers.server_of(door)
+            found, theirs, own = servers.server_of(door), door.getpeername()[0], door.getsockname()[0]
     except OSError:
         return False
-    user = None if found is None else found.stranger(servers.users_of("", *owners))
+    user = None if found is None else found.stranger(servers.users_of(""))
     if user is not None:
         raise XboardError(f"a process of user {user} listens at {host}:{port}, and would get the token; end it first")
+    if theirs != own and not is_loopback(theirs):
+        raise XboardError(f"{host} is no address of this host, and {host}:{port} would get the token: correct the ini")
     return True
 
 
