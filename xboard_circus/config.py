@@ -8,10 +8,10 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import circus.config
@@ -210,21 +210,37 @@ def _read_config(config_path: str) -> tuple[Any, list[str]]:
 
     The owner of the file may put either in its place after our own look at it.
     """
-    parser, main = circus.config.DefaultConfigParser(), Path(config_path)
-    parser.read_file(io.StringIO(text_of(main)), config_path)
+    parser, main, owners = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
+    parser.read_file(io.StringIO(text_of(main, owners)), config_path)
+    parser.set_env(_environ_for(owners))
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
     files = [file for word in words for file in matching(os.path.join(main.parent, word))]
     for file in files[:MOST_FILES]:
         with suppress(OSError):
-            parser.read_file(io.StringIO(text_of(Path(file))), file)
+            parser.read_file(io.StringIO(text_of(Path(file), owners)), file)
+    parser.set_env(_environ_for(owners))
     return parser, [config_path, *files]
 
 
-# Circus's own, with our way of reading; that of circusd stays as it is.
-get_config: Any = FunctionType(
-    circus.config.get_config.__code__, {**vars(circus.config), "read_config": _read_config}, "get_config"
-)
+def _environ_for(owners: Collection[int]) -> Mapping[str, str]:
+    """Return the environment for ``$(circus.env.NAME)`` in files of *owners*; of root's none for another user's file.
+
+    A name of a host there, such as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
+    """
+    if os.geteuid() == 0 and set(owners) - {0}:
+        from xboard_circus.host import writers  # not above: no plugin needs it
+
+        if any(writers.User.of(owner) for owner in owners if owner != 0):  # None: a container's, such as 1001
+            return {}
+    return os.environ
+
+
+def get_config(config_path: str) -> Any:
+    """Return what Circus's own function does, with our way of reading; that of circusd stays as it is."""
+    parser, files = _read_config(config_path)
+    seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=parser._env)}
+    return FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})(config_path)
 
 
 def is_armed(watcher: WatcherConfig) -> bool:

@@ -59,9 +59,9 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
             yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a plain file of at most 1 MiB, as `open` decodes it."""
-    return io.TextIOWrapper(io.BytesIO(read_whole(path))).read()
+def text_of(path: Path, owners: set[int] | None = None) -> str:
+    """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its owner in *owners*."""
+    return io.TextIOWrapper(io.BytesIO(read_whole(path, owners=owners))).read()
 
 
 def _text(path: Path, shown: str) -> str:

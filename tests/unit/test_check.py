@@ -1545,3 +1545,24 @@ def test_a_program_that_does_not_end_in_time_is_ended(rest: str) -> None:
     sleeps = f"import os, time\n{rest or 'time.sleep(60)'}"
 
     assert run_captured([sys.executable, "-c", sleeps], timeout=0.5, env=os.environ) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the files of other users so")
+@pytest.mark.parametrize(
+    ("ini", "included", "host"), [(0, 0, "s3cret"), (4242424, 0, "s3cret"), (65534, 0, ""), (0, 65534, "")]
+)
+def test_no_variable_of_roots_is_put_into_the_ini_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ini: int, included: int, host: str
+) -> None:
+    """Given a name of a host with a variable in it, then whoever answers for that name in DNS gets none of root's."""
+    monkeypatch.setenv("XB_SECRET", "s3cret")
+    file, more = tmp_path / "circus.ini", tmp_path / "more.ini"
+    file.write_text("[circus]\nendpoint = tcp://$(circus.env.XB_SECRET).example:1\ninclude = more.ini\n[env]\nA = 1\n")
+    more.write_text("[watcher:web]\ncmd = sleep $(circus.env.XB_SECRET) $(circus.env.A)\ncopy_env = True\n")
+    os.chown(file, ini, -1)
+    os.chown(more, included, -1)
+    found = load(file)
+    shown = host or "$(circus.env.XB_SECRET)"
+    assert found.endpoint == f"tcp://{shown}.example:1"
+    assert found.watchers[0].cmd == f"sleep {shown} 1"
+    assert ("XB_SECRET" in found.watchers[0].env) == bool(host)

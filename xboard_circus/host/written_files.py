@@ -205,10 +205,13 @@ def _refuse_odd(mode: int, path: str | os.PathLike[str]) -> None:
         raise OSError(number, why, os.fspath(path))
 
 
-def read_whole(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
-    """Return the content of the regular file at *path*; OSError if that is more than *most* bytes, such as 8 TB."""
+def read_whole(path: str | os.PathLike[str], most: int = LARGEST, *, owners: set[int] | None = None) -> bytes:
+    """Return the content of the regular file at *path*, whose owner is put into *owners*; OSError if that is more than
+    *most* bytes, such as 8 TB."""
     with open(path, "rb", opener=plain_opener) as file:
         content = file.read(most + 1)
+        if owners is not None:
+            owners.add(os.fstat(file.fileno()).st_uid)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most >> 10} KiB", os.fspath(path))
     return content
