@@ -26,7 +26,7 @@ from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.worker import forkserver
-from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
+from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED, READY
 
 Answer = Callable[[socket.socket], object]
 
@@ -243,6 +243,29 @@ def test_one_that_is_always_just_in_time_is_ended_when_circusd_has_waited_for_lo
     _, tried = order(monkeypatch, forks_one, clock=lambda: next(times), number=number)
 
     assert tried.state == state
+
+
+def test_a_forkserver_that_is_ready_again_and_again_is_ended() -> None:
+    """Given an app that floods circusd with its forkserver's one message, then circusd hears two of them."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    armed: Any = SimpleNamespace(
+        clock=lambda: 0.0, supervisor=SimpleNamespace(loop=SimpleNamespace(remove_reader=lambda _: None))
+    )
+    armed.supervisor.soon, armed.note_reason, armed.hide = lambda _: None, lambda _: None, bytes
+    with ours, theirs:
+
+        async def run() -> list[str]:
+            tried, states = Forks(armed), []
+            tried.state, tried._orders = "importing", ours
+            tried._process = SimpleNamespace(pid=os.getpid(), kill=lambda: None)  # type: ignore[assignment]
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            for _ in range(2):
+                theirs.send(READY)
+                tried._read_messages()
+                states.append(tried.state)
+            return states
+
+        assert asyncio.run(run()) == ["ready", "failed"]
 
 
 def test_a_system_without_forks_is_named_once(

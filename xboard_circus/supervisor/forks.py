@@ -237,7 +237,7 @@ class Forks:
             return
         except OSError:
             said, pid = b"", 0
-        if said == fork_orders.READY and pid == self._process.pid:
+        if said == fork_orders.READY and pid == self._process.pid and self.state == "importing":  # once, not in a flood
             self.state, self._why = "ready", ""
             self._answered.set()
         elif said and self._level == "app":
