@@ -70,3 +70,20 @@ def test_what_was_stored_is_taken_once_and_removed(systemd: socket.socket, mine:
     else:
         with pytest.raises(BlockingIOError):
             systemd.recv(1000)
+
+
+def test_what_is_no_socket_is_removed_and_keeps_no_circusd_from_starting(systemd: socket.socket) -> None:
+    """Given a file that a worker has stored in the name of its service, then the next circusd takes the listener."""
+    with socket.create_server(("127.0.0.1", 0)) as ours, open(os.devnull, "rb") as file:
+        script = f'exec 3<&{file.fileno()} 4<&{ours.fileno()}; exec "$@"'
+        listen = {"LISTEN_FDS": "2", "LISTEN_FDNAMES": f"{service_manager.NAME}:{service_manager.NAME}"}
+        done = subprocess.run(
+            ["bash", "-c", script, "-", sys.executable, "-c", TAKE, "0"],
+            env={**os.environ, **listen},
+            pass_fds=[ours.fileno(), file.fileno()],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == f"{ours.getsockname()[1]} False\n\n"
+    assert systemd.recv(1000) == b"FDSTOREREMOVE=1\nFDNAME=xboard"

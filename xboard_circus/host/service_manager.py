@@ -46,16 +46,24 @@ def store(listeners: Collection[socket.socket]) -> None:
 
 
 def take() -> list[socket.socket]:
-    """Take, once, what the circusd before this one has stored; systemd closes its own copies."""
+    """Take, once, what the circusd before this one has stored; systemd closes its own copies.
+
+    Each process of the service may store what it likes, such as a file, which would come again at each start.
+    """
     count, names = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_FDNAMES", "").split(":")
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()) or not count.isdigit():
         return []
     ours = [number for number, name in enumerate(names[: int(count)], _FIRST) if name == NAME]
-    found = [socket.socket(fileno=number) for number in ours]
+    found = []
+    for number in ours:
+        try:
+            found.append(socket.socket(fileno=number))
+        except OSError:  # no socket
+            os.close(number)
     for each in found:
         each.set_inheritable(False)
     with suppress(OSError):  # else they stay until the service is stopped
-        if found and (to := address()):
+        if ours and (to := address()):
             send(to, f"FDSTOREREMOVE=1\nFDNAME={NAME}")
     return found
 

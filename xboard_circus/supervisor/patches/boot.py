@@ -251,7 +251,7 @@ def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
     wanted = {option: each for option, address in addresses.items() for each in passed if listens_on(each, address)}
     for each in passed:
         if each not in wanted.values():
-            each.close()
+            unix_sockets.discard([each.detach()])  # without lingering: it may be a worker's
     return wanted
 
 
