@@ -205,10 +205,10 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Conf
     )
 
 
-def _read_config(config_path: str) -> tuple[Any, list[str]]:
+def _read_config(config_path: str) -> tuple[Any, list[str], Mapping[str, str]]:
     """Parse a file and what it includes, as Circus does, which would wait for a pipe, and read a file without end.
 
-    The owner of the file may put either in its place after our own look at it.
+    The owner of the file may put either in its place after our own look at it. The environment is for what it quotes.
     """
     parser, main, owners = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
     parser.read_file(io.StringIO(text_of(main, owners)), config_path)
@@ -219,8 +219,9 @@ def _read_config(config_path: str) -> tuple[Any, list[str]]:
     for file in files[:MOST_FILES]:
         with suppress(OSError):
             parser.read_file(io.StringIO(text_of(Path(file), owners)), file)
-    parser.set_env(_environ_for(owners))
-    return parser, [config_path, *files]
+    environ = _environ_for(owners)
+    parser.set_env(environ)
+    return parser, [config_path, *files], environ
 
 
 def _environ_for(owners: Collection[int]) -> Mapping[str, str]:
@@ -238,8 +239,8 @@ def _environ_for(owners: Collection[int]) -> Mapping[str, str]:
 
 def get_config(config_path: str) -> Any:
     """Return what Circus's own function does, with our way of reading; that of circusd stays as it is."""
-    parser, files = _read_config(config_path)
-    seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=parser._env)}
+    parser, files, environ = _read_config(config_path)
+    seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=environ)}
     return FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})(config_path)
 
 
