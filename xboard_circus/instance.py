@@ -72,7 +72,8 @@ class Instance:
         # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
-        if others := links - {0, os.geteuid(), owner}:  # as the kernel does in /tmp, see protected_symlinks in proc(5)
+        # As the kernel does in /tmp, see protected_symlinks in proc(5).
+        if (others := links - {0, os.geteuid(), owner}) and os.geteuid() in (0, self.owner):
             link = f"a link of {servers.name_of(min(others))}'s"
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
         self.id = runtime.instance_at(self._file)
