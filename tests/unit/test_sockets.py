@@ -38,3 +38,5 @@ def test_a_host_stands_for_addresses(host: str, address: str) -> None:
 def test_a_host_that_is_none_is_told() -> None:
     with pytest.raises(PortError, match=r"no such host\.invalid is no address"):
         targets("no such host.invalid", 80)
+    with pytest.raises(PortError, match="99999 is no port"):  # as in an endpoint, which no rule has looked at yet
+        targets("127.0.0.1", 99999)

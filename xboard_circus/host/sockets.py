@@ -49,6 +49,8 @@ class Listening(NamedTuple):
 
 def targets(host: str, port: int) -> list[BindTarget]:
     """Return the addresses of *host*; "" means all of IPv4, as it does for ``bind``, and so does "*"."""
+    if not 0 <= port < 1 << 16:
+        raise PortError(f"{port} is no port; write one from 1 to 65535")
     try:
         found = socket.getaddrinfo("0.0.0.0" if host in ("", "*") else host, port, type=socket.SOCK_STREAM)
     except OSError as error:
