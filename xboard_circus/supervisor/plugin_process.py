@@ -71,6 +71,9 @@ def prepare() -> PreparedPlugin | None:
     with theirs:
         # A signal would reach circusd's loop from its handler in the child.
         gc.freeze()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()  # or the child would write it as well
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:

@@ -38,7 +38,7 @@ from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter, patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
-from xboard_circus.supervisor.patches.circus_process import fork_where_imported
+from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
 from xboard_circus.worker.limits import raise_limits
@@ -205,7 +205,8 @@ def refuse_beside_another(arbiter: Any) -> None:
 
 def fork_plugin(arbiter: Any) -> None:
     """Fork the process of the plugins while circusd has one thread, and before it holds a listener or a lock."""
-    if any(is_helper(watcher.name) and watcher.autostart for watcher in arbiter.watchers):
+    plugins = [watcher for watcher in arbiter.watchers if is_helper(watcher.name) and OUR_PLUGINS in watcher.cmd]
+    if any(watcher.autostart for watcher in plugins):
         prepared = plugin_process.prepare()
         if prepared is not None:
             patch.install([fork_where_imported(arbiter, prepared.become)])

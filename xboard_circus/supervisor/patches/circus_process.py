@@ -19,6 +19,7 @@ from xboard_circus.host.procs import command_line, session_of
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 LONGEST_NAME = 200
+OUR_PLUGINS = "xboard_circus.plugins."
 _PLUGIN = "-c", "from circus import plugins;plugins.main()"
 _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
@@ -180,7 +181,7 @@ def own_sockets(watcher: Any) -> dict[int, int]:
 def runs_plugin(process: Any) -> bool:
     """Return whether *process* runs a plugin of ours as Circus starts it, by the Python of this circusd."""
     words = arguments_of(process)
-    return (*words[:3],) == (sys.executable, *_PLUGIN) and words[-1].startswith("xboard_circus.plugins.")
+    return (*words[:3],) == (sys.executable, *_PLUGIN) and words[-1].startswith(OUR_PLUGINS)
 
 
 def is_like_circusd(process: Any) -> bool:
