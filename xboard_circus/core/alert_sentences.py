@@ -1,9 +1,8 @@
 """List the words of an alert: its kind, its title, what is done about it, the labels of its lines."""
 
-from xboard_circus.core.reason import Template, catalogue
+from xboard_circus.core.reason import Template
 
 
-@catalogue
 class AlertSay(Template):
     """Words of an alert; the reasons in it are `core.sentences.Say`."""
 

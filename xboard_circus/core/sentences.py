@@ -4,10 +4,9 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
-from xboard_circus.core.reason import Template, catalogue
+from xboard_circus.core.reason import Template
 
 
-@catalogue
 class Say(Template):
     """Sentences of circusd, its hooks, its plugins and its workers.
 

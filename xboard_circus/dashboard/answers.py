@@ -1,9 +1,8 @@
 """List the answers of the page's server: what it has done, or why it has not."""
 
-from xboard_circus.core.reason import Template, catalogue
+from xboard_circus.core.reason import Template
 
 
-@catalogue
 class Answer(Template):
     """One answer."""
 

@@ -1,9 +1,8 @@
 """List the sentences of `why` around the reasons of a record; the reasons are in `core.sentences`."""
 
-from xboard_circus.core.reason import Template, catalogue
+from xboard_circus.core.reason import Template
 
 
-@catalogue
 class Told(Template):
     """One sentence of a story."""
 
