@@ -25,6 +25,7 @@ from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.supervisor.run_once import read_output
 from xboard_circus.worker import forkserver
 from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED, READY
 
@@ -404,7 +405,7 @@ def test_nothing_is_kept_of_the_output_of_a_forkserver_that_has_ended() -> None:
         os.write(end, b"one\nwithout an end")
         os.close(end)
         words = LastWords()
-        await Forks(armed)._read_output(output, 7, words)
+        await read_output(armed, 7, output, words)
         return words
 
     assert asyncio.run(run()).tail == "one\nwithout an end"

@@ -33,11 +33,11 @@ from xboard_circus.supervisor.boundary import is_shortage
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
-from xboard_circus.supervisor.life.output import LastWords, forget, write_through
+from xboard_circus.supervisor.life.output import LastWords
 from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
-from xboard_circus.supervisor.run_once import read_all
+from xboard_circus.supervisor.run_once import read_output, started
 from xboard_circus.worker import fork_orders
 
 if TYPE_CHECKING:
@@ -211,21 +211,9 @@ class Forks:
         self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
-        reading = self._read_output(output, pid, self._words)
+        reading = read_output(armed, pid, output, self._words)
         self._output = armed.supervisor.run(reading, f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._read_messages)
-
-    async def _read_output(self, output: int, pid: int, words: LastWords) -> None:
-        """Write the output of a forkserver into the log to its end; of one that has ended nothing stays in memory."""
-
-        def take(data: bytes) -> None:
-            words.add(data)
-            write_through(self.armed.watcher, pid, data)
-
-        try:
-            await read_all(output, take)
-        finally:
-            forget(self.armed.watcher, self.armed.tails, pid)
 
     def _read_messages(self) -> None:
         """Read its messages: that it is ready, or why it cannot fork; or notice its end."""
@@ -423,16 +411,9 @@ def _spawn(
         output, their_output = os.pipe()
         ours.callback(os.close, output)
         theirs.callback(os.close, their_output)
-        process = subprocess.Popen(
-            arguments,
-            cwd="/",  # the launcher enters the watcher's own
-            env={**env, **fork_orders.variables(their_channel, level, modules)},
-            stdin=subprocess.DEVNULL,
-            stdout=their_output,
-            stderr=their_output,
-            pass_fds=(their_channel.fileno(),),
-            start_new_session=True,
-        )
+        env = {**env, **fork_orders.variables(their_channel, level, modules)}
+        keeps = (their_channel.fileno(),)
+        process = started(arguments, env, their_output, stdin=subprocess.DEVNULL, pass_fds=keeps)
         ours.pop_all()
         return process, channel, output
 

@@ -8,14 +8,14 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.one_shot import RunEnd
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime, session
 from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.output import LastWords, forget, write_through
+from xboard_circus.supervisor.life.output import LastWords
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -48,7 +48,6 @@ class OneShot:
         self._timeout = timeout
         self._stop = asyncio.Event()
         self._words = LastWords(armed.hide)
-        self._pid = 0
 
     def stop(self) -> None:
         """End the run."""
@@ -98,15 +97,7 @@ class OneShot:
         os.pwrite(lock, b" " * LEADER_BYTES, 0)
         (status, status_end), (output, output_end) = os.pipe(), os.pipe()
         try:
-            popen = subprocess.Popen(
-                self._arguments(),
-                cwd="/",  # the launcher enters the watcher's own
-                env=self._armed.environment_of_spawn(),
-                stdin=status_end,
-                stdout=output_end,
-                stderr=output_end,
-                start_new_session=True,
-            )
+            popen = started(self._arguments(), self._armed.environment_of_spawn(), output_end, stdin=status_end)
         except OSError:
             for each in (status, output):
                 os.close(each)
@@ -115,9 +106,8 @@ class OneShot:
             for each in (status_end, output_end):
                 os.close(each)
         leader, reported = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
-        self._pid = popen.pid
         os.pwrite(lock, str(leader).ljust(LEADER_BYTES).encode(), 0)
-        reading = asyncio.ensure_future(read_all(output, self._take))
+        reading = asyncio.ensure_future(read_output(self._armed, popen.pid, output, self._words))
 
         def is_too_long(data: bytes) -> bool:
             reported.extend(data)
@@ -132,7 +122,6 @@ class OneShot:
         finally:
             for task in (reading, ending, stopping):
                 task.cancel()
-            forget(self._armed.watcher, self._armed.tails, self._pid)
         popen.poll()
         code = int(reported) if reported.strip().isdigit() and len(reported) <= LONGEST_CODE else None
         late = self._timeout if not done else None
@@ -145,10 +134,28 @@ class OneShot:
         like = SimpleNamespace(cmd=command, working_dir=self._folder, **given)
         return shlex.split(launch_command(like, wid=0, token=TOKEN))
 
-    def _take(self, data: bytes) -> None:
-        """Write output of the command into the watcher's log."""
-        self._words.add(data)
-        write_through(self._armed.watcher, self._pid, data)
+
+def started(arguments: list[str], env: dict[str, str], output: int, **more: Any) -> subprocess.Popen[bytes]:
+    """Start a process of ours beside the workers; the launcher in *arguments* enters the folder of the watcher."""
+    return subprocess.Popen(arguments, cwd="/", env=env, stdout=output, stderr=output, start_new_session=True, **more)
+
+
+async def read_output(armed: "ArmedWatcher", pid: int, output: int, words: LastWords) -> None:
+    """Write the output of a process that Circus does not know into the log to its end; then nothing stays in memory."""
+    watcher = armed.watcher
+
+    def take(data: bytes) -> None:
+        words.add(data)
+        if (stream := watcher.stderr_stream or watcher.stdout_stream) is not None:
+            stream({"data": data, "pid": pid, "name": "stderr"})
+
+    try:
+        await read_all(output, take)
+    finally:
+        for stream in (watcher.stderr_stream, watcher.stdout_stream):
+            if hasattr(stream, "forget"):
+                stream.forget(pid)
+        armed.tails.pop(pid, None)
 
 
 async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:

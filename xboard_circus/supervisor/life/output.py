@@ -235,21 +235,6 @@ class Tail:
         return OutputLoss(file, reason, since=self._failed_at)
 
 
-def write_through(watcher: Any, pid: int, data: bytes) -> None:
-    """Write output of a process that Circus does not know into the log of *watcher*."""
-    stream = watcher.stderr_stream or watcher.stdout_stream
-    if stream is not None:
-        stream({"data": data, "pid": pid, "name": "stderr"})
-
-
-def forget(watcher: Any, tails: dict[int, LastWords], pid: int) -> None:
-    """Write the rest of the output of a process that Circus does not know, and keep nothing of it."""
-    for stream in (watcher.stderr_stream, watcher.stdout_stream):
-        if hasattr(stream, "forget"):
-            stream.forget(pid)
-    tails.pop(pid, None)
-
-
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
     """Move the rest in the pipes of a dead *process* into the log, before Circus closes them unread.
 
