@@ -128,6 +128,11 @@ class Life(NamedTuple):
         return None if isinstance(phase, Gone) else phase
 
     @property
+    def up_since(self) -> float | None:
+        """Seconds of the clock since which it is up, or was when it was ordered to leave; None if it is not."""
+        return self.standing.since if isinstance(self.standing, Up) else None
+
+    @property
     def order(self) -> Order | None:
         """Return the order under which it leaves."""
         return self.phase.order if isinstance(self.phase, Leaving) else None

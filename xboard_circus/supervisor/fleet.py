@@ -73,8 +73,7 @@ class Worker:
     @property
     def up_since(self) -> float | None:
         """Return when its start was complete; None before that."""
-        standing = self.life.standing
-        return standing.since if isinstance(standing, Up) else None
+        return self.life.up_since
 
     @property
     def drains(self) -> bool:

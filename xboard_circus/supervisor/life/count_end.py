@@ -91,50 +91,37 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         return
     now, fleet, budget = armed.clock(), armed.fleet, armed.budget
     words = armed.tails.pop(worker.pid, None) or output.LastWords()
-    order, counts, up_since = worker.life.order, worker.life.counts, worker.up_since
-    armed.happen(
-        worker,
-        Ended(
-            now,
-            code,
-            oom=evidence.oom_of(armed.supervisor.oom, worker, code),
-            log_tail=words.tail,
-            command=armed.watcher.cmd,
-            recycled=code == EXIT_RECYCLED and armed.limits_requests,
-            graceful_timeout=float(armed.watcher.graceful_timeout),
-        ),
-    )
+    before, recycled = worker.life, code == EXIT_RECYCLED and armed.limits_requests
+    oom, limit = evidence.oom_of(armed.supervisor.oom, worker, code), float(armed.watcher.graceful_timeout)
+    armed.happen(worker, Ended(now, code, oom, words.tail, armed.watcher.cmd, recycled, graceful_timeout=limit))
     assert isinstance(worker.life.phase, Gone)
     gone = worker.life.phase
     cause, reason = gone.cause, gone.reason
     fleet.ends[cause.value] += 1
-    if counts:
+    if before.counts:
         fleet.ended_in[worker.slot] = worker.pid
     fleet.note_up()
     swap = armed.swap_of(worker)
     on_trial = swap is not None and swap.is_trying(worker)
     if swap is not None:
         swap.ended(worker)
-    data: dict[str, Any] = {**worker.ids, "cause": cause.value}
-    data |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
-    requests = evidence.of_requests(
-        worker, code, gone, armed.poisons, was_ordered=order is not None, up_since=up_since, now=now
-    )
+    requests = evidence.of_requests(worker, before, code, gone, armed.poisons)
     fleet.last_requests = {worker.pid: requests}
-    data |= requests
+    data: dict[str, Any] = {**worker.ids, "cause": cause.value}
+    data |= evidence.of_process(worker, before, code, words, now) | requests
     if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed.supervisor.journal, armed.watcher.res_name, data)):
         data |= with_say(common, "common")
-    before = budget.used(now)
+    used = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
         budget.try_over(worker.slot)
-        if order is not None and order.by_operator:
+        if before.order is not None and before.order.by_operator:
             budget.forget(worker.slot)
         # "end": no worker takes its place, because the watcher or circusd stops; "surplus": because fewer are wanted.
         data["surplus"] = armed.missing() <= 0 and worker.slot not in armed.fleet.used_slots()
-        data["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+        data["budget"] = {"before": used, "after": budget.used(now), "limit": budget.limit}
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **data)
     else:
-        _count_failure(armed, worker, cause, reason, data, before)
+        _count_failure(armed, worker, gone, data, used)
     if armed.folder is not None:
         worker_files.remove(armed.folder, worker.token)
     if armed.is_running():
@@ -142,10 +129,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
 
 
-def _count_failure(
-    armed: ArmedWatcher, worker: Worker, cause: Cause, reason: str, data: dict[str, Any], before: int
-) -> None:
-    now, budget = armed.clock(), armed.budget
+def _count_failure(armed: ArmedWatcher, worker: Worker, gone: Gone, data: dict[str, Any], used: int) -> None:
+    now, budget, cause, reason = armed.clock(), armed.budget, gone.cause, gone.reason
     armed.fleet.failures += 1
     was_cooling = budget.is_cooling(worker.slot, now)
     poison, is_new = _poison(armed.poisons, budget, worker, data, now)
@@ -162,7 +147,7 @@ def _count_failure(
         budget.started(worker.slot, now)  # its successor runs already
     then = Say.COUNTED(why=reason, then=decision.reason)
     armed.note_reason(then)
-    data["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+    data["budget"] = {"before": used, "after": budget.used(now), "limit": budget.limit}
     data |= {"wait": decision.wait, "failures": decision.failures, **with_say(decision.reason, "next")}
     armed.publish("restart", reason=reason, **data)
     if is_new:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xboard_circus.core.poison import Poisons
-    from xboard_circus.core.worker_phases import Gone
+    from xboard_circus.core.worker_phases import Gone, Life
     from xboard_circus.host.oom import OomKills
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.life.output import LastWords
@@ -57,17 +57,15 @@ def oom_of(kills: OomKills, worker: Worker, code: int | None) -> str | None:
 
 
 @contained({})
-def of_process(
-    worker: Worker, code: int | None, words: LastWords, *, by: str | None, up_since: float | None, now: float
-) -> dict[str, Any]:
-    """Return the evidence of a process that has ended; *by* names the sender of its order to leave."""
+def of_process(worker: Worker, before: Life, code: int | None, words: LastWords, now: float) -> dict[str, Any]:
+    """Return the evidence of a process that has ended, whose life was *before*."""
     found: dict[str, Any] = {
         "exit_code": code,
         "signal": _signal(code),
-        **with_say(by, "by"),
+        **with_say(before.order.by if before.order else None, "by"),
         "follows": worker.follows,
         "lived": round(now - worker.spawned_at, 3),
-        "ready_for": None if up_since is None else round(now - up_since, 3),
+        "ready_for": None if before.up_since is None else round(now - before.up_since, 3),
         "rss": worker.rss,
         "probes": [_probe(probe, now) for probe in worker.probes],
         "signals": [_signal(-signum) for signum in worker.life.signals],
@@ -94,16 +92,7 @@ def of_live_requests(worker: Worker, *, blames_last: bool, now: float, most: int
 
 
 @contained({})
-def of_requests(
-    worker: Worker,
-    code: int | None,
-    gone: Gone,
-    poisons: Poisons,
-    *,
-    was_ordered: bool,
-    up_since: float | None,
-    now: float,
-) -> dict[str, Any]:
+def of_requests(worker: Worker, before: Life, code: int | None, gone: Gone, poisons: Poisons) -> dict[str, Any]:
     """Return which requests a worker had in flight when it ended, and close the memory where they are noted.
 
     *blames* is the route that its end speaks against, see `poison.suspect`. For a SIGKILL that nobody here ordered the
@@ -117,16 +106,15 @@ def of_requests(
     except (OSError, request_slots.Unreadable) as error:
         logger.warning("xboard: worker %s: %s: %s", worker.pid, Say.REQUESTS_UNREADABLE(), error)
         return {"requests_unreadable": True}
-    if seen.running == in_flight.NO_REQUEST and not was_ordered:
+    if seen.running == in_flight.NO_REQUEST and before.order is None:
         seen = seen._replace(running=0)  # what ends a worker may have begun since that was noted
-    found = in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL)
+    found = in_flight.listed(seen, gone.at, blames_last=before.order is not None or code != -signal.SIGKILL)
     if not found["requests"]:
         return {}
     data = _recorded(found)
-    up_for, suspected = 0.0 if up_since is None else now - up_since, poisons.suspected(now)
-    if blames := poison.suspect(
-        data, gone.cause, gone.reason, code, up_for=up_for, answered=seen.answered, suspected=suspected
-    ):
+    up_for = 0.0 if before.up_since is None else gone.at - before.up_since
+    known: dict[str, Any] = {"up_for": up_for, "answered": seen.answered, "suspected": poisons.suspected(gone.at)}
+    if blames := poison.suspect(data, gone.cause, gone.reason, code, **known):
         data["blames"] = blames
     return dict(masked(data))
 
