@@ -53,21 +53,11 @@ class WorkerQuestions:
             answer = await self._url(view["name"], options.url or "", options.timeout)
             return {url_key(view): url_sighting(answer, asked_at)}
         request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
-        answers = await self.ask_workers(
-            [
-                Target(
-                    each["pid"],
-                    each["socket"],
-                    request,
-                    options.timeout,
-                    spared(options),
-                    partial(on_silence, key(each)),
-                )
-                for each in workers
-                if each["socket"]
-            ]
-        )
-        return {key(each): worker_sighting(answers[each["pid"]]) for each in workers if each["socket"]}
+        how = request, options.timeout, spared(options)
+        asked = [(each["pid"], each["socket"], key(each)) for each in workers if each["socket"]]
+        targets = [Target(pid, path, *how, partial(on_silence, worker)) for pid, path, worker in asked]
+        answers = await self.ask_workers(targets)
+        return {worker: worker_sighting(answers[pid]) for pid, _, worker in asked}
 
     def forget(self, watcher: str) -> None:
         """Forget a call for *watcher* that may still hang."""

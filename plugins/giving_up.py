@@ -31,12 +31,7 @@ class Surrender(Part):
     period = PERIOD
 
     def __init__(
-        self,
-        commands: Commands,
-        patience: Patience,
-        *,
-        leave_word: Callable[[str], None],
-        **seams: Any,
+        self, commands: Commands, patience: Patience, *, leave_word: Callable[[str], None], **seams: Any
     ) -> None:
         super().__init__(commands, **seams)
         self._patience = patience

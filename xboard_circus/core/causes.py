@@ -15,12 +15,7 @@ from xboard_circus.core.sentences import Say
 NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
 """Exit codes of the launcher where it cannot become the command; it has no other way to report."""
 
-_CANNOT_RUN = {
-    NO_PROGRAM: Say.NO_PROGRAM,
-    NO_FOLDER: Say.NO_FOLDER,
-    NO_USER: Say.NO_USER,
-    NO_LIMIT: Say.NO_LIMIT,
-}
+_CANNOT_RUN = {NO_PROGRAM: Say.NO_PROGRAM, NO_FOLDER: Say.NO_FOLDER, NO_USER: Say.NO_USER, NO_LIMIT: Say.NO_LIMIT}
 
 _ASKERS = {"reload": Say.FOR_RELOAD, "recycle": Say.FOR_RECYCLE}
 

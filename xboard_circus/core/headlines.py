@@ -73,11 +73,7 @@ def recent_of(figures: Mapping[str, Mapping[int, Figures]], trouble_age: float |
 
 
 def headlines(
-    watchers: Sequence[WatcherEntry],
-    *,
-    aged: Callable[..., str],
-    elapsed: float = 0.0,
-    traffic: Recent | None = None,
+    watchers: Sequence[WatcherEntry], *, aged: Callable[..., str], elapsed: float = 0.0, traffic: Recent | None = None
 ) -> list[Headline]:
     """Return a line for each watcher with news, the worst first; that all is well before those that are just stopped.
 

@@ -11,14 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from xboard_circus.core.route_counts import (
-    BOUNDS,
-    FIRST_BUCKET,
-    MOST_ROUTES,
-    OTHER,
-    STATUSES,
-    STRIDE,
-)
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MOST_ROUTES, OTHER, STATUSES, STRIDE
 from xboard_circus.core.state_schema import MOST_SLOTS, Counts, RouteNames, TrafficReport, WorkerReport
 
 STEPS = {2: 300, 10: 2160, 60: 10080}

@@ -266,15 +266,19 @@ class Lapse(NamedTuple):
     until: float
 
 
+def _first_of_each(events: Sequence[Happening]) -> dict[int, Happening]:
+    """Return the first event of each worker that shows whether it was up before."""
+    kinds = ("ready", "restart", "end")
+    shown = [each for each in events if each.pid and each.kind in kinds and each.cause not in NEVER_UP]
+    return {each.pid: each for each in reversed(shown)}
+
+
 def lapses(events: Sequence[Happening], current: Present | None) -> list[Lapse]:
     """Return when a watcher served no request, and whether it was down or stopped.
 
     It is down without a worker that answers, and while a dependency of all workers is. *current* is None if unknown.
     """
-    first: dict[int, Happening] = {}
-    for event in events:
-        if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
-            first.setdefault(event.pid, event)
+    first = _first_of_each(events)
     up = {pid: circusd_of(each.seq) for pid, each in first.items() if each.kind != "ready"}
     up |= dict.fromkeys({*(() if current is None else current.up)} - {*first})
     hung: set[int | None] = set()
@@ -382,10 +386,7 @@ def heartbeat(
 
 def _known_since(own: Sequence[Happening], current: Present, begun: float) -> float:
     """Return since when a watcher is known: since its first event, if no worker of it was up before that."""
-    first: dict[int, Happening] = {}
-    for event in own:
-        if event.pid and event.kind in ("ready", "restart", "end") and event.cause not in NEVER_UP:
-            first.setdefault(event.pid, event)
+    first = _first_of_each(own)
     was_up = any(each.kind != "ready" for each in first.values()) or not first.keys() >= {*current.up}
     return begun if was_up or not own else max(begun, own[0].time)
 

@@ -7,7 +7,7 @@ Circus's own commands report it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xboard_circus.core.reason import data_of
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
 from xboard_circus.core.verdict import Word, beside_predecessors, judge, verdict_entry
@@ -27,10 +27,9 @@ def unarmed_watcher(
         name=name,
         status=status,
         numprocesses=numprocesses,
-        last_reason=last_reason,
-        last_reason_say=data_of(last_reason),
         options={key: value for key, value in options.items() if isinstance(value, (str, int, float))},
         workers=workers,
+        **with_say(last_reason, "last_reason"),
     )
     return {**found, "verdict": judge(found)}
 
@@ -42,15 +41,8 @@ def uncreated_watcher(*, name: str, numprocesses: int, why: str, predecessors: i
     It counts as armed, because what is armed gets alerts and a line of its own.
     """
     cause = Say.NOT_CREATED(why=why)
-    found = watcher_entry(
-        name=name,
-        armed=True,
-        status="stopped",
-        numprocesses=numprocesses,
-        last_reason=cause,
-        last_reason_say=data_of(cause),
-        workers=[],
-    )
+    more = {"status": "stopped", "numprocesses": numprocesses, "workers": [], **with_say(cause, "last_reason")}
+    found = watcher_entry(name=name, armed=True, **more)
     verdict = beside_predecessors(verdict_entry(Word.BLOCKED, cause, cure=Say.CURE_NOT_CREATED()), name, predecessors)
     return {**found, "verdict": {**verdict, "since": since}, "incident": {"age": since, "worst": verdict["word"]}}
 

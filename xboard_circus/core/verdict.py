@@ -216,33 +216,16 @@ def _of_own(watcher: WatcherFacts, before: Preparation | None, stopped_by: str) 
         return _stopped(watcher) or _unarmed(watcher)
     if early := _stopped(watcher, stopped_by) or _unprepared(watcher, before):
         return early
-    for look in (
-        _blocked,
-        _dependency,
-        _looping,
-        _starting,
-        _down,
-        _reloading,
-        _unprobed,
-        _degraded,
-        _unwritten,
-        _shared,
-    ):
-        found = look(watcher)
-        if found is not None:
-            return found
+    looks = (_blocked, _dependency, _looping, _starting, _down, _reloading, _unprobed, _degraded, _unwritten, _shared)
+    if (found := next(filter(None, (look(watcher) for look in looks)), None)) is not None:
+        return found
     return verdict_entry(Word.OK, Say.SO_MANY_UP(n=serving(watcher), total=watcher["numprocesses"]))
 
 
 def _stopped(watcher: WatcherFacts, by: str = "") -> VerdictEntry | None:
     if watcher["start_retry_in"] is not None and not watcher["workers"]:
-        return verdict_entry(
-            Word.LOOPING,
-            watcher["last_failure"] or Say.NO_WORKER(),
-            next=Say.NEXT_START(),
-            next_in=watcher["start_retry_in"],
-            cure=Say.CURE_LOOP(watcher=watcher["name"]),
-        )
+        cause, cure = watcher["last_failure"] or Say.NO_WORKER(), Say.CURE_LOOP(watcher=watcher["name"])
+        return verdict_entry(Word.LOOPING, cause, next=Say.NEXT_START(), next_in=watcher["start_retry_in"], cure=cure)
     if watcher["status"] in ("stopped", "stopping"):
         cause = Say.WATCHER_STOPPED_BY(by=by) if by else Say.WATCHER_IS_STOPPED()
         cure = Say.CURE_START(watcher=watcher["name"])
@@ -275,14 +258,10 @@ def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
     port = watcher["port"]
     if port is None or port["state"] != "refused" or serving(watcher):
         return None
-    why = reason_in(port)
-    return verdict_entry(
-        Word.BLOCKED,
-        Say.PORT_OF_IT(port=port["port"], why=why) if port["port"] else why,  # that of a unix socket has its path
-        next=Say.NEXT_PORT(),
-        next_in=watcher["port_retry_in"],
-        cure=_cure_of_port(port),
-    )
+    cause, cure = reason_in(port), _cure_of_port(port)
+    if port["port"]:  # that of a unix socket has its path
+        cause = Say.PORT_OF_IT(port=port["port"], why=cause)
+    return verdict_entry(Word.BLOCKED, cause, next=Say.NEXT_PORT(), next_in=watcher["port_retry_in"], cure=cure)
 
 
 def _cure_of_port(port: PortEntry) -> str:
@@ -302,31 +281,20 @@ def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
     if not sick or len(failing) < 2 or 2 * len(failing) < len(up):
         return None
     why = reason_in(sick[0])
-    say = Say.DEPENDENCY_DOWN_SAYING if why else Say.DEPENDENCY_DOWN
-    return verdict_entry(
-        Word.DEPENDENCY,
-        say(n=len(failing), total=len(up), why=why),
-        next=Say.NEXT_RECOVERY(),
-        cure=Say.CURE_DEPENDENCY(),
-    )
+    cause = (Say.DEPENDENCY_DOWN_SAYING if why else Say.DEPENDENCY_DOWN)(n=len(failing), total=len(up), why=why)
+    return verdict_entry(Word.DEPENDENCY, cause, next=Say.NEXT_RECOVERY(), cure=Say.CURE_DEPENDENCY())
 
 
 def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     held = held_by_budget(watcher["workers"])
     if serving(watcher) or _hang_together(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
-    cause = watcher["last_failure"] or (reason_in(held[0]) if held else "")
+    why = watcher["last_failure"] or (reason_in(held[0]) if held else "")
+    cause = (Say.NONE_UP_SAYING if why else Say.NONE_UP)(total=watcher["numprocesses"], why=why)
     starting = [each for each in watcher["workers"] if each["phase"] == "starting"]
     next_, next_in = _next(watcher, starting or held or _troubled(watcher))
-    return verdict_entry(
-        Word.LOOPING,
-        Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
-        if cause
-        else Say.NONE_UP(total=watcher["numprocesses"]),
-        next=next_,
-        next_in=next_in,
-        cure=(Say.CURE_RETRY if held else Say.CURE_CODE)(watcher=watcher["name"]),
-    )
+    cure = (Say.CURE_RETRY if held else Say.CURE_CODE)(watcher=watcher["name"])
+    return verdict_entry(Word.LOOPING, cause, next=next_, next_in=next_in, cure=cure)
 
 
 def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -359,15 +327,11 @@ def _down(watcher: WatcherFacts) -> VerdictEntry | None:
     if serving(watcher):
         return None
     together = _hang_together(watcher)
-    doing = together or _doing(watcher["workers"])
+    why = together or _doing(watcher["workers"]) or Say.NO_WORKER()
+    cause = Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=why)
     next_, next_in = _next(watcher, _troubled(watcher))
-    return verdict_entry(
-        Word.DOWN,
-        Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=doing or Say.NO_WORKER()),
-        next=next_,
-        next_in=next_in,
-        cure=(Say.CURE_HANG if together else Say.CURE_LOGS)(watcher=watcher["name"]),
-    )
+    cure = (Say.CURE_HANG if together else Say.CURE_LOGS)(watcher=watcher["name"])
+    return verdict_entry(Word.DOWN, cause, next=next_, next_in=next_in, cure=cure)
 
 
 def _hang_together(watcher: WatcherFacts) -> str:
@@ -389,11 +353,8 @@ def _reloading(watcher: WatcherFacts) -> VerdictEntry | None:
     reload = running_reload(watcher)
     if reload is None or serving(watcher) < watcher["numprocesses"]:
         return None
-    return verdict_entry(
-        Word.DEPLOYING,
-        reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"]),
-        next=Say.NEXT_RELOADED(),
-    )
+    cause = reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"])
+    return verdict_entry(Word.DEPLOYING, cause, next=Say.NEXT_RELOADED())
 
 
 def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:

@@ -12,7 +12,6 @@ from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import WatcherOptions
-from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.patch import PatchFailed
@@ -61,14 +60,7 @@ def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
     supervisor.plain[watcher] = reason
     logger.error("xboard: %s: %s", watcher.name, reason)
     try:
-        watcher.env = environment.environment(
-            watcher.env,
-            watcher=watcher.name,
-            folder=None,
-            options=WatcherOptions(),
-            marks=supervisor.marks(),
-            withheld=supervisor.withheld_from(watcher),
-        )
+        supervisor.give_environment(watcher, None, WatcherOptions())
     except Exception:
         logger.exception("xboard: %s runs with the environment of circusd", watcher.name)
     bind_plainly(watcher)

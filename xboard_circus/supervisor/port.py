@@ -27,17 +27,8 @@ from xboard_circus.core.state_schema import PortEntry
 from xboard_circus.core.worker_phases import Order
 from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
-from xboard_circus.supervisor import handover
+from xboard_circus.supervisor import handover, listener_check
 from xboard_circus.supervisor.boundary import in_daemon_thread
-from xboard_circus.supervisor.listener_check import (
-    CannotPutBack,
-    deafened_by,
-    file_at,
-    inherited,
-    is_listening,
-    is_shut_down,
-    put_back,
-)
 from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
@@ -132,7 +123,7 @@ class PortGuard:
                 if not shared.is_unix:
                     self._release(shared)
                 shared.so_reuseport = False
-            elif is_listening(shared):
+            elif listener_check.is_listening(shared):
                 self._bound(shared)
                 return
         self.state, self.reason = PortState.CLEANING, Say.PORT_LOOKED_AT()
@@ -338,8 +329,8 @@ class PortGuard:
         # Accepted connections inherit this from the listener; without it a kept-alive answer waits 40 ms for an ACK.
         if not shared.is_unix:
             shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._inherited = inherited(shared, ours=self.armed.has_private_socket)
-        with suppress(CannotPutBack):  # of a listener that was taken over; then it is replaced in a moment
+        self._inherited = listener_check.inherited(shared, ours=self.armed.has_private_socket)
+        with suppress(listener_check.CannotPutBack):  # of one that was taken over; then it is replaced in a moment
             self._put_back(shared)
 
     # While it runs
@@ -366,7 +357,7 @@ class PortGuard:
         shared, address = self.socket(), self.address()
         if self.state is not PortState.BOUND or shared is None or address is None:
             return
-        if is_shut_down(shared):
+        if listener_check.is_shut_down(shared):
             why: str = Say.PORT_SHUT()
             if not shared.is_unix and self._bind(address):
                 self._report_shut(Say.PORT_LISTENS_AGAIN(why=why))
@@ -411,13 +402,13 @@ class PortGuard:
     def _unusable_because(self, shared: Any) -> str:
         """Restore what a worker has changed on the listener; return why another one is due, at most once a minute."""
         is_due = self.armed.clock() - self._deaf_at > DEAF_AGAIN_AFTER
-        if is_due and (option := deafened_by(shared)):
+        if is_due and (option := listener_check.deafened_by(shared)):
             return Say.PORT_DEAF(option=option)
         if is_due and shared.is_unix and self._has_lost_file(shared):
             return Say.PORT_FILE_GONE(path=shared.path)
         try:
             self._put_back(shared)
-        except CannotPutBack as error:
+        except listener_check.CannotPutBack as error:
             return Say.PORT_CHANGED(options=str(error)) if is_due else ""
         return ""
 
@@ -425,7 +416,7 @@ class PortGuard:
         """Return whether the file of a unix socket is not the one of the first look: no client finds the listener."""
         inode = os.fstat(shared.fileno()).st_ino
         try:
-            found = file_at(shared.path)
+            found = listener_check.file_at(shared.path)
         except OSError:
             return False
         if self._file is None or self._file[0] != inode:
@@ -435,7 +426,7 @@ class PortGuard:
     def _put_back(self, shared: Any) -> None:
         """Restore what a worker has changed on the listener; only our own workers never want a blocking one."""
         blocking = False if self.armed.has_private_socket and not shared.blocking else None
-        if changed := put_back(shared, self._inherited, backlog=shared.backlog, blocking=blocking):
+        if changed := listener_check.put_back(shared, self._inherited, backlog=shared.backlog, blocking=blocking):
             self._report_shut(Say.PORT_PUT_BACK(options=changed, watcher=self.armed.name))
 
     def _replace_listener(self, why: str) -> None:
@@ -460,7 +451,7 @@ class PortGuard:
         shared = self.socket()
         if shared is None or self._serves_others(shared):
             return False
-        if is_listening(shared):
+        if listener_check.is_listening(shared):
             self._release(shared)
             self.state, self.reason, self._is_given_back = PortState.WAITING, Say.WATCHER_IS_STOPPED(), False
         return True

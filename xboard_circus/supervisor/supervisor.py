@@ -27,7 +27,7 @@ from xboard_circus.core.worker_phases import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, service_manager, sockets
 from xboard_circus.host.oom import OomKills
-from xboard_circus.options.fields import HealthOptions
+from xboard_circus.options.fields import HealthOptions, WatcherOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task, in_daemon_thread
 from xboard_circus.supervisor.bus import commands, state
@@ -35,7 +35,7 @@ from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
-from xboard_circus.supervisor.life import evidence
+from xboard_circus.supervisor.life import environment, evidence
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.circus_stream import rotate_log
 from xboard_circus.supervisor.port import named
@@ -200,6 +200,13 @@ class Supervisor:
         with suppress(XboardError):  # an unreadable file names what it named before
             self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher)
         return self._withheld.get(watcher.name, frozenset())
+
+    def give_environment(self, watcher: Any, folder: Path | None, options: WatcherOptions) -> None:
+        """Add our part to the environment of a watcher's processes."""
+        marks, withheld = self.marks(), self.withheld_from(watcher)
+        watcher.env = environment.environment(
+            watcher.env, watcher=watcher.name, folder=folder, options=options, marks=marks, withheld=withheld
+        )
 
     def marks(self) -> dict[str, str]:
         """Return the environment that marks a process as one of this instance."""

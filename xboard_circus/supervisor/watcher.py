@@ -13,7 +13,7 @@ from circus import logger
 from circus.exc import MessageError
 
 from xboard_circus import env_files
-from xboard_circus.core import surge
+from xboard_circus.core import recycling, worker_phases
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.poison import Poisons
 from xboard_circus.core.ports import Policy
@@ -22,20 +22,6 @@ from xboard_circus.core.restart_limits import OF_WORKER, RestartBudget, RestartL
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import OutputEntry
 from xboard_circus.core.verdict import IncidentKeeper
-from xboard_circus.core.worker_phases import (
-    LATE_START_GRACE,
-    ORDERS,
-    Effect,
-    LifeEvent,
-    Lost,
-    Order,
-    Ordered,
-    Retired,
-    Signalled,
-    Ticked,
-    is_late,
-    step,
-)
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.errors import XboardError
 from xboard_circus.host import free_memory, oom, request_slots, runtime, users, worker_files
@@ -53,7 +39,7 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_stream, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
-from xboard_circus.supervisor.replace import recycle, rolling, terminate
+from xboard_circus.supervisor.replace import rolling, terminate
 from xboard_circus.supervisor.replace.swap import Swap
 from xboard_circus.worker import limits_requests, refusal, runs_worker
 
@@ -174,9 +160,9 @@ class ArmedWatcher:
         return ""
 
     def has_room(self) -> bool:
-        """Return whether memory permits one more worker."""
+        """Return whether memory permits one more worker: twice the largest; of unknown sizes (0) nothing is assumed."""
         sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.fleet]
-        return surge.has_room(free_memory.available(), sizes)
+        return 0 < 2 * max(sizes, default=0) <= free_memory.available()
 
     @property
     def policy(self) -> Policy:
@@ -185,7 +171,7 @@ class ArmedWatcher:
     @property
     def late_grace(self) -> float:
         """Return how long a late starter may take to leave, in seconds; more would only delay the next."""
-        return float(min(LATE_START_GRACE, self.watcher.graceful_timeout))
+        return float(min(worker_phases.LATE_START_GRACE, self.watcher.graceful_timeout))
 
     # Whether it should run
 
@@ -234,14 +220,7 @@ class ArmedWatcher:
 
     def give_environment(self) -> None:
         """Add our part to the environment of the watcher's processes."""
-        self.watcher.env = environment.environment(
-            self.watcher.env,
-            watcher=self.name,
-            folder=self.folder,
-            options=self.options,
-            marks=self.supervisor.marks(),
-            withheld=self.supervisor.withheld_from(self.watcher),
-        )
+        self.supervisor.give_environment(self.watcher, self.folder, self.options)
 
     def read_env_files(self) -> None:
         """Read the env files anew. Raises EnvFileError, and keeps the former values."""
@@ -331,10 +310,10 @@ class ArmedWatcher:
             self.happen(worker, self._operators_order())
         return True
 
-    def _operators_order(self) -> Ordered:
+    def _operators_order(self) -> worker_phases.Ordered:
         """Return the order of the Circus command that runs on this watcher."""
         asker = self.supervisor.requests.asker_of(self.name)
-        order = Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
+        order = worker_phases.Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
         return self._order(order)
 
     @contained(True)
@@ -346,8 +325,8 @@ class ArmedWatcher:
         worker = self.fleet.workers.get(int(pid))
         if worker is None or not (allowed or signum == signal.SIGKILL):
             return True
-        self.happen(worker, Signalled(int(signum)))
-        if signum in ORDERS or signum == self.watcher.stop_signal:
+        self.happen(worker, worker_phases.Signalled(int(signum)))
+        if signum in worker_phases.ORDERS or signum == self.watcher.stop_signal:
             self.happen(worker, self._operators_order())
         return True
 
@@ -377,14 +356,14 @@ class ArmedWatcher:
             self.note_reason(str(error))
         return True
 
-    def _order(self, order: Order) -> Ordered:
-        return Ordered(self.clock(), order, float(self.watcher.graceful_timeout) + SLACK)
+    def _order(self, order: worker_phases.Order) -> worker_phases.Ordered:
+        return worker_phases.Ordered(self.clock(), order, float(self.watcher.graceful_timeout) + SLACK)
 
     # Events of workers
 
-    def happen(self, worker: Worker, event: LifeEvent) -> None:
+    def happen(self, worker: Worker, event: worker_phases.LifeEvent) -> None:
         """Apply *event* to *worker*: the core decides, and the effects are carried out here."""
-        worker.life, effects = step(worker.life, event)
+        worker.life, effects = worker_phases.step(worker.life, event)
         for effect in effects:
             EFFECTS[effect](self, worker)
 
@@ -404,9 +383,11 @@ class ArmedWatcher:
             return
         limit = self.options.health.startup_timeout
         why = Say.NOT_UP_IN_TIME(timeout=exactly(limit))
-        tick = Ticked(self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why)
+        tick = worker_phases.Ticked(
+            self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why
+        )
         for worker in self.fleet:
-            late = is_late(worker.life, tick.at, limit)
+            late = worker_phases.is_late(worker.life, tick.at, limit)
             self.happen(worker, tick._replace(why_late=start.found_late(why, worker.pid, limit)) if late else tick)
 
     def report_expired(self, worker: Worker) -> None:
@@ -418,7 +399,7 @@ class ArmedWatcher:
 
     # Ending workers
 
-    async def end(self, worker: Worker, order: Order, *, within: float | None = None) -> None:
+    async def end(self, worker: Worker, order: worker_phases.Order, *, within: float | None = None) -> None:
         """Order a worker to leave, kill it after *within* seconds (default: `graceful_timeout`), and fill its place."""
         self.happen(worker, self._order(order))
         await self.kill(worker, within)
@@ -428,9 +409,9 @@ class ArmedWatcher:
         await circus_watcher.kill(self.watcher, worker.process, within)
         self.keep_up()
 
-    async def kill_hung(self, worker: Worker, order: Order) -> None:
+    async def kill_hung(self, worker: Worker, order: worker_phases.Order) -> None:
         """Kill a worker whose event loop does not answer, and fill its place."""
-        self.happen(worker, Ordered(self.clock(), order, terminate.STACK_SECONDS + terminate.DIES_WITHIN))
+        self.happen(worker, worker_phases.Ordered(self.clock(), order, terminate.STACK_SECONDS + terminate.DIES_WITHIN))
         self.publish("replace", **terminate.announcement(worker, order))
         await terminate.kill_with_stacks(worker, worker_files.path_of(self.folder, worker.token, "sock"))
         self.keep_up()
@@ -504,7 +485,7 @@ class ArmedWatcher:
             self._make_folder_again()
         for worker in self.fleet:
             if self.lacks_socket(worker) and worker.life.reason != Say.SOCKET_GONE():
-                self.happen(worker, Lost(Say.SOCKET_GONE()))
+                self.happen(worker, worker_phases.Lost(Say.SOCKET_GONE()))
                 self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
 
     def _make_folder_again(self) -> None:
@@ -582,7 +563,7 @@ class ArmedWatcher:
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
             # It does not count for `numprocesses` while it drains: a worker that dies meanwhile is replaced at once.
-            self.happen(worker, Retired())
+            self.happen(worker, worker_phases.Retired())
         if todo:
             self._drains += 1
             try:
@@ -598,17 +579,28 @@ class ArmedWatcher:
         is_reloading = self.reload is not None and self.reload.is_running
         if self.swaps or self.busy or is_reloading or not self.is_running() or self.clock() < self._recycle_not_before:
             return
-        limits = recycle.limits_of(self.options.worker, self.watcher)
         can_use_folder = self.has_private_socket and worker_files.is_usable(self.folder)
         for worker in self.fleet.up():
             is_unprobed = can_use_folder and self.lacks_socket(worker)
-            why = Say.SOCKET_GONE() if is_unprobed else recycle.why(worker, limits, self.clock())
+            why = Say.SOCKET_GONE() if is_unprobed else self._why_due(worker)
             if why is not None and worker.life.counts:
                 self.supervisor.run(self._recycle(worker, Say.RECYCLED(why=why)), f"the recycling of {worker.pid}")
                 return
 
+    def _why_due(self, worker: Worker) -> str | None:
+        """Return why a worker is to be recycled now; None if it is not."""
+        options, up_for = self.options.worker, self.clock() - (worker.up_since or self.clock())
+        # Circus's own max_age would end all due workers at once, by the wall clock.
+        max_age = options.max_age or float(self.watcher.max_age or 0)
+        limits = recycling.RecycleLimits(options.max_rss, options.max_requests, max_age)
+        rss, served = (
+            circus_process.resident(worker.process) if limits.rss else None,
+            worker.probe.get("requests_served"),
+        )
+        return recycling.due(limits, rss=rss, requests=served, age=up_for, spread=worker.spread)
+
     async def _recycle(self, worker: Worker, reason: str) -> None:
-        if await Swap(self, worker, Order(by="recycle", why=reason)).run() is not None:
+        if await Swap(self, worker, worker_phases.Order(by="recycle", why=reason)).run() is not None:
             # A new worker that does not get ready would otherwise be tried again each second.
             self._recycle_not_before = self.clock() + self.options.restart.cooldown
 
@@ -661,13 +653,13 @@ class ArmedWatcher:
         self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
 
-EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
-    Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
-    Effect.REPORT_UP: ArmedWatcher.report_up,
-    Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
-    Effect.TERMINATE: lambda armed, worker: armed.supervisor.run(
+EFFECTS: dict[worker_phases.Effect, Callable[[ArmedWatcher, Worker], object]] = {
+    worker_phases.Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
+    worker_phases.Effect.REPORT_UP: ArmedWatcher.report_up,
+    worker_phases.Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
+    worker_phases.Effect.TERMINATE: lambda armed, worker: armed.supervisor.run(
         armed.kill(worker, armed.late_grace), f"the end of {worker.pid}"
     ),
-    Effect.REPORT_EXPIRED: ArmedWatcher.report_expired,
+    worker_phases.Effect.REPORT_EXPIRED: ArmedWatcher.report_expired,
 }
 """How each effect is carried out."""

@@ -12,11 +12,7 @@ DEFAULT_LIMIT = 64 * 1024
 LEAST_EACH = 32  # bytes of the limit for each header: 2,048 headers by default
 _HTTPTOOLS, _H11 = "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"
 _TEXT = b"Request headers too large."
-_HEADERS = (
-    b"content-type: text/plain; charset=utf-8",
-    b"content-length: %d" % len(_TEXT),
-    b"connection: close",
-)
+_HEADERS = (b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(_TEXT), b"connection: close")
 
 
 def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:

@@ -25,24 +25,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from xboard_circus.core.in_flight import NO_REQUEST, SeenRequest
 from xboard_circus.core.masked_path import masked_path
-from xboard_circus.host.request_slots import (
-    BEGUN,
-    FIRST,
-    MARK_AT,
-    MARK_BYTES,
-    MOMENT,
-    NUMBER,
-    OVER_AT,
-    OVERWRITTEN,
-    RUNNING_AT,
-    SEEN_AT,
-    SIZE,
-    SLOT,
-    SLOTS,
-    TAKEN,
-    TEXTS,
-    made_id,
-)
+from xboard_circus.host import request_slots as layout
+from xboard_circus.host.request_slots import BEGUN, FIRST, MOMENT, NUMBER, SLOT, SLOTS, TAKEN, TEXTS, made_id
 from xboard_circus.worker.refusal import Refusal
 from xboard_circus.worker.task_stack import stack_of
 from xboard_circus.worker.traffic import RouteCounts, Traffic
@@ -52,7 +36,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-FIRST_OVER = FIRST + SLOT.size * (SLOTS - OVERWRITTEN)
+FIRST_OVER = FIRST + SLOT.size * (SLOTS - layout.OVERWRITTEN)
 WEBSOCKETS_LEAVE = 24
 """Slots that WebSockets, which last, leave free for others."""
 
@@ -138,11 +122,11 @@ class RequestRecord:
         if type(app) is ProxyHeadersMiddleware:
             self._unforwarded = self._around(app.app)
         self._traffic = traffic
-        self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
+        self._memory: mmap.mmap | bytearray = memory or bytearray(layout.SIZE)
         self._header = id_header.lower().encode("latin-1")
         self._looked_for = FORWARDED | {self._header, LENGTH}
-        self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
-        self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
+        self._mark = bytes(self._memory[layout.MARK_AT : layout.MARK_AT + layout.MARK_BYTES])
+        self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - layout.OVERWRITTEN))  # the last ones stay
         self.paths: dict[str, _Path] = {}  # by method and words, such as "GET/items/{id}"
         self._next_serial = itertools.count(1).__next__
         self._over = self._running = self._websockets = 0
@@ -282,7 +266,7 @@ class RequestRecord:
 
     def active(self) -> int:
         """Return how many requests are in flight, without WebSockets."""
-        return SLOTS - OVERWRITTEN - len(self._free) + self._over - self._websockets
+        return SLOTS - layout.OVERWRITTEN - len(self._free) + self._over - self._websockets
 
     def _know(self, method: str, path: str) -> _Path:
         """Return what is noted of a path, which is kept by its words: paths with ids would be kept for nothing."""
@@ -302,8 +286,8 @@ class RequestRecord:
     def _overwrite(self, serial: int) -> int:
         """Return the slot of a request that comes when all others are taken."""
         self._over += 1
-        pack_number(self._memory, OVER_AT, self._over)
-        return FIRST_OVER + SLOT.size * (serial % OVERWRITTEN)
+        pack_number(self._memory, layout.OVER_AT, self._over)
+        return FIRST_OVER + SLOT.size * (serial % layout.OVERWRITTEN)
 
     def _serial_in(self, slot: int) -> int:
         serial: int = NUMBER.unpack_from(self._memory, slot + TEXTS.size)[0]
@@ -311,7 +295,7 @@ class RequestRecord:
 
     def _end_over(self, serial: int, slot: int) -> None:
         self._over -= 1
-        pack_number(self._memory, OVER_AT, self._over)
+        pack_number(self._memory, layout.OVER_AT, self._over)
         if self._serial_in(slot) == serial:  # else a newer one has it
             self._memory[slot] = 0
 
@@ -372,10 +356,10 @@ class RequestRecord:
         is_over = serial and not self._over and self.noted(serial) is None  # what it left behind runs
         noted = NO_REQUEST if stands and (is_over or not serial) else serial
         if noted:
-            MOMENT.pack_into(self._memory, SEEN_AT, now)
+            MOMENT.pack_into(self._memory, layout.SEEN_AT, now)
         if noted != self._running:
             self._running = noted
-            pack_number(self._memory, RUNNING_AT, noted)
+            pack_number(self._memory, layout.RUNNING_AT, noted)
         return serial
 
     def _runs_in(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
@@ -403,7 +387,7 @@ class RequestRecord:
 
     def let_go(self) -> None:
         """Write nowhere from now on: this is a child that the app has forked."""
-        memory, self._memory = self._memory, bytearray(SIZE)
+        memory, self._memory = self._memory, bytearray(layout.SIZE)
         if isinstance(memory, mmap.mmap):
             memory.close()
 

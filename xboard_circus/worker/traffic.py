@@ -4,16 +4,8 @@ from bisect import bisect_right
 from math import inf
 from typing import Any
 
-from xboard_circus.core.route_counts import (
-    BOUNDS,
-    FIRST_BUCKET,
-    METHODS,
-    MICROSECONDS,
-    MOST_ROUTES,
-    OTHER,
-    STRIDE,
-    route_name,
-)
+from xboard_circus.core import route_counts
+from xboard_circus.core.route_counts import METHODS, MOST_ROUTES, OTHER, route_name
 
 
 class RouteCounts:
@@ -24,7 +16,7 @@ class RouteCounts:
     """
 
     def __init__(self) -> None:
-        self.counts = [0] * STRIDE
+        self.counts = [0] * route_counts.STRIDE
         self._seconds: list[float] = []
         self.add = self._seconds.append
 
@@ -39,9 +31,9 @@ class RouteCounts:
         if not seconds:
             return
         counts[0] += len(seconds)
-        counts[MICROSECONDS] += int(sum(seconds) * 1_000_000)
+        counts[route_counts.MICROSECONDS] += int(sum(seconds) * 1_000_000)
         seconds.sort()
-        for bucket, bound in enumerate((*BOUNDS, inf), FIRST_BUCKET):
+        for bucket, bound in enumerate((*route_counts.BOUNDS, inf), route_counts.FIRST_BUCKET):
             end = bisect_right(seconds, bound, at)
             counts[bucket] += end - at
             at = end
@@ -81,8 +73,4 @@ class Traffic:
         rows = sorted((route_name(f"{method} {route}"), row.counts) for (method, route), row in self._rows.items())
         rows.append((OTHER, self._other.counts))
         # In the same order in all workers, whichever route was called first, so that the prober adds them up at once.
-        return {
-            "active": active,
-            "routes": [name for name, _ in rows],
-            "counts": [n for _, row in rows for n in row],
-        }
+        return {"active": active, "routes": [name for name, _ in rows], "counts": [n for _, row in rows for n in row]}

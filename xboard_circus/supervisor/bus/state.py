@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xboard_circus.core import state_schema as schema
 from xboard_circus.core.durations import stale_after
 from xboard_circus.core.names import runs_dashboard
-from xboard_circus.core.reason import data_of
+from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_names import Health, PortState
 from xboard_circus.core.state_schema import HeldByWord, PhaseWord, PoisonEntry, WatcherEntry, WatcherFacts, WorkerEntry
@@ -59,15 +59,8 @@ def hold_of(armed: ArmedWatcher, slot: int, now: float) -> Hold:
 def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:
     """Return the entry of a held slot: it has no process, and the pid 0."""
     hold = hold_of(armed, slot, armed.clock())
-    return schema.worker_entry(
-        pid=0,
-        slot=slot,
-        phase="held",
-        held_by=hold.by,
-        next_try=round(hold.next_try, 3),
-        reason=hold.reason,
-        say=data_of(hold.reason),
-    )
+    more = {"next_try": round(hold.next_try, 3), **with_say(hold.reason)}
+    return schema.worker_entry(pid=0, slot=slot, phase="held", held_by=hold.by, **more)
 
 
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
@@ -77,6 +70,7 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     reason = life.order.why if life.order else life.reason
     up_since, probe, health = worker.up_since, worker.probe, health_of(worker, armed.options.health, now)
     wait = armed.budget.wait(worker.slot, now) if health is Health.SICK else 0.0
+    figures: Any = {name: probe.get(name) for name in schema.ProbeFigures.__annotations__}
     # Written out, because these are our own values, and parsing them as a wire's took half the time of the answer.
     return {
         "pid": worker.pid,
@@ -95,15 +89,7 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
         "say": data_of(reason),
         "drains": worker.drains,
         "latency": probe.get("latency"),
-        "probe": {
-            "latency": probe.get("latency"),
-            "lag": probe.get("lag"),
-            "threads_used": probe.get("threads_used"),
-            "threads_limit": probe.get("threads_limit"),
-            "requests_active": probe.get("requests_active"),
-            "requests_served": probe.get("requests_served"),
-            "rss": probe.get("rss"),
-        },
+        "probe": figures,
         "socket": None if folder is None else worker_files.name_of(folder, worker.token, "sock"),
     }
 

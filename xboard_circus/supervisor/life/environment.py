@@ -14,6 +14,7 @@ _IN_COMMAND = re.compile(r"circus\.env\.([\w.-]+)", re.IGNORECASE)
 LATER = "XBOARD_LATER_"  # as in `launch`, which circusd does not import: 80 KiB for one word
 # systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+OF_STARTER = ("XBOARD_WORKER_DIR", "XBOARD_PREFLIGHT", "XBOARD_FORK_ORDERS", "XBOARD_REFUSED", VARIABLE)
 
 
 def environment(
@@ -43,18 +44,9 @@ def environment(
     env.setdefault("PYTHONUNBUFFERED", "1")  # the last words of a worker must not die in a buffer
     # setproctitle would write the title over the environment, and with it over the marks by which we know our own.
     env.setdefault("SPT_NOENV", "1")
-    for name in SERVICE_MANAGER:
+    for name in (*SERVICE_MANAGER, *OF_STARTER):
         env.pop(name, None)
-    env.update(marks)
-    env["XBOARD_WATCHER"] = watcher
-    for name in (
-        "XBOARD_WORKER_DIR",
-        "XBOARD_PREFLIGHT",
-        "XBOARD_FORK_ORDERS",
-        "XBOARD_REFUSED",
-        VARIABLE,
-    ):  # of whoever started circusd
-        env.pop(name, None)
+    env |= {**marks, "XBOARD_WATCHER": watcher}
     if folder is not None:
         env["XBOARD_WORKER_DIR"] = str(folder)
     return with_options(env, options)
