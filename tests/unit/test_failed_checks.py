@@ -19,7 +19,7 @@ def answer_of(body: bytes, status: int = 503) -> AppAnswer:
         await send({"type": "http.response.body", "body": body})
 
     async def call() -> AppAnswer:
-        calls = AppCalls(app, state={}, root_path="", user_agent="test", asker=Asker())
+        calls = AppCalls(app, Asker(), state={}, root_path="")
         return await calls.ask("/health", timeout=30)
 
     return asyncio.run(call())

@@ -54,7 +54,7 @@ class Shared:
         memory = request_slots.mapped(str(os.dup(self.file.fileno())))
         assert memory is not None
         self.traffic = Traffic()
-        self.record = RequestRecord(app, memory, sends_id=True, traffic=self.traffic, refusal=refusal)
+        self.record = RequestRecord(app, memory, header="X-Request-ID", traffic=self.traffic, refusal=refusal)
 
     def seen(self) -> SeenRequests:
         return request_slots.read(self.file)

@@ -196,7 +196,7 @@ def run(server: WorkerServer, surroundings: Surroundings, code: AppCode) -> None
     except OSError as error:
         log.error("The public socket (--fd %s) can't be used: %s", server.config.fd, error)
         sys.exit(STARTUP_FAILURE)
-    if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
+    if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.36
         server.config.load_app()  # before there is a loop, as in uvicorn: an app may run one of its own meanwhile
         code.look()
     server.run(sockets)

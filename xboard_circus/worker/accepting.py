@@ -17,6 +17,7 @@ from typing import Any
 
 log = logging.getLogger("uvicorn.error")
 
+Attach = Callable[[socket.socket], Coroutine[Any, Any, None]]
 MOST_AT_ONCE, ALONE = 64, 16
 """Connections accepted in one turn of the loop; fewer where the numbers of the siblings are not known."""
 MOST_CONNECTIONS = 1 << 30
@@ -78,13 +79,7 @@ class Acceptor:
         attaching: Accepted connections that the loop does not serve yet.
     """
 
-    def __init__(
-        self,
-        counts: Counts,
-        *,
-        attach: Callable[[socket.socket], Coroutine[Any, Any, None]],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, counts: Counts, *, attach: Attach, clock: Callable[[], float] = time.monotonic) -> None:
         self.attaching: set[asyncio.Task[None]] = set()
         self._counts, self._attach, self._clock = counts, attach, clock
         self._listeners: Sequence[socket.socket] = ()

@@ -9,9 +9,11 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from xboard_circus import __version__
 from xboard_circus.core.durations import exactly, seconds
 from xboard_circus.core.failed_checks import failed_checks
 from xboard_circus.core.reason import one_line
@@ -83,10 +85,10 @@ class Asker(NamedTuple):
             headers=tuple((name.strip().lower(), value.strip()) for name, _, value in named),
         )
 
-    def all_headers(self, user_agent: str) -> list[tuple[bytes, bytes]]:
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers of a request; those of the options replace ours."""
         given = {name for name, _ in self.headers}
-        ours = (("host", self.host), ("user-agent", user_agent), ("accept", "*/*"))
+        ours = (("host", self.host), ("user-agent", f"xboard-circus/{__version__}"), ("accept", "*/*"))
         headers = [*(each for each in ours if each[0] not in given), *self.headers]
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
@@ -123,11 +125,10 @@ class AppCall:
         self._location = ""
         self.answer: asyncio.Future[AppAnswer] = loop.create_future()
         self.began_at = time.monotonic()
-        self.completed = False
+        self.completed = self._running = False
         self._status: int | None = None
         self._size = 0
         self._first = b""
-        self._running = False
         self._timeout = timeout
         self._deadline = loop.call_later(timeout, self._expire)
         self.task = loop.create_task(self._run(app, scope))
@@ -194,29 +195,24 @@ class AppCall:
     def _refusal(self, status: int) -> str:
         if status < 400 and self._location:
             return Say.PROBE_REFUSED_REDIRECT(status=status, location=self._location[:60])
-        sayings = {
-            400: Say.PROBE_REFUSED_HOST,
-            401: Say.PROBE_REFUSED_LOGIN,
-            403: Say.PROBE_REFUSED_LOGIN,
-            404: Say.PROBE_REFUSED_PATH,
-        }
+        login = Say.PROBE_REFUSED_LOGIN
+        sayings = {400: Say.PROBE_REFUSED_HOST, 401: login, 403: login, 404: Say.PROBE_REFUSED_PATH}
         return sayings.get(status, Say.PROBE_REFUSED)(status=status)
 
 
+@dataclass
 class AppCalls:
     """Call one app, once per path at a time, so that probes do not pile up in a stuck app.
 
     *state* is the state of the app's lifespan for its requests; a call gets a copy, as a request in uvicorn does.
     """
 
-    def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str, asker: Asker) -> None:
-        self._app = app
-        self._state = state
-        self._root_path = root_path
-        self._user_agent = user_agent
-        self._asker = asker
-        self._calls: dict[str, AppCall] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references to tasks
+    app: App
+    asker: Asker
+    state: dict[str, Any]
+    root_path: str
+    _calls: dict[str, AppCall] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)  # the loop itself keeps only weak references to tasks
 
     async def ask(self, path: str, *, timeout: float) -> AppAnswer:
         """Return the answer of *path* within *timeout* seconds; while a call of it runs, return the answer of that."""
@@ -232,7 +228,7 @@ class AppCalls:
         return AppAnswer(False, None, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout)), timeout)
 
     def _start(self, path: str, timeout: float) -> AppCall:
-        call = self._calls[path] = AppCall(self._app, self._scope(path), timeout=timeout)
+        call = self._calls[path] = AppCall(self.app, self._scope(path), timeout=timeout)
         self._tasks.add(call.task)
         call.task.add_done_callback(self._tasks.discard)
         return call
@@ -244,13 +240,13 @@ class AppCalls:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "GET",
-            "scheme": self._asker.scheme,
-            "root_path": self._root_path,
-            "path": self._root_path + unquote(path),
-            "raw_path": (self._root_path + path).encode(),
+            "scheme": self.asker.scheme,
+            "root_path": self.root_path,
+            "path": self.root_path + unquote(path),
+            "raw_path": (self.root_path + path).encode(),
             "query_string": query.encode(),
-            "headers": self._asker.all_headers(self._user_agent),
+            "headers": self.asker.all_headers(),
             "client": ("127.0.0.1", 0),
-            "server": (self._asker.host, 443 if self._asker.scheme == "https" else 80),
-            "state": self._state.copy(),
+            "server": (self.asker.host, 443 if self.asker.scheme == "https" else 80),
+            "state": self.state.copy(),
         }

@@ -33,7 +33,7 @@ LOOP_TURNS = 5
 
 
 async def drain(
-    server: uvicorn.Server, *, handshakes: Collection[Any], idle_limit: float, limit: float, websocket_spread: float
+    server: uvicorn.Server, handshakes: Collection[Any], *, idle_limit: float, limit: float, websocket_spread: float
 ) -> None:
     """Wait until all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 

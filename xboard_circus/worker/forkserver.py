@@ -38,13 +38,7 @@ LATELY = 0.1  # seconds in which a change counts as one after the fork: a look a
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
-IMPORTED_LATE = {
-    "HTTP_PROTOCOLS": "http",
-    "WS_PROTOCOLS": "ws",
-    "LIFESPAN": "lifespan",
-    "LOOP_FACTORIES": "loop",
-    "LOOP_SETUPS": "loop",
-}
+IMPORTED_LATE = {"HTTP_PROTOCOLS": "http", "WS_PROTOCOLS": "ws", "LIFESPAN": "lifespan", "LOOP_FACTORIES": "loop"}
 """Tables from which uvicorn imports by name when the server begins, each with the option of the entry; which of them
 exist depends on its version."""
 

@@ -104,26 +104,20 @@ class _Path:
 class RequestRecord:
     """Serve *app*, note its requests in *memory*, if any, and have *traffic* count them when they are answered.
 
-    Their ids come in *id_header*, and go out in it if *sends_id*; those that *refusal* names do not reach the app.
+    Their ids come in *header*, and go out in it; without it they come in `ID_HEADER`, and none goes out. Those that
+    *refusal* names do not reach the app.
     """
 
     def __init__(
-        self,
-        app: App,
-        memory: mmap.mmap | None,
-        *,
-        traffic: Traffic,
-        id_header: str = ID_HEADER,
-        sends_id: bool = False,
-        refusal: Refusal | None = None,
+        self, app: App, memory: mmap.mmap | None, *, traffic: Traffic, header: str = "", refusal: Refusal | None = None
     ) -> None:
-        self.refusal, self._sends_id = refusal, sends_id
+        self.refusal, self._sends_id = refusal, bool(header)
         self._app = self._unforwarded = self._around(app)
         if type(app) is ProxyHeadersMiddleware:
             self._unforwarded = self._around(app.app)
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(layout.SIZE)
-        self._header = id_header.lower().encode("latin-1")
+        self._header = (header or ID_HEADER).lower().encode("latin-1")
         self._looked_for = FORWARDED | {self._header, LENGTH}
         self._mark = bytes(self._memory[layout.MARK_AT : layout.MARK_AT + layout.MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - layout.OVERWRITTEN))  # the last ones stay

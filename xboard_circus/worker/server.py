@@ -25,7 +25,6 @@ from xboard_circus.worker.app_code import AppCode
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
-from xboard_circus.worker.handshakes import noting_handshakes
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.pipelining import is_kept, one_at_a_time
@@ -33,7 +32,7 @@ from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, R
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
 from xboard_circus.worker.refusal import Refusal
-from xboard_circus.worker.request_record import ID_HEADER, RequestRecord
+from xboard_circus.worker.request_record import RequestRecord
 from xboard_circus.worker.route_names import name_routes
 from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.task_stack import Stack
@@ -131,6 +130,24 @@ class Surroundings:
             worker_files.remove(self.folder, self.token)
 
 
+def noting_handshakes(protocol: type[asyncio.Protocol], handshakes: WeakSet[Any]) -> type[asyncio.Protocol]:
+    """Return *protocol* with its instances in *handshakes* from the accepted connection to the end of the handshake.
+
+    The event loop makes the protocol when it has accepted, and drops it where the handshake fails.
+    """
+
+    class NotingProtocol(protocol):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            handshakes.add(self)
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            handshakes.discard(self)
+            super().connection_made(transport)
+
+    return NotingProtocol
+
+
 class SheddingServer(uvicorn.Server):
     """Run uvicorn's server for clients that take all they can get.
 
@@ -208,17 +225,13 @@ class WorkerServer(SheddingServer):
     """Run uvicorn's server, report its health on the private socket, and drain before the shutdown."""
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        surroundings: Surroundings,
-        private: PrivateSocket | None,
-        code: AppCode | None = None,
+        self, config: uvicorn.Config, ours: Surroundings, private: PrivateSocket | None, code: AppCode | None = None
     ) -> None:
-        super().__init__(config, surroundings.wid or 0)
+        super().__init__(config, ours.wid or 0)
         self._code = code
         self._began_at = time.monotonic()
-        self.recycled = False
-        self._surroundings = surroundings
+        self.recycled = self._is_frozen = False
+        self._surroundings = ours
         self._private = private
         self._phase = WorkerState.STARTING
         self._public: list[socket.socket] = []
@@ -226,7 +239,6 @@ class WorkerServer(SheddingServer):
         self._traffic = Traffic()
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._is_frozen = False
         self._record: RequestRecord | None = None
         self._slow: SlowRequests | None = None
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
@@ -263,13 +275,7 @@ class WorkerServer(SheddingServer):
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
-        self._calls = AppCalls(
-            app,  # a probe is no traffic
-            state=self.lifespan.state,
-            root_path=self.config.root_path,
-            user_agent=f"xboard-circus/{__version__}",
-            asker=self._surroundings.asker,
-        )
+        self._calls = AppCalls(app, ours.asker, self.lifespan.state, self.config.root_path)  # a probe is no traffic
         if (beat := self._surroundings.file("beat")) is not None:
             asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record, self._slow)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
@@ -280,14 +286,8 @@ class WorkerServer(SheddingServer):
     def _record_requests(self) -> None:
         """Note and count requests from now on; without that nothing of ours is in their path but a limit of time."""
         ours = self._surroundings
-        self._record = RequestRecord(
-            self.config.loaded_app,
-            ours.memory,
-            id_header=ours.id_header or ID_HEADER,
-            sends_id=bool(ours.id_header),
-            traffic=self._traffic,
-            refusal=ours.refusal,
-        )
+        app, header = self.config.loaded_app, ours.id_header
+        self._record = RequestRecord(app, ours.memory, traffic=self._traffic, header=header, refusal=ours.refusal)
         package = str(self.config.app).partition(":")[0].partition(".")[0]
         self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
         name_routes(self._record)
@@ -296,10 +296,6 @@ class WorkerServer(SheddingServer):
     def _report_late(self, task: "asyncio.Task[Any]", stack: Stack) -> None:
         if self._slow is not None:
             self._slow.report_late(task, stack)
-
-    def _refuse_if_leaving(self) -> None:
-        if self.should_exit or self._phase is WorkerState.DRAINING:
-            raise RefusedRequest(409, "it was ordered to leave")
 
     async def _hand_over(self, request: PrivateRequest) -> tuple[dict[str, Any], int]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
@@ -313,7 +309,8 @@ class WorkerServer(SheddingServer):
             raise RefusedRequest(409, "no circusd started this worker")
         if circusd_is_alive(ours.circusd):
             raise RefusedRequest(409, f"its circusd, pid {ours.circusd.partition(':')[0]}, lives")
-        self._refuse_if_leaving()
+        if self.should_exit or self._phase is WorkerState.DRAINING:
+            raise RefusedRequest(409, "it was ordered to leave")
         listening = [sock for sock in self._public if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
         if len(listening) != 1:
             raise RefusedRequest(409, "it has no listening socket of circusd's")
@@ -417,13 +414,8 @@ class WorkerServer(SheddingServer):
         self._acceptor.stop()
         await stop_accepting(self.servers, sockets or [])
         log.info("Draining %d connection(s)", len(self.server_state.connections))
-        await drain(
-            self,
-            handshakes=self._handshakes,
-            idle_limit=min(limit, self.config.timeout_keep_alive + 1),
-            limit=limit,
-            websocket_spread=min(limit, self._surroundings.websocket_spread),
-        )
+        idle, spread = self.config.timeout_keep_alive + 1, min(limit, self._surroundings.websocket_spread)
+        await drain(self, self._handshakes, idle_limit=min(limit, idle), limit=limit, websocket_spread=spread)
         self._lag.stop()
         self.config.timeout_graceful_shutdown = 1  # what is left now does not end by itself
         await super().shutdown(sockets)

@@ -102,13 +102,8 @@ def _unfinished(tasks: Any) -> "list[asyncio.Task[Any]]":
 
 def shown(frames: Sequence[FrameType], app: str) -> list[str]:
     """Return lines for *frames*: the app's, the last call first, then one for all others. No value is in them."""
-    return app_first(
-        [
-            f'  File "{each.f_code.co_filename}", line {each.f_lineno} in {each.f_code.co_name}'
-            for each in reversed(frames)
-        ],
-        app,
-    )
+    codes = [(each.f_code, each.f_lineno) for each in reversed(frames)]
+    return app_first([f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in codes], app)
 
 
 def place(frames: Sequence[FrameType], app: str) -> str:

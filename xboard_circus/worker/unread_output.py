@@ -78,11 +78,5 @@ def outlast_reader() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
-            patient = io.TextIOWrapper(
-                UnreadOutput(stream.fileno()),
-                encoding=stream.encoding,
-                errors=stream.errors,
-                line_buffering=stream.line_buffering,
-                write_through=stream.write_through,
-            )
-            setattr(sys, name, patient)
+            how = {each: getattr(stream, each) for each in ("encoding", "errors", "line_buffering", "write_through")}
+            setattr(sys, name, io.TextIOWrapper(UnreadOutput(stream.fileno()), **how))
