@@ -28,6 +28,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -142,8 +143,8 @@ class GuardedEndpoint:
             ready = poll.poll(QUIET * 1000)
             if not ready:
                 break
-            for number, _ in ready:
-                inner[number].answer()
+            for number, _ in ready:  # what ZeroMQ has sent, as far as it can be passed on at once
+                inner[number].copy(inner[number].inner, inner[number].outer)
         for connection in list(self._open):
             connection.close()
 
@@ -163,7 +164,9 @@ class GuardedEndpoint:
         outer.setblocking(False)
         if peer is None or peer.maker not in self._users:
             outer.close()
-            self._note_refusal(peer and peer.maker)
+            if peer is not None:  # else it has closed the connection already, as a probe for a listener does
+                who = f"refused a connection of user {servers.name_of(peer.maker)} to {self.endpoint}"
+                self._note(peer.maker, f"{who}: {self._only()}")
         elif os.geteuid() != 0:
             self._await_signature(outer, peer.maker)
         elif (port := outer.getpeername()[1]) not in ports_of_clients():
@@ -233,13 +236,12 @@ class GuardedEndpoint:
         else:
             if len(self._open) >= self._most:
                 min(self._open, key=lambda each: each.heard_at).close()
-                what = (
-                    f"{self._most} connections to {self.endpoint} are open: that which was quiet for longest is closed"
-                )
-                self._note("full", f"{what}. Look for the program that leaves them open")
+                what = f"{self._most} connections to {self.endpoint} are open"
+                cure = "that which was quiet for longest is closed. Look for the program that leaves them open"
+                self._note("full", f"{what}: {cure}")
             connection = _Connection(outer, inner, self._loop, self._open.discard)
             self._open.add(connection)
-            connection.send(signature)
+            connection.send(outer, inner, signature)
 
     def _failed(self, outer: socket.socket, error: OSError) -> None:
         outer.close()
@@ -260,23 +262,15 @@ class GuardedEndpoint:
         if self.listener.fileno() != -1:
             self._loop.add_reader(self.listener, self._accept)
 
-    def _note_refusal(self, user: int | None) -> None:
-        if user is None:  # it has closed the connection already, as a probe for a listener does
-            return
-        self._note(user, f"refused a connection of user {servers.name_of(user)} to {self.endpoint}: {self._only()}")
-
     def _note_holders(self, maker: int, holders: Mapping[int, Collection[int]]) -> None:
-        shown = ", ".join(
-            f"pid {pid} ({' and '.join(map(servers.name_of, sorted(users)))})" for pid, users in sorted(holders.items())
-        )
+        shown = ", ".join(f"pid {pid} ({_named(users)})" for pid, users in sorted(holders.items()))
         shown = f"{shown} has it" if holders else "no process that circusd may look into has it (see CAP_SYS_PTRACE)"
         what = f"refused a connection to {self.endpoint}: {servers.name_of(maker)} made its socket, and {shown}"
-        self._note(
-            "holders", f"{what}; {self._only()}, by a process that shares it with no other; ipc:// needs no look"
-        )
+        how = "by a process that shares it with no other; ipc:// needs no look"
+        self._note("holders", f"{what}; {self._only()}, {how}")
 
     def _only(self) -> str:
-        return f"only {' and '.join(map(servers.name_of, sorted(self._users)))} may command this circusd"
+        return f"only {_named(self._users)} may command this circusd"
 
     def _note(self, why: int | str, text: str) -> None:
         """Log *text*, once in a while for each *why*, because any user can connect again and again, and would fill the
@@ -290,13 +284,17 @@ class GuardedEndpoint:
         logger.warning("xboard: %s%s", text, f" ({unlogged} more since the last such line)" if unlogged else "")
 
 
+def _named(users: Collection[int]) -> str:
+    return " and ".join(map(servers.name_of, sorted(users)))
+
+
 def _is_open(outer: socket.socket) -> bool:
-    try:
+    with suppress(OSError):
         return sockdiag.peer_of(outer) is not None
-    except OSError:
-        return False
+    return False
 
 
+@dataclass(eq=False)
 class _Connection:
     """One accepted connection; *ended* is called with it at its end.
 
@@ -304,39 +302,27 @@ class _Connection:
         heard_at: When something was sent last.
     """
 
-    def __init__(
-        self,
-        outer: socket.socket,
-        inner: socket.socket,
-        loop: asyncio.AbstractEventLoop,
-        ended: "Callable[[_Connection], None]",
-    ) -> None:
-        self.inner = inner
-        self.heard_at = time.monotonic()
-        self._outer = outer
-        self._loop = loop
-        self._ended = ended
-        for source, to in ((outer, inner), (inner, outer)):
-            outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop.add_reader(source, self._copy, source, to)
+    outer: socket.socket
+    inner: socket.socket
+    loop: asyncio.AbstractEventLoop
+    ended: "Callable[[_Connection], None]"
+    heard_at: float = field(default_factory=time.monotonic)
 
-    def send(self, data: bytes) -> None:
-        """Pass on *data*, which was read before."""
-        self._send(self._outer, self.inner, data)
-
-    def answer(self) -> None:
-        """Pass on what ZeroMQ has sent, as far as that is possible at once."""
-        self._copy(self.inner, self._outer)
+    def __post_init__(self) -> None:
+        self.outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.loop.add_reader(self.outer, self.copy, self.outer, self.inner)
+        self.loop.add_reader(self.inner, self.copy, self.inner, self.outer)
 
     def close(self) -> None:
         """Close both ends."""
-        for end in (self._outer, self.inner):
-            self._loop.remove_reader(end)
-            self._loop.remove_writer(end)
+        for end in (self.outer, self.inner):
+            self.loop.remove_reader(end)
+            self.loop.remove_writer(end)
             end.close()
-        self._ended(self)
+        self.ended(self)
 
-    def _copy(self, source: socket.socket, to: socket.socket) -> None:
+    def copy(self, source: socket.socket, to: socket.socket) -> None:
+        """Pass on what *source* has."""
         try:
             data = source.recv(CHUNK)
         except BlockingIOError:
@@ -345,11 +331,11 @@ class _Connection:
             data = b""
         if data:
             self.heard_at = time.monotonic()
-            self._send(source, to, data)
+            self.send(source, to, data)
         else:
             self.close()
 
-    def _send(self, source: socket.socket, to: socket.socket, data: bytes) -> None:
+    def send(self, source: socket.socket, to: socket.socket, data: bytes) -> None:
         """Send *data*; if *to* accepts no more, read no more from *source* until it does."""
         sent = 0
         try:
@@ -358,9 +344,9 @@ class _Connection:
         except OSError:
             self.close()
             return
-        self._loop.remove_writer(to)
+        self.loop.remove_writer(to)
         if sent < len(data):
-            self._loop.remove_reader(source)
-            self._loop.add_writer(to, self._send, source, to, data[sent:])
+            self.loop.remove_reader(source)
+            self.loop.add_writer(to, self.send, source, to, data[sent:])
         else:
-            self._loop.add_reader(source, self._copy, source, to)
+            self.loop.add_reader(source, self.copy, source, to)
