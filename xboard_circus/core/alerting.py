@@ -61,14 +61,8 @@ class Trouble(Enum):
 
 
 Key = tuple[str, Trouble]
-_TROUBLES = {
-    "cooldown": Trouble.CRASH_LOOP,
-    "unhealthy": Trouble.UNHEALTHY,
-    "port_refused": Trouble.PORT_REFUSED,
-    "port_shared": Trouble.PORT_SHARED,
-    "output_lost": Trouble.OUTPUT_LOST,
-    "poison": Trouble.POISON,
-}
+_OWN_EVENTS = (Trouble.UNHEALTHY, Trouble.PORT_REFUSED, Trouble.PORT_SHARED, Trouble.OUTPUT_LOST, Trouble.POISON)
+_TROUBLES = {"cooldown": Trouble.CRASH_LOOP, **{each.value: each for each in _OWN_EVENTS}}
 
 
 class AlertRules(NamedTuple):
@@ -263,9 +257,8 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     if view["cooldown_until"] is not None:
         found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
-        found[Trouble.DOWN] = (
-            reason_in(view["verdict"], "cause") if _is_scaled_to_zero(view) else reason_in(view, "last_reason")
-        )
+        where, name = (view["verdict"], "cause") if _is_scaled_to_zero(view) else (view, "last_reason")
+        found[Trouble.DOWN] = reason_in(where, name)
     return found
 
 
@@ -294,9 +287,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     if trouble is Trouble.RESTART:
         return False
     held = float(view["options"].get("restart.reset_after") or 0)
-    return view["cooldown_until"] is not None or any(
-        worker["ready_for"] < held for worker in view["workers"] if worker["ready_for"] is not None
-    )
+    up_for = [worker["ready_for"] for worker in view["workers"] if worker["ready_for"] is not None]
+    return view["cooldown_until"] is not None or any(each < held for each in up_for)
 
 
 def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:

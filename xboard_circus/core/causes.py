@@ -150,12 +150,10 @@ def _launcher_failure(code: int, death: Death) -> tuple[Cause, str] | None:
 
 
 def _exited(code: int, death: Death) -> tuple[Cause, str]:
+    if code == 0 and death.was_up:
+        return Cause.EXITED, Say.EXITED_UNASKED()
     if code == 0:
-        return (
-            (Cause.EXITED, Say.EXITED_UNASKED())
-            if death.was_up
-            else (Cause.FAILED_START, Say.EXITED_UNASKED_STARTING())
-        )
+        return Cause.FAILED_START, Say.EXITED_UNASKED_STARTING()
     line = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
     cause = Cause.CRASH if death.was_up else Cause.FAILED_START
     if line:

@@ -4,6 +4,7 @@ The page, the terminal and an alert begin with these lines. All of it is in the 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypedDict
 
 from xboard_circus.core.durations import roughly, span
@@ -14,20 +15,12 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, VerdictEntry, WatcherEntry
 from xboard_circus.core.verdict import Word, held_by_budget, serving
 
-VERDICTS = {
-    "ok": Say.VERDICT_OK,
-    "degraded": Say.VERDICT_DEGRADED,
-    "down": Say.VERDICT_DOWN,
-    "looping": Say.VERDICT_LOOPING,
-    "blocked": Say.VERDICT_BLOCKED,
-    "dependency": Say.VERDICT_DEPENDENCY,
-    "deploying": Say.VERDICT_DEPLOYING,
-    "stopped": Say.STATE_STOPPED,
-    "unknown": Say.FACT_UNKNOWN,
-    "nothing_serves": Say.STATE_STOPPED,
-    "reload_failed": Say.VERDICT_RELOAD_FAILED,
-    "circusd_lost": Say.VERDICT_CIRCUSD_LOST,
-}
+_NAMED = (
+    *(Say.VERDICT_OK, Say.VERDICT_DEGRADED, Say.VERDICT_DOWN, Say.VERDICT_LOOPING, Say.VERDICT_BLOCKED),
+    *(Say.VERDICT_DEPENDENCY, Say.VERDICT_DEPLOYING, Say.VERDICT_RELOAD_FAILED, Say.VERDICT_CIRCUSD_LOST),
+)
+VERDICTS = {each.name.removeprefix("VERDICT_").lower(): each for each in _NAMED}
+VERDICTS |= {"unknown": Say.FACT_UNKNOWN, "stopped": Say.STATE_STOPPED, "nothing_serves": Say.STATE_STOPPED}
 """The words of verdicts, and of what is shown in place of one."""
 
 OF_WORKERS_THAT_WERE_UP = {
@@ -83,10 +76,8 @@ def headlines(
     """
     backends = list(filter(is_backend, watchers))
     is_out = all(each["verdict"]["word"] == Word.STOPPED.value for each in backends)
-    found = sorted(
-        (pair for each in watchers for pair in _of_watcher(each, elapsed, aged, is_out=is_out and each in backends)),
-        key=lambda pair: -pair[0],
-    )
+    of_each = (_of_watcher(each, elapsed, aged, is_out=is_out and each in backends) for each in watchers)
+    found = sorted(chain.from_iterable(of_each), key=lambda pair: -pair[0])
     is_news = any(rank is not Word.STOPPED.rank for rank, _ in found)
     return [*([] if is_news else [_fine(watchers, traffic)]), *(line for _, line in found)]
 
@@ -95,13 +86,10 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
     """Return what is wrong with a watcher, and since when."""
     verdict, incident = watcher["verdict"], watcher["incident"]
     is_outage = Word(verdict["word"]).is_outage
-    return Say.HEAD_TROUBLE(
-        verdict=Say.HEAD_DOWN() if is_outage else VERDICTS[verdict["word"]](),
-        age=aged((verdict["since"] if is_outage or incident is None else incident["age"]) + elapsed),
-        watcher=watcher["name"],
-        n=serving(watcher),
-        total=watcher["numprocesses"],
-    )
+    say = Say.HEAD_DOWN if is_outage else VERDICTS[verdict["word"]]
+    age = aged((verdict["since"] if is_outage or incident is None else incident["age"]) + elapsed)
+    n, total = serving(watcher), watcher["numprocesses"]
+    return Say.HEAD_TROUBLE(verdict=say(), age=age, watcher=watcher["name"], n=n, total=total)
 
 
 def lines_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[float], str] = span) -> list[str]:

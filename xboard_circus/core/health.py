@@ -167,6 +167,10 @@ class Round(NamedTuple):
     events: tuple[Event, ...]
 
 
+Healths = Mapping[Worker, Health]
+Observations = Mapping[Worker, Observation]
+
+
 @dataclass(slots=True)
 class _Record:
     """History of one worker's probes.
@@ -232,16 +236,13 @@ class WatcherHealth:
         self.rules = rules
         self._records: dict[Worker, _Record] = {}
         self._sick: list[Worker] = []
-        self._down = False
-        self._waits = False
+        self._down = self._waits = self._down_announced = self._hang_together = self._hang_announced = False
         self._failed_together: list[Worker] = []
-        self._down_announced = False
-        self._hang_together = self._hang_announced = False
         self._silent_of = 0, 0
         self._tried: Worker | None = None
         self._pause = 0
 
-    def round(self, observations: Mapping[Worker, Observation], *, up: Slots = NO_SLOTS) -> Round:
+    def round(self, observations: Observations, *, up: Slots = NO_SLOTS) -> Round:
         """Judge one round of observations, one for each worker of the watcher.
 
         *up* are the workers that circusd knows as up: each was well once, so their failures count from the first round
@@ -366,17 +367,17 @@ class WatcherHealth:
             why = ""
         return one_line(Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason)
 
-    def _note_sick(self, healths: Mapping[Worker, Health]) -> None:
+    def _note_sick(self, healths: Healths) -> None:
         """Keep the sick workers in order of falling sick, so that each round requests the same ones first."""
         sick = [worker for worker, health in healths.items() if health is Health.SICK]
         self._sick = [worker for worker in self._sick if worker in sick]
         self._sick += [worker for worker in sick if worker not in self._sick]
 
-    def _failing(self, observations: Mapping[Worker, Observation]) -> list[Worker]:
+    def _failing(self, observations: Observations) -> list[Worker]:
         # Workers that were never well count here too: a replacement that fails alike is the best proof.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
-    def _to_replace(self, healths: Mapping[Worker, Health], up: Slots) -> list[Worker]:
+    def _to_replace(self, healths: Healths, up: Slots) -> list[Worker]:
         sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
         hung = [each for each, health in healths.items() if health is Health.HUNG and (each in up or not up)]
         return self._hung_to_replace(hung, up) + sick
@@ -401,7 +402,7 @@ class WatcherHealth:
             self._tried, self._pause = may_come_back[0], PAUSE * self.rules.failure_threshold
         return [*at_once, *(w for w in may_come_back if w == self._tried)]
 
-    def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
+    def _announce_down(self, observations: Observations, failing: list[Worker]) -> Iterable[Event]:
         if self._down and not (self._down_announced or self._hang_announced):
             self._down_announced = True
             seen = next((observations[worker].reason for worker in failing if observations[worker].reason), "")
@@ -411,7 +412,7 @@ class WatcherHealth:
             self._down_announced = False
             yield Event("recovered", Say.ALL_WELL_AGAIN())
 
-    def _announce_hang(self, healths: Mapping[Worker, Health]) -> Iterable[Event]:
+    def _announce_hang(self, healths: Healths) -> Iterable[Event]:
         """Report once that many hang together; the events of the workers report that they are well again."""
         hung = sum(health is Health.HUNG for health in healths.values())
         if self._hang_together and hung and not (self._hang_announced or self._down_announced):
@@ -422,16 +423,13 @@ class WatcherHealth:
             self._hang_announced = False
             yield Event("recovered", Say.HANG_OVER())
 
-    def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
+    def _all_well(self, observations: Observations) -> bool:
         # Draining workers are not judged; they must not delay good news.
         judged = [w for w, seen in observations.items() if self._records[w].judged or seen.fails_live]
         return bool(judged) and all(observations[w].is_success and not self._records[w].in_trouble for w in judged)
 
     def _announce_workers(
-        self,
-        healths: Mapping[Worker, Health],
-        reasons: Mapping[Worker, str],
-        observations: Mapping[Worker, Observation],
+        self, healths: Healths, reasons: Mapping[Worker, str], observations: Observations
     ) -> Iterable[Event]:
         for worker, record in self._records.items():
             # While a dependency is down, its own event covers the sick workers.

@@ -351,15 +351,10 @@ def by_route(traffic: TrafficReport) -> list[dict[str, Any]]:
     >>> by_route(TrafficReport(active=0, routes=RouteNames(["GET /"]), counts=Counts(row)))[0]["p50"]
     0.0075
     """
-    found = [
-        {
-            "route": name,
-            "requests": sum(row[: len(STATUSES)]),
-            **dict(zip(STATUSES, row, strict=False)),
-            **{name: percentile(row[FIRST_BUCKET:], part) for name, part in PARTS.items()},
-        }
-        for name, row in rows_of(traffic).items()
-    ]
+    found = []
+    for name, row in rows_of(traffic).items():
+        counted = {"route": name, "requests": sum(row[: len(STATUSES)]), **dict(zip(STATUSES, row, strict=False))}
+        found.append(counted | {each: percentile(row[FIRST_BUCKET:], part) for each, part in PARTS.items()})
     return sorted(found, key=lambda each: -each["requests"])
 
 

@@ -77,18 +77,11 @@ def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOS
         last = max(by_age, key=lambda each: each.serial, default=None)
     states = {largest: LARGEST, last: LAST, running: RUNNING}
     heads = (running, last) if blames_last else (running, *by_age[:1], largest)
-    shown = [
-        {
-            "method": each.method,
-            "route": each.route,
-            "id": each.id,
-            "age": round(max(0.0, now - each.began_at), 3),
-            "state": states.get(each, IN_FLIGHT),
-            **({"size": each.size} if each.size else {}),
-        }
-        for each in dict.fromkeys((*heads, *by_age))
-        if each is not None
-    ]
+    shown = []
+    for each in filter(None, dict.fromkeys((*heads, *by_age))):
+        age, size = round(max(0.0, now - each.began_at), 3), {"size": each.size} if each.size else {}
+        named_by = {"method": each.method, "route": each.route, "id": each.id}
+        shown.append({**named_by, "age": age, "state": states.get(each, IN_FLIGHT), **size})
     return {"requests": shown[:most], "others": len(shown[most:]) + seen.beyond, "ran_none": ran_none}
 
 

@@ -40,7 +40,8 @@ class Reason(str):
     def of(cls, key: str, template: str, values: Mapping[str, object]) -> "Reason":
         """Return the reason for *template*; values of other fields are ignored, a missing one is a KeyError."""
         fields = {name: _kept(values[name]) for name in _FIELD.findall(template)}
-        depth = 1 + max(map(_depth_of, fields.values()), default=0)
+        nested = (each for value in fields.values() for each in _listed(value) if isinstance(each, Reason))
+        depth = 1 + max((each.depth for each in nested), default=0)
         size = sum(map(_size_of, fields.values()))
         if depth > DEEPEST or size > LARGEST:
             fields = {name: _flat(value) for name, value in fields.items()}
@@ -200,10 +201,6 @@ def _flat(value: Any) -> Any:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _depth_of(value: Any) -> int:
-    return max((each.depth if isinstance(each, Reason) else 0 for each in _listed(value)), default=0)
 
 
 def _size_of(value: Any) -> int:

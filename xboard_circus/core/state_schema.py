@@ -42,7 +42,14 @@ class ProbeFigures(LoadFigures):
     latency: float | None
 
 
-class WorkerEntry(TypedDict):
+class Reasoned(TypedDict):
+    """A reason as text, and as data: None where it is plain text."""
+
+    reason: str
+    say: Data | None
+
+
+class WorkerEntry(Reasoned):
     """One process of a watcher.
 
     Attributes:
@@ -53,7 +60,6 @@ class WorkerEntry(TypedDict):
         ready: What its ready path says; None where nobody asked.
         ready_for: Seconds since it came up; None before that.
         next_try: Seconds until a held one is let go, or a sick one may be replaced; None for others.
-        say: *reason* as data, None where it is plain text.
         drains: It leaves because its successor is up.
         socket: Path of its private socket.
     """
@@ -70,25 +76,21 @@ class WorkerEntry(TypedDict):
     ready_for: float | None
     age: float | None
     next_try: float | None
-    reason: str
-    say: Data | None
     drains: bool
     latency: float | None
     probe: ProbeFigures
     socket: str | None
 
 
-class PortEntry(TypedDict):
+class PortEntry(Reasoned):
     """The port of a watcher, and how far the port guard is with it."""
 
     host: str
     port: int
     state: str
-    reason: str
-    say: Data | None
 
 
-class ReloadEntry(TypedDict):
+class ReloadEntry(Reasoned):
     """The last rolling reload: "running", "done", "failed" or "stopped".
 
     Attributes:
@@ -107,12 +109,10 @@ class ReloadEntry(TypedDict):
     replaced: list[list[int]]
     cut: int
     old: int
-    reason: str
-    say: Data | None
     log: str
 
 
-class OutputEntry(TypedDict):
+class OutputEntry(Reasoned):
     """What becomes of the output of workers.
 
     Attributes:
@@ -123,11 +123,9 @@ class OutputEntry(TypedDict):
 
     lost: int
     file: str | None
-    reason: str
-    say: Data | None
 
 
-class PreloadEntry(TypedDict):
+class PreloadEntry(Reasoned):
     """The forkserver of a watcher.
 
     Attributes:
@@ -139,16 +137,12 @@ class PreloadEntry(TypedDict):
     level: str
     state: str
     pid: int | None
-    reason: str
-    say: Data | None
 
 
-class PoisonEntry(TypedDict):
+class PoisonEntry(Reasoned):
     """Routes whose requests end worker after worker, see `core.poison`; *reason* is about the last one."""
 
     routes: list[str]
-    reason: str
-    say: Data | None
 
 
 class BudgetEntry(TypedDict):
@@ -261,14 +255,12 @@ class State(TypedDict):
     watchers: list[WatcherEntry]
 
 
-class PathReport(TypedDict):
+class PathReport(Reasoned):
     """What the app answered on one path; *refused*: it answers, but not to this request."""
 
     ok: bool | None
     refused: bool
     status: int | None
-    reason: str
-    say: Data | None
     body: str
 
 
@@ -329,7 +321,7 @@ class WorkerReport(LoadFigures, total=False):
     ready: PathReport | None
 
 
-class Judgement(ProbeFigures):
+class Judgement(ProbeFigures, Reasoned):
     """What a prober reports to circusd of one worker.
 
     Attributes:
@@ -339,8 +331,6 @@ class Judgement(ProbeFigures):
     """
 
     health: HealthWord
-    reason: str
-    say: Data | None
     ready: bool | None
     asked_at: float | None
     ok: bool | None
@@ -379,7 +369,8 @@ def parse_report(given: Mapping[str, Any]) -> WorkerReport:
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
     report: WorkerReport = _reader(WorkerReport)(given)
-    if not _is_whole(report["traffic"]):
+    traffic = report["traffic"]
+    if traffic is not None and (traffic["active"] < 0 or len(traffic["counts"]) != STRIDE * len(traffic["routes"])):
         report["traffic"] = None
     report["slow"] = report["slow"][:MOST_SLOW]
     for slow in report["slow"]:
@@ -391,10 +382,6 @@ def parse_report(given: Mapping[str, Any]) -> WorkerReport:
 def parse_traffic(given: object) -> TrafficReport | None:
     """Return what was counted by route, None where a value is wrong."""
     return parse_report({"traffic": given})["traffic"]
-
-
-def _is_whole(traffic: TrafficReport | None) -> bool:
-    return traffic is None or (traffic["active"] >= 0 and len(traffic["counts"]) == STRIDE * len(traffic["routes"]))
 
 
 def parse_judgements(given: object) -> dict[int, Judgement]:
@@ -457,10 +444,6 @@ def _reader(hint: Any) -> _Reader:
 
 
 # These run 40 times for each worker and round of probes: no function more than is needed.
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def read_text(value: Any) -> str:
@@ -570,7 +553,7 @@ def _neutral(hint: Any) -> Callable[[], Any]:
 
 
 _PLAIN: dict[Any, _Reader] = {
-    Any: _unchanged,
+    Any: lambda value: value,
     bool: _read_truth,
     float: _read_number,
     int: _read_whole,

@@ -47,13 +47,10 @@ class ServiceState:
     def judge(self, state: State, *, queried_at: float) -> SystemdNotice:
         """Judge the service by *state*, queried at *queried_at*."""
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
-        entries = [watchers.get(name) for name in self.expected]
-        lines = [
-            f"{name}: {headline(watchers[name]['verdict']) if name in watchers else 'circusd runs without it'}"
-            for name in self.expected
-        ]
+        known = {name: headline(watcher["verdict"]) for name, watcher in watchers.items()}
+        lines = [f"{name}: {known.get(name, 'circusd runs without it')}" for name in self.expected]
         return SystemdNotice(
-            ready=bool(entries) and all(map(_has_come_up, entries)),
+            ready=bool(lines) and all(_has_come_up(watchers.get(name)) for name in self.expected),
             proven=self._prove(state, queried_at),
             stopping=state["circusd"]["stopping"],
             reloading=any(map(running_reload, state["watchers"])),

@@ -4,7 +4,7 @@ Such watchers stand beside armed ones in circusd's answer, and alone where circu
 Circus's own commands report it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xboard_circus.core.reason import with_say
@@ -13,24 +13,10 @@ from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, pa
 from xboard_circus.core.verdict import Word, beside_predecessors, judge, verdict_entry
 
 
-def unarmed_watcher(
-    *,
-    name: str,
-    status: str,
-    numprocesses: int,
-    options: Mapping[str, object],
-    last_reason: str = "",
-    workers: Sequence[WorkerEntry],
-) -> WatcherEntry:
+def unarmed_watcher(*, options: Mapping[str, object], last_reason: str = "", **known: object) -> WatcherEntry:
     """Return the entry of a watcher; *options* are Circus's, of which only plain values are passed on."""
-    found = watcher_entry(
-        name=name,
-        status=status,
-        numprocesses=numprocesses,
-        options={key: value for key, value in options.items() if isinstance(value, (str, int, float))},
-        workers=workers,
-        **with_say(last_reason, "last_reason"),
-    )
+    plain = {key: value for key, value in options.items() if isinstance(value, (str, int, float))}
+    found = watcher_entry(options=plain, **known, **with_say(last_reason, "last_reason"))
     return {**found, "verdict": judge(found)}
 
 
@@ -61,16 +47,11 @@ def stock_state(
     start_time: Callable[[int], int | None],
 ) -> State:
     """Build the state of a circusd that has only Circus's own commands, from its replies to them."""
-    watchers = [
-        unarmed_watcher(
-            name=name,
-            status=status,
-            numprocesses=options[name].get("numprocesses", 0),
-            options=options[name],
-            workers=[_stock_worker(int(pid), info, start_time) for pid, info in infos.get(name, {}).items()],
-        )
-        for name, status in sorted(statuses.items())
-    ]
+    watchers = []
+    for name, status in sorted(statuses.items()):
+        workers = [_stock_worker(int(pid), info, start_time) for pid, info in infos.get(name, {}).items()]
+        more = {"numprocesses": options[name].get("numprocesses", 0), "workers": workers}
+        watchers.append(unarmed_watcher(name=name, status=status, options=options[name], **more))
     return parse_state({"circusd": circusd, "watchers": watchers})
 
 
