@@ -78,14 +78,8 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     if answer.outcome is not Outcome.REPORT:
         # An unclear answer is not judged: a prober without a free descriptor, for example, reaches no worker.
         is_clear = answer.outcome is Outcome.SILENCE
-        seen = Observation(
-            answered=not is_clear,
-            starting=not is_clear,
-            reason=answer.reason,
-            beats=answer.beats,
-            is_stopped=answer.is_stopped,
-        )
-        return Sighting(seen, answer.asked_at, is_clear)
+        seen = Observation(not is_clear, not is_clear, reason=answer.reason, beats=answer.beats)
+        return Sighting(seen._replace(is_stopped=answer.is_stopped), answer.asked_at, is_clear)
     report = answer.report
     live, ready = report.get("live"), report.get("ready")
     failed = [path for path in (live, ready) if path is not None and path["ok"] is False]

@@ -116,9 +116,8 @@ class Alerter(Part):
 
     def _pass_on(self, event: BusEvent) -> None:
         """Queue an event for the sections that get each one, and not only what is an incident."""
-        takers = [
-            each.delivery for each in self._sections.values() if getattr(each.delivery.sink, "takes_events", False)
-        ]
+        deliveries = [each.delivery for each in self._sections.values()]
+        takers = [each for each in deliveries if getattr(each.sink, "takes_events", False)]
         if not takers or event.watcher not in self._names:
             return
         from xboard_circus.alerts.otlp import EVENTS, message_of  # only where such a section is

@@ -7,11 +7,12 @@ refuses a finding that is too old. ``[plugin:health] use = xboard_circus.plugins
 import asyncio
 import logging
 import os
+import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,12 @@ async def native_frames(pid: int, within: float) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if (program := shutil.which("py-spy", path=path)) is None:
         return ""
+    dump = partial(subprocess.run, [program, "dump", "--native", "--pid", str(pid)], timeout=within)
     try:
-        process = await asyncio.create_subprocess_exec(
-            program, "dump", "--native", "--pid", str(pid), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-        )
-    except OSError:
+        done = await asyncio.to_thread(dump, stdin=subprocess.DEVNULL, capture_output=True)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), within)
-    except (TimeoutError, asyncio.TimeoutError):
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        return ""
-    text = said.decode(errors="replace")
+    text = done.stdout.decode(errors="replace")
     return text[text.find("\nThread ") + 1 :][:MOST_CHARS] if "\nThread " in text else ""  # before that: its command
 
 

@@ -210,11 +210,6 @@ class LedgerRecorder(Part):
         self._prune_at = -math.inf
         self._has_loss = False
 
-    @property
-    def waiting(self) -> int:
-        """Return how many records are not stored yet."""
-        return len(self._waiting)
-
     def handle_event(self, event: BusEvent) -> float | None:
         """Queue an event, and request a tick in half a second: events that come together are stored together."""
         self._has_loss = self._has_loss or event.kind == LOST

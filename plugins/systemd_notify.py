@@ -65,8 +65,7 @@ class Notifier(Part):
         self._watchdog = watchdog
         self._expected = expected
         self._state: ServiceState | None = None
-        self._is_ready = False
-        self._is_stopping = False
+        self._is_ready = self._is_stopping = False
         self._status = ""
 
     async def tick(self) -> float:

@@ -60,11 +60,8 @@ class TrafficRecorder(Part):
         name, now = finding.view["name"], self._clock()
         if name not in self._watchers:
             stored = self._stored.get(name)
-            self._watchers[name] = (
-                WatcherHistory(now=now)
-                if stored is None
-                else WatcherHistory(now=now, totals=stored.traffic, until=stored.until)
-            )
+            known: Any = {} if stored is None else {"totals": stored.traffic, "until": stored.until}
+            self._watchers[name] = WatcherHistory(now=now, **known)
         slots = {key(worker): worker["slot"] for worker in finding.view["workers"]}
         reports = {worker: (slots[worker], seen.report) for worker, seen in finding.seen.items() if seen.report}
         output = finding.view["output"]

@@ -69,7 +69,7 @@ def test_what_happens_is_stored_in_order() -> None:
     asyncio.run(recorder.tick())
 
     assert store.stored == [f"r{number}" for number in range(500)]
-    assert recorder.waiting == 0
+    assert len(recorder._waiting) == 0
 
 
 @pytest.mark.parametrize("kind", ["hook_success", "hook_failure", "updated", "add", "stats"])
@@ -78,7 +78,7 @@ def test_events_that_nobody_looks_up_are_left_out(kind: str) -> None:
 
     recorder.handle_event(BusEvent("web", kind, {}))
 
-    assert recorder.waiting == 0
+    assert len(recorder._waiting) == 0
 
 
 def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
@@ -209,7 +209,7 @@ def test_a_locked_file_only_delays(real: tuple[LedgerRecorder, LedgerStore]) -> 
         other.execute("BEGIN IMMEDIATE")
         say(recorder, "r1")
         asyncio.run(recorder.tick())
-        assert recorder.waiting == 1
+        assert len(recorder._waiting) == 1
         other.execute("ROLLBACK")
 
     asyncio.run(recorder.tick())
@@ -274,7 +274,7 @@ def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
     asyncio.run(recorder.tick())
 
     assert [(record.kind, record.pid) for record in search(store.path)] == [("restart", 71)]
-    assert recorder.waiting == 0  # and none that would come later
+    assert len(recorder._waiting) == 0  # and none that would come later
 
 
 def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:
     happen(recorder, "reap", process_pid=71, reason="r0")
 
     asyncio.run(recorder.tick())
-    assert (store.stored, recorder.waiting) == ([], 1)
+    assert (store.stored, len(recorder._waiting)) == ([], 1)
     clock.sleep(2.5)
     asyncio.run(recorder.tick())
 
