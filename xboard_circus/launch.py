@@ -21,6 +21,7 @@ NO_USER = 122
 CIRCUSD_GONE = 123
 NO_LIMIT = 124
 USAGE = 2
+OPTIONS = ("turn", "starter", "after", "fresh", "wid", "worker", "chdir", "uid", "gid", "rlimit", "env")
 
 AFTER_POLL = 0.01
 TURN_GRACE = 1.0  # for messages that the starter has sent before its end
@@ -44,13 +45,7 @@ def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
 
     By hand, because argparse alone would double the time that the launcher takes to start.
     """
-    options: dict[str, list[str]] = {
-        name: []
-        for name in (
-            *("--turn", "--starter", "--after"),
-            *("--fresh", "--wid", "--worker", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
-        )
-    }
+    options: dict[str, list[str]] = {f"--{name}": [] for name in OPTIONS}
     arguments = iter(argv)
     for name in arguments:
         if name == "--":

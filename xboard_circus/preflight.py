@@ -37,8 +37,7 @@ from xboard_circus.host.programs import start_detached
 from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
-from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.environment import environment, of_launcher
+from xboard_circus.supervisor.life.environment import environment, launch_command, of_launcher
 from xboard_circus.worker import MODULE, fork_orders, runs_worker
 
 TOKEN = "trial"
@@ -249,10 +248,8 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
         "XBOARD_CONFIG": str(config.path),
         "XBOARD_RUNTIME_DIR": str(runtime.root()),
     }
-    env = environment(
-        _given(config, watcher), watcher=watcher.name, folder=folder, options=watcher.options, marks=marks
-    )
-    return {**env, "XBOARD_PREFLIGHT": "1"}
+    of_circus = SimpleNamespace(name=watcher.name, env=_given(config, watcher))
+    return {**environment(of_circus, folder, watcher.options, marks, ()), "XBOARD_PREFLIGHT": "1"}
 
 
 def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:

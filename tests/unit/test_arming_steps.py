@@ -312,7 +312,7 @@ def test_no_environment_keeps_no_watcher_from_running(monkeypatch: pytest.Monkey
     async def run() -> None:
         odd, web = watchers_with_a_port()
         monkeypatch.setattr(
-            environment, "environment", fails_for_odd(environment.environment, lambda *_, watcher, **__: watcher)
+            environment, "environment", fails_for_odd(environment.environment, lambda watcher, *_: watcher.name)
         )
         async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
             assert (odd.status(), is_alive(process_of(odd))) == ("active", True)
@@ -326,7 +326,7 @@ def test_what_is_raised_for_want_of_a_patch_is_told_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(arming, "ArmedWatcher", lambda *_: (_ for _ in ()).throw(PatchFailed("Watcher.gone")))
-    supervisor = SimpleNamespace(unfit="", armed={}, plain={}, marks=dict, withheld_from=lambda _: ())
+    supervisor = SimpleNamespace(unfit="", armed={}, plain={}, give_environment=lambda *_: None)
     watcher: Any = watcher_of("odd", hooks={})
     watcher.sockets = None
 

@@ -398,14 +398,13 @@ def test_nothing_is_kept_of_the_output_of_a_forkserver_that_has_ended() -> None:
     tails: dict[int, LastWords] = {}
     stream = Tail(lambda piece: written.append(piece["data"]), tails)
     watcher = SimpleNamespace(stderr_stream=stream, stdout_stream=None)
-    armed: Any = SimpleNamespace(watcher=watcher, tails=tails, hide=bytes)
 
     async def run() -> LastWords:
         output, end = os.pipe()
         os.write(end, b"one\nwithout an end")
         os.close(end)
         words = LastWords()
-        await read_output(armed, 7, output, words)
+        await read_output(watcher, tails, 7, output, words)
         return words
 
     assert asyncio.run(run()).tail == "one\nwithout an end"

@@ -36,9 +36,8 @@ class BeforeStart:
         self.pending: Preparation | None = None
         self.log = ""
         self._look_at = 0.0
-        self._start = 0
+        self._start = self._failures = 0
         self.lacks_env = False
-        self._failures = 0
         self._runs: set[OneShot] = set()
         self._turn = asyncio.Lock()
 
@@ -53,9 +52,7 @@ class BeforeStart:
         self._start += 1
         self._failures = 0
         self.pending = None
-        if not self._is_fit():
-            return
-        if self.armed.options.run.before:
+        if self._is_fit() and self.armed.options.run.before:
             self._begin_run()
 
     def look_again(self) -> None:
@@ -136,9 +133,7 @@ class BeforeStart:
         self._failures += 1
         limits = self.armed.options.restart
         wait = backoff(self._failures, first=max(1.0, limits.delay), longest=max(1.0, limits.delay_max))
-        self.pending = Preparation(
-            reason=Say.BEFORE_NO_START(why=failure), cure=Say.CURE_BEFORE(watcher=self.armed.name)
-        )
+        self.pending = Preparation(Say.BEFORE_NO_START(why=failure), Say.CURE_BEFORE(watcher=self.armed.name))
         self._try_in(wait)
 
     def _try_in(self, wait: float) -> None:
@@ -166,12 +161,8 @@ class BeforeStart:
         from xboard_circus.checks.judgement import open_doors  # imported only for watchers with a user of their own
 
         doors = open_doors(self.armed.supervisor.config_file, self.armed.name)
-        if not doors:
-            return None
-        how = "; ".join(door.hint for door in doors)
-        return Preparation(
-            reason=Say.DOOR_OPEN(why="; ".join(door.what for door in doors)), cure=Say.CURE_DOOR(how=how)
-        )
+        why, how = ("; ".join(texts) for texts in ([door.what for door in doors], [door.hint for door in doors]))
+        return Preparation(Say.DOOR_OPEN(why=why), Say.CURE_DOOR(how=how)) if doors else None
 
     def _read_env_files(self) -> Preparation | None:
         try:

@@ -39,24 +39,16 @@ def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
 
     def restart(arbiter: Any, props: dict[str, Any]) -> Any:
         named, left_out = supervisor.requests.names_of(props), {str(name) for name in props.get("but") or ()}
-        wanted = [
-            watcher
-            for watcher in arbiter.watchers
-            if (
-                watcher.name not in left_out and not supervisor.stays_stopped(watcher)
-                if named is None
-                else watcher.name.lower() in named
-            )
-        ]
+
+        def is_wanted(watcher: Any) -> bool:
+            if named is None:
+                return watcher.name not in left_out and not supervisor.stays_stopped(watcher)
+            return watcher.name.lower() in named
+
+        wanted = list(filter(is_wanted, arbiter.watchers))
         armed = [supervisor.armed[watcher.name] for watcher in wanted if watcher.name in supervisor.armed]
-        before = {
-            each: each.reload
-            for each in armed
-            if each.reloads_rolling()
-            and not each.why_alone()
-            and each.port.socket() is not None
-            and (named is None or each.is_serving())
-        }
+        able = [each for each in armed if each.reloads_rolling() and not each.why_alone() and each.port.socket()]
+        before = {each: each.reload for each in able if named is None or each.is_serving()}
         if named is not None and not before:
             return execute(arbiter, props)
         reloaded = [each.watcher for each in before]

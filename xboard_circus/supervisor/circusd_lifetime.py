@@ -35,11 +35,8 @@ class Lifetime:
         self._supervisor = supervisor
         self._at_exit = at_exit
         self._noted_at = float("-inf")
-        self._is_failing = False
-        self._is_written = False
-        self._life = CircusdLife(
-            pid=supervisor.identity.pid, started=supervisor.identity.started, boot=circusd_record.boot()
-        )
+        self._is_failing = self._is_written = False
+        self._life = CircusdLife(*supervisor.identity, boot=circusd_record.boot())
         self.loss: Loss | None = None
         self.left: dict[str, Mapping[str, str]] = {}
         self.graces: Mapping[str, float] = {}
@@ -50,14 +47,9 @@ class Lifetime:
         before = circusd_record.read(self._supervisor.instance)
         if before is not None and circusd_record.is_over(before, boot=self._life.boot):
             self.left, self.graces = dict(before.workers), before.graces
-            self.loss = found(
-                before,
-                boot=self._life.boot,
-                kills=circusd_record.kills_since(before),
-                successor=self._life.pid,
-                now=time.time(),
-                is_reported=circusd_record.is_reported(before),
-            )
+            kills, told = circusd_record.kills_since(before), circusd_record.is_reported(before)
+            boot, pid = self._life.boot, self._life.pid
+            self.loss = found(before, boot=boot, kills=kills, successor=pid, now=time.time(), is_reported=told)
         self._at_exit(_wound_up, self._supervisor.instance, self._supervisor.identity)
         self.tick()
         if self.loss is not None:

@@ -31,8 +31,8 @@ from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.boundary import is_shortage
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
-from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
+from xboard_circus.supervisor.life.environment import launch_command
 from xboard_circus.supervisor.life.output import LastWords
 from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.patches import circus_process
@@ -84,7 +84,7 @@ class Forks:
         self._orders: socket.socket | None = None
         self._basis: _Basis | None = None
         self._user: int | None = None
-        self._words = LastWords(armed.hide)
+        self.words = LastWords(armed.hide)
         self._answered = asyncio.Event()
         self._failures = self._unanswered = self._renewed = 0
         self._says_nothing = False
@@ -168,11 +168,6 @@ class Forks:
             return ""
         return (Say.IMPORT_BROKEN_OFF if self._says_nothing else Say.NOT_IMPORTED)(why=self._why)
 
-    @property
-    def log(self) -> str:
-        """Return the last lines of a forkserver that failed."""
-        return self._words.tail
-
     def end(self, reason: str = "") -> None:
         """End it, and what a failed import has started. It holds nothing that another process needs."""
         orders, process, leader = self._orders, self._process, self._leader
@@ -199,7 +194,7 @@ class Forks:
         arguments = circus_process.arguments(armed.watcher, command, env)
         self._unanswered = 0
         self._user = users.user_of(armed.watcher)[0]
-        self._level, self._basis, self._words = level, _basis(arguments, env), LastWords(armed.hide)
+        self._level, self._basis, self.words = level, _basis(arguments, env), LastWords(armed.hide)
         self._began_at = armed.clock()
         self._answered.clear()
         try:
@@ -211,7 +206,7 @@ class Forks:
         self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
-        reading = read_output(armed, pid, output, self._words)
+        reading = read_output(armed.watcher, armed.tails, pid, output, self.words)
         self._output = armed.supervisor.run(reading, f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._read_messages)
 
@@ -251,12 +246,12 @@ class Forks:
             self._failed(self._why_ended(code))
 
     def _why_ended(self, code: int | None) -> str:
-        lines = self._words.tail.strip().splitlines()
+        lines = self.words.tail.strip().splitlines()
         if code in (1, None):
             return lines[-1] if lines else Say.FORKSERVER_ENDED()  # a traceback's, in words of the app
         # Until its imports are done it may be the launcher, whose exit codes have a meaning.
         was_up, command = self.state == "ready", str(self.armed.watcher.cmd)
-        death = Death(exit_code=code, was_up=was_up, log_tail=self._words.tail, command=command)
+        death = Death(exit_code=code, was_up=was_up, log_tail=self.words.tail, command=command)
         return Say.FORKSERVER_ENDED_BY(why=cause_of(death)[1])
 
     def _give_up(self, limit: float) -> None:
@@ -324,13 +319,13 @@ class Forks:
             given_away.enter_context(theirs)
             ours.settimeout(ANSWERS_WITHIN)
             given, pipes = {1: 1, 2: 2}, {}
-            for number in (
-                number for number, is_piped in ((1, process.pipe_stdout), (2, process.pipe_stderr)) if is_piped
-            ):
+            piped = {1: process.pipe_stdout, 2: process.pipe_stderr}
+            for number in filter(piped.get, piped):
                 end, given[number] = os.pipe()
                 given_away.callback(os.close, given[number])
                 pipes[number] = kept.enter_context(open(end, "rb"))
-                self._give(given[number])
+                if self._user is not None and os.geteuid() == 0:  # as the launcher does
+                    os.fchown(given[number], self._user, -1)
             given |= circus_process.own_sockets(process.watcher)
             values = dict(options)
             env = {"XBOARD_WID": values["--wid"], "XBOARD_WORKER": values["--worker"]}
@@ -371,11 +366,6 @@ class Forks:
             now = self.armed.clock()
             left = max(0.0, self._waited - (began_at - self._waited_at) * MOST_WAITED / FORGOTTEN_IN)
             self._waited, self._waited_at = left + max(0.0, now - began_at - AS_LONG_AS_A_START), now
-
-    def _give(self, pipe: int) -> None:
-        """Give the worker's user the pipe that circusd reads for it, as the launcher does."""
-        if self._user is not None and os.geteuid() == 0:
-            os.fchown(pipe, self._user, -1)
 
     def _is_new_child(self, pid: int) -> bool:
         """Return whether *pid* is a child of ours without a watcher, and not the forkserver itself."""

@@ -66,9 +66,8 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     for armed in staying:
         armed.stays = True
     stopped = filter(supervisor.stays_stopped, supervisor.arbiter.watchers)
-    supervisor.lifetime.leaves(
-        [each.name for each in stopped if not circus_arbiter.is_yet_to_start(supervisor.arbiter, each)]
-    )
+    names = [each.name for each in stopped if not circus_arbiter.is_yet_to_start(supervisor.arbiter, each)]
+    supervisor.lifetime.leaves(names)
     # Circus would remove the path of a unix socket. The process holds these open up to its end.
     circus_arbiter.take_out(supervisor.arbiter, [armed.port.socket().name for armed in staying])
     logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)

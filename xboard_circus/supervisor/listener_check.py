@@ -101,7 +101,7 @@ def deafened_by(listener: socket.socket) -> str:
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     except OSError as error:
         if error.errno == errno.ENOENT:
-            return "TCP_MD5SIG" if _has_md5_keys(listener) else ""
+            return "TCP_MD5SIG" if any(each.has_md5_keys for each in _listed(listener)) else ""
     return "SO_ATTACH_FILTER"
 
 
@@ -189,10 +189,6 @@ def _option_memory(listener: socket.socket) -> int:
         memory = listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size)
         return int(_MEMORY.unpack(memory)[_OPTION_MEMORY])
     return 0
-
-
-def _has_md5_keys(listener: socket.socket) -> bool:
-    return any(each.has_md5_keys for each in _listed(listener))
 
 
 def _is_in_our_network(listener: socket.socket) -> bool:

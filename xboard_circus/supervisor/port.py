@@ -35,6 +35,7 @@ from xboard_circus.supervisor.patches.circus_process import sockets_named
 if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
+Address = tuple[str, int]
 HANDOVER_TIMEOUTS = (1.0, 4.0)
 HANDOVER_WITHIN = 20.0
 TRY_EVERY = 0.1
@@ -56,11 +57,9 @@ class PortGuard:
     def __init__(self, armed: "ArmedWatcher") -> None:
         self.armed = armed
         self.state = PortState.NONE
-        self.reason = ""
-        self.name: str | None = None
+        self.reason = self._last_error = ""
         self._retry_at: float | None = None
         self._run = 0
-        self._last_error = ""
         self._is_taken = False
         self._is_given_back = True
         self._refused_for: set[tuple[int | None, int | None]] = set()
@@ -480,11 +479,9 @@ class PortGuard:
         Circus lists one that a changed file adds only once it has started.
         """
         supervisor = self.armed.supervisor
-        return any(
-            shared.name.lower() in sockets_named(watcher)
-            for watcher in [*supervisor.arbiter.watchers, *(each.watcher for each in supervisor.armed.values())]
-            if watcher is not self.armed.watcher and not watcher.is_stopped()
-        )
+        watchers = [*supervisor.arbiter.watchers, *(each.watcher for each in supervisor.armed.values())]
+        others = (each for each in watchers if each is not self.armed.watcher and not each.is_stopped())
+        return any(shared.name.lower() in sockets_named(each) for each in others)
 
     def _release(self, shared: Any) -> None:
         """Put a fresh socket under the descriptor that Circus knows; this closes the old one in circusd."""
@@ -503,11 +500,7 @@ def remove_path(shared: Any) -> None:
 
 
 def take_listener(
-    folder: Path,
-    instance: str,
-    address: tuple[str, int],
-    known: Collection[str] = (),
-    passed: socket.socket | None = None,
+    folder: Path, instance: str, address: Address, known: Collection[str] = (), passed: socket.socket | None = None
 ) -> tuple[socket.socket | None, list[Path]]:
     """Return the listening socket at *address*, and where the workers that an earlier circusd left answer.
 

@@ -14,7 +14,7 @@ from xboard_circus.core.one_shot import RunEnd
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime, session
-from xboard_circus.supervisor.life.command_line import launch_command
+from xboard_circus.supervisor.life.environment import launch_command
 from xboard_circus.supervisor.life.output import LastWords
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class OneShot:
                 os.close(each)
         leader, reported = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         os.pwrite(lock, str(leader).ljust(LEADER_BYTES).encode(), 0)
-        reading = asyncio.ensure_future(read_output(self._armed, popen.pid, output, self._words))
+        watcher, tails = self._armed.watcher, self._armed.tails
+        reading = asyncio.ensure_future(read_output(watcher, tails, popen.pid, output, self._words))
 
         def is_too_long(data: bytes) -> bool:
             reported.extend(data)
@@ -140,9 +141,8 @@ def started(arguments: list[str], env: dict[str, str], output: int, **more: Any)
     return subprocess.Popen(arguments, cwd="/", env=env, stdout=output, stderr=output, start_new_session=True, **more)
 
 
-async def read_output(armed: "ArmedWatcher", pid: int, output: int, words: LastWords) -> None:
+async def read_output(watcher: Any, tails: dict[int, LastWords], pid: int, output: int, words: LastWords) -> None:
     """Write the output of a process that Circus does not know into the log to its end; then nothing stays in memory."""
-    watcher = armed.watcher
 
     def take(data: bytes) -> None:
         words.add(data)
@@ -155,7 +155,7 @@ async def read_output(armed: "ArmedWatcher", pid: int, output: int, words: LastW
         for stream in (watcher.stderr_stream, watcher.stdout_stream):
             if hasattr(stream, "forget"):
                 stream.forget(pid)
-        armed.tails.pop(pid, None)
+        tails.pop(pid, None)
 
 
 async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:

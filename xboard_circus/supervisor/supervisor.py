@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -82,8 +83,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
         self.oom = OomKills()  # one for all, because a kill explains one death of any watcher
-        self.looked_at = float("-inf")
-        self._reaped_at = self._ticked_at = float("-inf")
+        self.looked_at = self._reaped_at = self._ticked_at = float("-inf")
         self._due_at: float | None = None
         self._sweeps: dict[str | None, asyncio.Future[list[Holder]]] = {}
         self._withheld: dict[str, frozenset[str]] = {}
@@ -115,14 +115,8 @@ class Supervisor:
         try:
             if not self._is_recorded:
                 runtime.remove_stale(self.instance)
-            runtime.write_record(
-                self.instance,
-                pid=self.identity.pid,
-                started=self.identity.started,
-                endpoint=self.arbiter.endpoint,
-                config_file=self.config_file,
-                version=__version__,
-            )
+            more = {**self.identity._asdict(), "config_file": self.config_file, "version": __version__}
+            runtime.write_record(self.instance, endpoint=self.arbiter.endpoint, **more)
             self._is_recorded = True
         except (OSError, XboardError) as error:
             logger.error("xboard: the command line will not find this circusd: %s", error)
@@ -203,10 +197,8 @@ class Supervisor:
 
     def give_environment(self, watcher: Any, folder: Path | None, options: WatcherOptions) -> None:
         """Add our part to the environment of a watcher's processes."""
-        marks, withheld = self.marks(), self.withheld_from(watcher)
-        watcher.env = environment.environment(
-            watcher.env, watcher=watcher.name, folder=folder, options=options, marks=marks, withheld=withheld
-        )
+        withheld = self.withheld_from(watcher)
+        watcher.env = environment.environment(watcher, folder, options, self.marks(), withheld)
 
     def marks(self) -> dict[str, str]:
         """Return the environment that marks a process as one of this instance."""
@@ -405,11 +397,6 @@ class Supervisor:
                 logger.warning("xboard: plugin %s (pid %s) has not reported for %.0f s", plugin, sender.pid, limit)
                 procs.send_signal(sender.pid, sender.started, signal.SIGKILL)
 
-    def shared_sockets(self) -> set[str]:
-        """Return the names of the Circus sockets that armed watchers serve on."""
-        found = (armed.port.socket() for armed in self.armed.values())
-        return {shared.name for shared in found if shared is not None}
-
     # Reporting
 
     def publish(self, name: str, event: str, **message: object) -> None:
@@ -443,15 +430,11 @@ class Supervisor:
     def _views_of_uncreated(self) -> list[WatcherEntry]:
         created = {watcher.name for watcher in self.arbiter.watchers}
         recorded = circusd_record.workers(self.instance) if set(self._uncreated) - created else {}
+        serving = Counter(owner for each, owner in recorded.items() if procs.is_running(*each))
+        since = round(self.clock() - self.started_at, 3)
         return [
-            uncreated_watcher(
-                name=name,
-                numprocesses=numprocesses,
-                why=why,
-                predecessors=sum(owner == name and procs.is_running(*each) for each, owner in recorded.items()),
-                since=round(self.clock() - self.started_at, 3),
-            )
-            for name, (numprocesses, why) in self._uncreated.items()
+            uncreated_watcher(name=name, numprocesses=number, why=why, predecessors=serving[name], since=since)
+            for name, (number, why) in self._uncreated.items()
             if name not in created
         ]
 
@@ -463,23 +446,18 @@ class Supervisor:
             except Exception:
                 # One watcher with an error must not spoil the answer for the others.
                 logger.exception("xboard: the state of %s cannot be shown", watcher.name)
+        workers = []
+        for process in watcher.processes.values():
+            started, leaves = procs.start_time(process.pid), circus_process.is_stopping(process)
+            age = round(process.age() if started is None else procs.age(started), 3)  # its own by the wall clock
+            workers.append(unarmed_worker(pid=process.pid, started=started, wid=process.wid, leaves=leaves, age=age))
         return unarmed_watcher(
             name=watcher.name,
             status="starting" if circus_arbiter.is_yet_to_start(self.arbiter, watcher) else watcher.status(),
             numprocesses=watcher.numprocesses,
             options=circus_watcher.options_of(watcher),
             last_reason=self.plain.get(watcher, ""),
-            workers=[
-                unarmed_worker(
-                    pid=process.pid,
-                    started=started,
-                    wid=process.wid,
-                    leaves=circus_process.is_stopping(process),
-                    age=round(process.age() if started is None else procs.age(started), 3),  # its own by the wall clock
-                )
-                for process in watcher.processes.values()
-                for started in [procs.start_time(process.pid)]
-            ],
+            workers=workers,
         )
 
 
@@ -496,7 +474,8 @@ def withheld_sockets(watcher: Any) -> list[Any]:
     others = [shared for name, shared in watcher.sockets.items() if name.lower() not in own]
     if watcher.name in supervisor.armed:
         return others
-    guarded = supervisor.shared_sockets()
+    found = (armed.port.socket() for armed in supervisor.armed.values())
+    guarded = {shared.name for shared in found if shared is not None}
     return [shared for shared in others if shared.name in guarded]
 
 

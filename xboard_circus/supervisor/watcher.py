@@ -84,8 +84,8 @@ class ArmedWatcher:
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
-        self.left_to_spawn = 0
-        self.stays = False
+        self.left_to_spawn = self._busy = self._drains = 0
+        self.stays = self._was_registered = False
         self.swaps: list[Swap] = []
         self.reload: rolling.RollingReload | None = None
         self._recycle_not_before = self.ahead_not_before = float("-inf")
@@ -104,9 +104,6 @@ class ArmedWatcher:
         self.hooks = ArmedHooks(
             dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
         )
-        self._busy = 0
-        self._drains = 0
-        self._was_registered = False
         self._patches = circus_watcher.patches_of(watcher, self)
 
     def install(self) -> None:
@@ -383,9 +380,7 @@ class ArmedWatcher:
             return
         limit = self.options.health.startup_timeout
         why = Say.NOT_UP_IN_TIME(timeout=exactly(limit))
-        tick = worker_phases.Ticked(
-            self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why
-        )
+        tick = worker_phases.Ticked(self.clock(), limit, grace=self.late_grace + self.slack, why_late=why)
         for worker in self.fleet:
             late = worker_phases.is_late(worker.life, tick.at, limit)
             self.happen(worker, tick._replace(why_late=start.found_late(why, worker.pid, limit)) if late else tick)
@@ -593,10 +588,8 @@ class ArmedWatcher:
         # Circus's own max_age would end all due workers at once, by the wall clock.
         max_age = options.max_age or float(self.watcher.max_age or 0)
         limits = recycling.RecycleLimits(options.max_rss, options.max_requests, max_age)
-        rss, served = (
-            circus_process.resident(worker.process) if limits.rss else None,
-            worker.probe.get("requests_served"),
-        )
+        rss = circus_process.resident(worker.process) if limits.rss else None
+        served = worker.probe.get("requests_served")
         return recycling.due(limits, rss=rss, requests=served, age=up_for, spread=worker.spread)
 
     async def _recycle(self, worker: Worker, reason: str) -> None:

@@ -21,9 +21,8 @@ class Journal:
     def __init__(self, *, epoch: str | None = None, longest: int = KEPT_CHARS) -> None:
         self.epoch = epoch or f"{time.time_ns():x}"
         self._longest = longest
-        self._last = 0
+        self._last = self._length = 0
         self._events: deque[tuple[int, str, str, str]] = deque()
-        self._length = 0
 
     def note(self, watcher: str, kind: str, message: dict[str, Any]) -> dict[str, Any]:
         """Keep an event and return its message with its number."""

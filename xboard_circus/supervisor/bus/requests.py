@@ -79,10 +79,8 @@ class Requests:
             watch_command(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
         ]
         end = EndBySignal(self._supervisor).end
-        return [*found, dispatch(arbiter, self._note_signal, end), answer_empty_messages(arbiter)]
-
-    def _note_signal(self, is_signal: bool) -> None:
-        self._is_signal = is_signal
+        note_signal = partial(setattr, self, "_is_signal")
+        return [*found, dispatch(arbiter, note_signal, end), answer_empty_messages(arbiter)]
 
     @contained(None)
     def asker_of(self, watcher: str) -> str | None:

@@ -102,9 +102,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         fleet.ended_in[worker.slot] = worker.pid
     fleet.note_up()
     swap = armed.swap_of(worker)
-    on_trial = swap is not None and swap.is_trying(worker)
-    if swap is not None:
-        swap.ended(worker)
+    on_trial = swap is not None and swap.ended(worker)
     requests = evidence.of_requests(worker, before, code, gone, armed.poisons)
     fleet.last_requests = {worker.pid: requests}
     data: dict[str, Any] = {**worker.ids, "cause": cause.value}

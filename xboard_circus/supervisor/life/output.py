@@ -6,7 +6,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -60,9 +60,7 @@ class LastWords:
 
     def __init__(self, hide: Callable[[bytes], bytes] = bytes) -> None:
         self._hide = hide
-        self._tail = b""
-        self._before = b""  # the stack
-        self._stack = b""
+        self._tail = self._stack = self._before = b""  # the last: what came before the stack
 
     def add(self, piece: bytes) -> None:
         """Note a further piece."""
@@ -116,6 +114,7 @@ class OutputLoss:
     lost: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class Tail:
     """A Circus stream that passes whole lines on to *inner* and keeps the last words of every pid.
 
@@ -132,38 +131,29 @@ class Tail:
     and after ``find -name "*.log" -delete`` every line would be lost.
     """
 
-    def __init__(
-        self,
-        inner: Callable[[dict[str, Any]], object],
-        tails: dict[int, LastWords],
-        *,
-        hide: Callable[[bytes], bytes] = bytes,
-        report: Callable[..., object] = lambda event, *, reason: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.inner = inner
-        self.tails = tails
-        self.loss: OutputLoss | None = None
-        self._lost_before = 0
-        self._hide = hide
-        self._report = report
-        self._clock = clock
-        self._held: dict[tuple[int, str], bytes] = {}
-        self._failed_at = float("-inf")
+    inner: Callable[[dict[str, Any]], object]
+    tails: dict[int, LastWords]
+    hide: Callable[[bytes], bytes] = bytes
+    report: Callable[..., object] = lambda event, *, reason: None
+    clock: Callable[[], float] = time.monotonic
+    loss: OutputLoss | None = None
+    _lost_before: int = 0
+    _held: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    _failed_at: float = float("-inf")
 
     def __call__(self, piece: dict[str, Any]) -> None:
         pid, raw = piece["pid"], piece["data"]
         if isinstance(raw, bytes):
-            self.tails.setdefault(pid, LastWords(self._hide)).add(raw)
+            self.tails.setdefault(pid, LastWords(self.hide)).add(raw)
             raw = self._held.pop((pid, piece["name"]), b"") + raw
             whole = raw.rfind(b"\n") + 1
             if not whole and len(raw) > LONGEST_LINE:
-                raw = self._hide(raw)  # before the cut, and what follows stays: a secret may lie across it
+                raw = self.hide(raw)  # before the cut, and what follows stays: a secret may lie across it
                 whole = max(len(raw) - OVERLAP, 0)
                 whole -= incomplete_suffix(raw[:whole])
             if whole < len(raw):
                 self._held[pid, piece["name"]] = raw[whole:]
-            raw = self._hide(raw[:whole])
+            raw = self.hide(raw[:whole])
         if raw:
             self._write({**piece, "data": raw})
 
@@ -187,7 +177,7 @@ class Tail:
     def forget(self, pid: int) -> None:
         """Write the held rest of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:
-            self._write({"pid": pid, "name": key[1], "data": self._hide(self._held.pop(key))})
+            self._write({"pid": pid, "name": key[1], "data": self.hide(self._held.pop(key))})
 
     @property
     def lost(self) -> int:
@@ -196,7 +186,7 @@ class Tail:
 
     def _write(self, piece: dict[str, Any]) -> None:
         loss = self.loss
-        if loss is not None and self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+        if loss is not None and self.clock() - self._failed_at < TRY_AGAIN_AFTER:
             loss.lost += len(piece["data"])
             return
         try:
@@ -204,21 +194,21 @@ class Tail:
                 circus_stream.open_again(self.inner)
             self.inner(piece)
         except Exception as error:
-            self._failed_at = self._clock()
+            self._failed_at = self.clock()
             if loss is None:
                 loss = self.loss = self._begin_loss(error)
             loss.lost += len(piece["data"])
             return
         if loss is not None:
             self.loss, self._lost_before = None, self.lost
-            held = lasted(self._clock() - loss.since)
+            held = lasted(self.clock() - loss.since)
             reason = Say.OUTPUT_BACK(file=loss.file, lost=loss.lost, held=held)
             logger.warning("xboard: %s", reason)
-            self._report("output_back", reason=reason)
+            self.report("output_back", reason=reason)
 
     def try_again(self) -> None:
         """Write what is missing into a log that could not be written, so that a loss ends though nobody writes."""
-        if (loss := self.loss) is None or self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+        if (loss := self.loss) is None or self.clock() - self._failed_at < TRY_AGAIN_AFTER:
             return
         if not has_room(loss.file, LEAST_ROOM):  # the rest of a block takes the note, and no line of the app's
             return
@@ -231,7 +221,7 @@ class Tail:
         file = circus_stream.name_of(self.inner)
         reason = Say.OUTPUT_LOST(file=file, error=why_unwritten(error, file))
         logger.error("xboard: %s", reason)
-        self._report("output_lost", reason=reason)
+        self.report("output_lost", reason=reason)
         return OutputLoss(file, reason, since=self._failed_at)
 
 

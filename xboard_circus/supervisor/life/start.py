@@ -25,7 +25,8 @@ def progress(
     for worker in workers:
         if worker.is_starting and _is_up(worker, folder, now, has_url=has_url and len(workers) == 1):
             yield worker, CameUp(now)
-        if worker.is_up and not worker.life.was_ready and _reports_ready(worker, folder):
+        is_news = worker.is_up and not worker.life.was_ready
+        if is_news and (folder is None or worker_files.has(folder, worker.token, "ready")):
             yield worker, BecameReady()
 
 
@@ -45,7 +46,3 @@ def _is_up(worker: Worker, folder: Path | None, now: float, *, has_url: bool) ->
         return worker.probe["ok"] is True
     standing = worker.life.standing
     return standing is not None and now - standing.since > (UNPROBED if has_url else UP_BY_UPTIME)
-
-
-def _reports_ready(worker: Worker, folder: Path | None) -> bool:
-    return folder is None or worker_files.has(folder, worker.token, "ready")

@@ -127,7 +127,7 @@ class RollingReload:
         forks, self.step = self.armed.forks, "import"
         if not (failure := await forks.renew()):
             return None
-        self.log = forks.log
+        self.log = forks.words.tail
         return failure
 
     async def _replace_all(self) -> str | None:

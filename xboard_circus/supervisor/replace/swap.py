@@ -79,14 +79,15 @@ class Swap:
             armed.publish("kept", reason=kept, **old.ids, **with_say(order.by, "by"))
         return failure
 
-    def is_trying(self, worker: Worker) -> bool:
-        """Return whether this is the new worker of a requested replacement: its failure uses no restart budget."""
-        return worker is self.new and self.order.cause is None and not self.has_handed_over
+    def ended(self, worker: Worker) -> bool:
+        """Keep the old worker in the tick in which the end of the new one is counted; return whether it was on trial.
 
-    def ended(self, worker: Worker) -> None:
-        """Keep the old worker in the tick in which the end of the new one is counted."""
+        The failure of the new worker of a requested replacement uses no restart budget.
+        """
+        on_trial = self.order.cause is None and not self.has_handed_over
         if worker is self.new:
             self._keep_old()
+        return worker is self.new and on_trial
 
     def _keep_old(self) -> None:
         # A blocked one that was ended with its successor has no place to keep.
