@@ -152,8 +152,7 @@ class Alerting:
         for key, incident in list(self.open.items()):
             shown = by_name.get(incident.watcher)
             given_up = _given_up(incident, shown, for_good=incident.watcher in self._stopped)
-            ending = given_up or self._ending(incident, shown, now)
-            if ending:
+            if ending := given_up or self._ending(incident, shown, now):
                 del self.open[key]
                 over.append(replace(incident, ending=ending, is_well=not given_up))
         return over
@@ -223,13 +222,10 @@ class Alerting:
     def _raise(
         self, watcher: str, trouble: Trouble, reason: str, now: float, *, opened_at: float | None = None, again: int = 1
     ) -> None:
-        known = self.open.get((watcher, trouble))
-        if known is None:
-            at = now if opened_at is None else opened_at
-            self.open[watcher, trouble] = Incident(watcher, trouble, at, reason)
+        if (known := self.open.get((watcher, trouble))) is None:
+            self.open[watcher, trouble] = Incident(watcher, trouble, now if opened_at is None else opened_at, reason)
         else:
-            count = known.count + again
-            self.open[watcher, trouble] = replace(known, reason=reason, count=count, clear_since=None)
+            self.open[watcher, trouble] = replace(known, reason=reason, count=known.count + again, clear_since=None)
 
 
 def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:

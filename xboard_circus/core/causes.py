@@ -144,9 +144,7 @@ def _launcher_failure(code: int, death: Death) -> tuple[Cause, str] | None:
     if code in _CANNOT_RUN:
         line = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
         return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=line or _CANNOT_RUN[code](command=death.command))
-    if code == CIRCUSD_GONE:
-        return Cause.UNKNOWN, Say.CIRCUSD_GONE()
-    return None
+    return (Cause.UNKNOWN, Say.CIRCUSD_GONE()) if code == CIRCUSD_GONE else None
 
 
 def _exited(code: int, death: Death) -> tuple[Cause, str]:

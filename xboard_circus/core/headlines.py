@@ -15,6 +15,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, VerdictEntry, WatcherEntry
 from xboard_circus.core.verdict import Word, held_by_budget, serving
 
+Aged = Callable[[float], str]
 _NAMED = (
     *(Say.VERDICT_OK, Say.VERDICT_DEGRADED, Say.VERDICT_DOWN, Say.VERDICT_LOOPING, Say.VERDICT_BLOCKED),
     *(Say.VERDICT_DEPENDENCY, Say.VERDICT_DEPLOYING, Say.VERDICT_RELOAD_FAILED, Say.VERDICT_CIRCUSD_LOST),
@@ -82,7 +83,7 @@ def headlines(
     return [*([] if is_news else [_fine(watchers, traffic)]), *(line for _, line in found)]
 
 
-def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[float], str] = span) -> str:
+def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Aged = span) -> str:
     """Return what is wrong with a watcher, and since when."""
     verdict, incident = watcher["verdict"], watcher["incident"]
     is_outage = Word(verdict["word"]).is_outage
@@ -92,7 +93,7 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[flo
     return Say.HEAD_TROUBLE(verdict=say(), age=age, watcher=watcher["name"], n=n, total=total)
 
 
-def lines_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Callable[[float], str] = span) -> list[str]:
+def lines_of(watcher: WatcherEntry, elapsed: float = 0.0, aged: Aged = span) -> list[str]:
     """Return what is wrong with a watcher and since when, why, what is next and what to do."""
     return [headline_of(watcher, elapsed, aged), *_explained(watcher["verdict"], elapsed)]
 
@@ -121,12 +122,7 @@ class Answering(NamedTuple):
 
 
 def gone(
-    *,
-    age: float | None,
-    why: str,
-    is_dead: bool | None,
-    serving_on: Sequence[Answering],
-    aged: Callable[[float], str] = span,
+    *, age: float | None, why: str, is_dead: bool | None, serving_on: Sequence[Answering], aged: Aged = span
 ) -> Headline:
     """Return the line on a circusd that does not answer.
 

@@ -361,10 +361,8 @@ class WatcherHealth:
             why = Say.FOUND_LIVE_FAILED(times=_times(record.failures))
         elif health is Health.SICK:
             why = Say.FOUND_HEALING(times=_times(record.successes), n=self.rules.success_threshold)
-        elif seen.ready is False:
-            why = Say.FOUND_NOT_READY()
         else:
-            why = ""
+            why = Say.FOUND_NOT_READY() if seen.ready is False else ""
         return one_line(Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason)
 
     def _note_sick(self, healths: Healths) -> None:

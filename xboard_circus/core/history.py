@@ -60,6 +60,7 @@ SHORTEST_PACE, SOON_FULL = 300, 86_400
 """Seconds that have to be known for it, and within which a disk that fills is news."""
 
 Worker = tuple[int, int]
+Reports = Mapping[Worker, tuple[int, WorkerReport]]
 Figures = tuple[float | None, ...]
 
 
@@ -167,20 +168,12 @@ class _Sum:
     disk: float | None = None
     rounds: int = 0
 
-    def add_worker(self, counts: list[int], report: WorkerReport, cpu: float) -> None:
-        self.counts = _added(self.counts, counts)
-        self.cpu += cpu
-        self.rss += report.get("rss") or 0
-        traffic = report.get("traffic")
-        self.active += traffic["active"] if traffic is not None else 0
-        self.lag = max(self.lag, report.get("lag") or 0.0)
-        self.rounds = 1
-
-    def add_round(self, other: "_Sum") -> None:
+    def add(self, other: "_Sum", *, beside: bool = False) -> None:
+        """Add a worker *beside* others of this round, or a further round."""
         self.counts = _added(self.counts, other.counts)
         self.cpu += other.cpu
         self.rss += other.rss
-        self.active = max(self.active, other.active)
+        self.active = self.active + other.active if beside else max(self.active, other.active)
         self.lag = max(self.lag, other.lag)
         self.disk = self.disk if other.disk is None else other.disk
         self.rounds += other.rounds
@@ -205,11 +198,10 @@ class _Open:
     def add(self, sums: Mapping[int, _Sum], seconds: float) -> None:
         self.seconds += seconds
         for slot, each in sums.items():
-            self.sums.setdefault(slot, _Sum()).add_round(each)
+            self.sums.setdefault(slot, _Sum()).add(each)
 
     def closed(self, step: int) -> Point:
-        figures = {slot: each.figures(self.seconds) for slot, each in self.sums.items()}
-        return Point(step, self.time, figures)
+        return Point(step, self.time, {slot: each.figures(self.seconds) for slot, each in self.sums.items()})
 
 
 @dataclass(slots=True)
@@ -247,13 +239,7 @@ class WatcherHistory:
         self._round: dict[tuple[str, ...], list[int]] = {}  # by the routes that workers have in common
 
     def take(
-        self,
-        reports: Mapping[Worker, tuple[int, WorkerReport]],
-        *,
-        alive: Iterable[Worker],
-        now: float,
-        at: float,
-        disk: float | None = None,
+        self, reports: Reports, *, alive: Iterable[Worker], now: float, at: float, disk: float | None = None
     ) -> list[Point]:
         """Take a round: by worker its slot and report.
 
@@ -262,12 +248,15 @@ class WatcherHistory:
             at: Wall time.
             disk: The bytes that are free on the disk of their log.
         """
-        sums = {WHOLE_WATCHER: _Sum(disk=disk)}
+        sums = {WHOLE_WATCHER: _Sum(disk=disk, rounds=1)}
         for worker, (slot, report) in reports.items():
             counts, cpu = self._grown(worker, report, now)
-            of_slot = [sums.setdefault(slot, _Sum())] if 0 < slot <= MOST_SLOTS else []
+            traffic, lag = report.get("traffic"), report.get("lag") or 0.0
+            active = traffic["active"] if traffic is not None else 0
+            of_worker = _Sum(counts, cpu, report.get("rss") or 0, active, lag)
+            of_slot = [sums.setdefault(slot, _Sum(rounds=1))] if 0 < slot <= MOST_SLOTS else []
             for each in (sums[WHOLE_WATCHER], *of_slot):
-                each.add_worker(counts, report, cpu)
+                each.add(of_worker, beside=True)
         self._add_to_totals()
         remembered = {*alive}
         self._known = {worker: known for worker, known in self._known.items() if worker in remembered}

@@ -46,6 +46,7 @@ CELLS = 90
 
 Happening = Any
 """A `Record` of the ledger, which this room may not import."""
+Happenings = Iterable[Happening]
 
 
 @dataclass
@@ -135,7 +136,7 @@ class IncidentRecord:
         return say(slots=who, n=len(self.failures), lasted=took, why=self.failures[-1].reason)
 
 
-def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentRecord]:
+def fold(events: Happenings, troubled: Iterable[str]) -> list[IncidentRecord]:
     """Fold *events*, in their order, into incidents; only those of watchers that are *troubled* now are not over."""
     found: list[IncidentRecord] = []
     current: dict[str, IncidentRecord] = {}
@@ -188,7 +189,7 @@ class Folded:
     events: list[Happening] = field(default_factory=list)
 
 
-def folded(events: Iterable[Happening], found: Iterable[IncidentRecord]) -> list[Happening | Folded]:
+def folded(events: Happenings, found: Iterable[IncidentRecord]) -> list[Happening | Folded]:
     """Return *events* with each incident in the place of its first event, and without its others."""
     coming: dict[str, list[Folded]] = {}
     for incident in reversed([*found]):
@@ -364,14 +365,7 @@ class Heartbeat(NamedTuple):
 
 
 def heartbeat(
-    events: Iterable[Happening],
-    watcher: str,
-    current: Present,
-    *,
-    begun: float,
-    now: float,
-    span: float,
-    count: int = CELLS,
+    events: Happenings, watcher: str, current: Present, *, begun: float, now: float, span: float, count: int = CELLS
 ) -> Heartbeat:
     """Return how *watcher* has been in the last *span* seconds, in *count* cells; nothing is known before *begun*."""
     own = [each for each in events if each.watcher == watcher]

@@ -46,7 +46,6 @@ def failure_of(end: RunEnd) -> str | None:
         return None
     if end.code is None:
         return Say.BEFORE_NOT_RUN(why=line.removeprefix(LAUNCHER)) if line.startswith(LAUNCHER) else Say.BEFORE_KILLED()
-    number = end.code - _SIGNALLED
-    if number in {each.value for each in Signals}:
+    if (number := end.code - _SIGNALLED) in {each.value for each in Signals}:
         return Say.BEFORE_DIED(signal=Signals(number).name)
     return Say.BEFORE_EXITED_SAYING(code=end.code, line=line) if line else Say.BEFORE_EXITED(code=end.code)

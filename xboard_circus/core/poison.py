@@ -143,8 +143,7 @@ class Poisons:
         if not (names := list(self.routes(now))):
             return ""
         known = self._routes[names[-1]]
-        took = lasted(_last(known) - known.since)
-        return Say.POISON(request=names[-1], n=known.count, held=took, id=known.last_id)
+        return Say.POISON(request=names[-1], n=known.count, held=lasted(_last(known) - known.since), id=known.last_id)
 
     def clear(self) -> None:
         """Forget everything: an operator has started or reloaded the watcher, perhaps with a cure."""

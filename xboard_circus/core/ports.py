@@ -209,9 +209,8 @@ def _may_stop(holder: Holder, kind: Kind, policy: Policy) -> bool:
 
 
 def _some(names: Sequence[Reason]) -> Reason | Sequence[Reason]:
-    if len(names) <= _NAMED:
-        return names
-    return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=len(names) - _NAMED)
+    more = len(names) - _NAMED
+    return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=more) if more > 0 else names
 
 
 def _description(holder: Holder, whose: str) -> Reason:

@@ -194,9 +194,7 @@ def _kept(value: object) -> Any:
 
 
 def _flat(value: Any) -> Any:
-    if isinstance(value, (int, float)):
-        return value
-    return one_line("".join(", ".join(map(str, _listed(value)))))
+    return value if isinstance(value, (int, float)) else one_line("".join(", ".join(map(str, _listed(value)))))
 
 
 def _listed(value: Any) -> list[Any]:

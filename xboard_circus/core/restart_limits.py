@@ -235,8 +235,7 @@ class RestartBudget:
         """Return whether *slot* may be tried now. Call *started* before asking for another slot."""
         if self.wait(slot, now) > 0:
             return False
-        record = self._slots.get(slot)
-        if record is None or not record.cooling or self._has_served(record):
+        if (record := self._slots.get(slot)) is None or not record.cooling or self._has_served(record):
             return True
         return not any(self._is_tried(each) for other, each in self._slots.items() if other != slot)
 

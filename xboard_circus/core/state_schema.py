@@ -469,9 +469,7 @@ def _read_number(value: Any) -> Any:
 
 
 def _read_whole(value: Any) -> int:
-    if type(value) is int and -_LARGEST < value < _LARGEST:
-        return value
-    return int(_read_number(value))
+    return value if type(value) is int and -_LARGEST < value < _LARGEST else int(_read_number(value))
 
 
 def _read_counts(values: Any) -> list[int]:

@@ -12,6 +12,9 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
 from xboard_circus.core.verdict import Word, beside_predecessors, judge, verdict_entry
 
+Replies = Mapping[str, Mapping[str, Any]]
+StartTime = Callable[[int], int | None]
+
 
 def unarmed_watcher(*, options: Mapping[str, object], last_reason: str = "", **known: object) -> WatcherEntry:
     """Return the entry of a watcher; *options* are Circus's, of which only plain values are passed on."""
@@ -35,16 +38,11 @@ def uncreated_watcher(*, name: str, numprocesses: int, why: str, predecessors: i
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:
     """Return the entry of one of its processes, which is not probed; *age* is in seconds."""
-    phase = "leaving" if leaves else "up"
-    return worker_entry(pid=pid, started=started, wid=wid, slot=wid or 0, phase=phase, age=age)
+    return worker_entry(pid=pid, started=started, wid=wid, slot=wid or 0, phase="leaving" if leaves else "up", age=age)
 
 
 def stock_state(
-    circusd: Mapping[str, Any],
-    statuses: Mapping[str, str],
-    infos: Mapping[str, Mapping[str, Any]],
-    options: Mapping[str, Mapping[str, Any]],
-    start_time: Callable[[int], int | None],
+    circusd: Mapping[str, Any], statuses: Mapping[str, str], infos: Replies, options: Replies, start_time: StartTime
 ) -> State:
     """Build the state of a circusd that has only Circus's own commands, from its replies to them."""
     watchers = []
@@ -55,7 +53,7 @@ def stock_state(
     return parse_state({"circusd": circusd, "watchers": watchers})
 
 
-def _stock_worker(pid: int, info: Mapping[str, Any] | str, start_time: Callable[[int], int | None]) -> WorkerEntry:
+def _stock_worker(pid: int, info: Mapping[str, Any] | str, start_time: StartTime) -> WorkerEntry:
     # For a process that has just ended, Circus returns a sentence instead of the figures.
     figures = info if isinstance(info, Mapping) else {}
     return unarmed_worker(

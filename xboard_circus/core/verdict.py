@@ -228,8 +228,7 @@ def _stopped(watcher: WatcherFacts, by: str = "") -> VerdictEntry | None:
         return verdict_entry(Word.LOOPING, cause, next=Say.NEXT_START(), next_in=watcher["start_retry_in"], cure=cure)
     if watcher["status"] in ("stopped", "stopping"):
         cause = Say.WATCHER_STOPPED_BY(by=by) if by else Say.WATCHER_IS_STOPPED()
-        cure = Say.CURE_START(watcher=watcher["name"])
-        return verdict_entry(Word.STOPPED, cause, next=Say.NEXT_NOTHING(), cure=cure)
+        return verdict_entry(Word.STOPPED, cause, next=Say.NEXT_NOTHING(), cure=Say.CURE_START(watcher=watcher["name"]))
     if watcher["numprocesses"]:
         return None
     # Circus calls it active. Its port stays open, and a client that connects waits for an answer that never comes.
@@ -361,26 +360,20 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
     troubled = _troubled(watcher)
     if not troubled and serving(watcher) >= watcher["numprocesses"]:
         return None
-    port = watcher["port"]
+    port, (next_, next_in) = watcher["port"], _next(watcher, troubled)
     why: str
-    next_: str
     if port is not None and port["state"] == "refused":
-        why = Say.PORT_OF_IT(port=port["port"], why=reason_in(port))
+        why, cure = Say.PORT_OF_IT(port=port["port"], why=reason_in(port)), _cure_of_port(port)
         next_, next_in = Say.NEXT_PORT(), watcher["port_retry_in"]
-        cure = _cure_of_port(port)
     elif (poison := watcher["poison"]) is not None and not any(worker["phase"] == "up" for worker in troubled):
-        why = reason_in(poison)
-        next_, next_in = _next(watcher, troubled)
-        cure = Say.CURE_POISON(watcher=watcher["name"])
+        why, cure = reason_in(poison), Say.CURE_POISON(watcher=watcher["name"])
     elif why := _hang_together(watcher):
-        next_, next_in = _next(watcher, troubled)
         cure = Say.CURE_HANG(watcher=watcher["name"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
         is_short = not troubled or troubled[0]["phase"] != "up"
         if is_short and watcher["last_failure"] and _failures(watcher):
             why = Say.OF_WORKER_AFTER(what=why, why=watcher["last_failure"])
-        next_, next_in = _next(watcher, troubled)
         worst = word_of(troubled[0]) if troubled else ""
         if held := held_by_budget(troubled):
             cure = Say.CURE_HELD(watcher=watcher["name"], slot=held[0]["slot"])
@@ -559,6 +552,4 @@ class IncidentKeeper:
 
     def view(self, now: float) -> IncidentEntry | None:
         """Return the incident as the state shows it; None without an incident."""
-        if self.worst is None:
-            return None
-        return {"age": round(now - self._began_at, 3), "worst": self.worst.value}
+        return None if self.worst is None else {"age": round(now - self._began_at, 3), "worst": self.worst.value}

@@ -327,18 +327,16 @@ def _pause_leaving(life: Life, phase: Leaving, event: Paused) -> Outcome:
 
 
 def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
-    order = life.order
-    if event.recycled and isinstance(phase, Up):
-        order = Order(by="recycle")
-    by_us = order is not None and order.cause is not None
+    recycled = event.recycled and isinstance(phase, Up)
+    order = Order(by="recycle") if recycled else life.order or Order(by="")
     death = Death(
         exit_code=event.exit_code,
         was_up=isinstance(life.standing, Up),
-        commanded_by=None if order is None or by_us else order.by,
+        commanded_by=order.by if order.cause is None else None,
         signals=life.signals,
         oom=event.oom,
-        our_kill=order.cause if order is not None else None,
-        our_reason="" if order is None else order.why,
+        our_kill=order.cause,
+        our_reason=order.why,
         log_tail=event.log_tail,
         command=event.command,
     )
