@@ -64,8 +64,7 @@ class WorkerQuestions:
         self._url_calls.pop(watcher, None)
 
     async def _url(self, watcher: str, url: str, timeout: float) -> UrlAnswer:
-        pending = self._url_calls.get(watcher)
-        if pending is not None and not pending.done():
+        if (pending := self._url_calls.get(watcher)) is not None and not pending.done():
             # Only a name look-up can block for so long; a second call would block there too.
             return UrlAnswer(False, Say.PROBE_STILL_RUNS(), None, timeout)
         self._threads = self._threads or ThreadPoolExecutor(THREADS, thread_name_prefix="url")

@@ -64,5 +64,4 @@ def surrender_of(plugin: XboardPlugin) -> list[Part]:
     limit, instance = plugin.options.container.give_up_after, os.environ.get("XBOARD_INSTANCE", "")
     if not limit:
         return []
-    leave_word = partial(last_words.leave, instance)
-    return [Surrender(plugin.commands, Patience(limit), leave_word=leave_word)]
+    return [Surrender(plugin.commands, Patience(limit), leave_word=partial(last_words.leave, instance))]

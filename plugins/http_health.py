@@ -12,7 +12,6 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +50,15 @@ async def native_frames(pid: int, within: float) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if (program := shutil.which("py-spy", path=path)) is None:
         return ""
-    dump = partial(subprocess.run, [program, "dump", "--native", "--pid", str(pid)], timeout=within)
+    command = [program, "dump", "--native", "--pid", str(pid)]
+
+    def dump() -> bytes:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=within).stdout
+
     try:
-        done = await asyncio.to_thread(dump, stdin=subprocess.DEVNULL, capture_output=True)
+        text = (await asyncio.to_thread(dump)).decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    text = done.stdout.decode(errors="replace")
     return text[text.find("\nThread ") + 1 :][:MOST_CHARS] if "\nThread " in text else ""  # before that: its command
 
 
@@ -206,8 +208,7 @@ class HealthProber(Part):
 
         seen = await self._questions.ask(view, watched.options, on_silence)
         watched.succeeded &= {worker for worker, each in seen.items() if not each.observation.answered}
-        took = self._clock() - began_at
-        if took > timeout + max(1.0, timeout / 2):
+        if (took := self._clock() - began_at) > timeout + max(1.0, timeout / 2):
             # Every probe has a deadline, so it was this process that did not run.
             log.warning("%s: a round took %.1f s; it does not count", view["name"], took)
             watched.health.reset()

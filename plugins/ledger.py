@@ -52,17 +52,12 @@ class Waiting:
     """
 
     def __init__(self, size: int) -> None:
-        self.lost = 0
+        self.lost, self.size = 0, size
         self._queue: deque[Record] = deque(maxlen=size)
         self._reaped: dict[tuple[str, int], tuple[Record, float]] = {}
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._reaped)
-
-    @property
-    def size(self) -> int:
-        """Return the size of the queue."""
-        return self._queue.maxlen or 0
 
     def take(self, event: BusEvent, *, now: float, wall_now: float) -> bool:
         """Queue an event; return whether it is of a kind that is recorded."""

@@ -35,6 +35,7 @@ CLOSE_SECONDS = 0.5
 EXTENSION = 60.0
 
 Send = Callable[[str], None]
+Expected = Callable[[str], list[str]]
 
 
 class Notifier(Part):
@@ -52,13 +53,7 @@ class Notifier(Part):
     period = PERIOD
 
     def __init__(
-        self,
-        commands: Commands,
-        send: Send,
-        *,
-        expected: Callable[[str], list[str]],
-        watchdog: float | None = None,
-        **seams: Any,
+        self, commands: Commands, send: Send, *, expected: Expected, watchdog: float | None = None, **seams: Any
     ) -> None:
         super().__init__(commands, **seams)
         self._send = send

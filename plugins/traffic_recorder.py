@@ -97,8 +97,7 @@ class TrafficRecorder(Part):
             if self._stored is None:
                 self._stored = await self.in_thread(read_totals, self._store.path)
                 return
-            points = [*self._points]
-            if points:
+            if points := [*self._points]:
                 now, names = self._clock(), {name for name, _ in points}
                 totals = {name: Totals(now, self._watchers[name].as_report()) for name in names}
                 await self.in_thread(self._store.write, points, totals)
