@@ -50,8 +50,7 @@ def _undo(supervisor: "Supervisor", watcher: Any, armed: ArmedWatcher | None) ->
             armed.disarm()
     except Exception:
         logger.exception("xboard: %s could not be disarmed", watcher.name)
-    known = supervisor.armed.get(watcher.name)
-    if known is not None and known.watcher is watcher:
+    if (known := supervisor.armed.get(watcher.name)) is not None and known.watcher is watcher:
         del supervisor.armed[watcher.name]
 
 

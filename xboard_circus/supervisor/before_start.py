@@ -143,8 +143,7 @@ class BeforeStart:
     def _is_fit(self) -> bool:
         """Check for open doors, and read the env files for a start; return whether both succeeded."""
         armed = self.armed
-        found = self._open_door() or self._read_env_files()
-        if found is not None:
+        if (found := self._open_door() or self._read_env_files()) is not None:
             if self.pending != found:
                 armed.note_reason(found.reason)
             self.pending, self.lacks_env = found, True

@@ -36,7 +36,8 @@ class Lifetime:
         self._at_exit = at_exit
         self._noted_at = float("-inf")
         self._is_failing = self._is_written = False
-        self._life = CircusdLife(*supervisor.identity, boot=circusd_record.boot())
+        pid, started = supervisor.identity
+        self._life = CircusdLife(pid, started, boot=circusd_record.boot())
         self.loss: Loss | None = None
         self.left: dict[str, Mapping[str, str]] = {}
         self.graces: Mapping[str, float] = {}

@@ -332,8 +332,7 @@ class Forks:
             env |= dict(value.split("=", 1) for name, value in options if name == "--env")
             if (requests := env.pop(VARIABLE, None)) is not None:
                 given[fork_orders.ANYWHERE] = int(requests)
-            is_down = not self.armed.fleet.up()
-            order = {"env": env, "folder": values["--chdir"], "is_down": is_down, "numbers": [*given]}
+            order = {"env": env, "folder": values["--chdir"], "is_down": not self.armed.fleet.up(), "numbers": [*given]}
             try:
                 socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
             except ConnectionError:  # it has ended a moment ago

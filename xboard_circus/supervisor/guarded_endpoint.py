@@ -38,6 +38,7 @@ from xboard_circus.host import servers, sockdiag
 from xboard_circus.host.sockets import is_loopback, ports_of_clients, users_of_socket
 from xboard_circus.supervisor.boundary import DaemonThread
 
+Loop = asyncio.AbstractEventLoop
 CHUNK = 65536
 BACKLOG = 4096  # with 100, a flood by another user cost circusd's own user one call in six: its SYN was dropped
 PAUSE = 1.0  # where no descriptor is left for a connection
@@ -101,12 +102,7 @@ class GuardedEndpoint:
     """
 
     def __init__(
-        self,
-        endpoint: str,
-        users: Collection[int],
-        loop: asyncio.AbstractEventLoop,
-        *,
-        listener: socket.socket | None = None,
+        self, endpoint: str, users: Collection[int], loop: Loop, *, listener: socket.socket | None = None
     ) -> None:
         """Accept on *endpoint* for *users*. Bind it if there is no *listener* yet; OSError if it cannot.
 
@@ -304,7 +300,7 @@ class _Connection:
 
     outer: socket.socket
     inner: socket.socket
-    loop: asyncio.AbstractEventLoop
+    loop: Loop
     ended: "Callable[[_Connection], None]"
     heard_at: float = field(default_factory=time.monotonic)
 

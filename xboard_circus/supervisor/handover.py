@@ -108,10 +108,9 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
     if listener.family == socket.AF_UNIX:
         return bool(address[1] == 0 and listener.getsockname() == address[0])
     host, port = listener.getsockname()[:2]
-    try:
+    with suppress(ValueError):
         return bool(ip_address(host) == ip_address(address[0] or "0.0.0.0") and port == address[1])
-    except ValueError:
-        return False
+    return False
 
 
 def _request(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:

@@ -144,8 +144,7 @@ def put_back(listener: socket.socket, wanted: Mapping[str, bytes], *, backlog: i
     if blocking is not None and os.get_blocking(listener.fileno()) != blocking:
         os.set_blocking(listener.fileno(), blocking)
         changed.append("O_NONBLOCK")
-    waiting = backlog_of(listener)
-    if waiting is None or waiting < min(_SHORT_BACKLOG, backlog):
+    if (waiting := backlog_of(listener)) is None or waiting < min(_SHORT_BACKLOG, backlog):
         listener.listen(backlog)
         if waiting is not None and waiting != backlog_of(listener):  # the host may allow no more
             changed.append("backlog")

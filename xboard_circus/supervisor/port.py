@@ -97,8 +97,7 @@ class PortGuard:
         return watcher.sockets.get(names[0]) if names and watcher.sockets else None
 
     def address(self) -> tuple[str, int] | None:
-        shared = self.socket()
-        if shared is not None:
+        if (shared := self.socket()) is not None:
             return (shared.path, UNIX) if shared.is_unix else (shared.host, shared.port)
         port = self.armed.options.port
         return (port.host, port.port) if port.port else None
@@ -152,8 +151,7 @@ class PortGuard:
         """Bind plainly if the guard itself fails: the backend runs on without this protection."""
         if not self._is_current(run):
             return
-        address = self.address()
-        if self.socket() is not None and address is not None and not self._bind(address):
+        if self.socket() is not None and (address := self.address()) is not None and not self._bind(address):
             self._note_refused(self._last_error)
             self.armed.supervisor.loop.call_later(self.armed.options.port.retry, self._give_up, run)
             return
@@ -282,8 +280,7 @@ class PortGuard:
 
     def predecessors(self) -> int:
         """Return how many workers of an earlier circusd serve until ours are ready."""
-        within = self.armed.options.health.timeout
-        return sum(handover.answers(path, within=within) for path in self._predecessors)
+        return sum(handover.answers(path, within=self.armed.options.health.timeout) for path in self._predecessors)
 
     def _bind(self, address: tuple[str, int]) -> bool:
         """Bind and listen, or, for a server that does so by itself, test that it could."""
@@ -391,8 +388,7 @@ class PortGuard:
                 break
         if self.state is not PortState.BOUND or os.fstat(shared.fileno()).st_ino != inode:
             return
-        reason = shared_by(found.values()) if found else ""
-        if reason != self.reason:
+        if (reason := shared_by(found.values()) if found else "") != self.reason:
             self.reason = reason
             if reason:
                 self.armed.note_reason(reason)
@@ -461,8 +457,7 @@ class PortGuard:
             return
         self._is_given_back = True
         remove_path(self.socket())  # draining workers took connections there
-        address = self.address()
-        if address is not None and self.armed.policy is not Policy.NEVER:
+        if (address := self.address()) is not None and self.armed.policy is not Policy.NEVER:
             self.armed.supervisor.run(self._end_holders(address), f"the look at the port of {self.armed.name}")
 
     async def _end_holders(self, address: tuple[str, int]) -> None:
@@ -526,8 +521,7 @@ def take_listener(
         for path in left
         if time.monotonic() < ends_at
     )
-    found = next((found for found in answers if found is not None), None)
-    return found, serving
+    return next((found for found in answers if found is not None), None), serving
 
 
 def named(holders: Iterable[Holder]) -> list[str]:

@@ -172,8 +172,7 @@ def refuse_unsound(file: str) -> None:
         cure = "another xboard-circus was installed since circusd started: run `xboard-circus restart`"
         raise MessageError(f"{cure} ({error})") from error
 
-    errors = [finding for finding in judge(file) if finding.level is Level.ERROR]
-    if errors:
+    if errors := [finding for finding in judge(file) if finding.level is Level.ERROR]:
         raise MessageError(Say.INI_REFUSED(file=file, why=[str(error) for error in errors]))
 
 

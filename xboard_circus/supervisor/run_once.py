@@ -59,8 +59,7 @@ class OneShot:
         Another circusd, and another watcher with the same command and folder, waits until the run has ended, even if
         this circusd is killed meanwhile: see `_lock`.
         """
-        supervisor = self._armed.supervisor
-        await asyncio.to_thread(_end_left, supervisor.instance, self._armed.name)
+        await asyncio.to_thread(_end_left, self._armed.supervisor.instance, self._armed.name)
         try:
             lock = await self._lock()
             if lock is None:
@@ -184,10 +183,7 @@ def _runs_still(lock: int) -> bool:
 
 def _end_left(instance: str, watcher: str) -> None:
     """End, in a thread, such a run of a circusd that is gone."""
-    left = []
-    for holder in listeners.orphans(instance):
-        environ = procs.environ(holder.pid or 0) or {}
-        if environ.get("XBOARD_WORKER") == TOKEN and environ.get("XBOARD_WATCHER") == watcher:
-            left.append(holder)
-    if left:
+    orphans = {holder: procs.environ(holder.pid or 0) or {} for holder in listeners.orphans(instance)}
+    marks = {"XBOARD_WORKER": TOKEN, "XBOARD_WATCHER": watcher}.items()
+    if left := [holder for holder, environ in orphans.items() if marks <= environ.items()]:
         listeners.stop(left, grace=GRACE)

@@ -285,8 +285,7 @@ class Supervisor:
                 armed.port.give_back()
 
     def _child_ended(self) -> None:
-        wait = self._reaped_at + REAP_EVERY - self.clock()
-        if wait > 0:
+        if (wait := self._reaped_at + REAP_EVERY - self.clock()) > 0:
             self.soon(wait)
         elif not self.is_over():
             self._reaped_at = self.clock()
@@ -439,8 +438,7 @@ class Supervisor:
         ]
 
     def _view_of(self, watcher: Any) -> WatcherEntry:
-        armed = self.armed.get(watcher.name)
-        if armed is not None and armed.watcher is watcher:
+        if (armed := self.armed.get(watcher.name)) is not None and armed.watcher is watcher:
             try:
                 return state.watcher_entry(armed)
             except Exception:

@@ -101,9 +101,8 @@ class ArmedWatcher:
         self.fleet = Fleet(self.budget, self.clock)
         self.poisons = Poisons()
         self.port = PortGuard(self)
-        self.hooks = ArmedHooks(
-            dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
-        )
+        ours: dict[str, Any] = {"before_stop": self.before_stop, "before_signal": self.before_signal}
+        self.hooks = ArmedHooks(dict(watcher.hooks), ours)
         self._patches = circus_watcher.patches_of(watcher, self)
 
     def install(self) -> None:
@@ -115,8 +114,7 @@ class ArmedWatcher:
         self.forks.end()
         patch.undo(self._patches)
         for name in STREAMS:
-            stream = getattr(self.watcher, name)
-            if isinstance(stream, Tail):
+            if isinstance((stream := getattr(self.watcher, name)), Tail):
                 setattr(self.watcher, name, stream.inner)
 
     # Options
@@ -371,8 +369,7 @@ class ArmedWatcher:
         for worker, event in start.progress([*self.fleet], folder, self.clock(), has_url=has_url):
             self.happen(worker, event)
         for worker in self.fleet.forgive():
-            reason = Say.FORGIVEN(held=exactly(self.budget.limits.reset_after))
-            self.publish("recovered", reason=reason, **worker.ids)
+            self.publish("recovered", reason=Say.FORGIVEN(held=exactly(self.budget.limits.reset_after)), **worker.ids)
 
     def pass_time(self) -> None:
         """Terminate late starts, and let orders to leave expire."""
@@ -601,8 +598,7 @@ class ArmedWatcher:
 
     def is_unsettled(self) -> bool:
         """Return whether something is under way, so that the next tick must come soon."""
-        starting = any(worker.is_starting for worker in self.fleet)
-        return starting or bool(self.swaps or self.held_slots())
+        return any(worker.is_starting for worker in self.fleet) or bool(self.swaps or self.held_slots())
 
     @contained(None)
     def tick(self) -> None:

@@ -145,8 +145,7 @@ def configure(options: Mapping[str, Any]) -> uvicorn.Config:
     if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
         outlast_reader()  # before uvicorn's loggers take the streams
     options = dict(options)
-    app_dir = options.pop("app_dir", None)
-    if app_dir is not None:
+    if (app_dir := options.pop("app_dir", None)) is not None:
         sys.path.insert(0, app_dir)
     options["workers"] = 1  # given, so that uvicorn does not read WEB_CONCURRENCY
     options["log_config"] = LOGGING_CONFIG if options["log_config"] is None else options["log_config"]

@@ -107,8 +107,7 @@ def is_open_websocket(connection: Any) -> bool:
 
 def is_idle(connection: Any) -> bool:
     """Return whether no part of a request has arrived on *connection* since its last answer."""
-    streams = getattr(connection, "cycles", None)  # HTTP/2
-    if streams is not None:
+    if (streams := getattr(connection, "cycles", None)) is not None:  # HTTP/2
         return not streams
     if not hasattr(connection, "cycle"):  # a WebSocket
         return False
@@ -190,8 +189,6 @@ async def end_event_stream(connection: Any) -> None:
     if cycle is None or not cycle.response_started or cycle.response_complete:
         return
     if is_event_stream(connection):
-        cycle.keep_alive = False
+        cycle.keep_alive, last = False, {"type": "http.response.body", "body": b"", "more_body": False}
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(
-                cycle.send({"type": "http.response.body", "body": b"", "more_body": False}), LAST_WORDS
-            )
+            await asyncio.wait_for(cycle.send(last), LAST_WORDS)

@@ -189,10 +189,9 @@ class Files:
 
 def leads_to(home: os.stat_result, folder: str) -> bool:
     """Return whether *folder* is still the one that we began in: a deployment may replace a link in its path."""
-    try:
+    with suppress(OSError):
         return os.path.samestat(os.stat(folder), home)
-    except OSError:
-        return False
+    return False
 
 
 def descriptors() -> dict[int, str]:
@@ -376,8 +375,7 @@ def show_launcher(identity: str) -> None:
     def write(old: bytes) -> bytes:
         entries = old.split(b"\0")
         for at, entry in enumerate(entries):
-            name = entry.partition(b"=")[0].decode(errors="replace")
-            if name in ("XBOARD_LAUNCHER", SPACE):
+            if (name := entry.partition(b"=")[0].decode(errors="replace")) in ("XBOARD_LAUNCHER", SPACE):
                 ours = f"XBOARD_LAUNCHER={identity}" if name == SPACE else ""
                 entries[at] = ours.encode().ljust(len(entry), b"\0")
         return b"\0".join(entries)

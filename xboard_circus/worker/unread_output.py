@@ -76,7 +76,6 @@ class UnreadOutput(io.RawIOBase):
 def outlast_reader() -> None:
     """Replace stdout and stderr by an `UnreadOutput` if they are pipes."""
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+        if (stream := getattr(sys, name)) is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
             how = {each: getattr(stream, each) for each in ("encoding", "errors", "line_buffering", "write_through")}
             setattr(sys, name, io.TextIOWrapper(UnreadOutput(stream.fileno()), **how))

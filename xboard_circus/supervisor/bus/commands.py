@@ -37,7 +37,7 @@ NATIVE_CHARS = 20_000
 PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown", "slow_request", "preflight_failed"})
 Props = Mapping[str, Any]
-Work = Callable[["Supervisor", Props], Mapping[str, Any]]
+Work = Callable[["Supervisor", Props], Mapping[str, Any] | None]
 
 
 @dataclass
@@ -57,7 +57,7 @@ class OurCommand:
     def execute(self, arbiter: Any, props: Props) -> dict[str, Any]:
         """Return the answer; a refusal with its data, where Circus would send the text alone."""
         try:
-            return {**self.work(self.supervisor, props)}
+            return {**(self.work(self.supervisor, props) or {})}
         except MessageError as error:
             return {"status": "error", "errno": MESSAGE_ERROR, **with_say(str(error))}
 
@@ -75,7 +75,7 @@ def _armed(supervisor: Supervisor, props: Props) -> ArmedWatcher:
     return found
 
 
-def _report(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+def _report(supervisor: Supervisor, props: Props) -> None:
     """Take what a prober saw in one round."""
     supervisor.report(str(props["plugin"]), procs.Identity(int(props["pid"]), int(props["started"])))
     seen = parse_judgements(props["workers"])
@@ -83,7 +83,6 @@ def _report(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
         for worker in armed.fleet:
             if worker.pid in seen:
                 _take_report(armed, worker, seen[worker.pid])
-    return {}
 
 
 def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:
@@ -96,14 +95,13 @@ def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:
     worker.probes.append({"at": now, **{name: figures[name] for name in PROBE_EVIDENCE}, **with_say(reason)})
 
 
-def _replace(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+def _replace(supervisor: Supervisor, props: Props) -> None:
     """Replace a worker that is hung or sick, unless the finding is too old to act on, or that an operator names."""
     armed, identity = _armed(supervisor, props), procs.Identity(int(props["pid"]), int(props["started"]))
     kind, probed_at = str(props["kind"]), float(props["probed_at"])
     if (worker := armed.fleet.find(identity.pid, identity.started)) is not None:
         worker.native = str(props.get("native") or "")[:NATIVE_CHARS]
     admission.replace(armed, identity, kind=kind, probed_at=probed_at, reason=reason_in(props))
-    return {}
 
 
 def _reload(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
@@ -111,11 +109,10 @@ def _reload(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     return {"reload": rolling.begin(_armed(supervisor, props), by=who(props)).view()}
 
 
-def _retry(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+def _retry(supervisor: Supervisor, props: Props) -> None:
     """Start a held worker now, or all, whatever their slots have failed before."""
     slot = props.get("slot")
     admission.retry(_armed(supervisor, props), slot=None if slot is None else int(slot), by=who(props))
-    return {}
 
 
 def _leave(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
@@ -125,7 +122,7 @@ def _leave(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     return {"stays": leave(supervisor, but=but, gate=None if gate is None else int(gate))}
 
 
-def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+def _event(supervisor: Supervisor, props: Props) -> None:
     """Publish an event of a plugin's on the bus."""
     if props["event"] not in EVENTS_FROM_OUTSIDE:
         raise MessageError(Say.UNKNOWN_EVENT(name=repr(props["event"])))
@@ -139,7 +136,6 @@ def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
         if props["event"] == "unhealthy":
             more |= _requests_of(armed.fleet, int(props.get("pid") or 0), armed.clock())
     supervisor.publish(watcher.res_name, props["event"], **with_say(reason), **more)
-    return {}
 
 
 def _events(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:

@@ -153,8 +153,7 @@ class Requests:
         outcome = refusal and f"refused: {refusal}"
         message = {"command": what, "outcome": outcome, **with_say(reason), **with_say(request.by, "by")}
         for name in sorted(request.names or [CIRCUSD]):
-            topic = one_line(name, LONGEST).replace(" ", "_")
-            self._supervisor.publish(topic, "command", **message)
+            self._supervisor.publish(one_line(name, LONGEST).replace(" ", "_"), "command", **message)
 
 
 async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], Any], props: dict[str, Any]) -> Any:

@@ -66,8 +66,7 @@ class LastWords:
         """Note a further piece."""
         # The mark may lie across the edge of two pieces.
         seen = self._tail[1 - len(STACK) :] + piece
-        at = seen.rfind(STACK)
-        if at >= 0:
+        if (at := seen.rfind(STACK)) >= 0:
             self._before = (self._tail + piece)[: len(self._tail + piece) - len(seen) + at][-TAIL_BYTES - OVERLAP :]
             self._stack = seen[at:][:STACK_BYTES]
         elif self._stack and len(self._stack) < STACK_BYTES:
@@ -201,8 +200,7 @@ class Tail:
             return
         if loss is not None:
             self.loss, self._lost_before = None, self.lost
-            held = lasted(self.clock() - loss.since)
-            reason = Say.OUTPUT_BACK(file=loss.file, lost=loss.lost, held=held)
+            reason = Say.OUTPUT_BACK(file=loss.file, lost=loss.lost, held=lasted(self.clock() - loss.since))
             logger.warning("xboard: %s", reason)
             self.report("output_back", reason=reason)
 

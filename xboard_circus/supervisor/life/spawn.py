@@ -74,8 +74,7 @@ def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
     known, token = set(watcher.processes), new_token()
     wid = fleet.free_wid(slot, int(watcher.numprocesses))
     env, requests = armed.environment_of_spawn(), armed.memory_for_requests()
-    number = None if requests is None else requests.fileno()
-    command = launch_command(watcher, wid=wid, token=token, requests=number)
+    command = launch_command(watcher, wid=wid, token=token, requests=None if requests is None else requests.fileno())
     with (
         circus_watcher.spawning_with(watcher, command=command, env=env, wid=wid, inherits=requests is not None),
         request_slots.inherited(requests),

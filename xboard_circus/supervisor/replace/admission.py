@@ -59,8 +59,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         _refuse_ahead(armed, worker, now)
     if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
         raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))
-    wait = armed.budget.wait(worker.slot, now)
-    if wait > 0:
+    if (wait := armed.budget.wait(worker.slot, now)) > 0:
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
     if not armed.may_run(worker.slot):
         raise MessageError(state.hold_of(armed, worker.slot, now).reason)
