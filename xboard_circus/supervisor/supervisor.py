@@ -449,14 +449,10 @@ class Supervisor:
             started, leaves = procs.start_time(process.pid), circus_process.is_stopping(process)
             age = round(process.age() if started is None else procs.age(started), 3)  # its own by the wall clock
             workers.append(unarmed_worker(pid=process.pid, started=started, wid=process.wid, leaves=leaves, age=age))
-        return unarmed_watcher(
-            name=watcher.name,
-            status="starting" if circus_arbiter.is_yet_to_start(self.arbiter, watcher) else watcher.status(),
-            numprocesses=watcher.numprocesses,
-            options=circus_watcher.options_of(watcher),
-            last_reason=self.plain.get(watcher, ""),
-            workers=workers,
-        )
+        status = "starting" if circus_arbiter.is_yet_to_start(self.arbiter, watcher) else watcher.status()
+        known = {"name": watcher.name, "status": status, "numprocesses": watcher.numprocesses, "workers": workers}
+        options, reason = circus_watcher.options_of(watcher), self.plain.get(watcher, "")
+        return unarmed_watcher(options=options, last_reason=reason, **known)
 
 
 def withheld_sockets(watcher: Any) -> list[Any]:
