@@ -10,12 +10,8 @@ from xboard_circus.core.sentences import Say
 CIRCUSD = "circusd"
 """In place of a watcher's name: an event of all watchers, or of circusd itself."""
 
-CHANGING = frozenset(
-    {
-        *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
-        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload", "xboard_retry", "xboard_leave"),
-    }
-)
+_OF_WATCHERS = ("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr", "add", "rm", "set")
+CHANGING = frozenset((*_OF_WATCHERS, "quit", "reloadconfig", "xboard_reload", "xboard_retry", "xboard_leave"))
 """Commands that change something: circusd records their sender."""
 
 PLUGIN = "plugin:"
