@@ -250,7 +250,7 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
         f"error [alert:shown] url_file: {tmp_path}/open can be read by others (mode 0644); chmod 600 {tmp_path}/open",
         (
             f"error [alert:gone] url_file: {tmp_path}/no: such is not there;"
-            f" write the secret into it, and chmod 600 {tmp_path}/no: such"
+            f" write the secret into it, and chmod 600 '{tmp_path}/no: such'"
         ),
         f"error [alert:gone] ca_file: {tmp_path}/ca.pem is not there; name a file of certificates",
         f"error [alert:empty] url_file: {tmp_path}/empty is empty; ",

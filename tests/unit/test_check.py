@@ -1566,3 +1566,18 @@ def test_no_variable_of_roots_is_put_into_the_ini_of_another_user(
     assert found.endpoint == f"tcp://{shown}.example:1"
     assert found.watchers[0].cmd == f"sleep {shown} 1"
     assert ("XB_SECRET" in found.watchers[0].env) == bool(host)
+
+
+def test_no_name_in_which_a_shell_would_read_a_command_is_in_a_cure_to_copy(tmp_path: Path) -> None:
+    """Given folders with a command in their name, then each cure has them in quotes."""
+    folder = tmp_path / "$(id)"
+    folder.mkdir()
+    ini = folder / "circus.ini"
+    ini.write_text(
+        "[circus]\nendpoint = ipc://$(a)/x\n[watcher:web]\ncmd = sleep 1\nworking_dir = $(b)\n"
+        "stdout_stream.filename = $(c)/x\nstdout_stream.class = FileStream\n[socket:s]\npath = $(d)/s\n"
+    )
+    hints = [finding.hint for finding in check(ini, others=list).findings]
+    found = [hint for hint in hints if "$(id)" in hint]
+    assert len(found) >= 4, hints
+    assert all(f"'{folder}" in hint for hint in found), found

@@ -256,3 +256,32 @@ def test_of_a_file_of_8_tb_no_more_than_a_bound_is_read(reads: Read, tmp_path: P
     with contextlib.suppress(OSError, XboardError, sqlite3.Error):
         found: Any = reads(tmp_path / "file")
         assert len(found) <= 10
+
+
+@pytest.mark.parametrize("has_o_path", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "circus.ini",
+        "link.ini",
+        "a/../circus.ini",
+        "away/circus.ini",
+        "missing.ini",
+        "nowhere/x.ini",
+        "dangling",
+        "loop",
+    ],
+)
+def test_where_a_path_leads_is_what_realpath_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, has_o_path: bool
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "circus.ini").touch()
+    for link, target in {"link.ini": "circus.ini", "away": str(tmp_path), "dangling": "a/none", "loop": "loop"}.items():
+        (tmp_path / link).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    if not has_o_path:
+        monkeypatch.delattr(os, "O_PATH", raising=False)
+    found = written_files.settle(Path(name))
+    assert found.file == os.path.realpath(name)
+    assert found.owner == (os.geteuid() if os.path.exists(name) else None)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,13 +69,15 @@ class Secret(NamedTuple):
                 return SecretFault(f"{file} is no plain file")
             if found.st_mode & 0o077:
                 mode = f"mode {found.st_mode & 0o777:04o}"
-                return SecretFault(f"{file} can be read by others ({mode})", f"chmod 600 {file}")
+                return SecretFault(f"{file} can be read by others ({mode})", f"chmod 600 {shlex.quote(str(file))}")
             if found.st_uid not in (0, os.geteuid()):
                 what = f"{file} belongs to another user ({found.st_uid})"
                 return SecretFault(what, "chown it, or write a file of your own")
             return None if _content(file).strip() else SecretFault(f"{file} is empty")
         except FileNotFoundError:
-            return SecretFault(f"{file} is not there", f"write the secret into it, and chmod 600 {file}")
+            return SecretFault(
+                f"{file} is not there", f"write the secret into it, and chmod 600 {shlex.quote(str(file))}"
+            )
         except (OSError, UnicodeDecodeError) as error:
             return SecretFault(f"{file} cannot be read", getattr(error, "strerror", None) or "it is not text")
 

@@ -7,6 +7,7 @@ A client of ``endpoint`` can make circusd run any command, as its user; a client
 
 import os
 import pwd
+import shlex
 import stat
 import sys
 from collections.abc import Collection, Iterator
@@ -48,7 +49,7 @@ def guards(config: Config, option: str) -> bool:
 
 def _folder(option: str, folder: Path) -> Iterator[Finding]:
     if not os.path.isdir(folder):
-        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
+        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {shlex.quote(str(folder))}")
     elif not os.access(folder, os.W_OK):
         yield Finding(ERROR, option, f"{folder} cannot be written", "name another folder")
     elif not is_closed(folder):

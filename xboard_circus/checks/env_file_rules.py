@@ -1,5 +1,6 @@
 """Check the env files of a watcher: each is readable, well formed, and keeps its secrets from others."""
 
+import shlex
 from collections.abc import Iterator
 
 from xboard_circus import env_files
@@ -40,7 +41,7 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         secret = sorted(name for name, value in found.items() if secrets_of({name: value}))
         if secret and file.is_open():
             what = f"every user of this host may read {file.path}, which has {some_of(secret, NAMED)}"
-            yield Finding(WARNING, file.option, what, f"chmod 600 {file.path}")
+            yield Finding(WARNING, file.option, what, f"chmod 600 {shlex.quote(str(file.path))}")
         if ours := sorted(found.keys() & OF_CIRCUSD):
             what = f"{some_of(ours, NAMED)} of {file.path} not used: circusd sets it for its workers, from the options"
             yield Finding(WARNING, file.option, what, "take it out of the file")

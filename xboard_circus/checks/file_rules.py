@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import NamedTuple
@@ -218,7 +219,7 @@ def _socket(config: Config, socket: SocketConfig) -> Iterator[Finding]:
         yield Finding(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
     if socket.path is not None and not os.access(folder := (config.folder / socket.path).parent, os.W_OK | os.X_OK):
         what = f"{folder} is no folder in which circusd may make the socket, and it would not start"
-        yield Finding(ERROR, "path", what, f"mkdir -p {folder}, or choose another path")
+        yield Finding(ERROR, "path", what, f"mkdir -p {shlex.quote(str(folder))}, or choose another path")
     option = "so_reuseport" if "so_reuseport" in socket.given else ""
     if socket.path is not None and socket.so_reuseport:
         yield Finding(ERROR, option, "a unix socket with it is never bound", "take it out")

@@ -121,7 +121,7 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         if writable:
             used = f"{' and '.join(writable)}, which circusd uses as root"
             what = f"{user.name} may write {used}: who has {user.name} has root"
-            hint = f"`chown root {' '.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
+            hint = f"`chown root {shlex.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
             yield Finding(ERROR, option, what, hint)
 
 
@@ -208,7 +208,7 @@ def _doings(found: list[tuple[Path, Path]]) -> str:
 
 
 def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
-    places = dict.fromkeys(str(place) for path, place in found if not _is_to_be_made(path, place))
+    places = dict.fromkeys(shlex.quote(str(place)) for path, place in found if not _is_to_be_made(path, place))
     shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place))
     cures = [cure.format(" ".join(places))] if places else []
     return ", and ".join([*cures, *(f"name what lies outside {place}" for place in shared)])
@@ -295,9 +295,10 @@ def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
     if not os.path.isdir(folder):
-        yield Finding(_weight(watcher), option, f"there is no folder {folder}", f"mkdir -p {folder}")
+        yield Finding(_weight(watcher), option, f"there is no folder {folder}", f"mkdir -p {shlex.quote(str(folder))}")
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
-        hint = f"chmod o+x {folder} and what is above it, or choose another folder: it is entered as that user"
+        cure = f"chmod o+x {shlex.quote(str(folder))} and what is above it"
+        hint = f"{cure}, or choose another folder: it is entered as that user"
         yield Finding(_weight(watcher), option, f"{user.name} may not enter {folder}", hint)
 
 
@@ -315,7 +316,8 @@ def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding
         return
     if (above := user.writable(folder.parent)) is not None:
         what = f"{user.name} may put a link in the place of {folder}, and Circus enters it as root, wherever that leads"
-        hint = f"arm the watcher with hooks.before_start = {ARM}, or `chown root {above}` and `chmod go-w` it"
+        cure = f"`chown root {shlex.quote(str(above))}` and `chmod go-w` it"
+        hint = f"arm the watcher with hooks.before_start = {ARM}, or {cure}"
         yield Finding(ERROR, "working_dir" if "working_dir" in watcher.given else "", what, hint)
 
 
@@ -333,7 +335,7 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
         above = next(parent for parent in folder.parents if os.path.exists(parent))
         if os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK):
             what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
-            yield Finding(WARNING, option, what, f"mkdir -p {folder}")
+            yield Finding(WARNING, option, what, f"mkdir -p {shlex.quote(str(folder))}")
             return
     target = file if os.path.exists(file) else folder
     if not os.path.isdir(folder) or os.path.isdir(file) or not os.access(target, os.W_OK):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def _in_its_process(
     """Check that the plugin's own process can import it too, because it starts in another folder, first on its path."""
     folder = config.folder / plugin.given.get("working_dir", ".")
     if not os.path.isdir(folder):
-        yield Finding(ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {folder}")
+        yield Finding(ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {shlex.quote(str(folder))}")
         return
     found = _loaded(["plugin", plugin.use], folder=folder, PYTHONPATH=os.pathsep.join(path))
     error = found if isinstance(found, str) else found["error"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -69,7 +70,7 @@ def of_file(option: str, path: Path) -> Finding:
         return warning(f"{option} {path} cannot be looked at: {error.strerror}", "look as circusd's user")
     if not is_shut and not is_closed:
         what = f"{option} {path}: other users of this host may enter its folder and give commands"
-        return bad(what, f"chmod 0700 {path.parent}")
+        return bad(what, f"chmod 0700 {shlex.quote(str(path.parent))}")
     return good(f"{option} {path} is reached by its own user alone")
 
 

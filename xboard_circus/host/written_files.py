@@ -116,9 +116,10 @@ def settle(path: Path) -> Settled:
     Who may put a link in the place of a file exchanges it between two looks.
     """
     owner, links, place, left = None, set[int](), list[str](), list[str]()
+    if not hasattr(os, "O_PATH"):
+        real = os.path.realpath(path)
+        return Settled(real, os.stat(real).st_uid if os.path.exists(real) else None, links)
     with ExitStack() as passed, suppress(OSError):  # the rest is missing, or may not be looked at
-        if not hasattr(os, "O_PATH"):
-            return Settled(os.path.realpath(path), path.stat().st_uid, links)
         for step in _steps(str(path.absolute()), passed):
             place, left = step.place, step.left
             if stat.S_ISLNK(step.found.st_mode):
@@ -145,11 +146,12 @@ def _steps(path: str, passed: ExitStack) -> Iterator[_Step]:
     while left:
         step = os.open(left[-1] or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
         passed.callback(os.close, step)
-        found, part = os.fstat(step), left.pop()
+        found = os.fstat(step)
+        links += stat.S_ISLNK(found.st_mode)
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        part = left.pop()
         if stat.S_ISLNK(found.st_mode):
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             yield _Step(step, found, place, left)
             left += os.readlink("", dir_fd=step).split("/")[::-1]
             left[-1] = left[-1] or "/"
