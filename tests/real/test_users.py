@@ -21,7 +21,18 @@ import pytest
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 
 from .attacker import completed_as
-from .harness import BUNDLE, FAST_RESTARTS, FORKSERVERS, Watcher, checkout, circusd, circusd_as, eventually, kill
+from .harness import (
+    BUNDLE,
+    FAST_RESTARTS,
+    FORKSERVERS,
+    PATIENCE,
+    Watcher,
+    checkout,
+    circusd,
+    circusd_as,
+    eventually,
+    kill,
+)
 from .processes import process
 
 USER = "www-data"
@@ -406,7 +417,10 @@ def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: 
 
 
 def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, python: str) -> None:
-    """Given a circusd of www-data, when root restarts it, then it is refused; a page of root's shows it over ipc."""
+    """Given a circusd of www-data, when root restarts it, then it is refused; a page of root's shows it over ipc.
+
+    When root stops it, then it is named who else may start it again.
+    """
     folder = open_folder / "theirs"
     folder.mkdir()
     env = library_path(open_folder / "python") if python != sys.executable else {}
@@ -431,3 +445,9 @@ def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, py
 
             assert theirs.poll() is None
             assert c.ready() == workers
+
+            stopped = c.run_cli("stop")
+            assert (stopped.returncode, theirs.wait(PATIENCE)) == (0, 0), stopped
+            assert (
+                f"a monitor of {USER} would start it again; `xboard-circus stop` as {USER} ends that" in stopped.stderr
+            )

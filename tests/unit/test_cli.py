@@ -23,7 +23,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
+from fake_circusd import UNKNOWN, Answer, FakeCircusd, always, in_turn
 from rich.console import Console
 from state_views import watcher_view, worker_view
 
@@ -818,6 +818,29 @@ def test_retry_sends_the_slot_with_who_asked(folder: Path, slot: str) -> None:
     (asked,) = [each["properties"] for each in fake.asked if each["command"] == "xboard_retry"]
     assert asked.pop("by").startswith("xboard-circus retry, user ")
     assert asked == {"name": "web", "slot": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"),
+    [("starting", "status 'my app'` shows when it is up"), ("stopped", "start 'my app'` starts it")],
+)
+def test_a_reload_of_a_watcher_that_is_not_active_names_a_cure_that_can_be_pasted(
+    folder: Path, status: str, cure: str
+) -> None:
+    answer = always(state(watcher(name="my app", status=status), config_file=folder / "circus.ini"))
+    with running(folder, xboard_state=answer):
+        result = run("reload", "--no-preflight", "my app")
+
+    assert (result.exit_code, result.stderr) == (1, f"xboard-circus: my app is {status}; `xboard-circus {cure}\n")
+
+
+def test_a_scale_of_a_watcher_that_is_starting_waits_for_it(folder: Path) -> None:
+    before = state(watcher(status="starting"), config_file=folder / "circus.ini")
+    after = state(watcher("up", worker("up", slot=2), numprocesses=2), config_file=folder / "circus.ini")
+    with running(folder, xboard_state=in_turn(before, after), set=always(OK)):
+        result = run("scale", "web", "2")
+
+    assert (result.exit_code, result.stdout.splitlines()[1:]) == (0, ["web: 2 of 2 up", "ready"])
 
 
 def test_retry_without_a_slot_retries_all_that_are_held(folder: Path) -> None:

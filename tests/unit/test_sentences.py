@@ -9,13 +9,13 @@ import pytest
 
 import xboard_circus
 from xboard_circus.core.alert_sentences import AlertSay
-from xboard_circus.core.reason import Template
+from xboard_circus.core.reason import Reason, Template
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import translations
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.story import KINDS as KINDS_OF_RECORDS
-from xboard_circus.translations import BETWEEN, sentences
+from xboard_circus.translations import BETWEEN, sentences, translated
 
 PACKAGE = Path(xboard_circus.__file__).resolve().parent
 PLUGINS = PACKAGE.parent / "plugins"
@@ -140,6 +140,15 @@ def test_no_reason_is_made_beside_the_catalogue(path: Path) -> None:
     if path.name in OF_THE_TERMINAL:
         return
     assert [f"{path.name}:{line}: {words}" for line, words in made_here(tree_of(path))] == []
+
+
+@pytest.mark.parametrize(("name", "word"), [("web", "web"), ("my app", "'my app'"), ("$(id)", "'$(id)'")])
+def test_the_name_of_a_watcher_in_a_command_is_one_word_of_a_shell(name: str, word: str) -> None:
+    cure = Say.CURE_START(watcher=name)
+
+    assert cure == Reason.from_data(cure.as_data()) == f"`xboard-circus start {word}` starts it"
+    assert f"`xboard-circus start {word}`" in translated(cure, "zh")
+    assert Say.NO_SUCH_SLOT(watcher=name, slot=3) == f"{name} has no held worker in slot 3"
 
 
 def test_a_value_is_not_taken_for_a_field() -> None:

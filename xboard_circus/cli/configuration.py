@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -69,11 +70,14 @@ def init(folder: Path, docker: bool, force: bool, **given: Any) -> None:
     if docker:
         with unsure:
             written = write_dockerfile(folder, NewBackend(**given), force=force)
-        say(f"wrote {written}; next: its packages into requirements.txt, then `docker build -t backend {folder}`")
+        say(
+            f"wrote {written}; next: its packages into requirements.txt, then "
+            f"`docker build -t backend {quote(str(folder))}`"
+        )
         return
     with unsure:
         written = write_config(folder, NewBackend(**given), force=force)
-    say(f"wrote {written}; next: `xboard-circus -c {written} start`")
+    say(f"wrote {written}; next: `xboard-circus -c {quote(str(written))} start`")
 
 
 @click.command()

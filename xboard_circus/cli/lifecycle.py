@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -14,6 +15,7 @@ from xboard_circus.cli.context import for_instance, names_argument, read_seconds
 from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import interrupted, progress, say, show
 from xboard_circus.core.durations import span
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs
@@ -111,7 +113,7 @@ def _stop_watchers(instance: Instance, names: Sequence[str]) -> None:
             shown.waiting_for(f"waiting for the workers of {name} to finish")
             deadline = instance.graceful_timeout(name) + stopping.SLACK
             client.call("stop", name=name, match="simple", waiting=True, deadline=deadline)
-        say(f"stopped {name}; `xboard-circus start {name}` starts it")
+        say(f"stopped {name}; `xboard-circus start {quote(name)}` starts it")
 
 
 def one_by_one(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -165,7 +167,7 @@ def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
     say(f"circusd of {instance.shown} runs already: pid {pid}, for {span(uptime)}")
     stopped = [watcher["name"] for watcher in found.watchers if watcher["verdict"]["word"] == "stopped"]
     for name in stopped:
-        say(f"its watcher {name} is stopped; `xboard-circus start {name}` starts it", "yellow")
+        say(f"its watcher {name} is stopped; `xboard-circus start {quote(name)}` starts it", "yellow")
     if uptime >= launching.longest_start(instance, TIMEOUT):
         return {}
     return {name: armed for name, armed in launching.expected(instance).items() if name not in stopped}
@@ -210,6 +212,13 @@ def await_ready(
     if stuck or slow:
         raise XboardError(f"{'; '.join(stuck + slow)}; still trying in the background: `xboard-circus status`")
     say("ready", "green")
+
+
+def inactive(watcher: WatcherEntry) -> str:
+    """Return that a watcher is not active, and the cure: none but time for one that is starting."""
+    name, status = quote(watcher["name"]), watcher["status"]
+    cure = f"status {name}` shows when it is up" if status == "starting" else f"start {name}` starts it"
+    return f"{watcher['name']} is {status}; `xboard-circus {cure}"
 
 
 def left_running(what: str) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -170,7 +171,7 @@ def _with_pids(ends: Mapping[LogFile, Sequence[Line]]) -> None:
     without = [log for log in filled if not any(pid_of(line.text) for line in ends[log])]
     for log in without:
         what = f"{log.id}: its lines have no pid, so those of one slot are not known"
-        cure = f"set time_format for its stream, then `xboard-circus reload {log.watcher}`"
+        cure = f"set time_format for its stream, then `xboard-circus reload {quote(log.watcher or log.id)}`"
         if without == filled:
             raise XboardError(f"{what}; {cure}")
         _note(f"{what}; {cure}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from shlex import quote
 
 import click
 
@@ -11,7 +12,7 @@ from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.cli import launching
 from xboard_circus.cli.context import complete_names, for_instance, names_argument, slot_number
-from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
+from xboard_circus.cli.lifecycle import check_file, inactive, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, interrupted, progress, say
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.state_schema import ReloadEntry
@@ -143,9 +144,9 @@ def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
     watcher = instance.watcher(found, name)
     name = watcher["name"]
     if not watcher["armed"]:
-        raise XboardError(f"{name} is not armed; `xboard-circus restart {name}` restarts it")
+        raise XboardError(f"{name} is not armed; `xboard-circus restart {quote(name)}` restarts it")
     if watcher["status"] != "active":
-        raise XboardError(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it")
+        raise XboardError(inactive(watcher))
     return name
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from shlex import quote
 
 import click
 
@@ -208,7 +209,7 @@ def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
         name for name, each in watchers.items() if each and each["status"] == each["verdict"]["word"] == "stopped"
     ]
     for name in stopped:
-        say(f"{name} stays stopped; `xboard-circus start {name}` starts it", "yellow")
+        say(f"{name} stays stopped; `xboard-circus start {quote(name)}` starts it", "yellow")
     return stopped
 
 

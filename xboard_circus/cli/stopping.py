@@ -1,5 +1,6 @@
 """Stop circusd and all its processes."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from xboard_circus.circus_client import CircusdBusy, CircusdGone
 from xboard_circus.cli.screen import Progress, complain
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime, servers
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import NAMED, Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -29,7 +30,13 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     """
     circusd = found.identity
     children = children_of(instance, found)
-    if (recorded := runtime.supervisor_of(instance.id)) != circusd:
+    user = procs.user_of(circusd.pid)
+    if user is not None and user != os.geteuid():  # whose monitor does not look for the mark in our runtime folder
+        name = servers.name_of(user)
+        complain(
+            f"circusd is {name}'s: a monitor of {name} would start it again; `xboard-circus stop` as {name} ends that"
+        )
+    elif (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
             send(recorded, signal.SIGTERM)
         with suppress(XboardError):  # as below

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from shlex import quote
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -156,7 +157,7 @@ class TopScreen:
             text, done = f"Start {name} #{row.slot} now?", f"{name} #{row.slot} is starting"
             self.question = Question(text, lambda client: client.retry(name, row.slot), done)
         elif count < 1:
-            self.message = f"{name} keeps its worker: `xboard-circus stop {name}` stops it"
+            self.message = f"{name} keeps its worker: `xboard-circus stop {quote(name)}` stops it"
         else:
             text = f"Run {count} worker{'' if count == 1 else 's'} of {name} until circusd restarts?"
             self.question = Question(text, lambda client: client.scale(name, count), f"{name}: {count} wanted")

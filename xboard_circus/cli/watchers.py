@@ -1,11 +1,12 @@
 """Define the commands scale and signal, which act on one watcher by its name."""
 
 import signal as signals
+from shlex import quote
 
 import click
 
 from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument
-from xboard_circus.cli.lifecycle import await_ready, one_by_one, timeout_option
+from xboard_circus.cli.lifecycle import await_ready, inactive, one_by_one, timeout_option
 from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.core.state_schema import MOST_SLOTS, WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
@@ -40,7 +41,7 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
         watcher = instance.watcher(instance.running(), name)
     name, before = watcher["name"], watcher["numprocesses"]
     if not count:
-        cure = f"`xboard-circus stop {name}` stops it and closes its port"
+        cure = f"`xboard-circus stop {quote(name)}` stops it and closes its port"
         raise XboardError(
             f"{name} keeps its {before}: with 0 workers its port would take requests without answer; {cure}"
         )
@@ -49,8 +50,8 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
             client.scale(name, count, deadline=timeout)
         kept = f"numprocesses = {count} in {instance.shown} keeps it"
         say(f"{name}: {before} -> {count} workers until circusd restarts; {kept}")
-        if watcher["status"] != "active":
-            say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
+        if watcher["status"] not in ("active", "starting"):
+            say(inactive(watcher), "yellow")
         elif count > before:
             await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
     except KeyboardInterrupt as error:
@@ -66,7 +67,7 @@ def _how_far(instance: Instance, name: str, count: int) -> str:
     wanted, up = watcher["numprocesses"], serving(watcher)
     if wanted != count:
         return f"{name} was not set to {count} workers: it keeps {wanted}, {up} of them up"
-    return f"{name} is set to {count} workers, and {up} are up; circusd goes on: `xboard-circus status {name}`"
+    return f"{name} is set to {count} workers, and {up} are up; circusd goes on: `xboard-circus status {quote(name)}`"
 
 
 @click.command()
@@ -104,5 +105,6 @@ def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherE
         ]
     if not chosen:
         what = f"no running worker {number}" if number else "no running worker"
-        raise XboardError(f"{watcher['name']} has {what}; no signal was sent: `xboard-circus status {watcher['name']}`")
+        name = watcher["name"]
+        raise XboardError(f"{name} has {what}; no signal was sent: `xboard-circus status {quote(name)}`")
     return watcher, chosen

@@ -5,8 +5,9 @@ carries the data beside the text, so that a reader can show it in another langua
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 LONGEST = 300
@@ -46,8 +47,8 @@ class Reason(str):
         if depth > DEEPEST or size > LARGEST:
             fields = {name: _flat(value) for name, value in fields.items()}
             depth, size = 1, sum(map(_size_of, fields.values()))
-        text = template.format(**{name: ", ".join(map(str, _listed(value))) for name, value in fields.items()})
-        return cls._made(text, key, fields, depth, size)
+        texts = {name: ", ".join(map(str, _listed(value))) for name, value in fields.items()}
+        return cls._made(filled(template, texts.__getitem__), key, fields, depth, size)
 
     @classmethod
     def _made(cls, text: str, key: str, fields: Mapping[str, Any], depth: int, size: int) -> "Reason":
@@ -125,6 +126,23 @@ else:
 
         def __call__(self, **values: object) -> Reason:
             return Reason.of(self.name, self.value, values)
+
+
+def filled(template: str, text_of: Callable[[str], str]) -> str:
+    """Fill in the fields of *template*; the name of a watcher in a command, in backticks, as a shell reads it.
+
+    >>> filled("{watcher} is held: `xboard-circus retry {watcher}`", {"watcher": "my app"}.__getitem__)
+    "my app is held: `xboard-circus retry 'my app'`"
+    """
+
+    def in_text(field: re.Match[str]) -> str:
+        return text_of(field[1])
+
+    def in_command(field: re.Match[str]) -> str:
+        return quote(text_of(field[1])) if field[1] == "watcher" else text_of(field[1])
+
+    parts = template.split("`")
+    return "`".join(_FIELD.sub(in_command if number % 2 else in_text, part) for number, part in enumerate(parts))
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:

@@ -7,6 +7,7 @@ that no user can open, and that takes room on the disk until it is closed.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from xboard_circus.checks.findings import Finding, bad, good, unknown, warning
 from xboard_circus.config import Config, is_armed
@@ -81,7 +82,7 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
     lost = [log for log in log_files(case.read_config) if Path(os.path.realpath(log.path)) in gone]
     for log in lost:
         if log.watcher in plain:
-            hint = f"`xboard-circus restart {log.watcher}`, or use WatchedFileStream"
+            hint = f"`xboard-circus restart {quote(log.watcher)}`, or use WatchedFileStream"
             yield warning(f"{log.path} was deleted, and {log.watcher} writes on into it: its lines are lost", hint)
         else:
             yield warning(f"{log.path} was deleted", "nothing to do: the next line begins a new file")

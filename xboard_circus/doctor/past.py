@@ -4,6 +4,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from shlex import quote
 
 from xboard_circus.checks.findings import Finding, good, unknown, warning
 from xboard_circus.config import Config
@@ -59,7 +60,7 @@ def of_restarts(records: list[Record]) -> Iterator[Finding]:
             by_watcher[record.watcher].append(record)
     for watcher, found in by_watcher.items():
         failures = "1 failure" if len(found) == 1 else f"{len(found)} failures"
-        yield warning(_lately(f"{watcher}: {failures}", found), f"`xboard-circus why {watcher}` shows more")
+        yield warning(_lately(f"{watcher}: {failures}", found), f"`xboard-circus why {quote(watcher)}` shows more")
 
 
 def _errors(config: Config, now: float) -> Iterator[Finding]:
@@ -81,7 +82,7 @@ def of_lines(log: LogFile, lines: list[Line]) -> Finding | None:
     count = "1 error" if len(found) == 1 else f"{len(found)} errors"
     lately = "in the last day" if found[-1].time is not None else "in its last lines"
     text = printable(found[-1].text[:LONGEST])
-    return warning(f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
+    return warning(f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {quote(log.id)}` shows them")
 
 
 def _lately(what: str, records: list[Record]) -> str:

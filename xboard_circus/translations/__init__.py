@@ -7,17 +7,14 @@
 import functools
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.core.reason import Reason, one_line
+from xboard_circus.core.reason import Reason, filled, one_line
 
 BETWEEN = "between"
 """Key of the separator between the items of a list."""
-
-_FIELD = re.compile(r"\{(\w+)\}")
 
 
 @functools.cache
@@ -45,4 +42,4 @@ def _rendered(value: Any, known: Mapping[str, str]) -> str:
         return known.get(BETWEEN, ", ").join(_rendered(each, known) for each in value)
     if not isinstance(value, Reason) or value.key not in known:
         return str.__str__(value) if isinstance(value, str) else str(value)
-    return _FIELD.sub(lambda field: _rendered(value.fields[field[1]], known), known[value.key])
+    return filled(known[value.key], lambda name: _rendered(value.fields[name], known))

@@ -21,6 +21,9 @@ function said(words, say) {
   return (say?.key && rendered(say)) ?? words ?? "";
 }
 
+// As a shell reads it: the command is there to be copied.
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+
 // null where any part is not of this catalogue: a circusd of another version may say more.
 function rendered(value, depth = 0) {
   if (depth > DEEPEST) return null;
@@ -33,5 +36,6 @@ function rendered(value, depth = 0) {
   const template = sentences.get(value?.key);
   const wanted = template?.match(FIELD)?.map((field) => field.slice(1, -1)) ?? [];
   if (!template || wanted.some((name) => (values.get(name) ?? null) === null)) return null;
-  return template.replace(FIELD, (field) => values.get(field.slice(1, -1)));
+  const shown = (field, isCommand) => (isCommand && field === "watcher" ? quoted : String)(values.get(field));
+  return template.split("`").map((part, number) => part.replace(FIELD, (field) => shown(field.slice(1, -1), number % 2))).join("`");
 }
