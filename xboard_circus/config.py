@@ -162,8 +162,6 @@ def load(config_file: str | Path) -> Config:
 
 def load_readable(config_file: str | Path) -> Config:
     """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
-    import tempfile  # 0.2 MiB that plugins need not load
-
     path, shown = Path(config_file).absolute(), str(config_file)
     try:
         scans = read_scans(path, shown)
@@ -176,18 +174,16 @@ def load_readable(config_file: str | Path) -> Config:
         if (entry.section, entry.option) not in wrong:
             lines += [f"[{entry.section}]", f"{entry.option} = " + entry.value.replace("\n", "\n\t")]
     for text in ("\n".join(lines), ""):
-        with tempfile.NamedTemporaryFile("w", suffix=".ini") as readable:
-            readable.write(text)
-            readable.flush()
-            with suppress(Exception):  # whatever Circus raises for a value, such as one that we do not know
-                return _load(path, shown, scans, readable.name)
+        with suppress(Exception):  # whatever Circus raises for a value, such as one that we do not know
+            return _load(path, shown, scans, text)
     raise XboardError(f"{shown}: Circus cannot read it")
 
 
-def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Config:
+def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None) -> Config:
+    """Parse the file at *path*, or the text *readable* in its place: no temporary file, because a disk may be full."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
-        raw, found = _read_config(readable or str(path))[0], get_config(readable or str(path))
+        raw, found = _read_config(str(path), readable)[0], get_config(str(path), readable)
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
         path=path,
@@ -205,13 +201,18 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Conf
     )
 
 
-def _read_config(config_path: str) -> tuple[Any, list[str], Mapping[str, str]]:
+def _read_config(config_path: str, text: str | None = None) -> tuple[Any, list[str], Mapping[str, str]]:
     """Parse a file and what it includes, as Circus does, which would wait for a pipe, and read a file without end.
 
     The owner of the file may put either in its place after our own look at it. The environment is for what it quotes.
     """
     parser, main, owners = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
-    parser.read_file(io.StringIO(text_of(main, owners)), config_path)
+    if text is None:
+        text = text_of(main, owners)
+    else:
+        with suppress(FileNotFoundError):
+            owners.add(main.stat().st_uid)
+    parser.read_file(io.StringIO(text), config_path)
     parser.set_env(_environ_for(owners))
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
@@ -237,11 +238,13 @@ def _environ_for(owners: Collection[int]) -> Mapping[str, str]:
     return os.environ
 
 
-def get_config(config_path: str) -> Any:
+def get_config(config_path: str, text: str | None = None) -> Any:
     """Return what Circus's own function does, with our way of reading; that of circusd stays as it is."""
-    parser, files, environ = _read_config(config_path)
+    parser, files, environ = _read_config(config_path, text)
     seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=environ)}
-    return FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})(config_path)
+    return FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})(
+        config_path if text is None else os.devnull
+    )
 
 
 def is_armed(watcher: WatcherConfig) -> bool:

@@ -5,6 +5,7 @@ import ctypes
 import fcntl
 import os
 import pwd
+import resource
 import shutil
 import signal
 import sqlite3
@@ -123,6 +124,19 @@ def test_of_what_an_ini_includes_no_more_than_a_bound_is_read(tmp_path: Path, wo
 
     with pytest.raises(XboardError, match="it includes too much: more than 1024 KiB, or 1024 files"):
         config.load(tmp_path / "circus.ini")
+
+
+def test_what_can_be_read_of_a_broken_ini_needs_no_room_on_a_disk(tmp_path: Path) -> None:
+    """Given an ini with a line that nobody can read, and no room for any file, as `stop` may find them."""
+    (tmp_path / "circus.ini").write_text("[circus\n[watcher:web]\ncmd = sleep 9\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        found = config.load_readable(tmp_path / "circus.ini")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert [each.cmd for each in found.watchers] == ["sleep 9"]
 
 
 @pytest.mark.timeout(20)

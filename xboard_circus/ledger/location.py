@@ -32,8 +32,7 @@ def ledgers_of(config: Config) -> list[Path]:
 
 def history_in(config: Config) -> Path | None:
     """Return the file in which the prober of *config* keeps the history of traffic; None where no plugin probes."""
-    files = (config.folder / each.options.ledger.file for each in config.plugins if each.use in PROBERS)
-    return next(map(history_of, files), None)
+    return next((history_of(config.folder / each.file) for each in _options(config, PROBERS)), None)
 
 
 def unstored_in(config: Config, events: Sequence[object], *, now: float) -> list[Record]:
@@ -43,5 +42,7 @@ def unstored_in(config: Config, events: Sequence[object], *, now: float) -> list
     return unstored_of(path, events, since=now - keep_days * DAY, now=now)
 
 
-def _options(config: Config) -> Iterator[LedgerOptions]:
-    return (each.options.ledger for each in config.plugins if each.use in RECORDERS)
+def _options(config: Config, uses: Sequence[str] = RECORDERS) -> Iterator[LedgerOptions]:
+    yield from (each.options.ledger for each in config.plugins if each.use in uses)
+    if not config.scans:  # the file is gone while its circusd runs, and does not say which plugins that has
+        yield LedgerOptions()
