@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -186,6 +187,31 @@ def test_without_any_runtime_folder_the_watchers_serve_plainly(tmp_path: Path) -
         eventually(c.serves, what="web serves, though nothing could be armed")
         assert json.loads(c.get("/facts"))["prefix"] == sys.prefix
         assert c.status() == "active"
+
+
+def test_a_circusd_whose_output_nobody_reads_starts_and_replaces(tmp_path: Path) -> None:
+    """Given a bare circusd below `| less`, whose pipe is full, when a worker ends, then it is replaced."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"x" * 4096):
+            pass
+    os.set_blocking(writing, True)
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1)], start=False) as c:
+        command = [c.python, "-m", "circus.circusd", str(c.ini)]
+        bare = subprocess.Popen(
+            command, cwd=c.folder, env=c.environ(), stdout=writing, stderr=writing, start_new_session=True
+        )
+        try:
+            (worker,) = c.wait_ready(timeout=60)
+            c.tell(worker, "exit 3")
+            eventually(lambda: c.wait_ready() != [worker], what="it is replaced")
+        finally:
+            bare.send_signal(signal.SIGTERM)
+            c.close()
+            bare.wait(PATIENCE)
+            for end in (reading, writing):
+                os.close(end)
 
 
 def test_a_circusd_whose_streams_are_closed_gives_no_socket_of_its_own_to_workers(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_wh
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
 from xboard_circus.worker.limits import raise_limits
+from xboard_circus.worker.unread_output import outlast_reader
 
 GUARDS, PASSED = "xboard_guards", "xboard_passed"
 STATS = "circusd-stats"
@@ -191,6 +192,16 @@ def begin_with_streams() -> None:
         os.dup2(nothing, number)
         os.set_inheritable(number, True)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def outlast_reader_of_log() -> None:
+    """Let a circusd whose output is a pipe, with which its log and its watchers' may go there, wait for no reader."""
+    before = [sys.stdout, sys.stderr]
+    outlast_reader()
+    for handler in {*logging.root.handlers, *logger.handlers}:
+        for old, patient in zip(before, (sys.stdout, sys.stderr), strict=True):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                handler.setStream(patient)
 
 
 def refuse_beside_another(arbiter: Any) -> None:
@@ -385,6 +396,7 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
 
 def install() -> None:
     """Install all, once in a process."""
+    outlast_reader_of_log()
     for kind, target in KINDS_AND_TARGETS:
         if not getattr(target, f"xboard_{kind.name}", False):
             setattr(target, f"xboard_{kind.name}", True)
