@@ -273,6 +273,9 @@ class CircusdClient:
     def _server(self, timeout: float) -> servers.EndpointServer | None:
         """Return the listener at the endpoint; CircusdGone without one, Impostor for another user's."""
         server = _knock(self.endpoint, timeout=timeout)
+        if server is not None and not server.users:  # circusd has just been killed: the next connection is refused
+            time.sleep(FIRST_PAUSE)
+            server = _knock(self.endpoint, timeout=timeout)
         if server is not None and (user := server.stranger(servers.users_of(self.endpoint, self.owner))) is not None:
             raise Impostor(self.endpoint, user)
         if server is not None and server.refuses:

@@ -52,6 +52,24 @@ def test_a_connection_that_another_users_circusd_closes_is_told_as_a_refusal(
         accepted.result()
 
 
+@pytest.mark.skipif(not sockdiag.knows_users(), reason="this host does not say who listens")
+def test_a_listener_that_goes_while_it_is_looked_for_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a circusd that was just killed: the kernel has closed its listener, and not yet what that has accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as accepted:
+        endpoint, found = f"tcp://127.0.0.1:{server.getsockname()[1]}", servers.server_of
+
+        def look(door: socket.socket) -> object:
+            accepted.enter_context(server.accept()[0])
+            server.close()
+            return found(door)
+
+        monkeypatch.setattr(servers, "server_of", look)
+        with pytest.raises(CircusdGone, match="Connection refused") as gone:
+            CircusdClient(endpoint).pid()
+
+    assert not gone.value.listening
+
+
 def test_root_whom_another_users_circusd_refuses_is_not_advised_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
     door, other = socket.socketpair()
     with door:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pwd
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime, worker_files
+from xboard_circus.worker import __main__ as worker
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -443,3 +446,22 @@ def test_a_record_is_json_that_a_person_can_read(root: Path) -> None:
     runtime.write_record("abc", **FIELDS)
 
     assert json.loads((root / "abc" / runtime.RECORD).read_text()) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("error", "hinted"),
+    [(OSError("AF_UNIX path too long"), True), (OSError(errno.ENOSPC, "No space left on device"), False)],
+)
+def test_a_private_socket_that_cannot_be_made_says_of_a_long_path_alone_that_it_is_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: OSError, hinted: bool
+) -> None:
+    def refuse(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "PrivateSocket", refuse)
+    given: Any = SimpleNamespace(file=lambda _: Path("/run/x/1.sock"), can_use_folder=lambda: False)
+
+    assert worker.private_socket(given) is None
+
+    assert str(error) in caplog.text
+    assert ("XBOARD_RUNTIME_DIR" in caplog.text) == hinted

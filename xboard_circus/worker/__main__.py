@@ -158,21 +158,27 @@ def configure(options: Mapping[str, Any]) -> uvicorn.Config:
     return config
 
 
+def private_socket(surroundings: Surroundings) -> PrivateSocket | None:
+    """Return the private socket; None where its folder is gone or closed: better to serve without probes than not."""
+    path = surroundings.file("sock")
+    try:
+        return PrivateSocket(path) if path else None
+    except OSError as error:
+        # Python's own look at the length has no number.
+        hint = "" if error.errno else "; set XBOARD_RUNTIME_DIR to a shorter folder"
+        log.error("The private socket %s can't be made: %s%s", path, error, hint)
+        if surroundings.can_use_folder():
+            sys.exit(STARTUP_FAILURE)
+        return None
+
+
 def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> None:
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     code = AppCode(options["app"], options["app_dir"]) if imported is None else imported.code
     config = (None if imported is None else imported.config) or configure(options)
     for name in NOT_FOR_THE_APP:  # processes that the app starts do not use our files
         os.environ.pop(name, None)
-    path, private = surroundings.file("sock"), None
-    try:
-        private = PrivateSocket(path) if path else None
-    except OSError as error:
-        log.error("The private socket %s can't be made (is XBOARD_RUNTIME_DIR too long?): %s", path, error)
-        if surroundings.can_use_folder():
-            sys.exit(STARTUP_FAILURE)
-        # Otherwise the folder is gone or closed: serving without probes is better than not serving.
-    server = WorkerServer(config, surroundings, private, code)
+    server = WorkerServer(config, surroundings, private_socket(surroundings), code)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     os.register_at_fork(after_in_child=server.forget_requests)
     outlive_output(surroundings.circusd)
