@@ -158,6 +158,17 @@ def test_the_chinese_site_has_the_figures_of_planned_operations_and_says_which_p
     assert not any(is_marked(name, "en") for name in site.PAGES)
 
 
+def test_each_planned_operation_is_shown_as_measured_for_long_and_without_a_loss(tmp_path: Path) -> None:
+    planned: Any = importlib.import_module("real.planned")
+    page = (ROOT / "docs" / "planned.md").read_text(encoding="utf-8")
+    rows = [line.strip("| s").split(" | ") for line in page.splitlines() if line.endswith(" s |")]
+
+    assert [row[0] for row in rows] == [*planned.operations(tmp_path), *planned.SERVICES]
+    for _, rounds, requests, lost, worst in rows:
+        assert (int(rounds) >= 20, int(requests.replace(",", "")) >= planned.LEAST, int(lost)) == (True, True, 0)
+        assert float(worst) < planned.LONGEST
+
+
 def test_the_design_names_no_file_that_is_not_there() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:core|ledger|dashboard|checks|patches)/\w+\.py)`", text))

@@ -445,6 +445,15 @@ def test_stop_all_is_one_order_that_leaves_circus_s_own_alone(admin: Visitor, ci
     assert not any(re.match(sent["name"], name) for name in ("plugin:xboard", "webber", "circushttpd", "dashboard"))
 
 
+def test_restart_all_is_the_order_under_which_planned_operations_are_measured(
+    admin: Visitor, circusd: FakeCircusd
+) -> None:
+    assert admin.act("restart_all").status == 200
+
+    (sent,) = [each["properties"] for each in circusd.asked if each["command"] == "restart"]
+    assert (sent["match"], "name" in sent, "web" in sent["but"]) == ("regex", False, False)
+
+
 def test_adding_a_watcher_is_possible_where_the_ini_allows_it(settings: Settings, circusd: FakeCircusd) -> None:
     with served(dataclasses.replace(settings, allow_add=True)) as visitor:
         admin = visitor.log_in(settings.folder)
