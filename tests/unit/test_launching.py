@@ -4,11 +4,16 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from xboard_circus.cli import launching
+from xboard_circus.errors import XboardError
+from xboard_circus.host.procs import Identity
 from xboard_circus.instance import Instance
 
 LIMITED = """
@@ -42,6 +47,24 @@ def test_no_folder_of_logs_is_open_to_the_writing_of_all(tmp_path: Path, umask: 
         os.umask(before)
 
     assert (tmp_path / "logs").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(("quiet", "is_waited_for"), [(1.0, True), (60.0, False)])
+def test_a_circusd_that_gives_signs_of_life_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch, quiet: float, is_waited_for: bool
+) -> None:
+    """Given a host without a free core, on which circusd works and does not answer in time."""
+    circusd, answers = Identity(4711, 1), [0, 0, 4711]
+    client = SimpleNamespace(pid=lambda: answers.pop(0))
+    config = SimpleNamespace(endpoint="tcp://h:1")
+    instance: Any = SimpleNamespace(client=lambda: nullcontext(client), quiet_for=lambda _: quiet, config=config)
+    launched: Any = SimpleNamespace(identity=circusd, raise_if_ended=lambda: None, log="circusd.log")
+    monkeypatch.setattr(launching, "ANSWER_WITHIN", 0.0)
+
+    with nullcontext() if is_waited_for else pytest.raises(XboardError, match="runs, and does not answer"):
+        launching.wait_for_answer(instance, launched)
+
+    assert (answers == []) == is_waited_for
 
 
 def kept(circusd: int, shell: str) -> str:

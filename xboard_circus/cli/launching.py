@@ -23,13 +23,14 @@ from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
 from xboard_circus.host.programs import start_detached
 from xboard_circus.host.written_files import narrow, opener
-from xboard_circus.instance import LOOK_EVERY, Instance
+from xboard_circus.instance import LOOK_EVERY, SEEN_WITHIN, Instance
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
 
 LAUNCHER = str(Path(launcher.__file__).resolve())
 LOCK_WITHIN = 30.0
 ANSWER_WITHIN = 20.0
+LATE_ANSWER_WITHIN = 120.0  # of one that gives signs of life, as on a host without a free core
 REPLACED_WITHIN = 5.0
 SLACK = 5.0  # for what precedes the first worker: circusd's own start
 
@@ -209,19 +210,22 @@ def wait_for_answer(instance: Instance, launched: Launched) -> None:
     """Wait until the circusd that was started answers.
 
     Raises:
-        XboardError: It has ended, or is silent for ANSWER_WITHIN seconds.
+        XboardError: It has ended, or is silent for ANSWER_WITHIN seconds, LATE_ANSWER_WITHIN with signs of life.
     """
-    give_up_at = time.monotonic() + ANSWER_WITHIN
+    began_at = time.monotonic()
     with instance.client() as client:
         while True:
             launched.raise_if_ended()
             with suppress(CircusdGone, CommandRefused):
                 if client.pid() == launched.identity.pid:
                     return
-            if time.monotonic() > give_up_at:
+            lasted = time.monotonic() - began_at
+            if lasted > LATE_ANSWER_WITHIN or (
+                lasted > ANSWER_WITHIN and instance.quiet_for(launched.identity) > SEEN_WITHIN
+            ):
                 raise XboardError(
                     f"circusd (pid {launched.identity.pid}) runs, and does not answer at {instance.config.endpoint} "
-                    f"after {ANSWER_WITHIN:g} s; `xboard-circus restart` replaces it, its log is {launched.log}"
+                    f"after {lasted:.0f} s; `xboard-circus restart` replaces it, its log is {launched.log}"
                 )
             time.sleep(LOOK_EVERY)
 
