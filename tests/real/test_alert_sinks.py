@@ -197,7 +197,9 @@ MUCH, LITTLE = 64 << 20, 32 << 20  # more than the buffers of a connection hold
 
 
 @contextmanager
-def endless_answer(begin: bytes, piece: bytes, *, much: int = MUCH) -> Iterator[tuple[int, list[int]]]:
+def endless_answer(
+    begin: bytes, piece: bytes, *, much: int = MUCH, pause: float = 0.0
+) -> Iterator[tuple[int, list[int]]]:
     """A server that answers each client without end; its port, and how many bytes each has taken, *much* at most."""
     took: list[int] = []
 
@@ -211,6 +213,7 @@ def endless_answer(begin: bytes, piece: bytes, *, much: int = MUCH) -> Iterator[
                     client.sendall(begin)
                     while took[-1] < much:
                         took[-1] += client.send(piece)
+                        time.sleep(pause)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve)
@@ -245,6 +248,14 @@ def test_a_mail_server_that_answers_without_end_fills_no_memory() -> None:
         to = {"sender": "a@example.org", "to": ("b@example.org",), "security": "none", "timeout": 60.0}
         refusal_of(SmtpSink(host="127.0.0.1", port=port, **to))  # type: ignore[arg-type]
     assert took[0] < LITTLE
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls", "none"])
+def test_a_mail_server_that_answers_byte_by_byte_is_cut_off(security: str) -> None:
+    with endless_answer(b"220-", b"x", much=600, pause=0.1) as (port, took):
+        to = {"sender": "a@example.org", "to": ("b@example.org",), "security": security, "timeout": 0.5}
+        assert refusal_of(SmtpSink(host="127.0.0.1", port=port, **to)) == "no complete answer within 0.5 s"  # type: ignore[arg-type]
+    assert took[0] < 600
 
 
 def test_a_service_of_apprise_that_answers_without_end_fills_no_memory(tmp_path: Path) -> None:
