@@ -242,9 +242,8 @@ def get_config(config_path: str, text: str | None = None) -> Any:
     """Return what Circus's own function does, with our way of reading; that of circusd stays as it is."""
     parser, files, environ = _read_config(config_path, text)
     seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=environ)}
-    return FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})(
-        config_path if text is None else os.devnull
-    )
+    function = FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})
+    return function(config_path if text is None else os.devnull)
 
 
 def is_armed(watcher: WatcherConfig) -> bool:
