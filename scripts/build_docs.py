@@ -18,11 +18,7 @@ import verdict_docs  # noqa: E402
 
 from xboard_circus.core.worker_phases import diagram  # noqa: E402
 from xboard_circus.options.reading import ini_text  # noqa: E402
-from xboard_circus.options.reference import (  # noqa: E402
-    HEAD,
-    OptionDoc,
-    sections,
-)
+from xboard_circus.options.reference import HEAD, OptionDoc, sections  # noqa: E402
 from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"

@@ -38,6 +38,8 @@ TWIN = ".zh-CN"
 ONLY_ENGLISH = "\n\n> 本页只有英文版。\n"
 LANGUAGES = {"en": ("English", ""), "zh": ("简体中文", "zh-CN/")}  # with the folder in the site
 PICTURES = (".png", ".svg")
+EXTENSIONS = ("attr_list", "tables", "pymdownx.highlight", "pymdownx.superfences")
+SCHEMES = (("light", "default"), ("dark", "slate"))
 _OUTSIDE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^\s\"'>]+")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
@@ -104,6 +106,8 @@ def lay(folder: Path, language: str) -> None:
 def settings(language: str) -> dict[str, object]:
     """Return the settings of zensical, which are those of mkdocs; nothing is fetched from another host."""
     home = "../" if language == "zh" else "./"
+    places = {code: (title, f"{home}{path}index.html") for code, (title, path) in LANGUAGES.items()}
+    others = [{"name": title, "link": link, "lang": code} for code, (title, link) in places.items()]
     return {
         "site_name": "xboard-circus",
         "docs_dir": "docs",
@@ -114,26 +118,11 @@ def settings(language: str) -> dict[str, object]:
             "language": language,
             "font": False,
             "features": ["navigation.footer", "navigation.top", "content.code.copy"],
-            "palette": [
-                {"media": "(prefers-color-scheme: light)", "scheme": "default"},
-                {"media": "(prefers-color-scheme: dark)", "scheme": "slate"},
-            ],
+            "palette": [{"media": f"(prefers-color-scheme: {name})", "scheme": scheme} for name, scheme in SCHEMES],
         },
         "plugins": ["search"],
-        "markdown_extensions": [
-            "attr_list",
-            "tables",
-            "pymdownx.highlight",
-            "pymdownx.superfences",
-            {"toc": {"permalink": True}},
-        ],
-        "extra": {
-            "generator": False,
-            "alternate": [
-                {"name": title, "link": f"{home}{path}index.html", "lang": code}
-                for code, (title, path) in LANGUAGES.items()
-            ],
-        },
+        "markdown_extensions": [*EXTENSIONS, {"toc": {"permalink": True}}],
+        "extra": {"generator": False, "alternate": others},
         "nav": [{titles[list(LANGUAGES).index(language)]: f"{name}.md"} for name, (_, *titles) in PAGES.items()],
     }
 

@@ -34,18 +34,8 @@ READABLE = 3.0  # seconds for which the answer of a command stands
 PATIENCE = 60.0
 KEYS = 4  # characters that are typed at once
 WIDTH, HEIGHT, MARGIN = 8, 17, 12  # of a character, and around all, in pixels
-COLOURS = {
-    "default": "#d0d7de",
-    "black": "#6e7681",
-    "red": "#ff7b72",
-    "green": "#56d364",
-    "brown": "#e3b341",
-    "yellow": "#e3b341",
-    "blue": "#79c0ff",
-    "magenta": "#d2a8ff",
-    "cyan": "#76e3ea",
-    "white": "#d0d7de",
-}
+COLOURS = {"default": "#d0d7de", "black": "#6e7681", "red": "#ff7b72", "green": "#56d364", "brown": "#e3b341"}
+COLOURS |= {"blue": "#79c0ff", "magenta": "#d2a8ff", "cyan": "#76e3ea", "white": "#d0d7de", "yellow": "#e3b341"}
 BACKGROUND = "#0d1117"
 
 
@@ -100,12 +90,10 @@ def svg(frames: Sequence[Frame], *, title: str, columns: int, lines: int) -> str
     rows: dict[Row, str] = {}
     pictures = []
     for number, frame in enumerate(frames):
-        uses = [
-            f'<use href="#{rows.setdefault(row, f"r{len(rows)}")}" y="{number * height + line * HEIGHT}"/>'
-            for line, row in enumerate(frame.rows)
-            if row
-        ]
-        pictures.append("".join(uses))
+        for line, row in enumerate(frame.rows):
+            if row:
+                name = rows.setdefault(row, f"r{len(rows)}")
+                pictures.append(f'<use href="#{name}" y="{number * height + line * HEIGHT}"/>')
     drawn = "".join(f'<g id="{name}">{"".join(map(_drawn, row))}</g>' for row, name in rows.items())
     steps = "".join(
         f"{100 * frame.at / length:.3f}%{{transform:translateY({-number * height}px)}}"

@@ -29,16 +29,9 @@ READMES = {CHECKOUT / "README.md": {}, CHECKOUT / "README.zh-CN.md": CHINESE}
 
 def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
     """Return what a reader has to know of one call of the script to judge its figures."""
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M %z"),
-        "command": command,
-        "runs": runs,
-        "rows": rows,
-        "note": note,
-        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
-        "machine": machine(),
-        "versions": versions(),
-    }
+    load = [round(load_before, 2), round(os.getloadavg()[0], 2)]
+    found = {"date": time.strftime("%Y-%m-%d %H:%M %z"), "command": command, "runs": runs, "rows": rows, "note": note}
+    return {**found, "load_average": load, "machine": machine(), "versions": versions()}
 
 
 def machine() -> str:
@@ -46,9 +39,8 @@ def machine() -> str:
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     model = models[0] if models else platform.processor()
-    return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    )
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {os.cpu_count()} cores, {system}"
 
 
 def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:

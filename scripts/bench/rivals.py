@@ -38,14 +38,14 @@ def _reload_ours(running: Running) -> None:
 def _reload_circus(running: Running) -> None:
     endpoint = f"tcp://127.0.0.1:{running.words['control']}"
     circusctl = ("-m", "circus.circusctl", "--timeout", "60", "--endpoint", endpoint)
-    _run(*circusctl, "reload", "web", "--sequential", "--waiting")
+    _do(sys.executable, *circusctl, "reload", "web", "--sequential", "--waiting")
 
 
 def _restart_one_by_one(running: Running) -> None:
     """Restart one by one: `restart` of the whole group would leave no worker for as long as the new ones start."""
     file = str(running.folder / "supervisord.conf")
     for number in range(running.workers):
-        _run("-m", "supervisor.supervisorctl", "-c", file, "restart", f"web:web_{number}")
+        _do(sys.executable, "-m", "supervisor.supervisorctl", "-c", file, "restart", f"web:web_{number}")
 
 
 def _restart_units(running: Running) -> None:
@@ -69,10 +69,6 @@ def _replace_master(running: Running) -> None:
     old.signal(signal.SIGTERM)
 
 
-def _run(*arguments: str) -> None:
-    _do(sys.executable, *arguments)
-
-
 def _do(*command: str, env: dict[str, str] | None = None) -> None:
     subprocess.run(command, env=env, check=True, capture_output=True, timeout=RELOAD_WITHIN)
 
@@ -86,55 +82,38 @@ WORKERS = f"{UVICORN} --workers {{workers}} --timeout-worker-healthcheck 2"
 SUPERVISOR = "{python} -m supervisor.supervisord -c {file}"
 CIRCUSD = "{python} -m circus.circusd {file}"
 GUNICORN = "{bin}/gunicorn -c {file}"  # with -m its SIGUSR2 starts what cannot import
-GRANIAN = (
-    "{python} -m granian bench.plain_app:app --interface asgi --host 127.0.0.1 --port {port} --workers {workers}"
-    " --respawn-failed-workers --respawn-interval 2 --workers-kill-timeout 30"
-)
+GUNICORN_ASGI, GUNICORN_FILE = f"{GUNICORN} -k asgi", "gunicorn.conf.py"
+GRANIAN = "{python} -m granian bench.plain_app:app --interface asgi --host 127.0.0.1 --port {port} --workers {workers}"
+GRANIAN += " --respawn-failed-workers --respawn-interval 2 --workers-kill-timeout 30"
 HYPERCORN = "{python} -m hypercorn bench.plain_app:app -b 127.0.0.1:{port} -w {workers} -k uvloop --graceful-timeout 30"
 UNSHARE = "test $(id -u) = 0 -a -x /usr/lib/systemd/systemd && unshare --mount mount -t cgroup2 none /sys/fs/cgroup"
-PROCESS_1 = "systemd is process 1, which nothing kills"
+PROCESS_1 = dict.fromkeys(("orphan", "supervisor-killed"), "systemd is process 1, which nothing kills")
+OF_SYSTEMD = ("root, systemd, and leave to mount a control group tree", UNSHARE)
+PM2, OF_PM2 = (
+    "env PM2_HOME={folder} pm2-runtime start {file}",
+    ("pm2: npm install --global pm2", "command -v pm2-runtime"),
+)
 OURS, UVICORN_WORKERS, BARE, FAKE, CLI = "xboard-circus", "uvicorn", "bare-uvicorn", "fake-workers", "cli"
-RIVAL = {
-    rival.name: rival
-    for rival in (
-        Rival(OURS, "xboard-circus", CIRCUSD, "xboard.ini", _reload_ours),
-        Rival("supervisor", "supervisor + httpok", SUPERVISOR, "supervisord.conf", _restart_one_by_one),
-        Rival("gunicorn", "gunicorn + uvicorn-worker", GUNICORN, "gunicorn.conf.py", _hang_up),
-        Rival("gunicorn-asgi", "gunicorn -k asgi", f"{GUNICORN} -k asgi", "gunicorn.conf.py", _hang_up),
-        Rival(
-            "gunicorn-preload",
-            "gunicorn -k asgi --preload",
-            f"{GUNICORN} -k asgi --preload",
-            "gunicorn.conf.py",
-            _replace_master,
-        ),
-        Rival("granian", "granian", GRANIAN, reload=_hang_up),
-        Rival("hypercorn", "hypercorn", HYPERCORN, reload=_hang_up),
-        Rival(
-            "pm2",
-            "pm2 + uvicorn --workers",
-            "env PM2_HOME={folder} pm2-runtime start {file}",
-            "pm2.config.js",
-            _reload_pm2,
-            needs=("pm2: npm install --global pm2", "command -v pm2-runtime"),
-        ),
-        Rival(
-            "systemd",
-            "systemd socket + uvicorn",
-            "sh {file}",
-            "systemd.sh",
-            _restart_units,
-            needs=("root, systemd, and leave to mount a control group tree", UNSHARE),
-            cannot={"orphan": PROCESS_1, "supervisor-killed": PROCESS_1},
-            sweep="sh {file} sweep",
-        ),
-        Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, reload=_hang_up),
-        Rival("circus", "stock Circus", CIRCUSD, "circus-stock.ini", _reload_circus),
-        Rival(BARE, "bare uvicorn, one process", UVICORN),
-        Rival(FAKE, "xboard-circus", CIRCUSD, "fake-workers.ini"),
-        Rival(CLI, "xboard-circus start", "{python} -m xboard_circus start -c {file}", "xboard.ini"),
-    )
-}
+HOW_SYSTEMD = {"needs": OF_SYSTEMD, "cannot": PROCESS_1, "sweep": "sh {file} sweep"}
+ALL_RIVALS = (
+    Rival(OURS, "xboard-circus", CIRCUSD, "xboard.ini", _reload_ours),
+    Rival("supervisor", "supervisor + httpok", SUPERVISOR, "supervisord.conf", _restart_one_by_one),
+    Rival("gunicorn", "gunicorn + uvicorn-worker", GUNICORN, GUNICORN_FILE, _hang_up),
+    Rival("gunicorn-asgi", "gunicorn -k asgi", GUNICORN_ASGI, GUNICORN_FILE, _hang_up),
+    Rival(
+        "gunicorn-preload", "gunicorn -k asgi --preload", f"{GUNICORN_ASGI} --preload", GUNICORN_FILE, _replace_master
+    ),
+    Rival("granian", "granian", GRANIAN, reload=_hang_up),
+    Rival("hypercorn", "hypercorn", HYPERCORN, reload=_hang_up),
+    Rival("pm2", "pm2 + uvicorn --workers", PM2, "pm2.config.js", _reload_pm2, needs=OF_PM2),
+    Rival("systemd", "systemd socket + uvicorn", "sh {file}", "systemd.sh", _restart_units, **HOW_SYSTEMD),
+    Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, reload=_hang_up),
+    Rival("circus", "stock Circus", CIRCUSD, "circus-stock.ini", _reload_circus),
+    Rival(BARE, "bare uvicorn, one process", UVICORN),
+    Rival(FAKE, "xboard-circus", CIRCUSD, "fake-workers.ini"),
+    Rival(CLI, "xboard-circus start", "{python} -m xboard_circus start -c {file}", "xboard.ini"),
+)
+RIVAL = {rival.name: rival for rival in ALL_RIVALS}
 MEASURED = [name for name in RIVAL if name not in (BARE, FAKE, CLI)]
 
 
@@ -176,17 +155,9 @@ def versions() -> dict[str, str]:
 
     installed = {each.name: each.version for each in distributions()}
     rivals = {name: installed[name] for name in SHOWN if name in installed}
-    return {"xboard-circus": f"{__version__} ({_commit()})", **rivals, **_programs()}
-
-
-def _programs() -> dict[str, str]:
-    """Return the versions of installed programs that do not come from PyPI."""
-    found = {name: _output(["sh", "-c", command]) for name, command in PROGRAMS.items()}
-    return {name: version for name, version in found.items() if version}
-
-
-def _commit() -> str:
-    return _output(["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]) or "no git"
+    rivals |= {name: version for name, command in PROGRAMS.items() if (version := _output(["sh", "-c", command]))}
+    commit = _output(["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]) or "no git"
+    return {"xboard-circus": f"{__version__} ({commit})", **rivals}
 
 
 def _output(command: list[str]) -> str:

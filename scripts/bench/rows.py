@@ -7,6 +7,7 @@ gets there within the bound has the value None.
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,19 +22,7 @@ from typing import NamedTuple
 from bench.loads import Counted, Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
-from bench.running import (
-    CHECKOUT,
-    Never,
-    NotHere,
-    Rival,
-    Running,
-    answer,
-    answering_pids,
-    cpu,
-    cpu_with_children,
-    kill,
-    pss,
-)
+from bench.running import CHECKOUT, Never, NotHere, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
 from bench.starts import traced
 from tests.real.processes import Process, process
 
@@ -53,6 +42,10 @@ IN_KILLS = 4  # the same of those that wait for the next kill
 RECORD_REQUESTS = 320
 RECORD_TURNS = 10
 RECORD_PATHS = ("/", "/items/{id}")
+ROLES = {"resource_tracker": "resource tracker", "circus.plugins": "plugin process", "circus.circusd": "circusd"}
+ROLES |= {"httpok": "httpok", "supervisord": "supervisord", "gunicorn": "master", "pm2": "pm2", "systemd": "systemd"}
+ROLES |= dict.fromkeys(("-m uvicorn", "-m hypercorn", "-m granian"), "parent")
+"""What a process other than a worker is, by a part of its command; the first counts."""
 COUNTED_REQUESTS = (200, 1200)
 """The difference is what requests take: start and warm-up are the same in both."""
 
@@ -88,6 +81,13 @@ def kills(rival: Rival, workers: int, number: int = 1, apart: float = 0) -> list
         return found
 
 
+def kill(pid: int) -> float:
+    """Kill a worker of ours; return when."""
+    at = time.monotonic()
+    process(pid).signal(signal.SIGKILL)
+    return at
+
+
 def _until_back(it: Running, victim: int) -> float:
     """Return when all are ready again; with one worker, when a request is answered."""
     if it.workers == 1:
@@ -98,7 +98,7 @@ def _until_back(it: Running, victim: int) -> float:
 
 def kills_at_level_app(rival: Rival) -> list[Found]:
     """Return the median of ten kills of a worker that is forked with the app, each when the last one is forgotten."""
-    with Running(rival, 1, level="app", reset_after=1) as it:
+    with Running(rival, 1, level="app", reset=1) as it:
         times = []
         for _ in range(APP_KILLS):
             it.until(lambda: it.query_circusd("xboard_state")["watchers"][0]["budget"]["used"] == 0, RECOVERY, "calm")
@@ -206,19 +206,7 @@ def idle(rival: Rival) -> list[Found]:
 
 
 def _role(found: Process) -> str:
-    command = found.command
-    roles = {
-        "resource_tracker": "resource tracker",
-        "circus.plugins": "plugin process",
-        "circus.circusd": "circusd",
-        "httpok": "httpok",
-        "supervisord": "supervisord",
-        "gunicorn": "master",
-        "pm2": "pm2",
-        "systemd": "systemd",
-        **dict.fromkeys(("-m uvicorn", "-m hypercorn", "-m granian"), "parent"),
-    }
-    return next((role for part, role in roles.items() if part in command), command[:40])
+    return next((role for part, role in ROLES.items() if part in found.command), found.command[:40])
 
 
 def throughput(rival: Rival) -> list[Found]:
@@ -347,12 +335,9 @@ def lost(what: str) -> Lines:
 
 def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
     """Return a row for one life, with its times listed and no median: the last beside the first shows a back-off."""
-    lines = tuple(
-        (f"{title}, kill {1 + each} of {size.kills}, {size.apart:g} s apart", "s") for each in range(size.kills)
-    )
-    return Row(
-        name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1, at_once=IN_KILLS
-    )
+    lines = tuple((f"{title}, kill {n + 1} of {size.kills}, {size.apart:g} s apart", "s") for n in range(size.kills))
+    measure = partial(kills, workers=workers, number=size.kills, apart=size.apart)
+    return Row(name, lines, measure, runs=1, at_once=IN_KILLS)
 
 
 def hang_row(title: str, back: str, workers: int) -> Row:
@@ -389,6 +374,14 @@ def probing_row(number: int) -> Row:
 
 def rows(size: Size) -> list[Row]:
     loop = f"app dies 0.3 s after its start, in {size.loop:g} s"
+    of_app = f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}"
+    lost_meanwhile = lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later")
+    back = ("from that second start until two new workers are ready", "s")
+    recorded = [f"GET {path} with the record of requests: more" for path in RECORD_PATHS]
+    spent = tuple((f"{each} processor time", "%") for each in recorded)
+    counted = tuple((f"{each} machine instructions", "%") for each in recorded)
+    more_memory = ("a worker with the record of requests: more PSS", "MiB")
+    kinds = tuple((f"throughput, {kind}", "requests/s") for kind in ("keep-alive", "new connections"))
     return [
         Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
         Row("start-8", (("command until 8 workers are ready", "s"),), partial(start_all, workers=8)),
@@ -396,51 +389,20 @@ def rows(size: Size) -> list[Row]:
         Row("crash-1", ((KILL_OF_ONE, "s"),), partial(kills, workers=1)),
         kills_row("kills-2", KILL_OF_TWO, 2, size),
         kills_row("kills-1", KILL_OF_ONE, 1, size),
-        Row(
-            "crash-app",
-            ((f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}", "s"),),
-            kills_at_level_app,
-            [OURS],
-        ),
+        Row("crash-app", ((of_app, "s"),), kills_at_level_app, [OURS]),
         hang_row("one of two workers hangs", "until two are ready", 2),
         hang_row("the only worker hangs", "until it is replaced", 1),
         reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
         reload_row("reload-4", "4 workers reloaded under load", 4, 1),
         Row("crash-loop", ((loop, "starts"), (loop, "CPU s/min")), partial(crash_loop, seconds=size.loop), runs=1),
         Row("orphan", (("orphans on the port at start: until a new worker answers", "s"),), orphan_at_start),
-        Row(
-            "supervisor-killed",
-            (
-                *lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later"),
-                ("from that second start until two new workers are ready", "s"),
-            ),
-            supervisor_killed,
-        ),
+        Row("supervisor-killed", (*lost_meanwhile, back), supervisor_killed),
         Row("idle", ((f"{IDLE}: PSS", "MiB"), (f"{IDLE}: processor time", "CPU s/min")), idle, runs=1),
         *memory_rows("memory", "plain app", size),
         *memory_rows("memory-heavy", "app that imports pandas", size, heavy="pandas"),
         Row("burst", ((f"{BURST} connections at once to 4 workers: share of one worker", "%"),), burst),
-        Row(
-            "throughput",
-            (("throughput, keep-alive", "requests/s"), ("throughput, new connections", "requests/s")),
-            throughput,
-            [OURS, UVICORN_WORKERS],
-        ),
-        Row(
-            "record",
-            (
-                *((f"GET {path} with the record of requests: more processor time", "%") for path in RECORD_PATHS),
-                ("a worker with the record of requests: more PSS", "MiB"),
-            ),
-            record_cost,
-            [OURS],
-        ),
-        Row(
-            "record-instructions",
-            tuple((f"GET {path} with the record of requests: more machine instructions", "%") for path in RECORD_PATHS),
-            record_instructions,
-            [OURS],
-            runs=1,
-        ),
+        Row("throughput", kinds, throughput, [OURS, UVICORN_WORKERS]),
+        Row("record", (*spent, more_memory), record_cost, [OURS]),
+        Row("record-instructions", counted, record_instructions, [OURS], runs=1),
         *(probing_row(number) for number in (10, 50, 200)),
     ]

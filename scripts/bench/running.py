@@ -7,7 +7,6 @@ the functions that use it: `scripts/bench.py` loads this file before it is in it
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,9 @@ from tests.real.processes import Process, end_marked, marked, process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
+SETTINGS = {"period": 1, "reset": 300, "level": "server", "record": True}
+"""Of ours alone: seconds between probes, and until a failure is forgotten, what is imported before a fork, and whether
+requests are noted."""
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "GRANIAN", "WEB_CONCURRENCY", "SUPERVISOR")
 
 
@@ -81,10 +83,8 @@ class Rival:
 class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
 
-    As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *period* is
-    that of our probes, *reset_after* our time until a failure is forgotten, *level* what our forkserver imports; the
-    others have their own. Without *record* ours notes no requests. With *traced*, its Python processes record when they
-    reach a stage of a start.
+    As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *given*
+    are other `SETTINGS`. With *traced*, its Python processes record when they reach a stage of a start.
     """
 
     def __init__(
@@ -92,13 +92,10 @@ class Running:
         rival: Rival,
         workers: int,
         *,
-        period: float = 1,
-        reset_after: float = 300,
-        record: bool = True,
-        level: str = "server",
         env: dict[str, str] | None = None,
         start: bool = True,
         traced: bool = False,
+        **given: object,
     ) -> None:
         self.workers = workers
         self._starts_at_once = start
@@ -106,21 +103,10 @@ class Running:
         (self.folder / "logs").mkdir()
         self.port = free_port()
         self.mark = uuid.uuid4().hex
-        self.words: dict[str, Any] = {
-            "checkout": CHECKOUT,
-            "folder": self.folder,
-            "python": sys.executable,
-            "bin": Path(sys.executable).parent,
-            "port": self.port,
-            "workers": workers,
-            "period": f"{period:g}",
-            "reset": f"{reset_after:g}",
-            "record": record,
-            "level": level,
-            "control": free_port(),
-            "pubsub": free_port(),
-            "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
-        }
+        self.words: dict[str, Any] = {"checkout": CHECKOUT, "folder": self.folder, "python": sys.executable}
+        self.words |= {"bin": Path(sys.executable).parent, "port": self.port, "workers": workers, **SETTINGS, **given}
+        self.words |= {"control": free_port(), "pubsub": free_port()}
+        self.words["processes"] = " ".join(f"-p web:web_{number}" for number in range(workers))
         self._env = env or {}
         if traced:
             shutil.copy(HERE / "stages.py", self.folder / "sitecustomize.py")
@@ -158,29 +144,18 @@ class Running:
 
     def environ(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(UNWANTED)}
-        own = {
-            "BENCH_MARK": self.mark,
-            "BENCH_FOLDER": str(self.folder),
-            "BENCH_PORT": str(self.port),
-            "BENCH_WORKERS": str(self.workers),
-            "XBOARD_RUNTIME_DIR": str(self.folder / "run"),
-            "PYTHONPATH": os.pathsep.join(map(str, [self.folder, CHECKOUT / "scripts", CHECKOUT])),
-        }
-        return {**clean, **own, **self._env}
+        own = {"MARK": self.mark, "FOLDER": self.folder, "PORT": self.port, "WORKERS": self.workers}
+        path = os.pathsep.join(map(str, [self.folder, CHECKOUT / "scripts", CHECKOUT]))
+        where = {"XBOARD_RUNTIME_DIR": str(self.folder / "run"), "PYTHONPATH": path}
+        return {**clean, **{f"BENCH_{name}": str(value) for name, value in own.items()}, **where, **self._env}
 
     def start(self) -> float:
         """Start it, or start it again; return when."""
         with (self.folder / "output").open("ab") as output:
             at = time.monotonic()
-            popen = subprocess.Popen(
-                self._arguments,
-                cwd=self.folder,
-                env=self.environ(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            where = {"cwd": self.folder, "env": self.environ(), "start_new_session": True}
+            popen = subprocess.Popen(self._arguments, **streams, **where)
         self._started.append(popen)
         return at
 
@@ -278,27 +253,17 @@ def _send(connection: socket.socket, path: str) -> Callable[[], str | None]:
 def answering_pids(port: int, connections: int) -> list[str | None]:
     """Open *connections*, then send a request on each; return the pid in each answer of the plain app."""
     with ExitStack() as stack:
-        opened = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(connections)
-        ]
-        bodies = [_send(connection, "/") for connection in opened]
+        made = (socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(connections))
+        bodies = [_send(connection, "/") for connection in [*map(stack.enter_context, made)]]
         return [body() for body in bodies]
-
-
-def kill(pid: int) -> float:
-    """Kill a worker of ours; return when."""
-    at = time.monotonic()
-    process(pid).signal(signal.SIGKILL)
-    return at
 
 
 def cpu(found: Process) -> float:
     """Return the processor time of the live threads in seconds; to the nanosecond if the kernel shows it."""
-    try:
+    with suppress(OSError, ValueError, IndexError):
         tasks = list(Path(f"/proc/{found.pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-    except (OSError, ValueError, IndexError):
-        return found.cpu
+    return found.cpu
 
 
 def cpu_with_children(found: Process) -> float:
