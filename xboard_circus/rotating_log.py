@@ -40,10 +40,9 @@ class RotatingLog(RotatingFileHandler):
         self._drop_stream()
 
     def _is_moved(self, stream: IO[str]) -> bool:
-        try:
+        with suppress(OSError, ValueError):
             return not os.path.samestat(os.stat(self.baseFilename), os.fstat(stream.fileno()))
-        except (OSError, ValueError):
-            return True
+        return True
 
     def _drop_stream(self) -> None:
         stream, self.stream = self.stream, None

@@ -77,10 +77,9 @@ def run(
 
 def _file_for_words() -> IO[bytes]:
     """Return a temporary file; on a full disk one that keeps nothing, because the alert may be about that."""
-    try:
+    with suppress(OSError):
         return tempfile.TemporaryFile()
-    except OSError:
-        return open(os.devnull, "w+b")
+    return open(os.devnull, "w+b")
 
 
 def _finished(process: subprocess.Popen[bytes], document: bytes, name: str, timeout: float) -> int:

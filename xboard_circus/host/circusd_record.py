@@ -20,7 +20,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def read(instance: str) -> CircusdLife | None:
     """Return the last recorded life; None if it is missing, unreadable or implausible."""
-    try:
+    with suppress(XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
         gone_at = data.get("gone_at")
@@ -47,8 +47,7 @@ def read(instance: str) -> CircusdLife | None:
             gone_at=None if gone_at is None else float(gone_at),
             witness=str(data.get("witness") or ""),
         )
-    except (XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return None
 
 
 def write(instance: str, life: CircusdLife) -> None:
@@ -91,10 +90,9 @@ def note_seen(instance: str) -> None:
 
 def boot() -> str:
     """Return which start of the host this is; "" where it is unknown."""
-    try:
+    with suppress(OSError):
         return BOOT.read_text().strip()
-    except OSError:
-        return ""
+    return ""
 
 
 def workers(instance: str) -> dict[procs.Identity, str]:

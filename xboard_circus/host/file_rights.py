@@ -49,14 +49,12 @@ def take(user: int, group: int) -> None:
 
 def _groups_of(user: int, group: int) -> list[int]:
     """Return all groups of a user: a folder on the way may be open to one of them alone."""
-    try:
+    with suppress(KeyError):
         return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-    except KeyError:
-        return [group]
+    return [group]
 
 
 def _group_of(user: int, otherwise: int) -> int:
-    try:
+    with suppress(KeyError):
         return pwd.getpwuid(user).pw_gid
-    except KeyError:
-        return otherwise
+    return otherwise

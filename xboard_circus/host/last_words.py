@@ -20,10 +20,9 @@ def leave(instance: str, reason: str) -> None:
 
 def read(instance: str) -> str | None:
     """Return the recorded reason, None without one."""
-    try:
+    with suppress(FileNotFoundError):
         return path_of(instance).read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def forget(instance: str) -> None:

@@ -90,10 +90,9 @@ def user_of(pid: int) -> int | None:
 
 def by_psutil(pid: int, ask: Callable[[psutil.Process], Found], missing: Missing) -> Found | Missing:
     """Return what psutil tells of *pid*; *missing* if that is gone or may not be looked at."""
-    try:
+    with suppress(psutil.Error, OSError, ValueError):
         return ask(psutil.Process(pid))
-    except (psutil.Error, OSError, ValueError):
-        return missing
+    return missing
 
 
 def folder_of(pid: int) -> str:
@@ -104,13 +103,12 @@ def folder_of(pid: int) -> str:
 def users_of(pid: int) -> set[int]:
     """Return the real, effective and saved uid of *pid*, of which a program with the setuid bit has several; none if
     it is gone."""
-    try:
+    with suppress(psutil.Error, OSError, ValueError, StopIteration):
         if sys.platform != "linux":
             return set(psutil.Process(pid).uids())
         lines = _read(f"/proc/{pid}/status").splitlines()  # a tenth of psutil's work
         return set(map(int, next(line for line in lines if line.startswith(b"Uid:")).split()[1:4]))
-    except (psutil.Error, OSError, ValueError, StopIteration):
-        return set()
+    return set()
 
 
 def now() -> int:
@@ -241,10 +239,9 @@ def name_of(pid: int) -> str:
     """Return the name of the program of *pid*, on Linux its first 15 letters; "?" if it is gone."""
     if sys.platform != "linux":
         return by_psutil(pid, psutil.Process.name, "?")
-    try:
+    with suppress(OSError):
         return os.fsdecode(_read(f"/proc/{pid}/comm")).removesuffix("\n")
-    except OSError:
-        return "?"
+    return "?"
 
 
 def unit_of(pid: int) -> str:
@@ -266,18 +263,16 @@ def is_of_our_pid_space(pid: int) -> bool:
         own = os.readlink("/proc/self/ns/pid")
     except OSError:
         return True  # a kernel without containers
-    try:
+    with suppress(OSError):
         return os.readlink(f"/proc/{pid}/ns/pid") == own
-    except OSError:
-        return False
+    return False
 
 
 def session_of(pid: int) -> int | None:
     """Return the session of *pid*; None where it is gone or may not be read."""
-    try:
+    with suppress(OSError):
         return os.getsid(pid)
-    except OSError:
-        return None
+    return None
 
 
 def adopt_orphans() -> None:
@@ -335,14 +330,13 @@ def first_thread(pid: int) -> FirstThread | None:
     ran = queued = 0
     with suppress(OSError, ValueError, IndexError):
         ran, queued = map(int, _read(f"/proc/{pid}/schedstat").split()[:2])
-    try:
+    with suppress(OSError, ValueError, LookupError):
         lines = [line.partition(b":") for line in _read(f"/proc/{pid}/status").splitlines()]
         found = {name: value.split() for name, _, value in lines}
         names = b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"
         waits, turns = (int(found.get(each, [b"0"])[0]) for each in names)
         return FirstThread(found[b"State"][0] == b"T", ran / 1e9, waits, turns, queued / 1e9)
-    except (OSError, ValueError, LookupError):
-        return None
+    return None
 
 
 def _read(path: str) -> bytes:

@@ -164,12 +164,11 @@ def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | 
 
 def is_ours(folder: Path) -> bool:
     """Return whether *folder*, of a watcher, is there, below what is `root` now, and those above it are ours."""
-    try:
+    with suppress(OSError, XboardError):
         for step in (folder.parent.parent, folder.parent):
             _check(step)
         return folder.parent.parent == root_path() and os.path.isdir(folder)
-    except (OSError, XboardError):
-        return False
+    return False
 
 
 def has_record(instance: str) -> bool:
@@ -405,10 +404,9 @@ def _check(folder: Path) -> None:
 
 
 def _group_of(uid: int) -> int:
-    try:
+    with suppress(KeyError):
         return pwd.getpwuid(uid).pw_gid
-    except KeyError:
-        return os.getegid()
+    return os.getegid()
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:
@@ -429,10 +427,9 @@ def _check_way(folder: Path, uid: int, gid: int) -> None:
 
 
 def _identity_in(record: dict[str, Any]) -> procs.Identity | None:
-    try:
+    with suppress(KeyError, ValueError):
         return procs.Identity.parse(f"{record['pid']}:{record['started']}")
-    except (KeyError, ValueError):
-        return None
+    return None
 
 
 @contextmanager

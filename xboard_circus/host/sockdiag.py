@@ -94,10 +94,9 @@ def peer_of(connection: socket.socket) -> Peer | None:
     process has open any longer to user 0, so a connection closed at its other end proves nothing.
     """
     near, far = (end[:2] for end in (connection.getsockname(), connection.getpeername()))
-    try:
+    with suppress(OSError):
         return _peer_by_netlink(near, far)
-    except OSError:
-        return _peer_by_table(near, far)
+    return _peer_by_table(near, far)
 
 
 def knows_users() -> bool:

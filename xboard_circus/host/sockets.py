@@ -73,10 +73,9 @@ def for_client(host: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Return whether only this host can reach an address."""
-    try:
+    with contextlib.suppress(ValueError):
         return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return host == "localhost"
 
 
 def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bool:

@@ -164,7 +164,6 @@ def listener_of(path: Path) -> int | None:
 
 def is_socket(path: str | os.PathLike[str]) -> bool:
     """Return whether a unix socket lies at *path*; a file of another kind is not ours to remove."""
-    try:
+    with suppress(OSError):
         return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
+    return False

@@ -38,18 +38,16 @@ class User(NamedTuple):
     @classmethod
     def of(cls, uid: int) -> "User | None":
         """Return the user with that number; None where the host has none, so that no person can be it."""
-        try:
+        with suppress(KeyError, OverflowError):
             entry = pwd.getpwuid(uid)
             return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name)
-        except (KeyError, OverflowError):
-            return None
+        return None
 
     def may(self, path: Path, mode: int) -> bool:
         """Return whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
-        try:
+        with suppress(OSError):
             return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
-        except OSError:
-            return False
+        return False
 
     def has(self, path: Path, mode: int) -> bool:
         found = path.stat()

@@ -50,11 +50,10 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, user: str) -> "Owner | None":
         """Return the *user* and that user's group; None without such a user."""
-        try:
+        with suppress(KeyError):
             found = pwd.getpwnam(user)
             return cls(user, grp.getgrgid(found.pw_gid).gr_name, found.pw_uid, found.pw_gid)
-        except KeyError:
-            return None
+        return None
 
 
 def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
@@ -340,10 +339,9 @@ def share(path: Path, owner: Owner) -> bool:
 
 def belongs_to(path: Path, uid: int) -> bool:
     """Return whether *path* exists, as a link or not, and belongs to *uid*."""
-    try:
+    with suppress(OSError):
         return path.lstat().st_uid == uid
-    except OSError:
-        return False
+    return False
 
 
 def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
