@@ -22,25 +22,11 @@ MODULES = {
     "restart": "restarting",
     "reload": "reloading",
     "retry": "reloading",
-    "scale": "watchers",
-    "signal": "watchers",
-    "describe": "description",
-    "top": "top",
-    "status": "overview",
-    "why": "events",
-    "requests": "live_requests",
-    "events": "events",
-    "logs": "log_view",
-    "doctor": "configuration",
-    "dashboard": "page",
-    "clean": "cleaning",
-    "completion": "completing",
-    "check": "configuration",
-    "init": "configuration",
-    "alerts": "alert_commands",
-    "options": "configuration",
-    "service": "servicing",
 }
+MODULES |= {"scale": "watchers", "signal": "watchers", "describe": "description", "top": "top", "status": "overview"}
+MODULES |= {"why": "events", "events": "events", "requests": "live_requests", "logs": "log_view", "dashboard": "page"}
+MODULES |= {"clean": "cleaning", "completion": "completing", "alerts": "alert_commands", "service": "servicing"}
+MODULES |= dict.fromkeys(("check", "doctor", "init", "options"), "configuration")
 """The module of each command. Only that of the running command is imported: importing all takes twice as long."""
 
 

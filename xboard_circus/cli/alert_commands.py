@@ -74,9 +74,8 @@ def list_(config_file: Path, as_data: bool) -> None:
 def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
     known = {alert.name: alert for alert in config.alerts}
     if not known:
-        raise XboardError(
-            f"{config.shown}: there is no [alert:NAME] section; `xboard-circus options alert` lists what it may have"
-        )
+        hint = "`xboard-circus options alert` lists what it may have"
+        raise XboardError(f"{config.shown}: there is no [alert:NAME] section; {hint}")
     if name is None:
         return list(known.values())
     if name not in known:

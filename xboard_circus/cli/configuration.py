@@ -19,9 +19,10 @@ from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 from xboard_circus.options.reading import ini_text, suggestion
-from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
+from xboard_circus.options.reference import HEAD, OptionDoc, chosen, sections
 
 WIDTH = 100
+_OF_ENDPOINT = "Port for commands to circusd; it publishes events on the next one."
 
 
 @click.command()
@@ -53,12 +54,7 @@ def doctor(config_file: Path, as_data: bool) -> int:
 @click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
 @click.option("--port", type=Number(1, 65535), default=NewBackend.port, help="Public port.")
 @click.option("--page-port", type=Number(1, 65535), help="Port of the dashboard.  [default: 8080]")
-@click.option(
-    "--endpoint-port",
-    type=Number(1, 65534),
-    default=NewBackend.endpoint_port,
-    help="Port for commands to circusd; it publishes events on the next one.",
-)
+@click.option("--endpoint-port", type=Number(1, 65534), default=NewBackend.endpoint_port, help=_OF_ENDPOINT)
 @click.option("--workers", type=Number(min=1), default=NewBackend.workers, help="Number of workers.")
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
@@ -92,8 +88,8 @@ def options(name: str | None) -> None:
         known = {option.name for section in sections() for option in section.options}
         hint = suggestion(str(name), known, alike=0.6, otherwise="`xboard-circus options` prints all")
         raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")
-    parts = [*([] if name else [HEAD]), *map(_section, found)]
-    click.echo("\n".join(parts), nl=False)
+    parts = ["\n".join([f"{each.title}\n", each.about, *map(_option, each.options)]) for each in found]
+    click.echo("\n".join(parts if name else [HEAD, *parts]), nl=False)
 
 
 def _print(found: Report, as_data: bool) -> int:
@@ -115,10 +111,6 @@ def _trials(config_file: Path) -> Iterator[Finding]:
         if not outcome.failed and (why_not := preflight.why_not_forked(config, watcher)):
             level = Level.WARNING if why_not.hint else Level.OK
             yield Finding(level, "", why_not.why, why_not.hint, watcher.section, config.shown)
-
-
-def _section(section: Section) -> str:
-    return "\n".join([f"{section.title}\n", section.about, *map(_option, section.options)])
 
 
 def _option(option: OptionDoc) -> str:

@@ -19,7 +19,7 @@ from xboard_circus.options.kinds import WrongValueError
 from xboard_circus.snapshot import Snapshot
 
 DEFAULT = Path("circus.ini")
-COMPLETES_WITHIN = 0.5
+COMPLETES_WITHIN, TIMEOUT = 0.5, 60.0
 _TIMES = kinds.seconds(low=1.0)
 
 json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
@@ -92,20 +92,20 @@ def read_seconds(context: click.Context, parameter: click.Parameter, text: str) 
         raise click.BadParameter(f"{text!r}: {wrong.what}{hint}", context, parameter) from None
 
 
+timeout_option = click.option(
+    "--timeout", metavar="SECONDS", callback=read_seconds, default=str(TIMEOUT), help="Longest wait, in seconds."
+)
+
+
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option ``-c`` to a command or group; the last one on the line counts."""
 
     def choose(context: click.Context, _: click.Parameter, chosen: Path | None) -> None:
         context.obj = chosen or context.obj or DEFAULT
 
-    return click.option(
-        "-c",
-        "--config",
-        type=click.Path(path_type=Path),
-        expose_value=False,
-        callback=choose,
-        help=f"The ini file of circusd.  [default: {DEFAULT} in the current folder]",
-    )(function)
+    told = f"The ini file of circusd.  [default: {DEFAULT} in the current folder]"
+    how: dict[str, Any] = {"type": click.Path(path_type=Path), "expose_value": False, "callback": choose}
+    return click.option("-c", "--config", help=told, **how)(function)
 
 
 def for_ini_file(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -116,9 +116,8 @@ def _fixed_by(incident: IncidentRecord, orders: Sequence[Record]) -> str:
     if last.kind in ("ready", *CLOSED_BY) or (last.kind == "stop" and not steps):
         slot = f" #{last.data['slot']}" if last.data.get("slot") else ""
         who = f" (pid {last.pid})" if last.kind == "ready" else ""
-        steps.append(
-            f"{last.kind.replace('_', ' ')}{slot}{who}" + (f": {one_line(last.reason)}" if last.reason else "")
-        )
+        why = f": {one_line(last.reason)}" if last.reason else ""
+        steps.append(f"{last.kind.replace('_', ' ')}{slot}{who}{why}")
     return "; then ".join(steps) or "not recorded"
 
 
@@ -129,7 +128,8 @@ def _incidents(
     known, _ = month_of(path, now=now, unstored=unstored)
     current = _current(instance)
     # What was not over when circusd was lost is not over.
-    return known, fold(known, _troubled(current) if current else {each.watcher for each in known}), current
+    troubled = [name for name, each in current.items() if each.is_troubled]
+    return known, fold(known, troubled if current else {each.watcher for each in known}), current
 
 
 def _current(instance: Instance) -> Mapping[str, Present]:
@@ -138,10 +138,6 @@ def _current(instance: Instance) -> Mapping[str, Present]:
         if isinstance(found := instance.find(), Snapshot):
             return {bus_name(each["name"]): present(each, now=time.time()) for each in found.watchers}
     return {}
-
-
-def _troubled(current: Mapping[str, Present]) -> list[str]:
-    return [name for name, each in current.items() if each.is_troubled]
 
 
 def print_story(text: str) -> None:
@@ -153,11 +149,16 @@ def print_story(text: str) -> None:
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
     for unknown in sorted(set(kinds) - KINDS):
         near = did_you_mean(unknown, KINDS)
-        hint = f"did you mean {near}? " if near else ""
-        raise click.BadParameter(
-            f"no event is of kind {unknown}; {hint}known are {', '.join(sorted(KINDS))}", context, parameter
-        )
+        hint = f"{f'did you mean {near}? ' if near else ''}known are {', '.join(sorted(KINDS))}"
+        raise click.BadParameter(f"no event is of kind {unknown}; {hint}", context, parameter)
     return kinds
+
+
+def _complete_kinds(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
+    return [kind for kind in sorted(KINDS) if kind.startswith(beginning)]
+
+
+_OF_KIND = "Only events of this kind, such as restart or command; may be repeated."
 
 
 @click.command()
@@ -165,14 +166,7 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 @click.option(
     "--watcher", shell_complete=complete_names, help="Only events of this watcher; circusd for commands to all."
 )
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    callback=_known_kinds,
-    shell_complete=lambda *given: [kind for kind in sorted(KINDS) if kind.startswith(given[-1])],
-    help="Only events of this kind, such as restart or command; may be repeated.",
-)
+@click.option("--kind", "kinds", multiple=True, callback=_known_kinds, shell_complete=_complete_kinds, help=_OF_KIND)
 @click.option("--limit", type=Number(1, EVERYTHING), help="Number of events, the newest ones; 50 without --since.")
 @click.option("--rows", "--all", "in_rows", is_flag=True, help="Print each event of an incident, not a line for all.")
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
@@ -248,10 +242,8 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
     path = ledger_of(instance.config)
     unstored = unstored_in(instance.config, instance.events(), now=time.time())
     if not unstored and not os.path.exists(path):
-        raise XboardError(
-            f"{path}: there is no ledger yet; the plugin of {instance.config.shown} makes it when circusd runs: "
-            "`xboard-circus start`"
-        )
+        how = f"the plugin of {instance.config.shown} makes it when circusd runs: `xboard-circus start`"
+        raise XboardError(f"{path}: there is no ledger yet; {how}")
     return path, unstored
 
 

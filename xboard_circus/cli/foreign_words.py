@@ -22,6 +22,8 @@ _SETTINGS = "settings are the options of circus.ini: `xboard-circus options` exp
 _CODE = "code is fetched by git or your pipeline; `xboard-circus reload` then puts it into service"
 _STDIN = "a worker has no terminal: `xboard-circus logs -f NAME` follows its output"
 _SHELL = "no shell of its own: each command is typed by itself; `xboard-circus --help` lists them"
+_FILES = "no server of files: mount Starlette's `StaticFiles` in the app, or put nginx in front"
+_RESET = "`xboard-circus retry NAME [SLOT]` forgets the failures of a held slot, or of all, and starts it"
 _LATEST = "install the new version with pip, then `xboard-circus restart`; no request is lost"
 
 WORDS = (
@@ -42,9 +44,7 @@ WORDS = (
     ForeignWord("update reread", "`xboard-circus check` reads circus.ini, `xboard-circus restart` puts it into force"),
     ForeignWord("updatePM2 deepUpdate", _LATEST),
     ForeignWord("avail", "`xboard-circus check` lists what circus.ini has, `xboard-circus status` what runs"),
-    ForeignWord(
-        "reset", "`xboard-circus retry NAME [SLOT]` forgets the failures of a held slot, or of all, and starts it"
-    ),
+    ForeignWord("reset", _RESET),
     ForeignWord("flush clear", "logs rotate by `max_bytes` of their stream; `truncate -s 0` empties one at once"),
     ForeignWord("reloadLogs logrotate", "logs rotate by `max_bytes` of their stream, and follow a rename or deletion"),
     ForeignWord("save dump cleardump resurrect", "circus.ini is what is started after a boot; nothing is to be saved"),
@@ -64,9 +64,7 @@ WORDS = (
     ForeignWord("trigger", "no messages to an app: call a route of it, or `xboard-circus signal NAME USR1`"),
     ForeignWord("inspect", "no debugger is attached; a hung worker's stacks are in `xboard-circus why`"),
     ForeignWord("profile:cpu profile:mem", "no profiler inside: `py-spy` or `memray` attach to a pid of `status`"),
-    ForeignWord(
-        "serve expose", "no server of files: mount Starlette's `StaticFiles` in the app, or put nginx in front"
-    ),
+    ForeignWord("serve expose", _FILES),
 )
 
 ANSWERS = {name: word.answer for word in WORDS for name in word.names.split()}

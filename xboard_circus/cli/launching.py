@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -108,9 +108,8 @@ def make_folders(instance: Instance) -> XboardError | None:
         try:
             folder.mkdir(0o775, parents=True, exist_ok=True)  # also with umask = 000
         except OSError as error:
-            return XboardError(
-                f"{folder}: the folder for logs cannot be made: {error.strerror}; make it, or let this user write there"
-            )
+            cure = "make it, or let this user write there"
+            return XboardError(f"{folder}: the folder for logs cannot be made: {error.strerror}; {cure}")
     return None
 
 
@@ -179,17 +178,14 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     umask = set_umask(found)
     try:
         # Circus itself would open the log through a link.
-        with (
-            box or nullcontext(),
-            open(out, "ab", opener=opener) as output,
-            open(logs[0], "ab", opener=opener) as first,
-        ):
+        with ExitStack() as opened:
+            opened.enter_context(box or nullcontext())
+            output, first = (opened.enter_context(open(each, "ab", opener=opener)) for each in (out, logs[0]))
             for file in (output, first):
                 with suppress(OSError):  # another user's
                     narrow(file.fileno(), umask)
-            process = start_detached(
-                arguments, cwd=found.folder, output=output, stdin=subprocess.DEVNULL if box is None else box
-            )
+            stdin = subprocess.DEVNULL if box is None else box
+            process = start_detached(arguments, cwd=found.folder, output=output, stdin=stdin)
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error.filename or sys.executable}: {error.strerror}") from error
     identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)
@@ -235,20 +231,15 @@ def expected(instance: Instance) -> dict[str, bool]:
 
     Nor the dashboard, because a start does not fail for want of a page about it.
     """
-    return {
-        watcher.name: config.is_armed(watcher)
-        for watcher in instance.config.watchers
-        if watcher.autostart and watcher.respawn and not config.is_dashboard(watcher)
-    }
+    kept = (each for each in instance.config.watchers if each.autostart and each.respawn)
+    return {each.name: config.is_armed(each) for each in kept if not config.is_dashboard(each)}
 
 
 def longest_start(instance: Instance, timeout: float) -> float:
     """Return the longest time in seconds until each watcher is up or has failed, *timeout* at most."""
     options = [watcher.options for watcher in instance.config.watchers]
-    own = [
-        each.health.startup_timeout + each.port.grace + (each.run.before_timeout if each.run.before else 0.0)
-        for each in options
-    ]
+    before = [each.run.before_timeout if each.run.before else 0.0 for each in options]
+    own = [each.health.startup_timeout + each.port.grace + run for each, run in zip(options, before, strict=True)]
     return min(timeout, max(own, default=0.0) + SLACK)
 
 

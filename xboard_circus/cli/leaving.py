@@ -83,10 +83,8 @@ def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) ->
     if new is None or now is None or new.port == 0:
         return ""
     if new.path is not None or not now["port"]:
-        old, fresh = (
-            now["host"] if not now["port"] else f"{now['host']}:{now['port']}",
-            new.path or f"{new.host}:{new.port}",
-        )
+        old = f"{now['host']}:{now['port']}" if now["port"] else now["host"]
+        fresh = new.path or f"{new.host}:{new.port}"
         return "" if old == fresh else f"its address changes from {old} to {fresh}"
     try:
         hosts = {target.sockaddr[0] for target in sockets.targets(new.host, new.port or 0)}

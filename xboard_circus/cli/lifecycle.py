@@ -11,7 +11,7 @@ import click
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.cleaning import strangers_on_ports
-from xboard_circus.cli.context import for_instance, names_argument, read_seconds
+from xboard_circus.cli.context import TIMEOUT, for_instance, names_argument, timeout_option
 from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import interrupted, progress, say, show
 from xboard_circus.core.durations import span
@@ -23,13 +23,9 @@ from xboard_circus.host.lock_file import NoLockFile
 from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot
 
-TIMEOUT = 60.0
 IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
 ORPHAN_GRACE = 5.0
 LAST_CHILDREN = 2.0  # a child of a worker may end a moment after it
-timeout_option = click.option(
-    "--timeout", metavar="SECONDS", callback=read_seconds, default=str(TIMEOUT), help="Longest wait, in seconds."
-)
 
 
 @click.command()

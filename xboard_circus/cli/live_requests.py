@@ -22,6 +22,7 @@ from xboard_circus.options.reading import suggestion
 
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|)")
 _LONGEST = 12
+_SLOW = "Only what lasts that long: requests, or routes by p95."
 _IN = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
 
@@ -35,13 +36,7 @@ def read_age(context: click.Context, parameter: click.Parameter, text: str) -> f
 
 @click.command()
 @click.argument("name", metavar="[WATCHER]", required=False, shell_complete=complete_names)
-@click.option(
-    "--slow",
-    metavar="1s|500ms",
-    default="0",
-    callback=read_age,
-    help="Only what lasts that long: requests, or routes by p95.",
-)
+@click.option("--slow", metavar="1s|500ms", default="0", callback=read_age, help=_SLOW)
 @click.option("--routes", "is_by_route", is_flag=True, help="List what each route has answered, and how fast.")
 @json_option
 @for_instance
@@ -88,10 +83,8 @@ def print_routes(instance: Instance, name: str | None, slow: float, *, as_data: 
     """Print the requests, failures and latencies of each route, of one watcher or of all."""
     history = history_in(instance.config)
     if history is None:
-        raise XboardError(
-            f"{instance.shown}: no plugin keeps a history of traffic; add [plugin:xboard] with use = {PROBERS[0]}, "
-            "then `xboard-circus restart`"
-        )
+        cure = f"add [plugin:xboard] with use = {PROBERS[0]}, then `xboard-circus restart`"
+        raise XboardError(f"{instance.shown}: no plugin keeps a history of traffic; {cure}")
     totals = read_totals(history)
     known = {*totals, *(bus_name(each.name) for each in instance.config.watchers)}
     if name is not None and bus_name(name) not in known:
@@ -107,11 +100,8 @@ def print_routes(instance: Instance, name: str | None, slow: float, *, as_data: 
         print(json.dumps(rows))
         return
     if not rows:
-        say(
-            "no request was counted"
-            + (f" of {name}" if name else "")
-            + (f" whose p95 is {lasted(slow)}" if slow else "")
-        )
+        of = f" of {name}" if name else ""
+        say(f"no request was counted{of}" + (f" whose p95 is {lasted(slow)}" if slow else ""))
         return
     table = _table("REQUESTS", "4XX", "5XX", *map(str.upper, PARTS), "ROUTE", "WATCHER")
     for each in rows:

@@ -29,9 +29,9 @@ from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, pid_of, time_of, without_colours
 from xboard_circus.masking import printable, safe_line
 
-LINES = 100
-MOST_LINES = 100_000
+LINES, MOST_LINES = 100, 100_000
 LOOK_EVERY = 0.25
+LEVEL = click.Choice([name.lower() for name in LEVELS], case_sensitive=False)
 COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta")
 
 
@@ -79,11 +79,7 @@ def complete_logs(context: click.Context, parameter: click.Parameter, beginning:
 @click.option("-n", "--lines", type=Number(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
 @since_option
 @click.option("--grep", "pattern", metavar="RE", callback=pattern, help="Only lines that match the regular expression.")
-@click.option(
-    "--level",
-    type=click.Choice([name.lower() for name in LEVELS], case_sensitive=False),
-    help="Only lines of that level and above, with their tracebacks.",
-)
+@click.option("--level", type=LEVEL, help="Only lines of that level and above, with their tracebacks.")
 @click.option("--slot", metavar="N", callback=slot_number, help="Only lines of the workers in slot N, past ones too.")
 @click.option("--list", "only_names", is_flag=True, help="List the logs, and print no lines.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")

@@ -42,14 +42,9 @@ def read_moment(context: click.Context, parameter: click.Parameter, text: str | 
     try:
         return None if text is None else moment(text, time.time())
     except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(
-            f"{text!r} is no time; write 90s, 10m, 2h, 3d, 14:30, yesterday or 2026-01-31T14:30", context, parameter
-        ) from None
+        what = f"{text!r} is no time; write 90s, 10m, 2h, 3d, 14:30, yesterday or 2026-01-31T14:30"
+        raise click.BadParameter(what, context, parameter) from None
 
 
-since_option = click.option(
-    "--since",
-    metavar="10m|DATE",
-    callback=read_moment,
-    help="Only what was written since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
-)
+_SINCE = "Only what was written since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date."
+since_option = click.option("--since", metavar="10m|DATE", callback=read_moment, help=_SINCE)

@@ -22,8 +22,7 @@ from xboard_circus.host.lock_file import NoLockFile
 from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
 
-ANSWER_WITHIN = 20.0
-ENDS_WITHIN = 5.0
+ANSWER_WITHIN, ENDS_WITHIN = 20.0, 5.0
 TRIES = 3
 
 
@@ -238,6 +237,5 @@ def _waiting(instance: Instance, name: str, rest: str) -> Iterator[None]:
             if gone.listening or isinstance(found, Snapshot) or time.monotonic() > give_up_at:
                 raise
             time.sleep(LOOK_EVERY)  # its sockets are closed a moment before it is gone
-        raise XboardError(
-            f"{name}: circusd ended in the middle of the reload; `xboard-circus start` starts it with the new code"
-        ) from None
+        cure = "`xboard-circus start` starts it with the new code"
+        raise XboardError(f"{name}: circusd ended in the middle of the reload; {cure}") from None

@@ -9,7 +9,7 @@ from shlex import quote
 import click
 
 from xboard_circus.cli import launching
-from xboard_circus.cli.context import for_instance, names_argument
+from xboard_circus.cli.context import for_instance, names_argument, timeout_option
 from xboard_circus.cli.launching import Launched
 from xboard_circus.cli.leaving import Costs, costs, leave, why_alone
 from xboard_circus.cli.lifecycle import (
@@ -20,7 +20,6 @@ from xboard_circus.cli.lifecycle import (
     left_running,
     one_by_one,
     stop_all,
-    timeout_option,
 )
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
 from xboard_circus.cli.screen import interrupted, outlives_terminal, progress, say
@@ -109,18 +108,15 @@ def _refuse_service(instance: Instance) -> None:
             f"the end of circusd (pid {circusd.pid}) ends the container; `xboard-circus reload` replaces the workers "
             "without a lost request, `circusctl reloadconfig` reads the ini file; for all else restart the container"
         )
-    unit = procs.unit_of(circusd.pid)
-    if unit and (procs.environ(circusd.pid) or {}).get(OUR_UNIT) != unit:
-        raise XboardError(
-            f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it, and "
-            "requests fail meanwhile; `xboard-circus reload` replaces the workers without a lost request, and a unit "
-            "of `xboard-circus service install` restarts without one"
-        )
-    if unit:
-        raise XboardError(
-            f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it without "
-            "a lost request; `reload` replaces the workers alone"
-        )
+    if unit := procs.unit_of(circusd.pid):
+        how = " without a lost request; `reload` replaces the workers alone"
+        if (procs.environ(circusd.pid) or {}).get(OUR_UNIT) != unit:
+            how = (
+                ", and requests fail meanwhile; `xboard-circus reload` replaces the workers without a lost request, "
+                "and a unit of `xboard-circus service install` restarts without one"
+            )
+        by = f"circusd (pid {circusd.pid}) is run by systemd as {unit}"
+        raise XboardError(f"{by}: `systemctl restart {unit}` restarts it{how}")
 
 
 def _refuse_other_user(found: Snapshot | Silent) -> None:
@@ -195,19 +191,15 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
     try:
         await_answer(instance, launched)
     except XboardError as error:
-        raise XboardError(
-            f"{error}\nthe workers of the old circusd serve on, but none that fails is replaced until a circusd runs: "
-            "`xboard-circus restart` tries again"
-        ) from error
+        what = "the workers of the old circusd serve on, but none that fails is replaced until a circusd runs"
+        raise XboardError(f"{error}\n{what}: `xboard-circus restart` tries again") from error
     return launched
 
 
 def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
     """Report which of the *expected* watchers were stopped when circusd was *found*, and return their names."""
-    watchers = {name: found.watcher(name) for name in expected}
-    stopped = [
-        name for name, each in watchers.items() if each and each["status"] == each["verdict"]["word"] == "stopped"
-    ]
+    watchers = {name: each for name in expected if (each := found.watcher(name))}
+    stopped = [name for name, each in watchers.items() if each["status"] == each["verdict"]["word"] == "stopped"]
     for name in stopped:
         say(f"{name} stays stopped; `xboard-circus start {quote(name)}` starts it", "yellow")
     return stopped

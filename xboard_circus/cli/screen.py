@@ -161,9 +161,7 @@ def fitted(text: str, console: Console | None = None) -> str:
       it
     """
     console = console or Console()
-    if not console.is_terminal:
-        return text
-    return "\n".join(_broken(line, console) for line in text.split("\n"))
+    return "\n".join(_broken(line, console) for line in text.split("\n")) if console.is_terminal else text
 
 
 def _broken(line: str, console: Console) -> str:

@@ -24,31 +24,16 @@ def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> 
     return value.resolve()
 
 
+_DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "default": ".", "callback": _folder}
+_DIR["show_default"] = "the current folder"
+_LAST, _WHO = "that of the installed service, otherwise", "User of a system service; created if missing."
 OPTIONS = (
     click.option("--user", "of_user", is_flag=True, help="Install a service of your user, without root."),
     click.option("--name", default=NAME, help="Name of the service."),
-    click.option(
-        "--dir",
-        "folder",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        default=".",
-        callback=_folder,
-        show_default="the current folder",
-        help="Folder of the ini file and, in .venv, the packages.",
-    ),
-    click.option(
-        "--ini",
-        metavar="FILE",
-        show_default=f"that of the installed service, otherwise {INI}",
-        help="The ini file in that folder.",
-    ),
-    click.option(
-        "--run-as",
-        metavar="USER",
-        show_default=f"that of the installed service, otherwise {USER}",
-        help="User of a system service; created if missing.",
-    ),
+    click.option("--dir", "folder", metavar="DIR", help="Folder of the ini file and, in .venv, the packages.", **_DIR),
+    click.option("--ini", metavar="FILE", show_default=f"{_LAST} {INI}", help="The ini file in that folder."),
+    click.option("--run-as", metavar="USER", show_default=f"{_LAST} {USER}", help=_WHO),
+    dry_run_option,
 )
 
 
@@ -63,7 +48,6 @@ def service() -> None:
 
 @service.command()
 @_with_options
-@dry_run_option
 @click.option("--restart", is_flag=True, hidden=True)  # an upgrade goes on with this, in the new code
 def install(restart: bool, **given: Any) -> None:
     """Write the service's files, enable it and start it. Run again, it changes only what differs."""
@@ -73,7 +57,6 @@ def install(restart: bool, **given: Any) -> None:
 
 @service.command()
 @_with_options
-@dry_run_option
 def upgrade(**given: Any) -> None:
     """Reinstall the packages, then install again and restart the service."""
     with _interrupted("upgrade"):
@@ -82,7 +65,6 @@ def upgrade(**given: Any) -> None:
 
 @service.command()
 @_with_options
-@dry_run_option
 def remove(**given: Any) -> None:
     """Stop and disable the service and delete its files; the folder, its logs and data stay."""
     with _interrupted("remove"):
@@ -91,7 +73,6 @@ def remove(**given: Any) -> None:
 
 @service.command()
 @_with_options
-@dry_run_option
 def unit(**given: Any) -> None:
     """Print the systemd unit or launchd job, to be copied by hand, and write the other files that it needs."""
     print(_service("unit", given).unit(), end="")

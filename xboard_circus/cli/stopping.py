@@ -105,9 +105,8 @@ def kill_rest(family: list[Identity], progress: Progress) -> None:
         send(each, signal.SIGKILL)
     if not gone(family, progress, give_up_at=time.monotonic() + KILL_WITHIN):
         left = ", ".join(str(each.pid) for each in _running(family))
-        raise XboardError(
-            f"still there after SIGKILL: pid {left}; they wait for the kernel, look at `ps -o stat,wchan`"
-        )
+        hint = "they wait for the kernel, look at `ps -o stat,wchan`"
+        raise XboardError(f"still there after SIGKILL: pid {left}; {hint}")
 
 
 def _quit(instance: Instance, circusd: Identity, progress: Progress, *, give_up_at: float) -> None:

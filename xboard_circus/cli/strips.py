@@ -29,23 +29,16 @@ MARKS |= {"stopped": ("\u2500", "-", "dim"), "degraded": ("\u2584", "+", "yellow
 def strips(instance: Instance, summary: Summary, console: Console) -> dict[str, Text]:
     """Return the line of each armed backend that fits into *console*; none into a narrow one, or without a ledger."""
     room, now = console.width - len(INDENT), time.time()
-    found: dict[str, Text] = {}
+    found, cells = dict[str, Text](), min(CELLS, room - ROOM_OF_SHARE)
     if console.width < NARROWEST:
         return found
     with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
         events, begun = month_of(ledger_of(instance.config), now=now)
         for each in summary.found.watchers:
             if each["armed"] and is_backend(each):
-                beat = heartbeat(
-                    events,
-                    bus_name(each["name"]),
-                    present(each, now=now),
-                    begun=begun,
-                    now=now,
-                    span=DAY,
-                    count=min(CELLS, room - ROOM_OF_SHARE),
-                )
-                found[each["name"]] = strip(beat, room, console.encoding)
+                name, current = each["name"], present(each, now=now)
+                beat = heartbeat(events, bus_name(name), current, begun=begun, now=now, span=DAY, count=cells)
+                found[name] = strip(beat, room, console.encoding)
     return found
 
 

@@ -35,10 +35,8 @@ FEW_HEALTHY = 3
 
 GAP = "  "
 LEFT = ("NAME", "STATE", "PORT", "BUDGET")
-COLUMNS = (
-    *("NAME", "STATE", "UP", "PID", "AGE", "NEXT TRY", "CPU", "MEMORY", "REQ/S", "P95", "IN FLIGHT"),
-    *("PORT", "BUDGET"),
-)
+_RIGHT = ("UP", "PID", "AGE", "NEXT TRY", "CPU", "MEMORY", "REQ/S", "P95", "IN FLIGHT")
+COLUMNS = (*LEFT[:2], *_RIGHT, *LEFT[2:])
 """Titles of columns, in the order in which a narrow terminal keeps them."""
 
 # Styles of verdicts, workers and ports.
@@ -135,16 +133,11 @@ def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
 def _of_watcher(watcher: WatcherEntry, summary: Summary, traffic: Mapping[int, Traffic]) -> dict[str, Text]:
     word, budget, port = watcher["verdict"]["word"], watcher["budget"], watcher["port"]
     known = [figures for each in watcher["workers"] if (figures := summary.figures.get(each["pid"]))]
-    cells = {
-        "NAME": plain(watcher["name"], "bold"),
-        "STATE": plain(word, STYLES.get(word, "")),
-        "UP": Text(f"{serving(watcher)} of {watcher['numprocesses']}"),
-        **_used((sum(rss for rss, _ in known), sum(cpu for _, cpu in known)) if known else None),
-        **_requests(
-            traffic.get(WHOLE_WATCHER) if serving(watcher) else None,
-            [each["probe"]["requests_active"] for each in watcher["workers"]],
-        ),
-    }
+    cells = {"NAME": plain(watcher["name"], "bold"), "STATE": plain(word, STYLES.get(word, ""))}
+    cells["UP"] = Text(f"{serving(watcher)} of {watcher['numprocesses']}")
+    cells |= _used((sum(rss for rss, _ in known), sum(cpu for _, cpu in known)) if known else None)
+    active = [each["probe"]["requests_active"] for each in watcher["workers"]]
+    cells |= _requests(traffic.get(WHOLE_WATCHER) if serving(watcher) else None, active)
     if port is not None:
         state = "taken" if port["state"] == "refused" else port["state"]
         cells["PORT"] = plain(f"{port['host']}:{port['port']}")

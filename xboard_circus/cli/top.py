@@ -261,14 +261,7 @@ def frame(
     name = "" if screen.row is None else screen.row.watcher
     title = {"logs": f"log of {name}", "why": f"why: {name}", "help": "keys"}[screen.pane]
     place, shown = _pane(screen, log, width, max(0, left))
-    lines = [
-        *first,
-        Text(),
-        *drawn,
-        *requests,
-        plain(f"--- {title}{place} ---"[:width], "dim"),
-        *shown,
-    ]
+    lines = [*first, Text(), *drawn, *requests, plain(f"--- {title}{place} ---"[:width], "dim"), *shown]
     return [*lines[: height - len(last)], *[Text()] * (height - len(last) - len(lines)), *last]
 
 
@@ -289,9 +282,7 @@ def _window(screen: TopScreen, width: int, most: int) -> list[Text]:
 
 def _requests(look: Look | None, width: int) -> list[Text]:
     found = [] if look is None else look.requests
-    if not found:
-        return []
-    lines = [f"in flight, the oldest of {len(found)} first:"]
+    lines = [f"in flight, the oldest of {len(found)} first:"] if found else []
     for request in found[:MOST_REQUESTS]:
         what = f"{request.get('method')} {request.get('route')}"
         lines.append(f"  {lasted(request['age'])}  {what}  {request['watcher']} #{request['slot']}")
@@ -314,9 +305,8 @@ def _pane(screen: TopScreen, log: Sequence[str] | deque[str], width: int, most: 
             lines = [*folded(plain(shown, level_style(shown)), width), *lines]
         begin = max(0, len(lines) - most + screen.scroll)
         screen.scroll = min(0, begin + most - len(lines))
-    place = (
-        f" {begin + 1}-{begin + most} of {len(lines)}: PgUp PgDn" if len(lines) > most and screen.pane != "logs" else ""
-    )
+    is_part = len(lines) > most and screen.pane != "logs"
+    place = f" {begin + 1}-{begin + most} of {len(lines)}: PgUp PgDn" if is_part else ""
     return place, lines[begin : begin + most]
 
 

@@ -5,8 +5,8 @@ from shlex import quote
 
 import click
 
-from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument
-from xboard_circus.cli.lifecycle import await_ready, inactive, one_by_one, timeout_option
+from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument, timeout_option
+from xboard_circus.cli.lifecycle import await_ready, inactive, one_by_one
 from xboard_circus.cli.screen import interrupted, say
 from xboard_circus.core.state_schema import MOST_SLOTS, WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
@@ -98,11 +98,8 @@ def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherE
     running = [each for each in watcher["workers"] if each["pid"]]
     slot = number.removeprefix("#")
     # A number is a slot, or otherwise a pid.
-    chosen = running
-    if number:
-        chosen = [each for each in running if str(each["slot"]) == slot] or [
-            each for each in running if str(each["pid"]) == slot
-        ]
+    chosen = running if not number else [each for each in running if str(each["slot"]) == slot]
+    chosen = chosen or [each for each in running if str(each["pid"]) == slot]
     if not chosen:
         what = f"no running worker {number}" if number else "no running worker"
         name = watcher["name"]
