@@ -36,9 +36,7 @@ class ActionOrder:
     """One order for the page or for a circusd; *given* are its fields, *by* names its sender."""
 
     def __init__(self, hub: Hub, given: Mapping[str, Any], *, by: str) -> None:
-        self.hub = hub
-        self.given = given
-        self.by = by
+        self.hub, self.given, self.by = hub, given, by
         self.action: str = given["action"]
 
     async def carry_out(self) -> str:
@@ -46,10 +44,8 @@ class ActionOrder:
         if self.action in ON_PAGE:
             try:
                 return ON_PAGE[self.action](self)
-            except Refused:
-                raise
             except XboardError as error:
-                raise Refused(507, str(error)) from None
+                raise error if isinstance(error, Refused) else Refused(507, str(error)) from None
         if self.action not in ON_CIRCUSD:
             raise Refused(400, Answer.NO_ACTION())
         done = await run_sync(self._order_circusd, abandon_on_cancel=True, limiter=self.hub.orders)
@@ -171,11 +167,12 @@ class ActionOrder:
             raise Refused(403, Answer.NO_ADDING())
         name, cmd, folder = self.text("name"), self.text("cmd"), self.given.get("working_dir")
         count = 1 if self.given.get("numprocesses") in (None, "") else self.number("numprocesses")
+        is_folder = isinstance(folder, str) and os.path.isabs(folder) and folder.isprintable()
         for is_right, refusal in (
             (_NAME.fullmatch(name), Answer.ODD_NAME()),
             (cmd.isprintable() and len(cmd) <= 2000, Answer.ODD_COMMAND()),
             (1 <= count <= MOST_PROCESSES, Answer.ODD_NUMBER(n=MOST_PROCESSES)),
-            (not folder or _is_folder(folder), Answer.ODD_FOLDER()),
+            (not folder or is_folder, Answer.ODD_FOLDER()),
         ):
             if not is_right:
                 raise Refused(400, refusal)
@@ -198,14 +195,7 @@ class ActionOrder:
         return Answer.SHOWS_NO_LONGER()
 
 
-def _is_folder(folder: object) -> bool:
-    return isinstance(folder, str) and os.path.isabs(folder) and folder.isprintable()
-
-
-ON_PAGE: Mapping[str, Callable[[ActionOrder], str]] = {
-    "add_server": ActionOrder.add_server,
-    "remove_server": ActionOrder.remove_server,
-}
+ON_PAGE = {"add_server": ActionOrder.add_server, "remove_server": ActionOrder.remove_server}
 _ONE, _ALL = {"match": "simple", "waiting": False}, {"match": "regex", "waiting": False}
 _BY_HAND = {"kind": "operator", "probed_at": 0}
 # action: (Circus's command, answer, its target, further properties)

@@ -13,6 +13,7 @@ from xboard_circus.options.kinds import WrongValueError, read_size
 from xboard_circus.snapshot import Gauge, from_state, stock
 
 SELDOM = 10.0
+_OF_SOCKET = ("name", "host", "port", "path", "fd")
 Data = dict[str, Any]
 
 
@@ -25,11 +26,8 @@ class CircusdQueries:
 
     def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = CircusdClient(endpoint)
-        self._deadline = deadline
-        self._clock = clock
-        self._gauge = Gauge()
-        self.is_here = False
-        self._seldom_at = float("-inf")
+        self._deadline, self._clock, self._gauge = deadline, clock, Gauge()
+        self.is_here, self._seldom_at = False, float("-inf")
         self._sockets: list[Data] = []
         self._stats: Mapping[int, Data] = {}
 
@@ -46,10 +44,8 @@ class CircusdQueries:
         circusd = state["circusd"]
         self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:
-            self._sockets = [
-                {name: each.get(name) for name in ("name", "host", "port", "path", "fd")}
-                for each in self._call("listsockets").get("sockets", [])
-            ]
+            sockets = self._call("listsockets").get("sockets", [])
+            self._sockets = [{name: each.get(name) for name in _OF_SOCKET} for each in sockets]
             self._stats = {} if self.is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
         circusd, probers = state["circusd"], state["probers"]
@@ -70,12 +66,8 @@ class CircusdQueries:
 
 
 def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data]:
-    return {
-        int(pid): {"rss": _bytes(info.get("mem_info1")), "cpu": _number(info.get("cpu"))}
-        for of_watcher in infos.values()
-        for pid, info in of_watcher.items()
-        if isinstance(info, dict)
-    }
+    found = [each for of_watcher in infos.values() for each in of_watcher.items() if isinstance(each[1], dict)]
+    return {int(pid): {"rss": _bytes(of.get("mem_info1")), "cpu": _number(of.get("cpu"))} for pid, of in found}
 
 
 def _bytes(text: object) -> int | None:

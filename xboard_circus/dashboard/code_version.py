@@ -10,8 +10,7 @@ from typing import TypedDict
 
 from xboard_circus.host.written_files import plain_opener, walk
 
-MOST_FILES = 5000
-MOST_FOLDERS = 5000
+MOST_FILES = MOST_FOLDERS = 5000
 LOG_BYTES = 1 << 18  # some 1,500 moves
 LEFT_OUT = {"__pycache__", "node_modules", "site-packages"}
 SHOWN = 8

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,35 +43,27 @@ class Evidence:
 
     def __init__(self, settings: Settings) -> None:
         self.ledger: Path | None = None
-        self._history: Path | None = None
+        self.history: Path | None = None
         self._settings = settings
         self.logs: dict[str, LogFile] = {}
         if settings.config is not None:
             self.logs = {each.id: each for each in log_files(settings.config)}
-            self._history = history_in(settings.config)
+            self.history = history_in(settings.config)
             with contextlib.suppress(XboardError):  # no plugin keeps one
                 self.ledger = ledger_of(settings.config)
 
     def events(
-        self,
-        *,
-        watcher: str | None = None,
-        kind: str | None = None,
-        span: float = 0.0,
-        after: int | None = None,
-        limit: int,
-        is_brief: bool = False,
+        self, *, watcher: str | None = None, kind: str | None = None, span: float = 0.0, limit: int, **more: Any
     ) -> list[dict[str, Any]]:
         """Return the newest matching events of the last *span* seconds, or of all time, the oldest first. LedgerError.
 
-        With *is_brief* they come without evidence.
+        *more* is as in `ledger.query.search`.
         """
         if self.ledger is None:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
         since = time.time() - span if span > 0 else None
-        found = search(self.ledger, since=since, watcher=name, kind=kinds, after=after, limit=most, is_brief=is_brief)
-        return [*map(_shown, found)]
+        return [*map(_shown, search(self.ledger, since=since, watcher=name, kind=kinds, limit=most, **more))]
 
     def slots(self, logs: Collection[LogFile]) -> dict[int, int]:
         """Return by pid the slots of the last workers that wrote *logs*; nothing if the ledger cannot be read."""
@@ -98,12 +91,10 @@ class Evidence:
 
     def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
         """Return the incidents of a month, the oldest first; *troubled* are the watchers that have one now."""
-        names = ("until", "next_try")
         found = [] if self.ledger is None else month_of(self.ledger, now=time.time())[0]
         return [
             {"id": each.first.id, "last": each.last.id, "watcher": each.first.watcher, "time": each.first.time}
-            | {name: getattr(each, name) for name in names}
-            | with_say(masked(each.line()))
+            | {"until": each.until, "next_try": each.next_try, **with_say(masked(each.line()))}
             for each in incidents.fold(found, map(bus_name, troubled))
         ]
 
@@ -130,13 +121,7 @@ class Evidence:
             code = versions(found[0].working_dir, [*before, *(row["began"] for row in rows)])
             for row, old, new in zip(rows, code, code[len(rows) :], strict=False):
                 row |= {"old": old, "new": new}
-        shown: list[dict[str, Any]] = masked(rows[: -MOST_RELOADS - 1 : -1])
-        return shown
-
-    @property
-    def has_history(self) -> bool:
-        """Return whether a plugin keeps a history of traffic."""
-        return self._history is not None
+        return [*map(masked, rows[: -MOST_RELOADS - 1 : -1])]
 
     def recent(self, watchers: Collection[str]) -> Recent:
         """Return the requests a second and the p95 of each of *watchers* now, and the age of the last trouble."""
@@ -149,13 +134,13 @@ class Evidence:
     def _present(self, now: float) -> dict[str, dict[int, Figures]]:
         """Return the figures of each watcher now; nothing where none are kept, or they cannot be read."""
         with contextlib.suppress(LedgerError):
-            return last_figures(self._history, now=now) if self._history is not None else {}
+            return last_figures(self.history, now=now) if self.history is not None else {}
         return {}
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each watcher's workers; nothing if they cannot be read."""
         with contextlib.suppress(LedgerError):
-            return read_totals(self._history) if self._history is not None else {}
+            return read_totals(self.history) if self.history is not None else {}
         return {}
 
     def traffic(self, watcher: str, *, slot: int, span: int) -> dict[str, Any]:
@@ -168,19 +153,16 @@ class Evidence:
         return curves(self._points(watcher, slot, span, until=until), step=step_for(span), span=span)
 
     def _points(self, watcher: str, slot: int, span: int, *, until: float) -> list[tuple[int, Figures]]:
-        if self._history is None:
+        if self.history is None:
             return []
-        return read_points(self._history, watcher, slot=slot, step=step_for(span), since=until - span, until=until)
+        return read_points(self.history, watcher, slot=slot, step=step_for(span), since=until - span, until=until)
 
     def _marks(self, watcher: str, slot: int, *, since: float) -> list[dict[str, Any]]:
         """Return the last events that the curves of a slot mark; those of no slot concern all."""
         if self.ledger is None:
             return []
-        found = [
-            each
-            for name in (bus_name(watcher), CIRCUSD)
-            for each in search(self.ledger, watcher=name, kind=MARKS, since=since, limit=MOST_MARKS, is_brief=True)
-        ]
+        query = partial(search, self.ledger, kind=MARKS, since=since, limit=MOST_MARKS, is_brief=True)
+        found = [*query(watcher=bus_name(watcher)), *query(watcher=CIRCUSD)]
         return [
             {"time": each.time, "mark": mark, **with_say(masked(each.reason))}
             for each in sorted(found, key=lambda each: each.time)
@@ -196,9 +178,8 @@ class Evidence:
         with Instance(config.path, answer_within=deadline).client() as client:
             answer = client.call("xboard_requests", deadline=deadline)
         own = os.getpid()  # the page itself answers one all along, and this one
-        rows = by_age([each for each in answer.get("workers", ()) if each.get("pid") != own], most=MOST_REQUESTS)
-        shown: list[dict[str, Any]] = masked(rows)
-        return shown
+        others = [each for each in answer.get("workers", ()) if each.get("pid") != own]
+        return [*map(masked, by_age(others, most=MOST_REQUESTS))]
 
     def why(self, *, watcher: str | None, pid: int | None, current: Present | None = None) -> dict[str, Any]:
         """Return why the last event happened: the text of `xboard-circus why`, and its parts."""
@@ -216,10 +197,7 @@ class Evidence:
             "age": age,
             **with_say(safe.headline, "headline"),
             "facts": [{"title": title, **with_say(fact, "text")} for title, fact in safe.facts],
-            "blocks": [
-                {"title": title, "lines": [{**with_say(line, "text"), "is_app": is_of_app(line)} for line in lines]}
-                for title, lines in safe.blocks
-            ],
+            "blocks": [{"title": title, "lines": [*map(_line, lines)]} for title, lines in safe.blocks],
         }
 
     def _unstored(self) -> list[Record]:
@@ -227,6 +205,10 @@ class Evidence:
             return []
         instance = Instance(config.path, answer_within=self._settings.deadline)
         return unstored_in(config, instance.events(), now=time.time())
+
+
+def _line(text: str) -> dict[str, Any]:
+    return {**with_say(text, "text"), "is_app": is_of_app(text)}
 
 
 def _cell(beat: incidents.Beat) -> dict[str, Any]:

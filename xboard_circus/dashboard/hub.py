@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import FrameType
+from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -31,12 +32,9 @@ from xboard_circus.logs import LogFile, LogFollower
 from xboard_circus.logs.lines import LinesAbove, Place
 
 TICK = 1.0
-LOG_EVERY = 0.5
 FIRST_ANSWER = 1.0
-HEARTBEAT_EVERY = 15.0
-RECENT_EVERY = 5.0
-MOST_ORDERS = 8
-MOST_READING = 2
+LOG_EVERY, RECENT_EVERY, HEARTBEAT_EVERY = 0.5, 5.0, 15.0
+MOST_ORDERS, MOST_READING = 8, 2
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
 
@@ -48,8 +46,7 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.settings = settings
-        self.clock = clock
+        self.settings, self.clock = settings, clock
         self.tokens = load_or_make(settings.folder)
         self.saved = Saved(settings.folder)
         self.sessions = Sessions(self.tokens, self.saved)
@@ -115,14 +112,10 @@ class Hub:
             self.servers.pop(server_id).close()
         for each in wanted.values():
             if each.id not in self.servers:
-                deadline = self.settings.deadline
-                server = Server(each.id, each.label, each.endpoint, deadline=deadline, clock=self.clock)
-                server.start(self._period)
-                self.servers[each.id] = server
+                how: dict[str, Any] = {"deadline": self.settings.deadline, "clock": self.clock}
+                server = self.servers[each.id] = Server(each.id, each.label, each.endpoint, **how)
+                server.start(lambda: self.settings.poll if self.board.viewers.total() else self.settings.idle)
         self._shown = (float("-inf"), "")
-
-    def _period(self) -> float:
-        return self.settings.poll if self.board.viewers.total() else self.settings.idle
 
     # Showing
 
@@ -138,13 +131,10 @@ class Hub:
 
     def _view(self, server: Server) -> dict[str, object]:
         is_local = server.id == LOCAL
-        return server.view(
-            self.all_fine() if is_local else None,
-            removable=server.id not in self._of_ini,
-            has_history=is_local and self.evidence.has_history,
-            has_ledger=is_local and self.evidence.ledger is not None,
-            has_logs=is_local and bool(self.evidence.logs),
-        )
+        kept = self.evidence.history is not None, self.evidence.ledger is not None, bool(self.evidence.logs)
+        has = {name: is_local and each for name, each in zip(("history", "ledger", "logs"), kept, strict=True)}
+        more = {"removable": server.id not in self._of_ini, **{f"has_{name}": each for name, each in has.items()}}
+        return server.view(self.all_fine() if is_local else None, **more)
 
     def follow(self, session: Session) -> AsyncGenerator[bytes, None]:
         """Yield the state as events, beginning now, while the session is valid."""
@@ -170,9 +160,8 @@ class Hub:
             while not self.board.is_closed and self.sessions.is_valid(session):
                 left_out, lines = await in_thread(new_lines, followers, above)
                 if left_out:
-                    yield event(
-                        "note", json_text({**with_say(Answer.LINES_LEFT_OUT(n=left_out)), "left_out": left_out})
-                    )
+                    note = {**with_say(Answer.LINES_LEFT_OUT(n=left_out)), "left_out": left_out}
+                    yield event("note", json_text(note))
                 if lines or self.clock() - quiet_since > HEARTBEAT_EVERY:
                     end = cursor_of(each.place for each in followers)
                     yield event("lines", json_text({"lines": lines, "end": end})) if lines else HEARTBEAT

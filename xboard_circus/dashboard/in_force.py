@@ -24,13 +24,8 @@ def options_shown(server: Server, settings: Settings, name: str) -> list[Row]:
     """
     watcher = server.watcher(name) if name else None
     with CircusdClient(server.endpoint) as client:
-        deadline = settings.deadline
-        answer = (
-            client.call("globaloptions", deadline=deadline)
-            if watcher is None
-            else client.call("options", name=watcher["name"], deadline=deadline)
-        )
-    live = answer["options"]
+        command, of = ("globaloptions", {}) if watcher is None else ("options", {"name": watcher["name"]})
+        live = client.call(command, deadline=settings.deadline, **of)["options"]
     if server.id != LOCAL or settings.config is None:
         return sorted((key, str(views.option(key, value)), "") for key, value in live.items())
     config = load_readable(settings.config.path)  # it may have changed since the page was started
@@ -52,9 +47,8 @@ def options_of(watcher: Mapping[str, Any], config: Config, live: Mapping[str, An
 
 def options_of_circusd(config: Config, live: Mapping[str, Any]) -> Iterator[Row]:
     """Yield each option of circusd itself, as `options_of` does."""
-    return _rows(
-        dict(_places("circus", config)), config.circus, {key: live[key] for key in live if key in config.circus}
-    )
+    in_force = {key: value for key, value in live.items() if key in config.circus}
+    return _rows(dict(_places("circus", config)), config.circus, in_force)
 
 
 def _rows(places: Places, read: Mapping[str, Any], in_force: Mapping[str, Any]) -> Iterator[Row]:

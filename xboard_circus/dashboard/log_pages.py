@@ -2,9 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.errors import XboardError
@@ -22,6 +21,7 @@ _PLACE = re.compile(r"(\d{1,20})\.(\d{1,18})", re.ASCII)
 Row = tuple[float | None, int, int | None, str]
 """Time, level, pid and text of a line, as the page gets it."""
 Places = Mapping[LogFile, Place]
+Found = TypeVar("Found")
 
 
 def places_in(cursor: str, logs: Iterable[LogFile]) -> dict[LogFile, Place]:
@@ -38,39 +38,27 @@ def cursor_of(places: Iterable[Place]) -> str:
 
 def last_page(logs: Sequence[LogFile], lines: int) -> dict[str, Any]:
     """Return the last lines; XboardError if a log cannot be read."""
-    ends = {}
-    for log in logs:
-        with _readable(log):
-            ends[log] = end_of(log)
-    return page_before(ends, lines)
+    return page_before(_read(logs, end_of), lines)
 
 
 def page_before(places: Places, lines: int) -> dict[str, Any]:
     """Return the last lines before a place in each log; XboardError if one cannot be read."""
-    lines, read = max(1, min(lines, MOST_LINES)), {}
-    for log, place in places.items():
-        with _readable(log):
-            read[log] = tail(log, lines, before=place)
-    kept = merged(read)[-lines:]
+    lines = max(1, min(lines, MOST_LINES))
+    kept = merged(_read(places, lambda log: tail(log, lines, before=places[log])))[-lines:]
     return _page(kept, begins={**places, **_firsts(kept)}, ends=places)
 
 
 def page_after(places: Places, lines: int) -> dict[str, Any]:
     """Return the first lines from a place in each log on; XboardError if one cannot be read."""
-    lines, read, ends = max(1, min(lines, MOST_LINES)), {}, {}
-    for log, place in places.items():
-        with _readable(log):
-            read[log], ends[log] = lines_from(log, lines, place)
-    found = merged(read)
+    lines = max(1, min(lines, MOST_LINES))
+    read = _read(places, lambda log: lines_from(log, lines, places[log]))
+    found, ends = merged({log: each[0] for log, each in read.items()}), {log: each[1] for log, each in read.items()}
     return _page(found[:lines], begins=places, ends={**ends, **_firsts(found[lines:])})
 
 
 def page_at(logs: Sequence[LogFile], lines: int, time: float) -> dict[str, Any]:
     """Return the lines around a *time*, and how many of them are older; XboardError if a log cannot be read."""
-    places = {}
-    for log in logs:
-        with _readable(log):
-            places[log] = place_at(log, time)
+    places = _read(logs, lambda log: place_at(log, time))
     older, newer = page_before(places, lines // 2), page_after(places, lines // 2)
     shown = [*older["lines"], *newer["lines"]]
     return {"lines": shown, "older": len(older["lines"]), "begin": older["begin"], "end": newer["end"]}
@@ -103,11 +91,7 @@ def shown_line(line: str) -> str:
 
 
 def _page(lines: list[tuple[LogFile, Line]], *, begins: Places, ends: Places) -> dict[str, Any]:
-    return {
-        "lines": _rows(lines, LinesAbove()),
-        "begin": cursor_of(begins.values()),
-        "end": cursor_of(ends.values()),
-    }
+    return {"lines": _rows(lines, LinesAbove()), "begin": cursor_of(begins.values()), "end": cursor_of(ends.values())}
 
 
 def _firsts(lines: list[tuple[LogFile, Line]]) -> dict[LogFile, Place]:
@@ -123,9 +107,12 @@ def _rows(lines: Iterable[tuple[LogFile, Line]], above: LinesAbove) -> list[Row]
     return rows
 
 
-@contextmanager
-def _readable(log: LogFile) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
+def _read(logs: Iterable[LogFile], read: Callable[[LogFile], Found]) -> dict[LogFile, Found]:
+    """Return what *read* finds in each log; XboardError if one cannot be read."""
+    found = {}
+    for log in logs:
+        try:
+            found[log] = read(log)
+        except OSError as error:
+            raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
+    return found

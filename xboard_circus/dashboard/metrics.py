@@ -58,27 +58,24 @@ def _armed(name: str) -> Callable[[Any], Figures]:
     return lambda watcher: {(): watcher[name] or 0.0} if watcher["armed"] else {}
 
 
+def _in(name: str) -> Callable[[Any], Figures]:
+    return lambda server: server[name]
+
+
+_OUTPUT_LOST, _PLUGIN = "Output of workers that no log could take since circusd started.", ("plugin",)
 # name: (help, place or function of the figures, further labels); _total makes a counter
 _Families = Mapping[str, tuple[str, str | Callable[[Any], Figures], tuple[str, ...]]]
 _SERVER: _Families = {
     "xboard_circusd_up": ("Whether circusd answered the last poll.", "up", ()),
     "xboard_circusd_state_age_seconds": ("Age of the figures, which stay while circusd does not answer.", "age", ()),
-    "xboard_circusd_info": (
-        "The circusd that answered last; always 1.",
-        lambda of: of["info"],
-        ("endpoint", "version"),
-    ),
+    "xboard_circusd_info": ("The circusd that answered last; always 1.", _in("info"), ("endpoint", "version")),
     "xboard_circusd_uptime_seconds": ("How long circusd has run.", "circusd.uptime", ()),
     "xboard_circusd_follows_loss": ("Whether the circusd before this one was killed or crashed.", "lost", ()),
     "xboard_circusd_cpu_seconds_total": ("Processor time that circusd has used.", "circusd.cpu_seconds", ()),
     "xboard_circusd_resident_memory_bytes": ("Resident memory of circusd.", "circusd.rss", ()),
-    "xboard_plugin_cpu_seconds_total": (
-        "Processor time that a plugin process has used.",
-        lambda of: of["cpu_seconds"],
-        ("plugin",),
-    ),
-    "xboard_plugin_resident_memory_bytes": ("Resident memory of a plugin process.", lambda of: of["rss"], ("plugin",)),
-    "xboard_prober_round_age_seconds": ("Time since a prober's last round.", lambda of: of["rounds"], ("plugin",)),
+    "xboard_plugin_cpu_seconds_total": ("Processor time that a plugin process has used.", _in("cpu_seconds"), _PLUGIN),
+    "xboard_plugin_resident_memory_bytes": ("Resident memory of a plugin process.", _in("rss"), _PLUGIN),
+    "xboard_prober_round_age_seconds": ("Time since a prober's last round.", _in("rounds"), _PLUGIN),
 }
 _WATCHER: _Families = {
     "xboard_watcher_processes_wanted": ("How many workers there are to be.", "numprocesses", ()),
@@ -90,11 +87,7 @@ _WATCHER: _Families = {
     "xboard_watcher_cooldown_seconds": ("Time until a cooling slot's next try, or 0.", _armed("cooldown_until"), ()),
     "xboard_watcher_budget_used": ("How much of the restart budget is used.", "budget.used", ()),
     "xboard_watcher_budget_limit": ("How large the restart budget is.", "budget.limit", ()),
-    "xboard_watcher_output_lost_bytes_total": (
-        "Output of workers that no log could take since circusd started.",
-        "output.lost",
-        (),
-    ),
+    "xboard_watcher_output_lost_bytes_total": (_OUTPUT_LOST, "output.lost", ()),
     "xboard_http_in_flight": ("Requests in flight in all workers of a watcher.", _in_flight, ()),
     "xboard_watcher_port_state": ("1 for the state the port is in.", _port, ("state",)),
 }
@@ -119,16 +112,10 @@ class States(Collector):
 
     def collect(self) -> Iterator[Metric]:
         servers = [((server.id,), server) for server in list(self._hub.servers.values())]
-        watchers = [
-            ((*at, each["name"]), {**each, "active": each["status"] == "active"})
-            for at, server in servers
-            for each in (server.state or {}).get("watchers", ())
-        ]
-        workers = [
-            ((*at, str(each["slot"]), str(each["pid"])), each)
-            for at, watcher in watchers
-            for each in watcher["workers"]
-        ]
+        states = [(at, each) for at, server in servers for each in (server.state or {}).get("watchers", ())]
+        watchers = [((*at, each["name"]), {**each, "active": each["status"] == "active"}) for at, each in states]
+        found = [(at, each) for at, watcher in watchers for each in watcher["workers"]]
+        workers = [((*at, str(each["slot"]), str(each["pid"])), each) for at, each in found]
         yield from _families(_SERVER, ["server"], [(at, _of_server(server)) for at, server in servers])
         yield from _families(_WATCHER, ["server", "watcher"], watchers)
         yield from _families(_WORKER, ["server", "watcher", "slot", "pid"], workers)
@@ -146,20 +133,14 @@ def exposition(hub: Hub) -> bytes:
 def _of_server(server: Server) -> dict[str, Any]:
     if server.state is None:
         return {"up": server.is_reachable, "info": {}, "rounds": {}, "cpu_seconds": {}, "rss": {}}
-    age, circusd, probers = server.age() or 0.0, server.state["circusd"], server.state["probers"]
-    return {
-        "up": server.is_reachable,
-        "age": age,
-        "circusd": circusd,
-        "lost": bool(circusd.get("lost")),
-        "info": {(server.endpoint, str(circusd.get("version") or "")): 1},
-        # They have aged with their answer.
-        "rounds": {(each["plugin"],): each["round_age"] + age for each in probers},
-        **{
-            name: {(each["plugin"],): each[name] for each in probers if each.get(name) is not None}
-            for name in ("cpu_seconds", "rss")
-        },
-    }
+    age, circusd = server.age() or 0.0, server.state["circusd"]
+    used = [((each["plugin"],), each) for each in server.state["probers"]]
+    own = {"up": server.is_reachable, "age": age, "circusd": circusd, "lost": bool(circusd.get("lost"))}
+    own["info"] = {(server.endpoint, str(circusd.get("version") or "")): 1}
+    own["rounds"] = {key: each["round_age"] + age for key, each in used}  # they have aged with their answer
+    for name in ("cpu_seconds", "rss"):
+        own[name] = {key: each[name] for key, each in used if each.get(name) is not None}
+    return own
 
 
 def _traffic(watchers: Iterable[tuple[tuple[str, ...], TrafficReport]]) -> Iterator[Metric]:

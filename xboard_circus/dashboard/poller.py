@@ -41,9 +41,8 @@ class History:
         self._taken_at = now
         for watcher in watchers:
             for worker in watcher["workers"]:
-                ring = self._rings.setdefault(
-                    f"{worker['pid']}:{worker['started']}", deque(maxlen=int(HISTORY / HISTORY_STEP))
-                )
+                key, empty = f"{worker['pid']}:{worker['started']}", deque[Point](maxlen=int(HISTORY / HISTORY_STEP))
+                ring = self._rings.setdefault(key, empty)
                 ring.append((round(at, 1), worker["cpu"], worker["rss"], worker["latency"]))
         for key in [key for key, ring in self._rings.items() if ring[-1][0] < at - HISTORY]:
             del self._rings[key]
@@ -71,15 +70,12 @@ class Server:
     def __init__(
         self, server_id: str, label: str, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.id = server_id
-        self.label = label
-        self.endpoint = endpoint
+        self.id, self.label, self.endpoint = server_id, label, endpoint
         self.state: Data | None = None
         self.is_reachable = False
         self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
-        self._clock = clock
-        self._answered_at = 0.0
+        self._clock, self._answered_at = clock, 0.0
         self._queries = CircusdQueries(endpoint, deadline=deadline, clock=clock)
         # A pool of one thread for each, so that a circusd that hangs, or a slow name look-up, delays no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
@@ -123,7 +119,7 @@ class Server:
 
     def watcher(self, name: str) -> Data | None:
         """Return what is known of a watcher; names have no case in Circus."""
-        watchers: list[Data] = self.state["watchers"] if self.state is not None else []
+        watchers: list[Data] = (self.state or {"watchers": []})["watchers"]
         return next((each for each in watchers if each["name"].lower() == name.lower()), None)
 
     def troubled(self) -> list[str]:
@@ -145,19 +141,11 @@ class Server:
         """Return its part of the page's state."""
         state = self.state or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
         circusd = state["circusd"]
-        return {
-            **state,
-            "id": self.id,
-            "label": self.label,
-            "endpoint": self.endpoint,
-            "reachable": self.is_reachable,
-            "age": self.age(),
-            **with_say(self.error, "error"),
-            "headlines": self.headlines(traffic),
-            "traffic": {} if traffic is None else traffic["watchers"],
-            "circusd": circusd and {name: circusd.get(name) for name in _OF_CIRCUSD},
-            **more,
-        }
+        own = {"id": self.id, "label": self.label, "endpoint": self.endpoint, "reachable": self.is_reachable}
+        own |= {"age": self.age(), **with_say(self.error, "error"), "headlines": self.headlines(traffic)}
+        own["traffic"] = {} if traffic is None else traffic["watchers"]
+        own["circusd"] = circusd and {name: circusd.get(name) for name in _OF_CIRCUSD}
+        return {**state, **own, **more}
 
     def _poll(self) -> None:
         try:

@@ -93,16 +93,9 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
 
     @functools.cache  # any client may request it any number of times
     def rendered(name: str, language: str, theme: str) -> bytes:
-        text = templates.get_template(name).render(
-            text=translations.catalogue(language),
-            sentences=sentences(language) or DATED,
-            language=language,
-            languages=translations.LANGUAGES,
-            theme=theme,
-            version=__version__,
-            boot=boot_script(),
-        )
-        return text.encode()
+        texts = {"text": translations.catalogue(language), "sentences": sentences(language) or DATED}
+        chosen = {"language": language, "languages": translations.LANGUAGES, "theme": theme}
+        return templates.get_template(name).render(**texts, **chosen, version=__version__, boot=boot_script()).encode()
 
     def page(name: str, request: Request) -> HTMLResponse:
         cookies = request.cookies
@@ -202,10 +195,8 @@ def _api(hub: Hub, access: Access) -> APIRouter:
         brief: bool = False,
         evidence: Evidence = of_here,
     ) -> Response:
-        found = evidence.events(
-            watcher=watcher or None, kind=kind or None, span=span, after=after, limit=limit, is_brief=brief
-        )
-        return JSONResponse({"events": found})
+        which: dict[str, Any] = {"watcher": watcher or None, "kind": kind or None, "after": after}
+        return JSONResponse({"events": evidence.events(span=span, limit=limit, is_brief=brief, **which)})
 
     @router.get("/traffic", dependencies=in_turn)
     def traffic(watcher: str, slot: int = 0, span: int = 300, evidence: Evidence = of_here) -> Response:
@@ -258,10 +249,8 @@ def _api(hub: Hub, access: Access) -> APIRouter:
             page = log_pages.page_before(log_pages.places_in(before, files), lines)
         elif after is not None:
             page = log_pages.page_after(log_pages.places_in(after, files), lines)
-        elif at is not None:
-            page = log_pages.page_at(files, lines, at)
         else:
-            page = log_pages.last_page(files, lines)
+            page = log_pages.last_page(files, lines) if at is None else log_pages.page_at(files, lines, at)
         return JSONResponse({**page, "slots": evidence.slots(files)})
 
     @router.get("/logs")

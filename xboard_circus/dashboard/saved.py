@@ -15,8 +15,7 @@ from xboard_circus.host.runtime import read_private, write_whole
 log = logging.getLogger("uvicorn.error")
 
 FILE = "dashboard.json"
-MOST_SERVERS = 32
-MOST_ENDED = 1000
+MOST_SERVERS, MOST_ENDED = 32, 1000
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,9 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.stream import transport_of
 
 LONGEST_BODY = 65_536
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
-}
+_SAME_ORIGIN = ("referrer-policy", "cross-origin-opener-policy", "cross-origin-resource-policy")
+HEADERS = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", **dict.fromkeys(_SAME_ORIGIN, "same-origin")}
+HEADERS["permissions-policy"] = "camera=(), geolocation=(), microphone=()"
 
 
 @functools.cache
@@ -53,10 +48,8 @@ class Guarded:
     def __init__(
         self, app: ASGIApp, *, root_path: str = "", hosts: Collection[str] = (), behind_proxy: bool = False
     ) -> None:
-        self._app = app
+        self._app, self._hosts, self._behind_proxy = app, hosts, behind_proxy
         self._root_path = root_path.rstrip("/")
-        self._hosts = hosts
-        self._behind_proxy = behind_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -31,8 +31,7 @@ class Sessions:
 
     def __init__(self, tokens: Tokens, saved: Saved, *, clock: Callable[[], float] = time.time) -> None:
         self._key = tokens.key("session")
-        self._saved = saved
-        self._clock = clock
+        self._saved, self._clock = saved, clock
 
     def begin(self, role: Role) -> str:
         """Return a new session as text: its id, its end and the signature of both."""

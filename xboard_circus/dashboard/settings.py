@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xboard_circus import config
 from xboard_circus.config import Config, WatcherConfig
@@ -53,17 +54,10 @@ def of_config(
 ) -> Settings:
     """Return the settings of the dashboard that *watcher* of an ini file runs; without one, those of its options."""
     options = options_of(found, watcher)
-    return Settings(
-        folder=folder_of(found, watcher),
-        endpoint=config.absolute(endpoint or found.endpoint, found.folder),
-        label=found.path.name,
-        config=found,
-        watcher=watcher,
-        root_path=(options.root_path if root_path is None else root_path) or "",
-        hosts=options.hosts or (),
-        endpoints=options.endpoints or (),
-        allow_add=options.allow_add,
-    )
+    of: dict[str, Any] = {"hosts": options.hosts or (), "endpoints": options.endpoints or ()}
+    of |= {"root_path": (options.root_path if root_path is None else root_path) or "", "allow_add": options.allow_add}
+    of |= {"folder": folder_of(found, watcher), "label": found.path.name, "config": found, "watcher": watcher}
+    return Settings(endpoint=config.absolute(endpoint or found.endpoint, found.folder), **of)
 
 
 def options_of(found: Config, watcher: str | None) -> DashboardOptions:

@@ -31,9 +31,7 @@ class EventStream(StreamingResponse):
     def __init__(self, source: AsyncGenerator[bytes, None], *, stuck_after: float = STUCK_AFTER) -> None:
         # nginx would buffer the events.
         super().__init__(source, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
-        self._source = source
-        self._stuck_after = stuck_after
-        self._is_stuck = False
+        self._source, self._stuck_after, self._is_stuck = source, stuck_after, False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ClientDisconnect):
