@@ -23,31 +23,22 @@ def read(instance: str) -> CircusdLife | None:
     with suppress(XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
+        found: dict[str, Any] = {name: int(data[name]) for name in ("pid", "started")}
+        found |= {name: str(data.get(name) or "") for name in ("boot", "witness")}
+        found |= {name: bool(data.get(name)) for name in ("is_ordered", "wound_up")}
+        found |= {"seen": seen, "why": reason_in(data, "why"), "stopped": [*map(str, data.get("stopped") or ())]}
+        found["kills"] = {str(file): int(count) for file, count in data.get("kills", {}).items()}
+        found["workers"] = {str(name): _workers_in(tokens) for name, tokens in (data.get("workers") or {}).items()}
+        found["graces"] = {str(watcher): float(grace) for watcher, grace in (data.get("graces") or {}).items()}
         gone_at = data.get("gone_at")
-        return CircusdLife(
-            pid=int(data["pid"]),
-            started=int(data["started"]),
-            boot=str(data.get("boot") or ""),
-            seen=seen,
-            kills={str(file): int(count) for file, count in data.get("kills", {}).items()},
-            is_ordered=bool(data.get("is_ordered")),
-            wound_up=bool(data.get("wound_up")),
-            why=reason_in(data, "why"),
-            stopped=[str(name) for name in data.get("stopped") or ()],
-            workers={
-                str(watcher): {
-                    # An older release recorded a list of tokens.
-                    str(token): str(tokens[token]) if isinstance(tokens, dict) else ""
-                    for token in tokens
-                    if worker_files.is_token(str(token))
-                }
-                for watcher, tokens in (data.get("workers") or {}).items()
-            },
-            graces={str(watcher): float(grace) for watcher, grace in (data.get("graces") or {}).items()},
-            gone_at=None if gone_at is None else float(gone_at),
-            witness=str(data.get("witness") or ""),
-        )
+        return CircusdLife(**found, gone_at=None if gone_at is None else float(gone_at))
     return None
+
+
+def _workers_in(tokens: Any) -> dict[str, str]:
+    # An older release recorded a list of tokens.
+    found = tokens if isinstance(tokens, dict) else dict.fromkeys(tokens, "")
+    return {str(token): str(identity) for token, identity in found.items() if worker_files.is_token(str(token))}
 
 
 def write(instance: str, life: CircusdLife) -> None:
@@ -127,9 +118,8 @@ def is_over(life: CircusdLife, *, boot: str) -> bool:
 def lost(instance: str) -> CircusdLife | None:
     """Return the life of the last circusd if it is over, in this start of the host, without a stop request."""
     found, now = read(instance), boot()
-    if found is None or found.boot != now or not is_over(found, boot=now) or found.is_ordered:
-        return None
-    return found
+    is_lost = found is not None and found.boot == now and is_over(found, boot=now) and not found.is_ordered
+    return found if is_lost else None
 
 
 def is_reported(life: CircusdLife) -> bool:

@@ -6,12 +6,12 @@ two. A program such as SQLite, which makes files beside the one that it reads, w
 
 import errno
 import os
-import pwd
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus.host import writers
+from xboard_circus.host.users import group_of, groups_of
 
 SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "loongarch64": 159, "ppc64le": 81, "s390x": 206}
 
@@ -28,7 +28,7 @@ def others_at(path: Path) -> tuple[int, int] | None:
         owner, group = path.lstat()[4:6]
     if owner in others or (owner != 0 and writers.User.of(owner) is None):  # of a container, such as 1001
         others = [owner]
-    return (others[0], _group_of(others[0], group)) if others else None
+    return (others[0], group_of(others[0], group)) if others else None
 
 
 def take(user: int, group: int) -> None:
@@ -38,23 +38,10 @@ def take(user: int, group: int) -> None:
     import ctypes  # no plugin of root's own needs it
 
     system = ctypes.CDLL(None)  # of Python's own calls each changes all threads
-    groups = _groups_of(user, group)
+    groups = groups_of(user, group)
     if (call := SETGROUPS.get(os.uname().machine)) is not None:
         system.syscall(call, len(groups), (ctypes.c_uint * len(groups))(*groups))
     for number, change in ((group, system.setfsgid), (user, system.setfsuid)):
         change(ctypes.c_uint(number))
         if change(ctypes.c_uint(-1)) & 0xFFFFFFFF != number:  # how setfsuid(2) tells whether it has changed anything
             raise OSError(errno.EPERM, f"no right to open it as user {user}; ask as that user")
-
-
-def _groups_of(user: int, group: int) -> list[int]:
-    """Return all groups of a user: a folder on the way may be open to one of them alone."""
-    with suppress(KeyError):
-        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-    return [group]
-
-
-def _group_of(user: int, otherwise: int) -> int:
-    with suppress(KeyError):
-        return pwd.getpwuid(user).pw_gid
-    return otherwise

@@ -51,17 +51,9 @@ def orphans(instance: str) -> list[Holder]:
     ourselves, nor our ancestors.
     """
     circusds = recorded_circusds()
-    found = [
-        holder
-        for pid, environ in _marked(instance)
-        if not _is_detached(pid, environ)
-        and (holder := holder_of(pid, circusds=circusds)) is not None
-        and holder.instance == instance
-        and holder.circusd is not None
-        and not holder.circusd_alive
-        and holder.lost
-        and _is_running(holder)
-    ]
+    marked = (holder_of(pid, circusds=circusds) for pid, environ in _marked(instance) if not _is_detached(pid, environ))
+    ours = (each for each in marked if each is not None and each.instance == instance and each.circusd is not None)
+    found = [each for each in ours if not each.circusd_alive and each.lost and _is_running(each)]
     known = {(holder.pid, holder.started) for holder in found}
     recorded = [each for each in _recorded_orphans(instance, circusds) if (each.pid, each.started) not in known]
     return _oldest_first([*found, *recorded])
@@ -138,10 +130,8 @@ def try_bind(host: str, port: int) -> OSError | None:
     except PortError as error:
         return OSError(errno.EADDRNOTAVAIL, str(error))
     errors = [_bind_error(target) for target in addresses]
-    taken = [error for error in errors if error is not None and error.errno not in _NO_SUCH_FAMILY]
-    if taken:
-        return taken[0]
-    return None if None in errors else errors[0]
+    taken = next((error for error in errors if error is not None and error.errno not in _NO_SUCH_FAMILY), None)
+    return taken or (None if None in errors else errors[0])
 
 
 def recorded_circusds() -> dict[procs.Identity, str]:
@@ -165,20 +155,10 @@ def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str
     user, command, cwd = procs.user_of(pid), command_of(pid), procs.folder_of(pid)
     if procs.start_time(pid) != started:
         return None
-    return Holder(
-        pid=pid,
-        started=started,
-        command=command,
-        user="" if user is None else servers.name_of(user),
-        age=procs.age(started),
-        cwd=cwd,
-        address=address,
-        inspectable=environ is not None,
-        instance=instance,
-        circusd=None if circusd is None else (circusd.pid, circusd.started),
-        circusd_alive=circusd_alive,
-        lost=instance is not None and is_lost(pid, environ or {}),
-    )
+    owner = "" if user is None else servers.name_of(user)
+    found = Holder(pid, started, command, owner, procs.age(started), cwd, address, environ is not None, instance)
+    lost = instance is not None and is_lost(pid, environ or {})
+    return found._replace(circusd=circusd, circusd_alive=circusd_alive, lost=lost)
 
 
 def command_of(pid: int) -> str:
@@ -259,13 +239,9 @@ def _marks(
         return instance, None, False
     # In a container its pid means another process than here, so whether it is gone is unknown. One that runs supervises
     # *process* by its record, or because *process* runs below it; everything runs below pid 1, which proves nothing.
-    alive = not procs.is_of_our_pid_space(process.pid) or (
-        procs.is_running(circusd.pid, circusd.started)
-        and (
-            (instance is not None and circusds.get(circusd) == instance)
-            or (circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid))
-        )
-    )
+    is_recorded = instance is not None and circusds.get(circusd) == instance
+    supervises = is_recorded or (circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid))
+    alive = not procs.is_of_our_pid_space(process.pid) or (supervises and procs.is_running(*circusd))
     return instance, circusd, alive
 
 
@@ -304,9 +280,7 @@ def _goes_with(child: Holder, root: Holder) -> bool:
 
 def _is_running(holder: Holder) -> bool:
     """Return whether *holder* still runs; unknown counts as running."""
-    if holder.pid is None or holder.started is None:
-        return True
-    return procs.is_running(holder.pid, holder.started)
+    return holder.pid is None or holder.started is None or procs.is_running(holder.pid, holder.started)
 
 
 def _oldest_first(found: Iterable[Holder]) -> list[Holder]:

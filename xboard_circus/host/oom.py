@@ -38,12 +38,9 @@ def _count_file(groups: bytes, cgroups: Path) -> Path | None:
     for line in os.fsdecode(groups).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if "memory" in controllers.split(","):
-            name, top = "memory.oom_control", cgroups / "memory"
-        elif not controllers:
-            name, top = "memory.events", cgroups
-        else:
+        if controllers and "memory" not in controllers.split(","):
             continue
+        name, top = ("memory.oom_control", cgroups / "memory") if controllers else ("memory.events", cgroups)
         # In a container without a namespace of its own the path is the host's, and its own group lies at the top.
         for found in (top / path.lstrip("/") / name, top / name):
             if os.path.isfile(found):
@@ -96,13 +93,9 @@ class OomKills:
     """
 
     def __init__(
-        self,
-        *,
-        find: Callable[[int], Path | None] = count_file_of,
-        read: Callable[[Path], int | None] = count_in,
+        self, *, find: Callable[[int], Path | None] = count_file_of, read: Callable[[Path], int | None] = count_in
     ) -> None:
-        self._find = find
-        self._read = read
+        self._find, self._read = find, read
         self._files: dict[int, Path] = {}
         self._counts: dict[Path, tuple[int | None, int | None]] = {}
 

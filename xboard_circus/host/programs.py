@@ -54,9 +54,7 @@ def run_captured(
 
 def scratch_file(name: str) -> IO[bytes]:
     """Return a file without a path, in memory where the system has such: a full disk takes no temporary one."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create(name), "w+b")
-    return tempfile.TemporaryFile()
+    return open(os.memfd_create(name), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 def withhold_keys() -> None:

@@ -36,6 +36,7 @@ from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
+from xboard_circus.host.users import group_of, groups_of
 from xboard_circus.host.written_files import plain_opener
 
 # Python's own digest, as random.py imports it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in the
@@ -146,7 +147,7 @@ def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | 
     """Return the folder of *watcher*, made if it is missing and given to *uid* and *gid* (None: ours)."""
     folder = instance_dir(instance) / safe_name(watcher)
     owner = os.geteuid() if uid is None else uid
-    group = _group_of(owner) if gid is None else gid
+    group = group_of(owner, os.getegid()) if gid is None else gid
     with _errors_of(f"can't make {folder}, or give it to user {owner}"):
         with suppress(FileExistsError):
             folder.mkdir(0o700)
@@ -195,12 +196,10 @@ def safe_name(watcher: str) -> str:
 
 def check_socket_path(path: str | os.PathLike[str]) -> None:
     """Refuse a path that is too long for a unix socket."""
-    length = len(os.fsencode(path))
+    length, cure = len(os.fsencode(path)), f"set {VARIABLE} to a shorter folder"
     if length > LONGEST_SOCKET_PATH:
-        raise XboardError(
-            f"{os.fspath(path)} is {length} bytes long and a unix socket may have {LONGEST_SOCKET_PATH}: "
-            f"set {VARIABLE} to a shorter folder"
-        )
+        what = f"{os.fspath(path)} is {length} bytes long and a unix socket may have {LONGEST_SOCKET_PATH}"
+        raise XboardError(f"{what}: {cure}")
 
 
 def make_gate(folder: Path, number: int) -> Path:
@@ -226,8 +225,7 @@ def name_successor(instance: str, gate: int) -> None:
     XboardError, with nothing changed, where none waits there.
     """
     file = f"gate-{int(gate)}"
-    record = read_file(instance, file)
-    successor = None if record is None else _identity_in(record)
+    successor = _identity_in(read_file(instance, file) or {})
     if successor is None or not procs.is_running(successor.pid, successor.started):
         raise XboardError("the next circusd, which was to take over, is gone")
     path = _root_path_of(file) / instance / file
@@ -274,7 +272,7 @@ def read_record(instance: str) -> dict[str, Any] | None:
     Makes nothing. XboardError where the folder is not ours, because its writer is not to be trusted.
     """
     record = read_file(instance, RECORD)
-    return record if record is not None and _identity_in(record) else None
+    return record if _identity_in(record or {}) else None
 
 
 def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
@@ -298,8 +296,7 @@ def _root_path_of(file_name: str) -> Path:
 
 def supervisor_of(instance: str) -> procs.Identity | None:
     """Return the circusd that supervises *instance*, if it runs."""
-    record = read_record(instance)
-    identity = None if record is None else _identity_in(record)
+    identity = _identity_in(read_record(instance) or {})
     return identity if identity is not None and procs.is_running(identity.pid, identity.started) else None
 
 
@@ -403,25 +400,13 @@ def _check(folder: Path) -> None:
     raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: {cure}")
 
 
-def _group_of(uid: int) -> int:
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_gid
-    return os.getegid()
-
-
 def _check_way(folder: Path, uid: int, gid: int) -> None:
     """Refuse a place that *uid* cannot reach: otherwise its workers would fail one by one, each with a vaguer error."""
-    try:
-        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    except KeyError:
-        groups = [gid]
+    groups = groups_of(uid, gid)
     for step in reversed(folder.parents):
         found = step.stat()
-        needed = stat.S_IXOTH
-        if found.st_uid == uid:
-            needed = stat.S_IXUSR
-        elif found.st_gid in groups:
-            needed = stat.S_IXGRP
+        needed = stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
+        needed = stat.S_IXUSR if found.st_uid == uid else needed
         if not found.st_mode & needed:
             raise XboardError(f"user {uid} can't enter {step}: chmod o+x it, or set {VARIABLE} to another folder")
 

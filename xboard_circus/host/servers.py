@@ -36,9 +36,7 @@ class EndpointServer(NamedTuple):
     def stranger(self, users: Collection[int]) -> str | None:
         """Return the name of a listening user who is none of *users*; None without one."""
         strangers = sorted(self.users - set(users))
-        if not strangers:
-            return None if self.users else "?"
-        return name_of(strangers[0])
+        return name_of(strangers[0]) if strangers else None if self.users else "?"
 
 
 @lru_cache(maxsize=64)

@@ -41,11 +41,8 @@ def end(leader: procs.Identity, seen_at: int, grace: float) -> list[str]:
     SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs. Where a
     descriptor is missing it raises OSError, or some may be left that seemed to be gone.
     """
-    if leader.pid in (0, 1, os.getsid(0)) or procs.is_running(leader.pid, leader.started):
-        return []
-    left = left_by(leader, seen_at)
-    if not left:
-        return []
+    is_over = leader.pid not in (0, 1, os.getsid(0)) and not procs.is_running(leader.pid, leader.started)
+    left = left_by(leader, seen_at) if is_over else []
     names = [f"{each.pid} ({procs.name_of(each.pid)})" for each in left]
     procs.signal_all(procs.signal_all(left, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
     return names

@@ -116,13 +116,11 @@ def _peer_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> Peer | None
     addresses = [socket.inet_pton(family, host) for host, _ in (far, near)]
     ports = b"".join(port.to_bytes(2, "big") for _, port in (far, near))
     socket_id = _SOCKET_ID.pack(ports[:2], ports[2:], *addresses, 0, 0xFFFF_FFFF_FFFF_FFFF)
-    try:
+    with suppress(FileNotFoundError):
         for message in _query(family, 1 << _TCP_ESTABLISHED, socket_id, 0):
             _, state, *_ = _STATE.unpack_from(message)
             found = _listener(message)
             return Peer(found.uid, found.inode) if state == _TCP_ESTABLISHED and found.inode else None
-    except FileNotFoundError:
-        pass
     return None
 
 
@@ -174,14 +172,11 @@ def _query(family: int, states: int, socket_id: bytes, flags: int, extensions: i
 
 def by_table(port: int, path: str) -> Iterator[Listener]:
     """Yield the listeners on *port* in a table of the kernel; those on ``::`` as if they took IPv4."""
-    try:
-        with open(path, encoding="ascii") as table:
-            for line in table:
-                _, local, _, state, *rest = line.split()
-                if state == f"{_TCP_LISTEN:02X}" and local.endswith(f":{port:04X}"):
-                    yield Listener(_address(local.partition(":")[0]), False, int(rest[5]), int(rest[3]))
-    except FileNotFoundError:  # a machine without IPv6
-        return
+    with suppress(FileNotFoundError), open(path, encoding="ascii") as table:  # a machine without IPv6
+        for line in table:
+            _, local, _, state, *rest = line.split()
+            if state == f"{_TCP_LISTEN:02X}" and local.endswith(f":{port:04X}"):
+                yield Listener(_address(local.partition(":")[0]), False, int(rest[5]), int(rest[3]))
 
 
 def _address(digits: str) -> IPv4Address | IPv6Address:

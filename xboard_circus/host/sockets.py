@@ -55,11 +55,8 @@ def targets(host: str, port: int) -> list[BindTarget]:
         found = socket.getaddrinfo("0.0.0.0" if host in ("", "*") else host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise PortError(f"{host} is no address of this machine: {error.strerror}") from error
-    return [
-        BindTarget(family, ip_address(str(sockaddr[0]).partition("%")[0]), sockaddr)
-        for family, _, _, _, sockaddr in found
-        if family in (socket.AF_INET, socket.AF_INET6)
-    ]
+    known = [(family, place) for family, *_, place in found if family in (socket.AF_INET, socket.AF_INET6)]
+    return [BindTarget(family, ip_address(str(place[0]).partition("%")[0]), place) for family, place in known]
 
 
 def for_client(host: str) -> str:
@@ -101,13 +98,10 @@ def listening(wanted: Collection[Address], port: int) -> list[Listening]:
 
 def by_inode(wanted: Collection[Address], port: int) -> list[Listening]:
     """Find the sockets first, then the processes that have them open."""
-    found = [
-        listener
-        for listener in sockdiag.listening(port)
-        if any(overlaps(address, listener.address, v6only=listener.v6only) for address in wanted)
-    ]
-    pids = pids_of_sockets({listener.inode for listener in found})
-    return [Listening(listener.address, port, listener.uid, frozenset(pids[listener.inode])) for listener in found]
+    listeners = sockdiag.listening(port)
+    found = [each for each in listeners if any(overlaps(one, each.address, v6only=each.v6only) for one in wanted)]
+    pids = pids_of_sockets({each.inode for each in found})
+    return [Listening(each.address, port, each.uid, frozenset(pids[each.inode])) for each in found]
 
 
 def beside(address: str, port: int) -> set[int]:

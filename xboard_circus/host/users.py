@@ -1,20 +1,34 @@
 """Look up the user and the group of a watcher."""
 
 import grp
+import os
 import pwd
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+Other = TypeVar("Other", int, None)
 
 
 def user_of(watcher: Any) -> tuple[int | None, int | None]:
     """Return the numbers of a watcher's user and group, None for what is not set or not known."""
     user = _number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
     group = _number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
-    if user is not None and group is None:
-        with suppress(KeyError):
-            group = pwd.getpwuid(user).pw_gid
-    return user, group
+    return user, group if user is None or group is not None else group_of(user, None)
+
+
+def group_of(user: int, otherwise: Other) -> int | Other:
+    """Return the group of a user; *otherwise* for a number without a user."""
+    with suppress(KeyError):
+        return pwd.getpwuid(user).pw_gid
+    return otherwise
+
+
+def groups_of(user: int, group: int) -> list[int]:
+    """Return all groups of a user, *group* among them: a folder on the way may be open to one of them alone."""
+    with suppress(KeyError):
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    return [group]
 
 
 def _number(given: object, find: Callable[[str], int]) -> int | None:

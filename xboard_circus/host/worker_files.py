@@ -15,8 +15,7 @@ from xboard_circus.host import unix_sockets
 SUFFIXES = ("sock", "new", "up", "ready", "beat", "code")  # "new": the private socket until it listens
 BEAT = struct.Struct("<Qd")
 """What the file "beat" holds: `LoopBeat`."""
-MOST_NAMES = 1000
-MOST_CODE = 1 << 20
+MOST_NAMES, MOST_CODE = 1000, 1 << 20
 NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat|code)")  # a token, or a pid as in earlier versions
 
 
@@ -74,13 +73,11 @@ def path_of(folder: Path | None, token: str, suffix: str) -> Path | None:
 
 def has(folder: Path | None, token: str, suffix: str) -> bool:
     """Return whether the worker has made that file; a link or a folder does not count."""
-    if folder is None:
-        return False
-    try:
-        mode = os.lstat(name_of(folder, token, suffix)).st_mode
-    except OSError:
-        return False
-    return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
+    if folder is not None:
+        with suppress(OSError):
+            mode = os.lstat(name_of(folder, token, suffix)).st_mode
+            return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
+    return False
 
 
 def remove(folder: Path, token: str) -> None:
@@ -154,12 +151,10 @@ def listener_of(path: Path) -> int | None:
     """Return the pid of the worker that listens on the unix socket *path*; None if unknown."""
     with unix_sockets.opened() as door:
         door.setblocking(False)
-        try:
+        with suppress(OSError):
             door.connect(os.fspath(path))
-        except OSError:
-            return None
-        peer = peer_of(door)
-    return None if peer is None else peer[0]
+            return peer[0] if (peer := peer_of(door)) else None
+    return None
 
 
 def is_socket(path: str | os.PathLike[str]) -> bool:

@@ -72,15 +72,12 @@ class User(NamedTuple):
             for folder, step in _way(path):
                 if not self.has(folder, os.X_OK):
                     return None
-                if self._owns(step):
+                if os.path.lexists(step) and step.lstat().st_uid == self.uid:
                     return step
                 is_kept = folder.stat().st_mode & stat.S_ISVTX and os.path.lexists(step)
                 if self.has(folder, os.W_OK) and not is_kept:
                     return folder
         return None
-
-    def _owns(self, path: Path) -> bool:
-        return os.path.lexists(path) and path.lstat().st_uid == self.uid
 
 
 ANYBODY = User(-1, frozenset(), "every user of this host")
@@ -99,15 +96,10 @@ class _Rights(NamedTuple):
         if not entries:
             return cls({}, [(found.st_gid, found.st_mode >> 3 & 7)], found.st_mode & 7)
         mask = next((right for tag, right, _ in entries if tag == _MASK), 7)
-        return cls(
-            {uid: right & mask for tag, right, uid in entries if tag == _NAMED_USER},
-            [
-                (found.st_gid if tag == _GROUP else gid, right & mask)
-                for tag, right, gid in entries
-                if tag in (_GROUP, _NAMED_GROUP)
-            ],
-            found.st_mode & 7,
-        )
+        users = {uid: right & mask for tag, right, uid in entries if tag == _NAMED_USER}
+        groups = [(found.st_gid, right & mask) for tag, right, _ in entries if tag == _GROUP]
+        groups += [(gid, right & mask) for tag, right, gid in entries if tag == _NAMED_GROUP]
+        return cls(users, groups, found.st_mode & 7)
 
 
 def _access_list(path: Path) -> bytes:
@@ -148,7 +140,8 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
     Without what is open to all users of the host: see `ANYBODY`.
     """
     with suppress(PermissionError):
-        for uid in sorted(_named_on_way(path) - {*trusted}):
+        named = map(_named_at, {Path("/"), *(step for _, step in _way(path))})
+        for uid in sorted(set[int]().union(*named) - {*trusted}):
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
                 yield user, place
@@ -185,11 +178,6 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
                 yield ANYBODY.name, anybodys
             if os.path.exists(target):
                 yield from below(target, trusted, seen)
-
-
-def _named_on_way(path: Path) -> set[int]:
-    """Return the users who own something on the way to *path*, or may write it by an access list or a group."""
-    return set().union(*map(_named_at, {Path("/"), *(step for _, step in _way(path))}))
 
 
 def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:

@@ -22,6 +22,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSAGE = _FOLDER | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not block us
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DESCRIPTORS = "/proc/self/fd"
 _MOST_LINKS = 40
 _LINK_ABOVE = "another user's link is in the place of a folder on its way; put a folder there, or `chown -h root` it"
@@ -258,15 +259,12 @@ def _open(path: Path, flags: int, folder: int) -> int:
 
 def read(path: Path) -> str | None:
     """Return the text of the regular file at *path*; None if it is missing, a link, or larger than 1 MiB."""
-    try:
-        with _descriptor(path, _FILE) as descriptor:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
+    with suppress(OSError, XboardError), _descriptor(path, _FILE) as descriptor:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
             with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as file:
                 text = file.read(LARGEST + 1)
                 return text if len(text) <= LARGEST else None
-    except (OSError, XboardError):
-        return None
+    return None
 
 
 def write(path: Path, text: str, mode: int) -> None:
@@ -277,9 +275,7 @@ def write(path: Path, text: str, mode: int) -> None:
     try:
         with opened(path.parent, make=True) as folder:
             new = f".{path.name}.{os.urandom(8).hex()}"
-            descriptor = os.open(
-                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
-            )
+            descriptor = os.open(new, _NEW, 0o600, dir_fd=folder)
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.write(text)
@@ -349,8 +345,7 @@ def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     left = [os.fspath(path)]
     while left:
         place = left.pop()
-        folders: list[str] = []
-        files: list[str] = []
+        folders, files = list[str](), list[str]()
         with suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
                 (folders if os.path.isdir(entry) else files).append(entry.name)
@@ -372,13 +367,10 @@ def give(path: Path, owner: Owner) -> bool:
 
     A link, or a file with a second name, which may lie anywhere, stays as it is.
     """
-    try:
-        with _descriptor(path, _FILE) as descriptor:
-            found = os.fstat(descriptor)
-            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-            if stat.S_ISDIR(found.st_mode) or is_plain:
-                os.fchown(descriptor, owner.uid, owner.gid)
-                return True
-    except (OSError, XboardError):
-        pass
+    with suppress(OSError, XboardError), _descriptor(path, _FILE) as descriptor:
+        found = os.fstat(descriptor)
+        is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if stat.S_ISDIR(found.st_mode) or is_plain:
+            os.fchown(descriptor, owner.uid, owner.gid)
+            return True
     return False
