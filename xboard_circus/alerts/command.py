@@ -41,7 +41,7 @@ class CommandSink:
     def deliver(self, message: Message) -> None:
         """Run the command; it has *timeout* seconds, and exit code 0 means that the alert was delivered."""
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
-        where: dict[str, Any] = {"folder": self.folder, "environment": environment, "timeout": self.timeout}
+        where: dict[str, Any] = {"cwd": self.folder, "env": environment, "timeout": self.timeout}
         code, complaint = run(self.command, message.document, name=self.command[0], **where)
         if code:
             secrets = [secret for name, value in environment.items() for secret in secrets_in(name, value)]
@@ -50,24 +50,17 @@ class CommandSink:
 
 
 def run(
-    argv: Sequence[str],
-    document: Mapping[str, Any],
-    *,
-    name: str,
-    folder: Path,
-    environment: Mapping[str, str],
-    timeout: float,
+    argv: Sequence[str], document: Mapping[str, Any], *, name: str, timeout: float, **where: Any
 ) -> tuple[int, str]:
-    """Run a program with *document* on its stdin; return its exit code and what it wrote to stderr.
+    """Run a program with *document* on its stdin; return its exit code and what it wrote to stderr. *where*: of Popen.
 
     Raises:
         AlertError: It cannot be run, or was not done in time, and was killed with its process group.
     """
     # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
     with _file_for_words() as stderr:
-        where: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
         try:
-            process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
+            process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, start_new_session=True, **where)
         except OSError as error:
             raise AlertError(f"{name} cannot be run: {error.strerror}") from None
         code = _finished(process, json.dumps(dict(document)).encode(), name, timeout)

@@ -38,14 +38,9 @@ class Delivery:
         limit: int = QUEUE,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
-        self.sink = sink
-        self.trouble = ""
-        self._limit = limit
-        self._on_change = on_change
-        self._queue = list(waiting)
-        self._refused: list[Message] = []
-        self._failures = 0
+        self.name, self.sink, self.trouble = name, sink, ""
+        self._limit, self._on_change, self._failures = limit, on_change, 0
+        self._queue, self._refused = list(waiting), list[Message]()
         self._is_filled, self._is_empty, self._is_replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"alert:{name}")
         self._task: asyncio.Task[None] | None = None
@@ -81,11 +76,9 @@ class Delivery:
 
     async def drain(self, seconds: float) -> bool:
         """Wait until the queue is empty; return whether it was in time."""
-        try:
-            await asyncio.wait_for(self._is_empty.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            return False
-        return True
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            return await asyncio.wait_for(self._is_empty.wait(), seconds)
+        return False
 
     def end(self) -> None:
         """Stop after the current try; the rest stays in `waiting`."""

@@ -55,8 +55,7 @@ class AlertMemory:
     """Keep a file at *path*, of mode 0600. If it cannot be written, a restart loses this memory, nothing else."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._is_failing = False
+        self.path, self._is_failing = path, False
 
     def load(self, *, shift: float, now: float) -> Remembered:
         """Return the saved memory; *shift* is how far the wall clock is ahead of the caller's, which shows *now*."""
@@ -76,13 +75,10 @@ class AlertMemory:
 
     def save(self, now: Remembered, *, shift: float) -> None:
         """Save *now* in place of the saved memory."""
-        data = {
-            "incidents": [_saved(each, shift) for each in now.incidents],
-            "gates": {name: saved(each, shift=shift) for name, each in now.gates.items()},
-            "waiting": {name: [each._asdict() for each in found] for name, found in now.waiting.items()},
-            "troubles": now.troubles,
-            "lost": now.lost,
-        }
+        data: dict[str, Any] = {"troubles": now.troubles, "lost": now.lost}
+        data["incidents"] = [_saved(each, shift) for each in now.incidents]
+        data["gates"] = {name: saved(each, shift=shift) for name, each in now.gates.items()}
+        data["waiting"] = {name: [each._asdict() for each in found] for name, found in now.waiting.items()}
         try:
             write_whole(self.path, json.dumps(data))
             self._is_failing = False
@@ -93,20 +89,10 @@ class AlertMemory:
 
 
 def _saved(incident: Incident, shift: float) -> dict[str, Any]:
-    return {
-        "watcher": incident.watcher,
-        "trouble": incident.trouble.value,
-        "opened_at": incident.opened_at + shift,
-        **with_say(incident.reason),
-        "count": incident.count,
-    }
+    known = {"watcher": incident.watcher, "trouble": incident.trouble.value, "count": incident.count}
+    return {**known, "opened_at": incident.opened_at + shift, **with_say(incident.reason)}
 
 
 def _incident(data: Mapping[str, Any], shift: float) -> Incident:
-    return Incident(
-        watcher=str(data["watcher"]),
-        trouble=Trouble(data["trouble"]),
-        opened_at=float(data["opened_at"]) - shift,
-        reason=reason_in(data),
-        count=int(data["count"]),
-    )
+    opened_at, count = float(data["opened_at"]) - shift, int(data["count"])
+    return Incident(str(data["watcher"]), Trouble(data["trouble"]), opened_at, reason=reason_in(data), count=count)

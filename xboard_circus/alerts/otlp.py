@@ -41,17 +41,11 @@ def message_of(record: Record, host: str) -> Message:
     shown |= {key: data.get(key) for key in _SHOWN} | {"cause": record.cause}
     if requests := requests_in(data):
         shown["request"] = f"{requests[0].get('method')} {requests[0].get('route')}"
-    document: dict[str, Any] = {
-        "id": uuid.uuid4().hex,
-        "span": name,
-        "host": host,
-        "since": record.time - (lasted if isinstance(lasted, (int, float)) else 0.0),
-        "time": record.time,
-        "attributes": {
-            key: value for key, value in shown.items() if isinstance(value, (str, int, float)) and value != ""
-        },
-        "failed": record.cause not in (None, "commanded") or data.get("state") == "failed",
-    }
+    document: dict[str, Any] = {"id": uuid.uuid4().hex, "span": name, "host": host, "time": record.time}
+    document["since"] = record.time - (lasted if isinstance(lasted, (int, float)) else 0.0)
+    known = {key: value for key, value in shown.items() if isinstance(value, (str, int, float)) and value != ""}
+    failed = record.cause not in (None, "commanded") or data.get("state") == "failed"
+    document |= {"attributes": known, "failed": failed}
     return Message(document["id"], f"{name} of {record.watcher}", str(record.reason), document)
 
 
@@ -129,17 +123,11 @@ def log_of(spans: Any, text: str) -> Any:
 
     (found,) = spans.resource_spans
     (span,) = found.scope_spans[0].spans
-    number, severity = ERROR if span.status.code == Status.STATUS_CODE_ERROR else INFO
-    request = ExportLogsServiceRequest()
-    logs = request.resource_logs.add(resource=found.resource)
-    logs.scope_logs.add(scope=found.scope_spans[0].scope).log_records.add(
-        time_unix_nano=span.end_time_unix_nano,
-        observed_time_unix_nano=span.end_time_unix_nano,
-        severity_number=number,
-        severity_text=severity,
-        body={"string_value": text},
-        attributes=[*span.attributes, {"key": "xboard.span", "value": {"string_value": span.name}}],
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-    )
+    severity = ERROR if span.status.code == Status.STATUS_CODE_ERROR else INFO
+    request, at = ExportLogsServiceRequest(), span.end_time_unix_nano
+    log: dict[str, Any] = dict(zip(("severity_number", "severity_text"), severity, strict=True))
+    log |= {"time_unix_nano": at, "observed_time_unix_nano": at, "trace_id": span.trace_id, "span_id": span.span_id}
+    log["attributes"] = [*span.attributes, {"key": "xboard.span", "value": {"string_value": span.name}}]
+    scope = request.resource_logs.add(resource=found.resource).scope_logs.add(scope=found.scope_spans[0].scope)
+    scope.log_records.add(body={"string_value": text}, **log)
     return request

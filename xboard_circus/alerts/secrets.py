@@ -28,8 +28,7 @@ class AlertError(XboardError):
 
     def __init__(self, message: str, *, retry_after: float = 0.0, refused: bool = False) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
-        self.refused = refused
+        self.retry_after, self.refused = retry_after, refused
 
 
 class SecretFault(NamedTuple):

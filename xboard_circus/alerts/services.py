@@ -72,9 +72,7 @@ class ServiceSink:
         command = (sys.executable, "-m", "xboard_circus.alerts.services")
         document = {**message.document, "text": message.text, "title": message.title, "address": url}
         # Not in the folder of the ini file, whose modules Python would import first.
-        code, complaint = run(
-            command, document, name="Apprise", folder=Path("/"), environment=environment, timeout=self.timeout
-        )
+        code, complaint = run(command, document, name="Apprise", cwd="/", env=environment, timeout=self.timeout)
         if code:
             why = scrubbed(complaint.strip().rpartition("\n")[2], _parts(url)) or f"ended with {code}"
             raise AlertError(f"Apprise: {why}", refused=code == REFUSED)

@@ -3,7 +3,6 @@
 import importlib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from xboard_circus.alerts.message import Sink
 from xboard_circus.alerts.secrets import Secret
@@ -15,13 +14,8 @@ from xboard_circus.options.alert_fields import AlertOptions
 SECRETS = ("url", "secret", "password")
 """Each has two options, such as `url_env` and `url_file`."""
 
-SINKS = {
-    "webhook": ("webhook", "WebhookSink"),
-    "otlp": ("otlp", "OtlpSink"),
-    "apprise": ("services", "ServiceSink"),
-    "email": ("smtp", "SmtpSink"),
-    "command": ("command", "CommandSink"),
-}
+SINKS = {"webhook": ("webhook", "WebhookSink"), "otlp": ("otlp", "OtlpSink"), "email": ("smtp", "SmtpSink")}
+SINKS |= {"apprise": ("services", "ServiceSink"), "command": ("command", "CommandSink")}
 """The module and the class of each type."""
 
 
@@ -33,27 +27,19 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
     options, folder = alert.options, config.folder
     module, name = SINKS[options.type or ""]
     kind = getattr(importlib.import_module(f"xboard_circus.alerts.{module}"), name)
-    given: dict[str, Any] = {
-        **options._asdict(),
-        **{option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()},
-        "sender": "".join(options.sender),
-        "folder": folder,
-        "ca_file": folder / options.ca_file if options.ca_file else None,
-        "is_proxied": options.proxies == "environment",
-        "hidden": secret_variables(config),
-    }
+    given = options._asdict()
+    given |= {option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()}
+    given |= {"sender": "".join(options.sender), "folder": folder, "hidden": secret_variables(config)}
+    given["ca_file"] = folder / options.ca_file if options.ca_file else None
+    given["is_proxied"] = options.proxies == "environment"
     sink: Sink = kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
     return sink
 
 
 def rules_of(options: AlertOptions) -> GateRules:
     """Return the filters of a sink."""
-    return GateRules(
-        on=frozenset(map(Trouble, options.on)),
-        min_severity=Severity(options.min_severity),
-        remind_every=options.remind_every,
-        max_per_hour=options.max_per_hour,
-    )
+    on, least = frozenset(map(Trouble, options.on)), Severity(options.min_severity)
+    return GateRules(on, least, remind_every=options.remind_every, max_per_hour=options.max_per_hour)
 
 
 def secret_variables(config: Config) -> frozenset[str]:

@@ -46,35 +46,19 @@ def rendered(
     lasted = translated(span(round(notice.at - notice.since)), lang)
     mark = "INFO" if notice.about is About.STOPPED else notice.severity.name
     mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else mark
-    title = words(
-        AlertSay.TITLE_HEAD if lines else AlertSay[f"TITLE_{notice.about.name}"],
-        head=translated(lines[0], lang) if lines else "",
-        watcher=notice.watcher,
-        host=origin.host,
-        count=notice.count,
-        lasted=lasted,
-        trouble=words(AlertSay[f"TROUBLE_{trouble.name}"]) if trouble else "",
-    )
-    document: dict[str, Any] = {
-        "id": new_id(),
-        "event": notice.about.value,
-        "kind": trouble.value if trouble else None,
-        "severity": notice.severity.value,
-        "watcher": notice.watcher or None,
-        "host": origin.host,
-        "config_file": origin.config_file,
-        "reason": translated(notice.reason, lang),
-        "say": data_of(notice.reason),
-        "since": clock_time(notice.since + shift),
-        "time": clock_time(notice.at + shift),
-        "seconds": round(notice.at - notice.since, 1),
-        "count": notice.count,
-        "done": words(AlertSay[f"DONE_{trouble.name}"]) if trouble and not is_over else None,
-        "next": _next_step(notice, origin),
-        "note": translated(notice.note, lang) or None,
-        "title": f"[{mark}] {title}",
-    }
-    facts = {
+    facts = {"watcher": notice.watcher, "host": origin.host, "count": notice.count, "lasted": lasted}
+    facts["trouble"] = words(AlertSay[f"TROUBLE_{trouble.name}"]) if trouble else ""
+    kind = AlertSay.TITLE_HEAD if lines else AlertSay[f"TITLE_{notice.about.name}"]
+    title = words(kind, head=translated(lines[0], lang) if lines else "", **facts)
+    document: dict[str, Any] = {"id": new_id(), "event": notice.about.value, "kind": trouble.value if trouble else None}
+    document |= {"severity": notice.severity.value, "watcher": notice.watcher or None, "host": origin.host}
+    document |= {"config_file": origin.config_file, "reason": translated(notice.reason, lang)}
+    document |= {"say": data_of(notice.reason), "since": clock_time(notice.since + shift)}
+    document |= {"time": clock_time(notice.at + shift), "seconds": round(notice.at - notice.since, 1)}
+    done = words(AlertSay[f"DONE_{trouble.name}"]) if trouble and not is_over else None
+    document |= {"count": notice.count, "done": done, "next": _next_step(notice, origin)}
+    document |= {"note": translated(notice.note, lang) or None, "title": f"[{mark}] {title}"}
+    labels = {
         "NOW" if is_over else "REASON": document["reason"],
         "SINCE": document["since"] if trouble else "",
         "LASTED": lasted if is_over else "",
@@ -83,7 +67,7 @@ def rendered(
         "MORE" if lines else "NEXT": document["next"],
         "NOTE": document["note"],
     }
-    labelled = {words(AlertSay[f"LABEL_{label}"]): value for label, value in facts.items() if value}
+    labelled = {words(AlertSay[f"LABEL_{label}"]): value for label, value in labels.items() if value}
     shown = [translated(each, lang) for each in lines[1:]]
     shown += [words(AlertSay.LINE, label=label, value=value) for label, value in labelled.items()]
     text = "\n".join([document["title"], *shown])

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import xboard_circus
-from xboard_circus.alerts import shapes
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
+from xboard_circus.alerts.shapes import WebhookRequest, refusal, request_for
 from xboard_circus.deadline import send_request
 
 BODY_BYTES = 4096
@@ -44,13 +44,13 @@ class WebhookSink:
             raise AlertError(f"what {self.url} holds is no http or https address")
         if self.ca_file is not None and not os.path.isfile(self.ca_file):
             raise AlertError(f"ca_file: {self.ca_file} is not there")
-        request = shapes.request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
+        request = request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
         how: dict[str, Any] = {"timeout": self.timeout, "ca_file": self.ca_file, "is_proxied": self.is_proxied}
         post(request, self.shape, secrets=[request.url, url, secret], **how)
 
 
 def post(
-    request: shapes.WebhookRequest,
+    request: WebhookRequest,
     shape: str,
     *,
     secrets: Iterable[str],
@@ -59,24 +59,17 @@ def post(
     is_proxied: bool,
 ) -> None:
     """Send *request* and judge the answer, of which no more than `BODY_BYTES` are read; AlertError for a refusal."""
-    answer = send_request(
-        "POST",
-        request.url,
-        timeout=timeout,
-        most=BODY_BYTES,
-        decoded=True,
-        is_proxied=is_proxied,
-        data=request.body,
-        headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
-        verify=str(ca_file) if ca_file else True,
-    )
+    headers = {**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"}
+    sent: dict[str, Any] = {"data": request.body, "headers": headers, "verify": str(ca_file) if ca_file else True}
+    how: dict[str, Any] = {"timeout": timeout, "most": BODY_BYTES, "decoded": True, "is_proxied": is_proxied}
+    answer = send_request("POST", request.url, **how, **sent)
     if answer.is_late:
         raise AlertError(f"no complete answer within {timeout:g} s")
     if answer.status is None or answer.error is not None:
         # Their text may have the address, so none is quoted.
         what = f"no answer that could be read ({type(answer.error).__name__})"
         raise AlertError(os_words(answer.error, what))
-    if why := shapes.refusal(shape, answer.status, answer.body.decode(errors="replace")):
+    if why := refusal(shape, answer.status, answer.body.decode(errors="replace")):
         refused = answer.status < 500 and answer.status not in NOT_NOW
         pause = _pause(answer.headers.get("retry-after", ""))
         raise AlertError(scrubbed(why, secrets), retry_after=pause, refused=refused)

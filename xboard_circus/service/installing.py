@@ -5,8 +5,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -18,23 +17,15 @@ from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.runtime import LIFE
 from xboard_circus.host.written_files import Owner
-from xboard_circus.service.layout import (
-    Layout,
-    ServiceHost,
-    ServiceOptions,
-    as_installed,
-    is_ours,
-    lay_out,
-    overlay_of,
-    refuse_folder_of_another,
-)
+from xboard_circus.service import layout as layouts
+from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, lay_out
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
-from xboard_circus.service.rendering import Texts, rendered
+from xboard_circus.service.rendering import rendered
 
 CHECKED_WITHIN = 300.0
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
-OF_ROOT = "/opt"
+OF_ROOT, _FACTS = "/opt", (("uname", "-s"), ("id", "-u"), ("id", "-un"))
 # Files of the checkout that root runs, or pip when it installs them.
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
@@ -43,19 +34,12 @@ BUILDS = ("build", "xboard_circus.egg-info")
 
 def host() -> ServiceHost:
     """Return the facts about this machine and its user from its programs."""
-    system, uid, user = (
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        for command in (("uname", "-s"), ("id", "-u"), ("id", "-un"))
-    )
+    ran = (subprocess.run(each, capture_output=True, text=True, check=True) for each in _FACTS)
+    system, uid, user = (each.stdout.strip() for each in ran)
     home = Path.home()
-    return ServiceHost(
-        system=system,
-        uid=int(uid),
-        user=user,
-        home=home,
-        config_home=Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"),
-        runtime_home=Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"),
-    )
+    config_home = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    runtime_home = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}")
+    return ServiceHost(system, int(uid), user, home, config_home, runtime_home)
 
 
 class Service:
@@ -68,7 +52,7 @@ class Service:
         self._is_roots = layout.system and this.uid == 0
         if action != "unit":
             texts = [written_files.read(layout.unit) or "", self._overlay_text(layout.overlay)]
-            layout = lay_out(as_installed(wanted, *texts, action=action), this, action=action)
+            layout = lay_out(layouts.as_installed(wanted, *texts, action=action), this, action=action)
         # Their folders are not the service's, and may be links, such as ~/.config.
         unit, command = (path.parent.resolve() / path.name for path in (layout.unit, layout.command))
         layout = layout._replace(unit=unit, command=command)
@@ -104,7 +88,8 @@ class Service:
         """Write what the unit names; return whether that has changed, and the text of the unit."""
         layout, venv, timeouts = self._layout, self._venv(), self._timeouts()
         self._give_folder(self._owner(), venv)
-        texts = self._texts(venv, *timeouts)
+        owner, text = Owner.of(layout.user), written_files.read_whole(layout.ini).decode(errors="replace")
+        texts = rendered(layout, venv, owner.group if owner else layout.user, text, *timeouts)
         changed = self._put(layout.overlay, texts.overlay, 0o644)
         changed |= self._put(layout.command, texts.command, 0o755)
         self._check_ini()
@@ -123,23 +108,20 @@ class Service:
             self._shell.note(f"not installed: {layout.unit}")
         for path in (layout.unit, layout.command, layout.overlay):
             if os.path.lexists(path):
-                self._delete(path)
+                self._shell.report(f"delete: {path}")
+                if not self._shell.dry_run:
+                    written_files.delete(path)
         self._manager.forget()
         self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
         if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
-            self._shell.note(
-                f"{layout.user} may have made files in {layout.folder}: before root runs anything there, look at what "
-                f"lies there, then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
-            )
+            cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
+            what = f"{layout.user} may have made files in {layout.folder}: before root runs anything there"
+            self._shell.note(f"{what}, look at what lies there, {cure}")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Hold the lock of the service; XboardError where another process changes it, such as two calls of pip."""
-        if self._shell.dry_run:
-            yield
-            return
-        with locked(self._layout.lock, f"{self._layout.name} is being changed already"):
-            yield
+        busy = f"{self._layout.name} is being changed already"
+        return nullcontext() if self._shell.dry_run else locked(self._layout.lock, busy)
 
     def _installed(self, layout: Layout) -> Layout:
         """Return *layout*, with the folder of the service to remove; XboardError if the name is not ours."""
@@ -147,17 +129,16 @@ class Service:
             self._manager.refuse_if_absent()
         for path in (layout.unit, layout.command):
             text = written_files.read(path)
-            if os.path.lexists(path) and (text is None or not is_ours(text)):
+            if os.path.lexists(path) and (text is None or not layouts.is_ours(text)):
                 raise XboardError(f"{path} is there, and not of this script's making: choose another --name")
-        overlay = overlay_of(written_files.read(layout.command) or "")
+        overlay = layouts.overlay_of(written_files.read(layout.command) or "")
         if overlay in (None, layout.overlay):
-            refuse_folder_of_another(layout, self._overlay_text(layout.overlay))
+            layouts.refuse_folder_of_another(layout, self._overlay_text(layout.overlay))
             return layout
         there = overlay.parent
         if self._action != "remove":
-            raise XboardError(
-                f"{layout.name} is the service of {there}: say --dir {there} for that one, or choose another --name"
-            )
+            cure = f"say --dir {there} for that one, or choose another --name"
+            raise XboardError(f"{layout.name} is the service of {there}: {cure}")
         return layout._replace(overlay=overlay, folder=there)
 
     def _overlay_text(self, path: Path) -> str:
@@ -183,11 +164,9 @@ class Service:
         if owner and owner.uid == 0:
             raise XboardError(f"--run-as {owner.name}: it is root by another name; name another user")
         if owner and not owner.has_own_group:
-            raise XboardError(
-                f"--run-as {owner.name}: its group {owner.group} may have others in it, who could then make files in "
-                f"{self._layout.folder}, as the service must. Give it a group of its own (groupadd {owner.name}; "
-                f"usermod -g {owner.name} {owner.name}), or name another user"
-            )
+            what = f"its group {owner.group} may have others in it, who could then make files in {self._layout.folder}"
+            cure = f"Give it a group of its own (groupadd {owner.name}; usermod -g {owner.name} {owner.name})"
+            raise XboardError(f"--run-as {owner.name}: {what}, as the service must. {cure}, or name another user")
 
     def _venv(self) -> Path:
         """Return the folder's own .venv, otherwise the one that runs this."""
@@ -196,8 +175,8 @@ class Service:
         if self._action != "unit" and self._is_roots:
             cure = (
                 f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the folders "
-                f"above it, or put the service into a folder such as {OF_ROOT}"
             )
+            cure += f"above it, or put the service into a folder such as {OF_ROOT}"
             self._refuse_of_others(venv / "bin" / "python", cure)
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
                 self._refuse_of_others(venv, cure)
@@ -218,10 +197,8 @@ class Service:
                 if folder.resolve() == shared or (not os.path.exists(folder) and shared in folder.resolve().parents):
                     found.append(self._layout.user)  # who may make files there from now on
                 for who in found:
-                    raise XboardError(
-                        f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files: "
-                        "install what is there without --editable, or with its packages in src/"
-                    )
+                    what = f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files"
+                    raise XboardError(f"{what}: install what is there without --editable, or with its packages in src/")
 
     def _upgrade_packages(self, venv: Path) -> None:
         source = Path(xboard_circus.__file__).parents[1]
@@ -255,9 +232,6 @@ class Service:
         caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
         return ({0, int(caller)} if caller.isdecimal() else {0}) - ({owner.uid} if owner else set())
 
-    def _is_trusted(self, path: Path) -> bool:
-        return any(written_files.belongs_to(path, uid) for uid in self._trusted())
-
     def _refuse_sources_of_others(self) -> None:
         """Refuse a checkout, or a package elsewhere, that another user may write, because root runs it."""
         package = Path(xboard_circus.__file__).parent
@@ -265,12 +239,9 @@ class Service:
         if not os.path.exists(source / "setup.cfg"):
             self._refuse_of_others(package, f"install the package as root into a folder such as {OF_ROOT}")
             return
+        cure = f"when you have looked at it, `chown -R root {source}` and `chmod -R go-w` it, or clone it as root "
         for path in (source / name for name in SOURCES):
-            self._refuse_of_others(
-                path,
-                f"when you have looked at it, `chown -R root {source}` and `chmod -R go-w` it, or clone it as root "
-                f"into a folder such as {OF_ROOT}",
-            )
+            self._refuse_of_others(path, f"{cure}into a folder such as {OF_ROOT}")
 
     def _refuse_of_others(self, path: Path, cure: str) -> None:
         """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or anything below it."""
@@ -288,21 +259,18 @@ class Service:
         for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
-            if not self._is_trusted(path):
+            if not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
                 raise XboardError(f"{path} is another user's, and pip would write there as root: delete it")
 
     def _timeouts(self) -> tuple[int, int]:
         """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
         ini = self._layout.ini
         if not os.path.isfile(ini):
-            raise XboardError(
-                f"{ini}: no such file; `xboard-circus init --app module:app {self._layout.folder}` writes one"
-            )
+            cure = f"`xboard-circus init --app module:app {self._layout.folder}` writes one"
+            raise XboardError(f"{ini}: no such file; {cure}")
         watchers = config.load(ini).watchers
-        return (
-            math.ceil(max((each.graceful_timeout for each in watchers), default=30)),
-            math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60),
-        )
+        stop = max((each.graceful_timeout for each in watchers), default=30)
+        return math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60)
 
     def _owner(self) -> Owner | None:
         """Return the user of a service of the system, made if missing; None if the caller owns all."""
@@ -317,18 +285,6 @@ class Service:
         self._shell.run("useradd", *account, "--shell", "/usr/sbin/nologin", layout.user)
         return Owner.of(layout.user)
 
-    def _texts(self, venv: Path, graceful_timeout: int, startup_timeout: int) -> Texts:
-        layout = self._layout
-        owner = Owner.of(layout.user)
-        return rendered(
-            layout,
-            venv=venv,
-            group=owner.group if owner else layout.user,
-            ini_text=written_files.read_whole(layout.ini).decode(errors="replace"),
-            graceful_timeout=graceful_timeout,
-            startup_timeout=startup_timeout,
-        )
-
     def _give_folder(self, owner: Owner | None, venv: Path) -> None:
         """Let the service write in the folder and in logs/, and give it the existing data."""
         layout, shell = self._layout, self._shell
@@ -338,44 +294,31 @@ class Service:
                 shell.report(f"make: {path}")
             if not shell.dry_run:
                 written_files.make_folder(path, mode, owner)
-        if (
-            layout.system
-            and not self._is_callers
-            and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner)))
-        ):
+        is_systems = layout.system and not self._is_callers
+        if is_systems and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner))):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
             if os.path.exists(layout.folder / "docker-compose.yml"):
                 shell.note(f"run no Compose as root in {layout.folder}: {layout.user} may add a compose.yaml or .env")
         if owner is None or shell.dry_run:
             return
-        for path in self._data(owner):
-            if written_files.give(path, owner):
-                shell.report(f"give: {path} to {layout.user}")
+        for top in chain(*map(layout.folder.glob, DATA)):
+            for path in written_files.foreign(top, owner):
+                if written_files.give(path, owner):
+                    shell.report(f"give: {path} to {layout.user}")
         if layout.manager == "systemd":
             self._refuse_closed_folder(venv)
-
-    def _data(self, owner: Owner) -> Iterator[Path]:
-        folder = self._layout.folder
-        for top in (path for pattern in DATA for path in folder.glob(pattern)):
-            yield from written_files.foreign(top, owner)
 
     def _refuse_closed_folder(self, venv: Path) -> None:
         folder, user = self._layout.folder, self._layout.user
         if str(folder).startswith(("/tmp/", "/var/tmp/")):
-            self._shell.note(
-                f"{folder}: the service has a /tmp of its own, and does not find that folder; choose another --dir"
-            )
+            what = "the service has a /tmp of its own, and does not find that folder"
+            self._shell.note(f"{folder}: {what}; choose another --dir")
         elsewhere = "where that user can enter, such as /opt/xboard, not below /root"
         if not succeeds("test", "-x", str(folder), user=user):
             raise XboardError(f"{user} cannot enter {folder}: put it {elsewhere}")
         python = str(venv / "bin" / "python")
         if not succeeds(python, "-I", "-c", "import xboard_circus", user=user):
             raise XboardError(f"{user} cannot run {python}: put folder and packages {elsewhere}")
-
-    def _delete(self, path: Path, why: str = "") -> None:
-        self._shell.report(f"delete: {path}{why}")
-        if not self._shell.dry_run:
-            written_files.delete(path)
 
     def _put(self, path: Path, text: str, mode: int) -> bool:
         """Write a file unless it holds *text* already; return whether it had to be written."""
@@ -394,10 +337,8 @@ class Service:
         # Without our terminal, which sudo, in launchd's command, would pass to the service's user.
         done = run_captured([str(self._layout.command), "check"], timeout=CHECKED_WITHIN, env=os.environ, cwd="/")
         if done is None:
-            raise XboardError(
-                f"`{self._layout.command} check` has not ended within {CHECKED_WITHIN:g} s: a process of "
-                f"{self._layout.user}'s may hold it up; nothing was started"
-            )
+            why = f"a process of {self._layout.user}'s may hold it up; nothing was started"
+            raise XboardError(f"`{self._layout.command} check` has not ended within {CHECKED_WITHIN:g} s: {why}")
         for line in (done.stdout + done.stderr).splitlines():
             if not line.startswith("ok"):
                 self._shell.note(line)

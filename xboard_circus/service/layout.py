@@ -87,9 +87,8 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         if action != "unit" and not wanted.dry_run and host.uid != 0:
             raise XboardError(f"a service of the system takes root: sudo ... {action}, or --user for one of yours")
         if run_as == "root":
-            raise XboardError(
-                "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
-            )
+            what = "who reaches circusd's endpoint could then do all that root can"
+            raise XboardError(f"--run-as root: {what}; name another user")
     of_user, home = wanted.of_user, host.home
     # A user who copies the unit by hand need not be root for all else: it runs as that user.
     is_copied = action == "unit" and not of_user and host.uid != 0 and run_as == USER
@@ -107,22 +106,12 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         lock = home / f".{wanted.name}.lock"
     if len(str(runtime)) > LONGEST_RUNTIME:
         raise XboardError(f"{runtime}: too long for the sockets in it; choose a shorter --dir")
-    return Layout(
-        name=wanted.name,
-        manager=manager,
-        system=not of_user,
-        user=host.user if of_user or is_copied else run_as,
-        folder=wanted.folder,
-        ini=wanted.folder / ini,
-        overlay=wanted.folder / OVERLAY,
-        unit=unit,
-        command=(home / ".local" / "bin" if of_user or is_copied else Path("/usr/local/bin")) / wanted.name,
-        runtime=runtime,
-        state=state,
-        lock=lock,
-        unit_name=unit_name,
-        domain=domain,
+    user, bin_folder = (
+        (host.user, home / ".local" / "bin") if of_user or is_copied else (run_as, Path("/usr/local/bin"))
     )
+    folder, command = wanted.folder, bin_folder / wanted.name
+    files = (folder, folder / ini, folder / OVERLAY, unit, command, runtime, state, lock)
+    return Layout(wanted.name, manager, not of_user, user, *files, unit_name, domain)
 
 
 def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str) -> ServiceOptions:
@@ -137,10 +126,8 @@ def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str
     found = re.search(r"^User=(.+)$", unit, re.MULTILINE) or re.search(r"<key>UserName</key>\s*<string>(.+?)<", unit)
     user = found[1] if found and not wanted.of_user else None
     if user is not None and wanted.run_as not in (None, user) and action in ("install", "upgrade"):
-        raise XboardError(
-            f"{wanted.name} runs as {user}: say --run-as {user}, or remove it first, then install it for "
-            f"{wanted.run_as}; nothing was changed"
-        )
+        cure = f"say --run-as {user}, or remove it first, then install it for {wanted.run_as}"
+        raise XboardError(f"{wanted.name} runs as {user}: {cure}; nothing was changed")
     included = re.search(r"^include = (.+)$", overlay, re.MULTILINE)
     return wanted._replace(run_as=wanted.run_as or user, ini=wanted.ini or (included[1] if included else None))
 
@@ -152,11 +139,9 @@ def _check_words(name: str, run_as: str, ini: str, folder: Path) -> None:
         raise XboardError(f"--run-as {run_as}: write a user's name, letters, digits and ._- only, not its number")
     if ini.startswith("/"):
         raise XboardError(f"--ini {ini}: write its name in the folder that --dir names")
-    path = f"{folder}/{ini}"
+    path, cure = f"{folder}/{ini}", "choose one of letters, digits and ._+-"
     if not re.fullmatch(r"[A-Za-z0-9/._+-]*", path):
-        raise XboardError(
-            f"{path}: the service managers do not take such a path; choose one of letters, digits and ._+-"
-        )
+        raise XboardError(f"{path}: the service managers do not take such a path; {cure}")
 
 
 def refuse_folder_of_another(layout: Layout, overlay: str) -> None:
@@ -167,10 +152,8 @@ def refuse_folder_of_another(layout: Layout, overlay: str) -> None:
     name = re.search(r"for the service (\S+), and again", overlay)
     runtime = re.search(r"^endpoint = ipc://(.+)/circusd\.sock$", overlay, re.MULTILINE)
     if name and runtime and (name[1], Path(runtime[1])) != (layout.name, layout.runtime):
-        raise XboardError(
-            f"{layout.folder} has the service {name[1]} already, in {runtime[1]}: remove that one first, or say "
-            f"another --dir; without such a service, delete {layout.overlay}"
-        )
+        cure = f"remove that one first, or say another --dir; without such a service, delete {layout.overlay}"
+        raise XboardError(f"{layout.folder} has the service {name[1]} already, in {runtime[1]}: {cure}")
 
 
 def is_ours(text: str) -> bool:

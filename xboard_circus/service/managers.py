@@ -25,8 +25,7 @@ class Shell:
     """Run programs and report each; with *dry_run* only report them."""
 
     def __init__(self, note: Report, *, dry_run: bool) -> None:
-        self.note = note
-        self.dry_run = dry_run
+        self.note, self.dry_run = note, dry_run
 
     def report(self, what: str) -> None:
         """Report one step, done or only planned: "write: FILE"."""
@@ -73,8 +72,7 @@ class Manager:
     """A service manager of a host."""
 
     def __init__(self, layout: Layout, shell: Shell) -> None:
-        self.layout = layout
-        self.shell = shell
+        self.layout, self.shell = layout, shell
 
     def refuse_if_absent(self) -> None:
         """Raise XboardError if it does not answer, or has a service of that name of its own."""
@@ -102,10 +100,8 @@ class Systemd(Manager):
         if not self.shell.dry_run and layout.system and not os.path.isdir(Path("/run/systemd/system")):
             raise XboardError(f"this host was not started by systemd; {NO_MANAGER}")
         if not self.shell.dry_run and not layout.system and not succeeds("systemctl", "--user", "show-environment"):
-            raise XboardError(
-                f"no systemd of {layout.user}'s answers: log in as that user, not by su or sudo, or: "
-                f"loginctl enable-linger {layout.user}"
-            )
+            cure = f"log in as that user, not by su or sudo, or: loginctl enable-linger {layout.user}"
+            raise XboardError(f"no systemd of {layout.user}'s answers: {cure}")
         if os.path.exists(Path("/usr/lib/systemd", "system" if layout.system else "user", layout.unit_name)):
             raise XboardError(f"{layout.name} is a service of this host's own: choose another --name")
 

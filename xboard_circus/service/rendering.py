@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -26,30 +26,19 @@ class Texts(NamedTuple):
 
 
 def rendered(
-    layout: Layout, *, venv: Path, group: str, ini_text: str, graceful_timeout: int, startup_timeout: int
+    layout: Layout, venv: Path, group: str, ini_text: str, graceful_timeout: int, startup_timeout: int
 ) -> Texts:
     """Return the texts of the files that make *layout* a service.
 
     The manager allows more time than the ini file: circusd ends the workers, not the manager.
     """
     ways = (layout.folder, (venv / "bin" / "python").resolve())
-    templates = Environment(
-        loader=PackageLoader("xboard_circus.service"),
-        autoescape=select_autoescape(["plist.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    values = layout._asdict() | {
-        "venv": venv,
-        "python": getattr(sys, "_base_executable", sys.executable),
-        "launcher": launch.__file__,
-        "group": group,
-        "graceful_timeout": graceful_timeout,
-        "startup_timeout": startup_timeout,
-        "protect_home": "read-only" if any(_HOMES.intersection(way.parents) for way in ways) else "yes",
-        "stats": _STATS.search(ini_text) is not None,
-    }
+    how: dict[str, Any] = {"undefined": StrictUndefined, "autoescape": select_autoescape(["plist.j2"])}
+    how |= dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    templates = Environment(loader=PackageLoader("xboard_circus.service"), **how)
+    values = layout._asdict() | {"venv": venv, "python": getattr(sys, "_base_executable", sys.executable)}
+    values |= {"launcher": launch.__file__, "group": group, "stats": _STATS.search(ini_text) is not None}
+    values |= {"graceful_timeout": graceful_timeout, "startup_timeout": startup_timeout}
+    values["protect_home"] = "read-only" if any(_HOMES.intersection(way.parents) for way in ways) else "yes"
     names = (UNITS[layout.manager], "overlay.ini.j2", "command.sh.j2")
     return Texts(*(templates.get_template(name).render(values) for name in names))
