@@ -32,15 +32,8 @@ LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
 MIGRATIONS = (
     """
     CREATE TABLE events (
-        id INTEGER PRIMARY KEY,
-        time REAL NOT NULL,
-        watcher TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        pid INTEGER,
-        wid INTEGER,
-        cause TEXT,
-        reason TEXT NOT NULL,
-        data TEXT NOT NULL
+        id INTEGER PRIMARY KEY, time REAL NOT NULL, watcher TEXT NOT NULL, kind TEXT NOT NULL, pid INTEGER, wid INTEGER,
+        cause TEXT, reason TEXT NOT NULL, data TEXT NOT NULL
     );
     CREATE INDEX events_by_time ON events (time);
     CREATE INDEX events_by_watcher ON events (watcher, kind, time);
@@ -85,14 +78,10 @@ class LedgerTrouble(enum.Enum):
 
 
 # By the text, because Python 3.10 does not expose SQLite's code; the texts have not changed since SQLite 3.0.
-_TROUBLES = {
-    "malformed": LedgerTrouble.DAMAGED,
-    "not a database": LedgerTrouble.DAMAGED,
-    "locked": LedgerTrouble.LOCKED,
-    "busy": LedgerTrouble.LOCKED,
-    "disk is full": LedgerTrouble.FULL,
-    "disk I/O error": LedgerTrouble.FULL,  # a write beyond a quota or a limit on file sizes
-}
+# "disk I/O error" is a write beyond a quota or a limit on file sizes.
+_SIGNS = {"DAMAGED": ("malformed", "not a database"), "LOCKED": ("locked", "busy")}
+_SIGNS |= {"FULL": ("disk is full", "disk I/O error")}
+_TROUBLES = {sign: LedgerTrouble[name] for name, signs in _SIGNS.items() for sign in signs}
 
 
 class LedgerError(XboardError):
@@ -143,9 +132,8 @@ def open_to_write(
             os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
-    connection = sqlite3.connect(
-        path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=16
-    )
+    how: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "cached_statements": 16}
+    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, **how)
     try:
         _prepare(connection, path, schema, most_pages=most_pages, log_pages=log_pages)
     except BaseException:
@@ -184,17 +172,14 @@ class StoredFile:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Return the database at *path*, read-only; LedgerError where we may not read it."""
     if not os.access(path, os.R_OK):
-        raise LedgerError(
-            path, LedgerTrouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root"
-        )
-    is_anothers = False
-    for name in _files_of(path):
-        if (facts := _facts_of(name)) is not None and facts.st_uid != os.geteuid():
-            is_anothers = True
-            if stat.S_ISLNK(facts.st_mode):
-                raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
+        why = "may be read by its own user alone; ask as that user, or as root"
+        raise LedgerError(path, LedgerTrouble.UNUSABLE, why)
+    known = {name: facts for name in _files_of(path) if (facts := _facts_of(name)) is not None}
+    others = {name: facts for name, facts in known.items() if facts.st_uid != os.geteuid()}
+    for name in (name for name, facts in others.items() if stat.S_ISLNK(facts.st_mode)):
+        raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
     other = others_at(path)
-    return _opened_in_time(path, other) if is_anothers or other is not None else _opened(path)
+    return _opened_in_time(path, other) if others or other is not None else _opened(path)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -299,11 +284,10 @@ def set_aside(path: Path, *, now: float) -> Path:
 
 def inode_of(path: Path) -> Inode | None:
     """Return the inode of the file at *path*, None without one."""
-    try:
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _is_at_rest(path: Path) -> bool:

@@ -18,14 +18,9 @@ from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
 
-LOG_LINES = 12
-LONGEST_LINE = 500
-WHO = {
-    "probe": Told.BY_PROBE,
-    "recycle": Told.BY_RECYCLE,
-    "reload": Told.BY_RELOAD,
-    "health.startup_timeout": Told.BY_STARTUP_TIMEOUT,
-}
+LOG_LINES, LONGEST_LINE = 12, 500
+WHO = {"probe": Told.BY_PROBE, "recycle": Told.BY_RECYCLE, "reload": Told.BY_RELOAD}
+WHO["health.startup_timeout"] = Told.BY_STARTUP_TIMEOUT
 REPLACED = frozenset({Say.THEN_REPLACED.name, Say.THEN_USED_UP_REPLACED.name})
 CAUSES = {each.value: each.name for each in Cause}
 
@@ -64,7 +59,9 @@ def when(time: float) -> str:
 
 
 def _headline(record: Record) -> str:
-    reason = one_line(record.reason) or _cause_named(record.cause) or _no_reason(record.data)
+    reason = one_line(record.reason) or _cause_named(record.cause)
+    how = {"of_signal": Told.NO_REASON_SIGNAL, "of_code": Told.NO_REASON_CODE}
+    reason = reason or _with_end(record.data, **how) or Told.NO_REASON()
     watcher = one_line(record.watcher)
     if record.kind in DEATHS:
         ending = Told[f"ENDING_{CAUSES.get(record.cause or '', 'UNKNOWN')}"]
@@ -84,10 +81,6 @@ def _of_whom(record: Record, watcher: str) -> str:
     return say(watcher=watcher, n=number, pid=record.pid)
 
 
-def _no_reason(data: Mapping[str, Any]) -> str:
-    return _with_end(data, of_signal=Told.NO_REASON_SIGNAL, of_code=Told.NO_REASON_CODE) or Told.NO_REASON()
-
-
 def _with_end(data: Mapping[str, Any], *, of_signal: Told, of_code: Told, **fields: str) -> str:
     """Return the sentence with the signal or the exit code of an end; "" where neither is known."""
     if data.get("signal"):
@@ -98,7 +91,9 @@ def _with_end(data: Mapping[str, Any], *, of_signal: Told, of_code: Told, **fiel
 def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str]]:
     data = record.data
     if record.cause:
-        yield "cause", _cause(record.cause, data)
+        named = _cause_named(record.cause)
+        ended = _with_end(data, of_signal=Told.WITH_SIGNAL, of_code=Told.WITH_CODE, cause=named)
+        yield "cause", ended or named
     if who := _who(record):
         yield "asked by", who
     if isinstance(data.get("lived"), (int, float)):
@@ -131,11 +126,6 @@ def _cause_named(cause: str | None) -> str:
 
 def _sentence(what: str, name: str) -> Told | None:
     return Told.__members__.get(f"{what}_{name.upper()}")
-
-
-def _cause(cause: str, data: Mapping[str, Any]) -> str:
-    named = _cause_named(cause)
-    return _with_end(data, of_signal=Told.WITH_SIGNAL, of_code=Told.WITH_CODE, cause=named) or named
 
 
 def _who(record: Record) -> str:

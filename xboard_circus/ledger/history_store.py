@@ -14,15 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from xboard_circus.core.history import (
-    FIGURES,
-    FULL_SLOTS,
-    STEPS,
-    WHOLE_WATCHER,
-    Figures,
-    Point,
-    kept_points,
-)
+from xboard_circus.core.history import FIGURES, FULL_SLOTS, STEPS, WHOLE_WATCHER, Figures, Point, kept_points
 from xboard_circus.core.state_schema import MOST_SLOTS, TrafficReport, parse_traffic
 from xboard_circus.ledger import database
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, StoredFile, ledger_errors, trouble_of
@@ -42,18 +34,10 @@ class Totals(NamedTuple):
     traffic: TrafficReport
 
 
-_TABLES = [f"{kind}_{step}" for kind in ("watcher", "slots") for step in STEPS]
-_HISTORY = Schema(
-    0x78624849,  # "xbHI"
-    (
-        ";".join(
-            [
-                "CREATE TABLE watchers (id INTEGER PRIMARY KEY, name TEXT UNIQUE, totals TEXT, until REAL)",
-                *(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, figures BLOB NOT NULL)" for table in _TABLES),
-            ]
-        ),
-    ),
-)
+_TABLES = ["watchers (id INTEGER PRIMARY KEY, name TEXT UNIQUE, totals TEXT, until REAL)"]
+_NAMES = [f"{kind}_{step}" for kind in ("watcher", "slots") for step in STEPS]
+_TABLES += [f"{name} (id INTEGER PRIMARY KEY, figures BLOB NOT NULL)" for name in _NAMES]
+_HISTORY = Schema(0x78624849, (";".join(f"CREATE TABLE {table}" for table in _TABLES),))  # "xbHI"
 
 # Half-precision floats, because a chart shows no more than three digits: up to 65,504, so memory is in GiB.
 _UNITS = tuple(2.0**30 if name in ("rss", "disk") else 1.0 for name in FIGURES)
@@ -111,7 +95,8 @@ class HistoryStore(StoredFile):
                 put = "INSERT OR REPLACE INTO {}_{} VALUES (?, ?)"
                 connection.execute(put.format("watcher", point.step), (key, _packed(of_all)))
                 if slots:
-                    connection.execute(put.format("slots", point.step), (key, _packed_slots(slots)))
+                    of_slots = b"".join(bytes([slot - 1]) + _packed(each[:-1]) for slot, each in slots.items())
+                    connection.execute(put.format("slots", point.step), (key, of_slots))
             for name, total in totals.items():
                 values = (json.dumps(total.traffic), total.until, self._id(connection, name))
                 connection.execute("UPDATE watchers SET totals = ?, until = ? WHERE id = ?", values)
@@ -162,7 +147,7 @@ def read_points(
         figures = f"substr(figures, 1, {MOST_SLOTS * (_SLOT_SIZE + 1)})"
         query = f"SELECT id, {figures} FROM {kind}_{step} WHERE {test} ORDER BY id LIMIT ?"
         for key, blob in connection.execute(query, [*bounds, ids[0][0], STEPS[step] + 2]):
-            known = _unpacked(blob) if slot == WHOLE_WATCHER else _unpacked_slot(blob, slot)
+            known = _unpacked(blob if slot == WHOLE_WATCHER else _slots(blob).get(slot, b""))
             if known is not None:
                 found.append((key // MOST_WATCHERS * step, known))
     return found
@@ -178,11 +163,9 @@ def last_figures(path: Path, *, now: float) -> dict[str, dict[int, Figures]]:
             query = f"SELECT id, substr(figures, 1, ?) FROM {kind}_{step} WHERE id >= ? ORDER BY id LIMIT ?"
             for key, blob in connection.execute(query, (size, first, STEPS[step] * MOST_WATCHERS)):
                 name = str(names.get(key % MOST_WATCHERS))
-                if kind == "watcher":
-                    each = {WHOLE_WATCHER: _unpacked(blob)}
-                else:
-                    each = {slot: _unpacked(blob[at : at + _SLOT_SIZE]) for slot, at in _places(blob).items()}
-                found.setdefault(name, {}).update({slot: known for slot, known in each.items() if known is not None})
+                packed = {WHOLE_WATCHER: blob} if kind == "watcher" else _slots(blob)
+                known = {slot: each for slot, part in packed.items() if (each := _unpacked(part)) is not None}
+                found.setdefault(name, {}).update(known)
     return found
 
 
@@ -226,16 +209,7 @@ def _unpacked(blob: bytes) -> Figures | None:
     return (*known, None)[: len(FIGURES)]
 
 
-def _packed_slots(slots: Mapping[int, Figures]) -> bytes:
-    return b"".join(bytes([slot - 1]) + _packed(figures[:-1]) for slot, figures in slots.items())
-
-
-def _places(blob: bytes) -> dict[int, int]:
-    """Return where the figures of each slot begin."""
-    size = _SLOT_SIZE + 1
-    return {blob[at] + 1: at + 1 for at in range(0, len(blob), size)} if isinstance(blob, bytes) else {}
-
-
-def _unpacked_slot(blob: bytes, slot: int) -> Figures | None:
-    at = _places(blob).get(slot)
-    return None if at is None else _unpacked(blob[at : at + _SLOT_SIZE])
+def _slots(blob: bytes) -> dict[int, bytes]:
+    """Return the figures of each slot, packed."""
+    places = range(0, len(blob) if isinstance(blob, bytes) else 0, _SLOT_SIZE + 1)
+    return {blob[at] + 1: blob[at + 1 : at + 1 + _SLOT_SIZE] for at in places}

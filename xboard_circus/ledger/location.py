@@ -19,10 +19,8 @@ def ledger_of(config: Config) -> Path:
     """Return the file to which the plugin of *config* records; XboardError without such a plugin."""
     for ledger in ledgers_of(config):
         return ledger
-    raise XboardError(
-        f"{config.shown}: no plugin keeps a ledger; add [plugin:xboard] with use = {RECORDERS[0]}, "
-        "then `xboard-circus restart`"
-    )
+    cure = f"add [plugin:xboard] with use = {RECORDERS[0]}, then `xboard-circus restart`"
+    raise XboardError(f"{config.shown}: no plugin keeps a ledger; {cure}")
 
 
 def ledgers_of(config: Config) -> list[Path]:

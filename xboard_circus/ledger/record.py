@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import Reason, one_line, reason_in
 
-REASON_CHARS = 2000
-EVENT_REASON_CHARS = 1000
-WHOLE_CHARS = 90_000
+REASON_CHARS, EVENT_REASON_CHARS, WHOLE_CHARS = 2000, 1000, 90_000
 DATA_CHARS = 100_000  # holds the whole stacks of a hung worker with forty threads
 # Names in an event that have a column of their own.
 EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
@@ -60,17 +58,10 @@ def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, l
     if kind == LOST and "gone_at" in data:
         # Its plugin may be killed between the record and its note of that; the next circusd then reports it again.
         seq = f"{kind} {pid}:{data.get('started')} {data['gone_at']}"
-    return Record(
-        time=now if time is None else time,
-        watcher=watcher,
-        kind=kind,
-        pid=pid,
-        wid=numbers.get("wid"),
-        cause=None if cause is None else str(cause)[:100],
-        reason=reason_in(data, longest=EVENT_REASON_CHARS),
-        data=fitted({name: value for name, value in data.items() if name not in EVENT_COLUMNS}, longest),
-        seq=seq,
-    )
+    time, cause = now if time is None else time, None if cause is None else str(cause)[:100]
+    reason = reason_in(data, longest=EVENT_REASON_CHARS)
+    rest = fitted({name: value for name, value in data.items() if name not in EVENT_COLUMNS}, longest)
+    return Record(time, watcher, kind, pid, numbers.get("wid"), cause, reason, rest, seq=seq)
 
 
 def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
@@ -84,10 +75,8 @@ def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
         return data
     room = longest // 4
     while room >= 5:
-        short = {
-            key: f"{value[: room - 3]}..." if isinstance(value, str) and len(value) > room else value
-            for key, value in data.items()
-        }
+        texts = {key: value for key, value in data.items() if isinstance(value, str) and len(value) > room}
+        short = {**data, **{key: f"{value[: room - 3]}..." for key, value in texts.items()}}
         if len(json.dumps(short, default=str)) <= longest:
             return short
         room //= 2
@@ -97,18 +86,14 @@ def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
 def row_of(record: Record, *, now: float) -> tuple[object, ...]:
     """Return a row of *record* that SQLite can store: the bus is open to others, so a record may hold anything."""
     data = json.dumps(dict(record.data), default=str)
-    return (
-        record.time if math.isfinite(record.time) else now,
-        _text(record.watcher, 200),
-        _text(record.kind, 100),
-        _whole(record.pid),
-        _whole(record.wid),
-        None if record.cause is None else _text(record.cause, 200),
-        _text(record.reason, REASON_CHARS),
-        data if len(data) <= DATA_CHARS else json.dumps({"cut": data[: DATA_CHARS // 2]}),
-        json.dumps(record.reason.as_data()) if isinstance(record.reason, Reason) else None,
-        None if record.seq is None else _text(record.seq, 100),
+    data = data if len(data) <= DATA_CHARS else json.dumps({"cut": data[: DATA_CHARS // 2]})
+    say = json.dumps(record.reason.as_data()) if isinstance(record.reason, Reason) else None
+    cause, seq = (
+        None if each is None else _text(each, most) for each, most in ((record.cause, 200), (record.seq, 100))
     )
+    at, watcher, kind = record.time, _text(record.watcher, 200), _text(record.kind, 100)
+    of = (at if math.isfinite(at) else now, watcher, kind, _whole(record.pid), _whole(record.wid), cause)
+    return (*of, _text(record.reason, REASON_CHARS), data, say, seq)
 
 
 def record_of_row(row: tuple[Any, ...]) -> Record | None:
@@ -131,13 +116,10 @@ def record_of_row(row: tuple[Any, ...]) -> Record | None:
 def _parsed(text: str | None) -> object:
     """Parse a JSON *text*, without numbers that cannot be calculated with; None for an invalid one."""
     try:
-        return None if text is None else json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
+        how: dict[str, Any] = {"parse_int": lambda digits: _whole(int(digits)), "parse_float": _float}
+        return None if text is None else json.loads(text, parse_constant=_float, **how)
     except (ValueError, RecursionError):
         return None
-
-
-def _int(digits: str) -> int | None:
-    return _whole(int(digits))
 
 
 def _float(text: str) -> float | None:

@@ -46,20 +46,13 @@ class LedgerStore(StoredFile):
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        keep_days: float = 30.0,
-        max_mb: float = 64.0,
-        clock: Callable[[], float] = time.time,
+        self, path: Path, *, keep_days: float = 30.0, max_mb: float = 64.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self.keep_days = keep_days
-        self.max_bytes = int(max(1.0, max_mb) * MIB)
+        self.keep_days, self.max_bytes = keep_days, int(max(1.0, max_mb) * MIB)
         self._most_pages = self.max_bytes * 3 // 4 // PAGE
         log_pages = min(1000, max(16, self.max_bytes // 16 // PAGE))
         super().__init__(path, most_pages=self._most_pages, log_pages=log_pages)
-        self._clock = clock
-        self._damaged_at = -math.inf
+        self._clock, self._damaged_at = clock, -math.inf
 
     # Writing
 
@@ -115,8 +108,11 @@ class LedgerStore(StoredFile):
         trouble = trouble_of(error)
         if trouble is LedgerTrouble.DAMAGED:
             return self._set_aside(error)
-        # Only for our own bound. On a full disk deleting the past would not help, and it would soon be gone.
-        return trouble is LedgerTrouble.FULL and self._lacks_room(rows) and self._delete("1", [], order="id")
+        # Pages that are partly filled count as full. Only for our own bound: on a full disk deleting the past would not
+        # help, and it would soon be gone.
+        size = sum(len(each.encode()) for row in rows for each in row if isinstance(each, str))
+        is_ours = trouble is LedgerTrouble.FULL and self._pages() + 16 + 2 * size // PAGE > self._most_pages
+        return is_ours and self._delete("1", [], order="id")
 
     # The bounds
 
@@ -130,20 +126,12 @@ class LedgerStore(StoredFile):
 
     def _shrink(self, *, until: float) -> bool:
         """Delete and give back in small steps; True when *until* came first."""
-        while self._shrink_a_little():
+        while self._delete("time < ?", [self._clock() - self.keep_days * DAY], order="time") or (
+            self._pages() > self._most_pages * 5 // 6 and self._delete("1", [], order="id")
+        ):
             if time.monotonic() >= until:
                 return True
         return False
-
-    def _shrink_a_little(self) -> bool:
-        if self._delete("time < ?", [self._clock() - self.keep_days * DAY], order="time"):
-            return True
-        return self._pages() > self._most_pages * 5 // 6 and self._delete("1", [], order="id")
-
-    def _lacks_room(self, rows: Sequence[tuple[object, ...]]) -> bool:
-        """Return whether *rows* may not fit below our bound; pages that are partly filled count as full."""
-        size = sum(len(each.encode()) for row in rows for each in row if isinstance(each, str))
-        return self._pages() + 16 + 2 * size // PAGE > self._most_pages
 
     def _pages(self) -> int:
         """Return how many pages of the file are used."""

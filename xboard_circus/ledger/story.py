@@ -7,31 +7,17 @@ from xboard_circus.core.names import circusd_of
 from xboard_circus.ledger.record import Record
 
 DEATHS = frozenset({"restart", "end"})
-DECISIONS = frozenset(
-    {
-        "unhealthy",
-        "port_refused",
-        "port_freed",
-        "port_shared",
-        "port_shut",
-        "kept",
-        "reload_end",
-        "before_failed",
-        "preflight_failed",
-        "output_lost",
-        LOST,
-        HOST_RESTARTED,
-    }
-)
+_OF_PORT = ("port_refused", "port_freed", "port_shared", "port_shut")
+_FAILED = ("unhealthy", "kept", "reload_end", "before_failed", "preflight_failed", "output_lost")
+DECISIONS = frozenset({*_OF_PORT, *_FAILED, LOST, HOST_RESTARTED})
 # Decisions that mean nothing without the death that they follow.
 FOLLOWERS = frozenset({"cooldown", "recovered", "poison", BACK})
 EXPLAINED = DEATHS | DECISIONS | FOLLOWERS
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
 """Circus's own events, which have no number."""
 
-KINDS = (
-    EXPLAINED | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back", "slow_request"}
-)
+_AROUND = ("command", "ready", "replace", "reload_begin", "before_done", "output_back", "slow_request")
+KINDS = EXPLAINED | CIRCUS | {*_AROUND}
 """Recorded events: those that `why` explains, and those around them."""
 
 TROUBLE = frozenset({"restart", "unhealthy", "port_refused", "before_failed", "output_lost", "poison", LOST})
@@ -111,22 +97,16 @@ def is_of_the_past(record: Record, history: Sequence[Record]) -> bool:
 
     An earlier version may have numbered no event, nor recorded what followed.
     """
-    return any(
-        other.kind in EXPLAINED and circusd_of(other.seq) != circusd_of(record.seq) for other in _after(record, history)
-    )
+    circusd, later = circusd_of(record.seq), _after(record, history)
+    return any(other.kind in EXPLAINED and circusd_of(other.seq) != circusd for other in later)
 
 
 def _after(record: Record, history: Sequence[Record]) -> list[Record]:
-    return [
-        other
-        for other in history
-        if other.watcher == record.watcher and record.id is not None and other.id is not None and other.id > record.id
-    ]
+    own = [other for other in history if other.watcher == record.watcher and other.id is not None]
+    return [other for other in own if record.id is not None and (other.id or 0) > record.id]
 
 
 def _same(one: Record, other: Record) -> bool:
     """Return whether *one* may be what *other* followed on."""
-    is_of_worker = (
-        other.pid is None or one.pid in (None, other.pid) or (one.wid == other.wid and other.kind == "recovered")
-    )
-    return one.watcher == other.watcher and is_of_worker
+    is_of_slot = one.wid == other.wid and other.kind == "recovered"
+    return one.watcher == other.watcher and (other.pid is None or one.pid in (None, other.pid) or is_of_slot)
