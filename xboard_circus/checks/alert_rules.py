@@ -18,9 +18,8 @@ EXTRAS = {"apprise": ("apprise", "Apprise", "apprise"), "otlp": ("opentelemetry"
 def findings(config: Config) -> Iterator[Finding]:
     """Yield findings. No finding quotes a value that may be a secret."""
     if config.alerts and not any(plugin.use in READERS for plugin in config.plugins):
-        yield Finding(
-            ERROR, "", "no plugin reads it", f"add [plugin:xboard] use = {READERS[0]}", config.alerts[0].section
-        )
+        hint = f"add [plugin:xboard] use = {READERS[0]}"
+        yield Finding(ERROR, "", "no plugin reads it", hint, config.alerts[0].section)
     for alert in config.alerts:
         yield from within(alert.section, _alert(config, alert))
 

@@ -66,9 +66,8 @@ def _of_host(
         if refusal is None:
             doors += within(watcher.section, host_rules.open_to_others(config, watcher))
     yield from doors
-    if any(each.level is Level.ERROR for each in doors) or any(
-        any(host_rules.writable(config, watcher)) for watcher in config.watchers
-    ):
+    is_open = any(any(host_rules.writable(config, watcher)) for watcher in config.watchers)
+    if is_open or any(each.level is Level.ERROR for each in doors):
         return  # the rest would run what that user has put there; `judgement` reports a watcher's own
     yield from within("circus", _circus(config, others))
     if refusal is None:

@@ -41,12 +41,8 @@ RESTARTING = {
     ),
 }
 # Class: what it does, and its replacement; it harms no worker.
-USELESS = {
-    "RedisObserver": (
-        "cannot be constructed with redis 4 or later: its process dies again and again",
-        "delete the section; let health.ready_path look at Redis",
-    ),
-}
+_NO_REDIS = "cannot be constructed with redis 4 or later: its process dies again and again"
+USELESS = {"RedisObserver": (_NO_REDIS, "delete the section; let health.ready_path look at Redis")}
 
 
 def findings(config: Config, plugin: PluginConfig) -> Iterator[Finding]:

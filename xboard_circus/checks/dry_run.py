@@ -29,18 +29,13 @@ def circusd(config_file: str) -> dict[str, Any]:
     from circus.config import get_config
 
     config = get_config(config_file)
-    return {
-        "watchers": [watcher(each) for each in config["watchers"]],
-        "sockets": [
-            {"section": each["__name__"], "error": made("circus.sockets", "CircusSocket", each)}
-            for each in config["sockets"]
-        ],
-        "plugins": [
-            {"section": each["name"], "error": found(each["use"])} for each in config["plugins"] if "use" in each
-        ],
-        "from": origin("xboard_circus"),
-        "path": sys.path,
-    }
+    watchers = [watcher(each) for each in config["watchers"]]
+    errors = [(each["__name__"], made("circus.sockets", "CircusSocket", each)) for each in config["sockets"]]
+    sockets = [{"section": section, "error": error} for section, error in errors]
+    used = [each for each in config["plugins"] if "use" in each]
+    plugins = [{"section": each["name"], "error": found(each["use"])} for each in used]
+    places = {"from": origin("xboard_circus"), "path": sys.path}
+    return {"watchers": watchers, "sockets": sockets, "plugins": plugins, **places}
 
 
 def watcher(config: dict[str, Any]) -> dict[str, Any]:
@@ -51,11 +46,8 @@ def watcher(config: dict[str, Any]) -> dict[str, Any]:
         config[name]["filename"] = os.devnull
         if "." in config[name].get("class", "") or len(config[name]) == 1:
             config[name] = {}
-    return {
-        "section": config["__name__"],
-        "options": errors,
-        "error": None if errors else made("circus.watcher", "Watcher", config),
-    }
+    error = None if errors else made("circus.watcher", "Watcher", config)
+    return {"section": config["__name__"], "options": errors, "error": error}
 
 
 def import_errors(config: dict[str, Any]) -> dict[str, str]:

@@ -23,10 +23,8 @@ FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
 LAST_PERSON = 60_000
 NO_SHELLS = ("nologin", "false", "sync")
 NAMED = 3
-_POWERS = {
-    "endpoint": "can make circusd run any command",
-    "stats_endpoint": "can read the names, pids and load of all processes",
-}
+_POWERS = {"endpoint": "can make circusd run any command"}
+_POWERS["stats_endpoint"] = "can read the names, pids and load of all processes"
 
 
 def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
@@ -65,10 +63,6 @@ def is_closed(folder: Path) -> bool:
 
 def people() -> list[str]:
     """Return the other users of this host that can log in; a directory service is not queried."""
-    return [
-        user.pw_name
-        for user in pwd.getpwall()
-        if FIRST_PERSON <= user.pw_uid <= LAST_PERSON
-        and user.pw_uid != os.geteuid()
-        and os.path.basename(user.pw_shell) not in NO_SHELLS
-    ]
+    people = (each for each in pwd.getpwall() if FIRST_PERSON <= each.pw_uid <= LAST_PERSON)
+    others = (each for each in people if each.pw_uid != os.geteuid())
+    return [each.pw_name for each in others if os.path.basename(each.pw_shell) not in NO_SHELLS]

@@ -16,9 +16,8 @@ NAMED = 5
 
 def of_watcher(config: Config, watcher: WatcherConfig) -> list[EnvFile]:
     """Return the env files of a watcher in the ini file."""
-    return env_files.of_watcher(
-        watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
-    )
+    places = {"folder": config.folder, "working_dir": watcher.working_dir}
+    return env_files.of_watcher(watcher.options, watcher.cmd, watcher.args, **places)
 
 
 def added_by(config: Config, watcher: WatcherConfig) -> dict[str, str]:
@@ -48,6 +47,5 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         unused = sorted(name for name, value in found.items() if watcher.env.get(name, value) != value)
         if unused:
             what = f"{some_of(unused, NAMED)} of {file.path} not used: the environment has another value, and wins"
-            yield Finding(
-                WARNING, file.option, what, "take it out of one of the two: [env:...], or where circusd starts"
-            )
+            hint = "take it out of one of the two: [env:...], or where circusd starts"
+            yield Finding(WARNING, file.option, what, hint)

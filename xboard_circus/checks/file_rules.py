@@ -53,20 +53,14 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def addresses(config: Config) -> list[Address]:
     """Return every TCP address in the file."""
-    found = [
-        Address("circus", place, *address, public=False)
-        for _, place, _, address in endpoints(config)
-        if address is not None
-    ]
+    known = ((place, address) for _, place, _, address in endpoints(config) if address is not None)
+    found = [Address("circus", place, *address, public=False) for place, address in known]
     if config.circus["httpd"]:
         option = "httpd_port" if "httpd_port" in config.given else "httpd"
         found.append(Address("circus", option, config.circus["httpd_host"], config.circus["httpd_port"], public=True))
-    for socket in config.sockets:
-        if socket.port:
-            found.append(Address(socket.section, "port", socket.host, socket.port, public=True))
-    for watcher in config.watchers:
-        if port := watcher.options.port.port:
-            found.append(Address(watcher.section, "port.port", watcher.options.port.host, port, public=True))
+    found += [Address(each.section, "port", each.host, each.port, public=True) for each in config.sockets if each.port]
+    ports = ((each.section, each.options.port) for each in config.watchers)
+    found += [Address(section, "port.port", port.host, port.port, public=True) for section, port in ports if port.port]
     return found
 
 

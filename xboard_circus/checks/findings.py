@@ -56,7 +56,9 @@ class Finding(NamedTuple):
         if self.section:
             place += f" [{self.section}]"
         if self.option:
-            place += f" {self.option}:" if self.value is None else f" {self.option} = {_short(shown(self.value))}:"
+            value = "" if self.value is None else shown(self.value)
+            value = value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}..."
+            place += f" {self.option}:" if self.value is None else f" {self.option} = {value}:"
         return f"{place} {self.what}; {self.hint}" if self.hint else f"{place} {self.what}"
 
     def as_dict(self) -> dict[str, str | None]:
@@ -117,7 +119,3 @@ def bad(what: str, hint: str) -> Finding:
 def unknown(what: str, hint: str = "") -> Finding:
     """Return a finding on what cannot be read from here."""
     return Finding(Level.UNKNOWN, "", what, hint)
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}..."

@@ -34,6 +34,7 @@ _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sy
 _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
 _NAMED = 3
+_OBEYED_BY_NONE = "write it into a worker.env_file, which circusd does not obey"
 _NEEDED = ("as", "cpu", "data", "nofile", "stack")
 
 
@@ -152,13 +153,12 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
     if found is None:
         return None
     writer, place = found
+    who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
+    cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
     if os.path.exists(folder / OVERLAY):
         cure = (
             f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
         )
-    else:
-        who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
-        cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
     return f"{writer} may write {place}, and root would run what is there; {cure}"
 
 
@@ -178,20 +178,16 @@ def open_to_others(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """
     user = _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
-    found = [
-        (who.name, path, place) for path in _used(config, watcher) for who, place in writers.besides(path, trusted)
-    ]
+    used = _used(config, watcher)
+    found = [(who.name, path, place) for path in used for who, place in writers.besides(path, trusted)]
     if found:
         names, me = [*dict.fromkeys(name for name, _, _ in found)], servers.name_of(os.geteuid())
         places = [(path, place) for _, path, place in found]
-        what = (
-            f"{some_of(names, _NAMED)} may {_doings(places)}, which circusd uses as {me}: who has {names[0]} has {me}"
-        )
+        who = f"who has {names[0]} has {me}"
+        what = f"{some_of(names, _NAMED)} may {_doings(places)}, which circusd uses as {me}: {who}"
         hint = _cure(places, f"`chown {me} {{}}` and `chmod go-w` it")
         if "PYTHONPATH" in watcher.env:
-            hint += (
-                "; where only the app needs PYTHONPATH, write it into a worker.env_file, which circusd does not obey"
-            )
+            hint += f"; where only the app needs PYTHONPATH, {_OBEYED_BY_NONE}"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
 
 
@@ -202,9 +198,8 @@ def _used(config: Config, watcher: WatcherConfig) -> list[Path]:
 
 def _doings(found: list[tuple[Path, Path]]) -> str:
     """Return what a user may do, from each path and the place on the way to it that is open."""
-    return " and ".join(
-        dict.fromkeys(f"make {path}" if _is_to_be_made(path, place) else f"write {place}" for path, place in found)
-    )
+    doings = (f"make {path}" if _is_to_be_made(path, place) else f"write {place}" for path, place in found)
+    return " and ".join(dict.fromkeys(doings))
 
 
 def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
@@ -358,13 +353,10 @@ def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         hard = resource.getrlimit(number)[1]
         # For open files, Circus and the launcher read "no limit" as the hard limit.
         most = hard if number == resource.RLIMIT_NOFILE and limit == resource.RLIM_INFINITY else limit
-        if _exceeds(most, hard) and not _may_raise(number, most):
+        exceeds = hard != resource.RLIM_INFINITY and (most == resource.RLIM_INFINITY or most > hard)
+        if exceeds and not _may_raise(number, most):
             hint = f"write rlimit_{name} = {hard} or less, or raise the hard limit for circusd"
             yield Finding(ERROR, f"rlimit_{name}", f"above the hard limit of {hard}, and no worker would start", hint)
-
-
-def _exceeds(value: int, hard: int) -> bool:
-    return hard != resource.RLIM_INFINITY and (value == resource.RLIM_INFINITY or value > hard)
 
 
 def _may_raise(number: int, value: int) -> bool:
@@ -423,11 +415,10 @@ def _modules(
     for module in limit:
         error = _missing(module, program, watcher, environment)
         if error is not None:
+            what = f"{program} finds no module {module} in {watcher.working_dir}{error}"
             app = "write the module:app that uvicorn is to serve"
             hint = "install it for that Python" if module == limit[0] else app
-            yield Finding(
-                _weight(watcher), "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint
-            )
+            yield Finding(_weight(watcher), "cmd", what, hint)
             return
     for module in watcher.options.worker.preload_modules or ():
         error = _missing(module, program, watcher, environment)

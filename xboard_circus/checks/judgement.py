@@ -7,7 +7,8 @@ It runs in the command line and within circusd: it prints nothing, binds no port
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from xboard_circus import config as configuration
@@ -33,9 +34,7 @@ def judge(config_file: str | Path) -> list[Finding]:
     imports them in a process of their own.
     """
     config, findings = read(config_file)
-    if config is None:
-        return findings
-    return [*of_file(config), *placed(config, _imports(config))]
+    return findings if config is None else [*of_file(config), *placed(config, _imports(config))]
 
 
 def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
@@ -55,27 +54,19 @@ def of_file(config: Config) -> list[Finding]:
 
 def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding]:
     """Return root's files through which a user could become root, of all watchers or of the one called *name*."""
-    if os.geteuid() != 0:
+    config = read(config_file)[0] if os.geteuid() == 0 else None
+    if config is None:
         return []
-    config, _ = read(config_file)
-    watchers = () if config is None else config.watchers
-    return [
-        finding
-        for watcher in watchers
-        if config is not None and (name is None or watcher.name.lower() == name.lower())
-        for rule in (host_rules.writable, host_rules.open_to_others)
-        for finding in placed(config, within(watcher.section, rule(config, watcher)))
-    ]
+    chosen = [each for each in config.watchers if name is None or each.name.lower() == name.lower()]
+    rules = (host_rules.writable, host_rules.open_to_others)
+    found = (within(each.section, rule(config, each)) for each in chosen for rule in rules)
+    return list(placed(config, chain.from_iterable(found)))
 
 
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
     """Yield each finding with its file and the value there."""
-    given: dict[str, Mapping[str, str]] = {
-        "circus": config.given,
-        **{watcher.section: watcher.given for watcher in config.watchers},
-        **{socket.section: socket.given for socket in config.sockets},
-        **{plugin.name: plugin.given for plugin in config.plugins},
-    }
+    given = {"circus": config.given, **{plugin.name: plugin.given for plugin in config.plugins}}
+    given |= {each.section: each.given for each in (*config.watchers, *config.sockets)}
     for finding in found:
         value = given.get(finding.section, {}).get(finding.option)
         yield finding._replace(file=config.shown, value=value)

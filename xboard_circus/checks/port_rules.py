@@ -87,10 +87,8 @@ def _is_ours(holder: Holder, instance: str, circusd: procs.Identity | None) -> b
 
 def _not_bindable(address: Address, error: OSError) -> Finding:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    hints = {
-        errno.EACCES: "use a port from 1024 on, or start circusd as root",
-        errno.EADDRNOTAVAIL: "use an address of this host, or 0.0.0.0 for all of them",
-    }
+    hints = {errno.EACCES: "use a port from 1024 on, or start circusd as root"}
+    hints[errno.EADDRNOTAVAIL] = "use an address of this host, or 0.0.0.0 for all of them"
     what = f"{address.host}:{address.port} cannot be bound: {reason}"
     return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"), address.section)
 
@@ -122,17 +120,11 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
 
 def _cure(config: Config, address: Address, refused: Sequence[Holder]) -> str:
     pids = [str(each.pid) for each in refused if each.pid is not None]
-    users = [
-        watcher.name
-        for watcher in config.watchers
-        if address.section in (found.section for name in watcher.sockets_used if (found := config.socket(name)))
-    ]
-    if not users or not pids or len(pids) < len(refused):
+    user = next((each.name for each in config.watchers if address.section in _sockets_of(config, each)), "")
+    if not user or not pids or len(pids) < len(refused):
         return "stop that process, or choose another port"
-    return (
-        f"workers of {users[0]}, which is not armed, carry no mark: if an earlier circusd has left this one, "
-        f"`kill {' '.join(pids)}` ends it; otherwise choose another port"
-    )
+    why = f"workers of {user}, which is not armed, carry no mark: if an earlier circusd has left this one"
+    return f"{why}, `kill {' '.join(pids)}` ends it; otherwise choose another port"
 
 
 def orphans(config: Config) -> list[Holder]:
@@ -151,8 +143,9 @@ def orphans(config: Config) -> list[Holder]:
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:
     """Return the armed watcher with this port: its guard clears it, or waits."""
-    for watcher in filter(is_armed, config.watchers):
-        sockets = [found.section for name in watcher.sockets_used if (found := config.socket(name))]
-        if address.section in (watcher.section, *sockets):
-            return watcher
-    return None
+    armed = filter(is_armed, config.watchers)
+    return next((each for each in armed if address.section in (each.section, *_sockets_of(config, each))), None)
+
+
+def _sockets_of(config: Config, watcher: WatcherConfig) -> list[str]:
+    return [found.section for name in watcher.sockets_used if (found := config.socket(name))]

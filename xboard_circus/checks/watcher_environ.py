@@ -1,7 +1,6 @@
 """Build the environment that circusd gives a watcher's processes, for trials before a start."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 
 from xboard_circus.alerts.withheld import withheld_from, without
@@ -9,6 +8,7 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 
+# What decides which program and module is found, and how text is read.
 _OF_PROGRAMS = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG", "TZ")
 _FAMILIES = ("PYTHON", "LC_")
 
@@ -28,16 +28,10 @@ def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool =
         circusd = runtime.supervisor_of(runtime.instance_id(config.path))
     copied = procs.environ(circusd.pid) if circusd is not None else None
     if not copied and os.geteuid() == 0 and watcher.uid is not None:
-        copied = _bare(os.environ)
+        copied = {key: value for key, value in os.environ.items() if key in _OF_PROGRAMS or key.startswith(_FAMILIES)}
     if not copied:
         return env
-    written = {
-        entry.option for scan in config.scans for entry in scan.entries if entry.section.partition(":")[0] == "env"
-    }
+    entries = (entry for scan in config.scans for entry in scan.entries)
+    written = {entry.option for entry in entries if entry.section.partition(":")[0] == "env"}
     own = {key: value for key, value in env.items() if key in written or os.environ.get(key) != value}
     return without({**copied, **own}, names, copied)
-
-
-def _bare(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of *env* that decides which program and module is found, and how text is read."""
-    return {name: value for name, value in env.items() if name in _OF_PROGRAMS or name.startswith(_FAMILIES)}

@@ -61,16 +61,12 @@ def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Findi
             hint = suggestion(key[6:], HOOKS, alike=0.6, form="hooks.{}", otherwise=known)
             yield Finding(ERROR, key, "Circus calls no hook of that name", hint)
         elif not key.startswith(WATCHER_PREFIXES):
-            meant = did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or _near_prefix(key)
+            family, dot, name = key.partition(".")
+            near = did_you_mean(family, ("hooks", "stdout_stream", "stderr_stream"), alike=0.8) if dot else None
+            meant = did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or (f"{near}.{name}" if near else None)
             if meant:
                 what = "Circus does not know this option and leaves it out"
                 yield Finding(ERROR, key, what, f"did you mean {meant}?")
-
-
-def _near_prefix(key: str) -> str | None:
-    family, dot, name = key.partition(".")
-    near = did_you_mean(family, ("hooks", "stdout_stream", "stderr_stream"), alike=0.8) if dot else None
-    return f"{near}.{name}" if near else None
 
 
 def _name(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

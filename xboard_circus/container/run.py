@@ -34,8 +34,7 @@ class CircusdWatch:
         self._instance = runtime.instance_id(ini)
         self._quits_since: float | None = None
         self._seen: float | None = None
-        self._seen_at = time.monotonic()
-        self._unanswered = 0
+        self._seen_at, self._unanswered = time.monotonic(), 0
 
     def is_overdue(self) -> bool:
         """Return whether circusd has to be killed now; record the reason if it hangs."""
@@ -109,7 +108,8 @@ def _verdict(init: Init, code: int, reason: str | None) -> int:
     if reason is not None:
         say(f"giving up: {reason}")
         return TOLD
-    say(_circusd_end(code))
+    how = f"ended with exit code {code}" if code else "received a stop request"
+    say(f"circusd {f'was ended by {_signal_of(code)}; its workers go with it' if code > 128 else how}")
     return code
 
 
@@ -137,12 +137,6 @@ def _text(ini: Path) -> str:
 
 def _signal_of(code: int) -> str:
     return signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
-
-
-def _circusd_end(code: int) -> str:
-    if code > 128:
-        return f"circusd was ended by {_signal_of(code)}; its workers go with it"
-    return f"circusd ended with exit code {code}" if code else "circusd received a stop request"
 
 
 def _reload(init: Init, command: Sequence[str]) -> None:

@@ -30,14 +30,15 @@ def complaints(
     mounts = {*(mount_points() if mounted is None else mounted)}
     database = here / environment.get("XBOARD_DB", "xboard.db")
     uploads = here / environment.get("XBOARD_UPLOADS", "uploads")
-    found = _of_runtime(Path(environment.get("XBOARD_RUNTIME_DIR", "/tmp")))
-    found += [
-        _no_file(each) for each in sorted(mounts - {database}) if FILE_NAME.search(each.name) and os.path.isdir(each)
-    ]
+    above = _existing(Path(environment.get("XBOARD_RUNTIME_DIR", "/tmp")))
+    found = [] if os.access(above, os.W_OK) else [f"{above} cannot be written: run the container with --tmpfs {above}"]
+    files = (each for each in sorted(mounts - {database}) if FILE_NAME.search(each.name))
+    found += [_no_file(each) for each in files if os.path.isdir(each)]
     if is_sample or os.path.exists(database) or "XBOARD_DB" in environment:
         found += _of_database(database, mounts)
     if is_sample or uploads in mounts or "XBOARD_UPLOADS" in environment:
-        found += _of_uploads(uploads)
+        above = _existing(uploads)
+        found += [] if os.access(above, os.W_OK) else [_not_ours(above)]
     return found
 
 
@@ -65,11 +66,6 @@ def _is_sqlite(file: Path) -> bool:
         return False
 
 
-def _of_runtime(folder: Path) -> list[str]:
-    above = _existing(folder)
-    return [] if os.access(above, os.W_OK) else [f"{above} cannot be written: run the container with --tmpfs {above}"]
-
-
 def _no_file(path: Path) -> str:
     make_it = f"`touch {path.name}`" if path.suffix in SQLITE_SUFFIXES else "put the file there"
     what = f"{path} is a folder: there was no file to mount when the container was made"
@@ -88,11 +84,6 @@ def _of_database(database: Path, mounts: Container[Path]) -> list[str]:
         what = f"SQLite keeps its log beside {database}, and {above} cannot be written"
         return [f"{what}: mount a folder, say /app/data, and set XBOARD_DB={'/app/data/' + database.name}"]
     return []
-
-
-def _of_uploads(uploads: Path) -> list[str]:
-    above = _existing(uploads)
-    return [] if os.access(above, os.W_OK) else [_not_ours(above)]
 
 
 def _existing(path: Path) -> Path:

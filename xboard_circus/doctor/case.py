@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from xboard_circus.circus_client import CircusdGone
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
@@ -49,17 +48,13 @@ class Case(NamedTuple):
 
 def open_case(config_file: Path, *, now: float) -> Case:
     """Read the ini file and query circusd; never raises for a fault of either."""
+    instance = None
     try:
         instance = Instance(config_file)
-    except XboardError as error:
-        return Case(config_file, now, trouble=str(error))
-    try:
         found = instance.find()
-    except (XboardError, CircusdGone) as error:
+    except XboardError as error:
         return Case(config_file, now, instance, trouble=str(error))
     if isinstance(found, Silent):
         trouble = f"circusd (pid {found.identity.pid}) runs and does not answer: {found.why}"
         return Case(config_file, now, instance, circusd=found.identity, trouble=trouble)
-    if found is None:
-        return Case(config_file, now, instance)
-    return Case(config_file, now, instance, found, found.identity)
+    return Case(config_file, now, instance, found, None if found is None else found.identity)

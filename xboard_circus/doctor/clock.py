@@ -39,9 +39,7 @@ def jump(case: Case, circusd: procs.Identity) -> str:
     started = case.now - procs.age(circusd.started)
     if written > case.now + JUMP:
         return f"back by at least {written - case.now:.0f} s"
-    if written < started - JUMP:
-        return f"forward by about {started - written:.0f} s"
-    return ""
+    return f"forward by about {started - written:.0f} s" if written < started - JUMP else ""
 
 
 def is_synchronised() -> bool | None:

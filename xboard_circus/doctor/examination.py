@@ -53,10 +53,9 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     def run(name: str, topic: Topic) -> None:
         found: list[Finding] = []
         try:
-            for each in topic(case):
-                found.append(each._replace(topic=name))
+            found.extend(topic(case))
         except Exception as error:
-            found.append(unknown(f"could not be looked at: {type(error).__name__}: {error}")._replace(topic=name))
+            found.append(unknown(f"could not be looked at: {type(error).__name__}: {error}"))
         answers[name] = found
 
     # Daemons, because a thread that waits for a dead network disk cannot be stopped, and must not keep this process
@@ -68,4 +67,4 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))
     late = unknown(f"gave no answer within {within:g} s")
-    return [each for name in topics for each in answers.get(name, [late._replace(topic=name)])]
+    return [each._replace(topic=name) for name in topics for each in answers.get(name, [late])]

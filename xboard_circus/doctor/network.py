@@ -136,9 +136,8 @@ FIREWALLS = (
 
 
 def _accepts(rules: str, pattern: str, verb: str, port: int) -> bool:
-    return any(
-        verb in line and any(_names(found, port) for found in re.findall(pattern, line)) for line in rules.splitlines()
-    )
+    accepting = (line for line in rules.splitlines() if verb in line)
+    return any(_names(found, port) for line in accepting for found in re.findall(pattern, line))
 
 
 def _names(ports: str, port: int) -> bool:

@@ -18,8 +18,7 @@ from xboard_circus.ledger.query import search
 from xboard_circus.logs import Line, LogFile, log_files, tail
 from xboard_circus.masking import printable
 
-RECORDS = 1000
-LINES = 5000
+RECORDS, LINES = 1000, 5000
 LONGEST = 160
 # As circusd, the plugins, uvicorn and Python's logging write it, with or without a time stamp; further on in a line the
 # same word means nothing.

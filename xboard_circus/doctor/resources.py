@@ -57,18 +57,13 @@ def of_room(where: str, found: os.statvfs_result) -> Finding:
     size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
     if found.f_flag & os.ST_RDONLY:
         return bad(f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
-    of_bytes = graded(
-        f"{free / MIB:,.0f} MiB of {size / MIB:,.0f} left for {where}",
-        "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days",
-        error=free < min(VERY_LOW_BYTES, size * VERY_LOW_SHARE),
-        warning=free < min(LOW_BYTES, size * LOW_SHARE),
-    )
-    of_files = graded(
-        f"{found.f_favail} of {found.f_files} inodes left for {where}",
-        "delete small files",
-        error=found.f_favail < found.f_files * VERY_LOW_FILES,
-        warning=found.f_favail < found.f_files * LOW_FILES,
-    )
+    what = f"{free / MIB:,.0f} MiB of {size / MIB:,.0f} left for {where}"
+    hint = "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days"
+    error, warning = free < min(VERY_LOW_BYTES, size * VERY_LOW_SHARE), free < min(LOW_BYTES, size * LOW_SHARE)
+    of_bytes = graded(what, hint, error=error, warning=warning)
+    what = f"{found.f_favail} of {found.f_files} inodes left for {where}"
+    error, warning = (found.f_favail < found.f_files * share for share in (VERY_LOW_FILES, LOW_FILES))
+    of_files = graded(what, "delete small files", error=error, warning=warning)
     return min(of_bytes, of_files, key=lambda finding: finding.level.rank)
 
 
@@ -117,13 +112,8 @@ def limits(case: Case) -> Iterator[Finding]:
     if case.circusd is not None:
         shown["circusd"] = case.circusd.pid
     if case.snapshot is not None:
-        shown.update(
-            {
-                each["name"]: each["workers"][0]["pid"]
-                for each in case.snapshot.watchers
-                if each["workers"] and each["armed"]
-            }
-        )
+        armed = [each for each in case.snapshot.watchers if each["workers"] and each["armed"]]
+        shown |= {each["name"]: each["workers"][0]["pid"] for each in armed}
     for name, pid in shown.items():
         try:
             found, used = limits_of(pid), psutil.Process(pid).num_fds()

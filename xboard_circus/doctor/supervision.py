@@ -16,21 +16,17 @@ def look(case: Case) -> Iterator[Finding]:
     if left:
         pids = ", ".join(str(holder.pid) for holder in left)
         what = f"still running of an earlier circusd: pid {pids}"
-        if case.snapshot is None:
-            yield bad(
-                what, "`xboard-circus start` takes over from workers that serve, and ends them when its own are up"
-            )
-        else:  # as in each restart; `clean` would end all of the backend
+        cure = "`xboard-circus start` takes over from workers that serve, and ends them when its own are up"
+        if case.snapshot is not None:  # as in each restart; `clean` would end all of the backend
             yield warning(what, "circusd ends them when its own workers are up; until then they serve")
+        else:
+            yield bad(what, cure)
     if case.instance is None:
         return
     if case.snapshot is None:
-        if case.circusd is not None:
-            yield bad(case.trouble, "`xboard-circus restart` ends it and starts another")
-        elif case.trouble:
-            yield bad(case.trouble, "")
-        else:
-            yield bad(f"circusd of {case.config_file} does not run", "`xboard-circus start` starts it")
+        what = case.trouble or f"circusd of {case.config_file} does not run"
+        cure = "" if case.trouble else "`xboard-circus start` starts it"
+        yield bad(what, cure if case.circusd is None else "`xboard-circus restart` ends it and starts another")
         return
     yield good(f"runs, pid {case.snapshot.circusd['pid']}, and answers at {case.snapshot.circusd['endpoint']}")
     # In lower case, as in circusd.

@@ -23,8 +23,7 @@ class LogFollower:
     """
 
     def __init__(self, log_file: LogFile, place: Place | None = None) -> None:
-        self.log_file = log_file
-        self._rest = b""
+        self.log_file, self._rest = log_file, b""
         paths = [path for path, found in self._chain() if found.st_ino == place.inode] if place is not None else []
         self._file = _opened(paths[0] if paths else log_file.path)
         if self._file is not None and place is None:
@@ -60,8 +59,7 @@ class LogFollower:
             self._file = None
 
     def _read(self, most: int) -> bytes:
-        if self._file is None:
-            self._file = _opened(self.log_file.path)
+        self._file = self._file or _opened(self.log_file.path)
         if self._file is None:
             return b""
         if _left_in(self._file) < 0:
@@ -94,13 +92,12 @@ class LogFollower:
         """Open the file that was begun after ours; None where that is the newest, or while the names change."""
         own = os.fstat(file.fileno())
         chain = self._chain()
-        if chain and os.path.samestat(chain[0][1], own):
-            return None
-        if _names(chain) != _names(self._chain()):
+        if (chain and os.path.samestat(chain[0][1], own)) or _names(chain) != _names(self._chain()):
             return None
         place = next((place for place, (_, found) in enumerate(chain) if os.path.samestat(found, own)), None)
         # Where ours was deleted, files with later lines are new to us; older ones have been read.
-        newer = chain[:place] if place is not None else [each for each in chain if _is_later(each[1], own)]
+        later = [each for each in chain if each[1].st_mtime_ns > own.st_mtime_ns]
+        newer = later if place is None else chain[:place]
         if place is None and not newer:
             newer = [each for each in chain if each[0] == self.log_file.path]
         if not newer or (following := _opened(newer[-1][0])) is None:
@@ -125,10 +122,6 @@ class LogFollower:
 
 def _names(chain: list[tuple[Path, os.stat_result]]) -> list[tuple[Path, int, int]]:
     return [(path, found.st_dev, found.st_ino) for path, found in chain]
-
-
-def _is_later(found: os.stat_result, own: os.stat_result) -> bool:
-    return found.st_mtime_ns > own.st_mtime_ns
 
 
 def _opened(path: Path) -> io.FileIO | None:

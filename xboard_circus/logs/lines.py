@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
@@ -70,15 +71,12 @@ class LinesAbove:
 
 def time_of(text: str) -> float | None:
     """Parse the time at the start of *text* as wall-clock seconds, or None; without a zone it is this host's."""
-    match = _STAMP.match(text)
-    if match is None:
-        return None
-    date, clock, fraction, is_utc, hours, minutes = match.groups()
-    zone = "+00:00" if is_utc else f"{hours}:{minutes}" if hours else ""
-    try:
-        return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
-    except (ValueError, OverflowError, OSError):
-        return None
+    if (match := _STAMP.match(text)) is not None:
+        date, clock, fraction, is_utc, hours, minutes = match.groups()
+        zone = "+00:00" if is_utc else f"{hours}:{minutes}" if hours else ""
+        with suppress(ValueError, OverflowError, OSError):
+            return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
+    return None
 
 
 def pid_of(text: str) -> int | None:

@@ -55,16 +55,13 @@ def _last(backwards: Iterator[Line], lines: int, since: float | None) -> list[Li
 def opened_files(log_file: LogFile, opened: contextlib.ExitStack) -> list[io.FileIO]:
     """Open the log and its rotated files, newest first. All before any is read, and each once, because it may rotate
     now."""
-    files: list[io.FileIO] = []
-    seen = set()
+    files: dict[tuple[int, int], io.FileIO] = {}
     for path in (log_file.path, *log_file.old()):
         with contextlib.suppress(FileNotFoundError):
             file = opened.enter_context(open_log(path))
             found = os.fstat(file.fileno())
-            if (found.st_dev, found.st_ino) not in seen:
-                seen.add((found.st_dev, found.st_ino))
-                files.append(file)
-    return files
+            files.setdefault((found.st_dev, found.st_ino), file)
+    return list(files.values())
 
 
 def _lines_of(files: list[io.FileIO], before: Place | None) -> Iterator[Line]:

@@ -8,23 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple, get_args
 
 from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.options import kinds
 from xboard_circus.options.fields import Option
-from xboard_circus.options.kinds import (
-    HOST,
-    OptionKind,
-    Value,
-    WrongValueError,
-    choice,
-    count,
-    matching,
-    read_words,
-    seconds,
-)
+from xboard_circus.options.kinds import HOST, OptionKind, Value, WrongValueError, choice, count, matching, seconds
 from xboard_circus.options.reading import Problem, flat, named_fields, parse_fields, shown, suggestion
 
 Type = Literal["webhook", "email", "command", "otlp", "apprise"]
 Shape = Literal["json", "feishu", "dingtalk", "wecom"]
 Least = Literal["info", "warning", "critical"]
+Proxies = Literal["none", "environment"]
+Security = Literal["starttls", "tls", "none"]
 
 
 def word_list(*words: str) -> OptionKind:
@@ -89,14 +82,10 @@ ANY_PATH = _printable(
 )
 TEXT = _printable("text", lambda _: True, "there are letters in it that cannot be printed", "leave them out")
 # Never the value of a variable. A user who wrote the secret itself here must not read it in every message.
-VARIABLE_NAME = matching(
-    "name of a variable",
-    "[A-Za-z_][A-Za-z0-9_]*",
-    "not the name of a variable",
-    "write one such as XBOARD_WEBHOOK, without a $",
-)
+_ONE = "write one such as XBOARD_WEBHOOK, without a $"
+VARIABLE_NAME = matching("name of a variable", "[A-Za-z_][A-Za-z0-9_]*", "not the name of a variable", _ONE)
 # Split as a shell would, and run without one.
-COMMAND_LINE = OptionKind("command", read_words)
+COMMAND_LINE = OptionKind("command", kinds.read_words)
 
 
 class AlertOptions(NamedTuple):
@@ -137,9 +126,7 @@ class AlertOptions(NamedTuple):
     gets sha256= and the HMAC of the body."""
     secret_file: Annotated[str | None, Option(ANY_PATH, "secrets/signing", of="webhook")] = None
     """webhook: file of mode 0600 with the signing secret."""
-    proxies: Annotated[Literal["none", "environment"], Option(choice("none", "environment"), of="webhook apprise")] = (
-        "none"
-    )
+    proxies: Annotated[Proxies, Option(choice(*get_args(Proxies)), of="webhook apprise")] = "none"
     """webhook, apprise: `environment` uses https_proxy and the like of circusd's environment, `none` ignores them."""
     ca_file: Annotated[str | None, Option(ANY_PATH, "secrets/ca.pem", of="webhook email otlp apprise")] = None
     """webhook, email, otlp, apprise: file of CA certificates to trust in place of the system's, for a server of your
@@ -148,9 +135,7 @@ class AlertOptions(NamedTuple):
     """email: host name of the SMTP server."""
     port: Annotated[int | None, Option(count(high=65_535, unit="port"), "587", of="email")] = None
     """email: port of the SMTP server. By default 587 with starttls, 465 with tls, 25 with none."""
-    security: Annotated[Literal["starttls", "tls", "none"], Option(choice("starttls", "tls", "none"), of="email")] = (
-        "starttls"
-    )
+    security: Annotated[Security, Option(choice(*get_args(Security)), of="email")] = "starttls"
     """email: encryption of the connection. If the server does not offer it, neither mail nor password is sent."""
     user: Annotated[str | None, Option(TEXT, "alerts@example.org", of="email")] = None
     """email: user name for the login. Leave it out to send without a login."""
@@ -170,15 +155,8 @@ class AlertOptions(NamedTuple):
 _SIGNED = ("json", "feishu", "dingtalk")
 
 # Options into which a user might write a secret. Never quoted, and never read.
-_SECRETS = {
-    "url": "url",
-    "webhook": "url",
-    "token": "url",
-    "urls": "url",
-    "address": "url",
-    "password": "password",
-    "secret": "secret",
-}
+_SECRETS = {"password": "password", "secret": "secret"}
+_SECRETS |= dict.fromkeys(("url", "webhook", "token", "urls", "address"), "url")
 
 
 def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Problem]]:
@@ -219,10 +197,7 @@ def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set
         types = option.of.split()
         if key in mapping and types and options.type not in types:
             yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
-    needed = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _address, "apprise": _address}[
-        options.type
-    ]
-    yield from (problem for problem in needed(options) if problem.option not in wrong)
+    yield from (problem for problem in _NEEDED[options.type](options) if problem.option not in wrong)
 
 
 def _webhook(options: AlertOptions) -> Iterator[Problem]:
@@ -251,6 +226,9 @@ def _email(options: AlertOptions) -> Iterator[Problem]:
 def _command(options: AlertOptions) -> Iterator[Problem]:
     if not options.command:
         yield Problem("command", "", "missing", "write command = /path/to/program")
+
+
+_NEEDED = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _address, "apprise": _address}
 
 
 def _one_source(name: str, env: str | None, file: str | None, *, is_needed: bool = False) -> Iterator[Problem]:

@@ -52,12 +52,9 @@ def misread(section: str, option: str, value: str) -> WrongValueError | None:
     WrongValueError('Circus cannot read this; write a whole number')
     """
     kind = section.partition(":")[0]
-    if kind == "watcher" and option.startswith("rlimit_"):
-        read = _rlimit
-    elif kind == "watcher" and option.startswith("hooks."):
-        read = _hook
-    else:
-        read = _READERS.get(kind, {}).get(option, str)
+    read = _READERS.get(kind, {}).get(option, str)
+    if kind == "watcher":
+        read = _rlimit if option.startswith("rlimit_") else _hook if option.startswith("hooks.") else read
     try:
         read(value)
     except WrongValueError as wrong:
@@ -103,10 +100,6 @@ def _hook(text: str) -> object:
         return kinds.YES_NO.read(text.partition(",")[2].strip() or "no")
     except WrongValueError:
         raise WrongValueError(_UNREAD, "write module.function or module.function, True") from None
-
-
-def _paths(text: str) -> object:
-    return [kinds.read_path(each) for each in text.split(os.pathsep)]
 
 
 def _not_alone(hint: str) -> Callable[[str], object]:
@@ -181,7 +174,7 @@ _OPTIONS_OF: Mapping[str, Mapping[Callable[[str], object], str]] = {
         _not_alone("write the address of that interface into host"): "interface",
     },
     "plugin": {_whole(-_MOST): "priority", kinds.read_path: "working_dir"},
-    "env": {_paths: "PYTHONPATH"},
+    "env": {lambda text: [*map(kinds.read_path, text.split(os.pathsep))]: "PYTHONPATH"},
 }
 _READERS = {
     kind: {option: reader for reader, options in readers.items() for option in options.split()}

@@ -30,8 +30,7 @@ class WrongValueError(ValueError):
 
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(f"{what}; {hint}")
-        self.what = what
-        self.hint = hint
+        self.what, self.hint = what, hint
 
 
 class OptionKind(NamedTuple):
@@ -141,10 +140,8 @@ def _yes_no(text: str) -> bool:
 
 
 def _host_names(text: str) -> tuple[str, ...]:
-    hint = "write one such as ops.example.org, without a port"
-    return tuple(
-        matched(name, r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", "{} is no name of a host", hint) for name in text.lower().split()
-    )
+    form, hint = r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", "write one such as ops.example.org, without a port"
+    return tuple(matched(name, form, "{} is no name of a host", hint) for name in text.lower().split())
 
 
 def _headers(text: str) -> tuple[str, ...]:
@@ -242,13 +239,9 @@ ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
 URL = OptionKind("http or https URL", _url)
 URL_PATH = OptionKind("path", read_url_path)
 # No blanks, because Circus pastes plugin options into a command line unquoted.
-FILE_PATH = matching(
-    "path",
-    r"""((?!:::)[^\s'"\\$`])*""",
-    "Circus breaks such a value apart on the plugin's command line",
-    "use a path of plain letters",
-    then=read_path,
-)
+_BROKEN_APART = "Circus breaks such a value apart on the plugin's command line"
+_UNQUOTED = r"""((?!:::)[^\s'"\\$`])*"""
+FILE_PATH = matching("path", _UNQUOTED, _BROKEN_APART, "use a path of plain letters", then=read_path)
 
 
 def _plain(text: str) -> bool:

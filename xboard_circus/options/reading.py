@@ -132,9 +132,8 @@ def _families(kind: type[WatcherOptions] | type[PluginOptions]) -> tuple[str, ..
 def _read(kind: OptionKind, text: str) -> object:
     if "\n" in text and not kind.takes_lines:
         # An indented comment does this to the line above it; Circus knows comments only at the start of a line.
-        raise WrongValueError(
-            "Circus joins the indented line below to this value", "begin that line in the first column"
-        )
+        what = "Circus joins the indented line below to this value"
+        raise WrongValueError(what, "begin that line in the first column")
     return kind.read(text)
 
 
