@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,8 +80,7 @@ class CommandRefused(XboardError):
 
     def __init__(self, command: str, reason: str, *, trace: str = "") -> None:
         super().__init__(Say.REFUSED(command=command, why=reason))
-        self.reason = reason
-        self.trace = trace
+        self.reason, self.trace = reason, trace
 
 
 class CircusdBusy(CommandRefused):
@@ -129,8 +128,7 @@ class CircusdClient:
     """
 
     def __init__(self, endpoint: str, *, by: str | None = None, owner: int = 0) -> None:
-        self.by = by
-        self.owner = owner
+        self.by, self.owner = by, owner
         # circusd may listen at "tcp://*:5555", but no client can connect to that.
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
@@ -176,9 +174,8 @@ class CircusdClient:
                 return reply
             running = _running(reply)
             if running is None:
-                raise CommandRefused(
-                    command, _ECHO.sub("", reason_in(reply, longest=LARGEST)), trace=str(reply.get("tb") or "")
-                )
+                reason = _ECHO.sub("", reason_in(reply, longest=LARGEST))
+                raise CommandRefused(command, reason, trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because commands that were refused together would otherwise come back together.
@@ -302,11 +299,10 @@ def _running(reply: Reply) -> str | None:
 
 
 def _decoded(frame: bytes) -> Reply:
-    try:
+    with suppress(ValueError):
         reply = json.loads(frame)
-    except ValueError:
-        return {}
-    return reply if isinstance(reply, dict) else {}
+        return reply if isinstance(reply, dict) else {}
+    return {}
 
 
 def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:

@@ -186,11 +186,7 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None
         raw, found = _read_config(str(path), readable)[0], get_config(str(path), readable)
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
-        path=path,
-        folder=path.parent,
-        shown=shown,
-        endpoint=found["endpoint"],
-        pubsub_endpoint=found["pubsub_endpoint"],
+        *(path, path.parent, shown, found["endpoint"], found["pubsub_endpoint"]),
         circus={key: value for key, value in found.items() if key not in ("watchers", "sockets", "plugins")},
         given=given.get("circus", {}),
         watchers=tuple(_watcher(each, given, path.parent) for each in found["watchers"]),
@@ -263,9 +259,8 @@ def is_backend(watcher: WatcherConfig) -> bool:
 
 def log_folders(config: Config) -> list[Path]:
     """Return the folders that must exist before circusd starts, because it drops a watcher that cannot open its log."""
-    files = [
-        stream["filename"] for watcher in config.watchers for stream in watcher.streams.values() if "filename" in stream
-    ]
+    streams = (stream for watcher in config.watchers for stream in watcher.streams.values())
+    files = [stream["filename"] for stream in streams if "filename" in stream]
     files += [str(config.circus[key]) for key in ("logoutput", "pidfile") if is_file(config.circus[key])]
     folders = [config.folder / file for file in files]
     plugins = [config.folder / plugin.options.log_dir for plugin in config.plugins if is_our_plugin(plugin)]
@@ -281,36 +276,21 @@ def _watcher(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]
     given = sections[found["__name__"]]
     options, problems = parse_watcher(given)
     cmd, args = str(found["cmd"] or ""), str(found["args"] or "")
-    made: dict[str, Any] = {
-        "section": found["__name__"],
-        "given": given,
-        "cmd": cmd,
-        "args": args,
-        "options": options,
-        "problems": tuple(problems),
-        "hooks": {name: str(hook[0]) for name, hook in found["hooks"].items()},
-        "working_dir": folder / (found["working_dir"] or "."),
-        "uid": found["uid"] or None,
-        "gid": found["gid"] or None,
-        "sockets_used": tuple(dict.fromkeys(one or other for one, other in _SOCKET.findall(f"{cmd} {args}"))),
-        "max_age": int(found.get("max_age", 0)),
-        "streams": {name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]},
-    }
-    same = {name: found[name] for name in WatcherConfig._fields if name in found}
-    return WatcherConfig(**same | made)
+    made = {name: found[name] for name in WatcherConfig._fields if name in found}
+    made |= {"section": found["__name__"], "given": given, "cmd": cmd, "args": args}
+    made |= {"options": options, "problems": tuple(problems), "max_age": int(found.get("max_age", 0))}
+    made |= {"uid": found["uid"] or None, "gid": found["gid"] or None}
+    made["hooks"] = {name: str(hook[0]) for name, hook in found["hooks"].items()}
+    made["working_dir"] = folder / (found["working_dir"] or ".")
+    made["sockets_used"] = tuple(dict.fromkeys(one or other for one, other in _SOCKET.findall(f"{cmd} {args}")))
+    made["streams"] = {name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]}
+    return WatcherConfig(**made)
 
 
 def _socket(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]) -> SocketConfig:
-    section, path = found["__name__"], found.get("path")
-    return SocketConfig(
-        name=found["name"],
-        section=section,
-        given=sections[section],
-        host=found.get("host", "localhost"),
-        port=None if path is not None else int(found.get("port", 8080)),
-        path=path,
-        so_reuseport=found["so_reuseport"],
-    )
+    section, host, path = found["__name__"], found.get("host", "localhost"), found.get("path")
+    port = None if path is not None else int(found.get("port", 8080))
+    return SocketConfig(found["name"], section, sections[section], host, port, path, found["so_reuseport"])
 
 
 def _plugin(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]) -> PluginConfig:

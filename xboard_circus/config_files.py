@@ -18,8 +18,7 @@ from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import Problem
 
-MOST_FILES = 1024
-MOST_NAMES = 100_000
+MOST_FILES, MOST_NAMES = 1024, 100_000
 TOO_MUCH = f"more than {LARGEST >> 10} KiB, or {MOST_FILES} files"
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 

@@ -35,9 +35,7 @@ class EnvFileError(XboardError):
 
     def __init__(self, option: str, what: str, hint: str) -> None:
         super().__init__(f"{option}: {what}; {hint}")
-        self.option = option
-        self.what = what
-        self.hint = hint
+        self.option, self.what, self.hint = option, what, hint
 
 
 class EnvFile(NamedTuple):

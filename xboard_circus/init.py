@@ -58,9 +58,8 @@ class NewBackend:
 
     def _filled(self, template: str, **more: object) -> str:
         if not _APP.fullmatch(self.app):
-            raise OptionError(
-                f"--app {self.app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
-            )
+            what = "not a module and an app in it; write one such as mypackage.main:app"
+            raise OptionError(f"--app {self.app}: {what}", exit_code=2)
         for name, path in (("live", self.live_path), ("ready", self.ready_path)):
             try:
                 read_url_path(path or "/")
@@ -78,9 +77,8 @@ def write_config(directory: str | Path, backend: NewBackend, *, force: bool = Fa
         OptionError: *backend* has a wrong app or path, or one port for two.
         XboardError: There is a circus.ini and *force* is not set, or the folder cannot be written.
     """
-    text = backend.ini()
     file = Path(directory) / NAME
-    _write({file: text}, force=force)
+    _write({file: backend.ini()}, force=force)
     return file
 
 

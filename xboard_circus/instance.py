@@ -59,16 +59,9 @@ class Instance:
     """
 
     def __init__(
-        self,
-        config_file: Path,
-        *,
-        answer_within: float = ANSWER_WITHIN,
-        by: str | None = None,
-        lenient: bool = False,
+        self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None, lenient: bool = False
     ) -> None:
-        self.config_file = config_file
-        self.by = by
-        self.answer_within = answer_within
+        self.config_file, self.by, self.answer_within = config_file, by, answer_within
         # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
@@ -76,8 +69,7 @@ class Instance:
         if (others := links - {0, os.geteuid(), owner}) and os.geteuid() in (0, self.owner):
             link = f"a link of {servers.name_of(min(others))}'s"
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
-        self.id = runtime.instance_at(self._file)
-        self.unread = ""
+        self.id, self.unread = runtime.instance_at(self._file), ""
         try:
             self.config = config.load(config_file)
         except XboardError as error:
@@ -116,18 +108,13 @@ class Instance:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         user = procs.user_of(pid)
+        other = f"or write another endpoint into [circus] of {self.shown}"
         if user is not None and user not in users:
-            raise EndpointTaken(
-                f"what answers at {self.endpoint} says that it is pid {pid}, which is user "
-                f"{servers.name_of(user)}'s: it is not believed; stop it, or write another endpoint into [circus] of "
-                f"{self.shown}"
-            )
+            who = f"says that it is pid {pid}, which is user {servers.name_of(user)}'s"
+            raise EndpointTaken(f"what answers at {self.endpoint} {who}: it is not believed; stop it, {other}")
         if not self._is_ours(config_file):
-            ini = config_file or "an unknown ini file"
-            raise EndpointTaken(
-                f"{self.config.endpoint} is answered by another circusd, pid {pid}, of {ini}; "
-                f"stop that one, or write another endpoint into [circus] of {self.shown}"
-            )
+            who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"
+            raise EndpointTaken(f"{self.config.endpoint} is answered by {who}; stop that one, {other}")
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
@@ -153,9 +140,9 @@ class Instance:
                 pid = client.pid()
                 return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
+                cure = f"stop it, or write another endpoint into [circus] of {self.shown}"
                 raise EndpointTaken(
-                    f"what answers at {client.endpoint} does not answer as circusd does; stop it, or write another "
-                    f"endpoint into [circus] of {self.shown}"
+                    f"what answers at {client.endpoint} does not answer as circusd does; {cure}"
                 ) from error
 
     def events(self) -> list[Any]:
@@ -248,11 +235,8 @@ class Instance:
 
     def orphans_left(self) -> str:
         """Return a clause that names orphans of an earlier circusd; "" without any."""
-        orphans = listeners.orphans(self.id)
-        if not orphans:
-            return ""
-        named = some_of([f"pid {each.pid} ({each.command})" for each in orphans], NAMED)
-        return f", but orphans of an earlier one still run: {named}"
+        named = some_of([f"pid {each.pid} ({each.command})" for each in listeners.orphans(self.id)], NAMED)
+        return f", but orphans of an earlier one still run: {named}" if named else ""
 
     def left_alone(self, below: Iterable[procs.Identity] = ()) -> str:
         """Return a clause that names what outlives circusd and its orphans; "" without any.
@@ -289,12 +273,9 @@ class Instance:
             raise EndpointTaken(f"{gone}; {other}; if it is your circusd, run this as {gone.user}")
         address = split_endpoint(self.config.endpoint)
         holders = listeners.holders(*address) if address else []
-        for holder in holders:
-            if (
-                holder.pid is not None
-                and holder.started is not None
-                and self._is_ours(procs.config_file_of(holder.pid))
-            ):
-                return Silent(procs.Identity(holder.pid, holder.started), str(gone))
+        known = [procs.Identity(each.pid, each.started) for each in holders if each.pid and each.started is not None]
+        for each in known:
+            if self._is_ours(procs.config_file_of(each.pid)):
+                return Silent(each, str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
         raise EndpointTaken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does; {other}")

@@ -70,7 +70,8 @@ def safe_command(argv: Iterable[str]) -> str:
     >>> safe_command(["worker", "--db", "postgres://app:hunter2@db/x", "--api-key", "k1", "--port=80", "TOKEN=t"])
     'worker --db postgres://app:***@db/x --api-key *** --port=80 TOKEN=***'
     """
-    return one_line(" ".join(_quoted(word) for word in _masked(_bounded(argv))), LONGEST)
+    words = (word if word and not re.search(r"\s", word) else shlex.quote(word) for word in _masked(_bounded(argv)))
+    return one_line(" ".join(words), LONGEST)
 
 
 def safe_text(text: str) -> str:
@@ -188,15 +189,7 @@ def _masked(argv: Iterable[str]) -> Iterator[str]:
     for word in argv:
         is_option = re.fullmatch(_OPTION, word) is not None
         # `--no-auth --password x`: in place of a value there may be the next option, and its value is a secret.
-        yield MASK if is_value else word if is_option else _masked_word(word)
+        assignment = re.fullmatch(_ASSIGNMENT, word)
+        shown = word if is_option else assignment[1] + MASK if assignment else safe_text(word)
+        yield MASK if is_value else shown
         is_value = is_option
-
-
-def _masked_word(word: str) -> str:
-    if assignment := re.fullmatch(_ASSIGNMENT, word):
-        return assignment[1] + MASK
-    return safe_text(word)
-
-
-def _quoted(word: str) -> str:
-    return word if word and not re.search(r"\s", word) else shlex.quote(word)

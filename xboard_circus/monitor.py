@@ -37,8 +37,7 @@ from xboard_circus.rotating_log import RotatingLog
 log = logging.getLogger("xboard_circus.monitor")
 
 SLOT = 1  # the budget counts by worker; circusd is the only one here
-ANSWER_TIMEOUT = 5.0
-START_TIMEOUT = 180.0
+ANSWER_TIMEOUT, START_TIMEOUT = 5.0, 180.0
 PATIENCE_WITH_SIGNS = 10  # times as long
 
 
@@ -88,11 +87,8 @@ class Monitor:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(-1, 1),
     ) -> None:
-        self._host = host
-        self._patience = patience
+        self._host, self._patience, self._clock, self._jitter = host, patience, clock, jitter
         self._budget = RestartBudget(limits or RestartLimits(), slots=1)
-        self._clock = clock
-        self._jitter = jitter
         self._up_since: float | None = None
         self._silent_since: float | None = None
         self._next_try_at: float | None = clock()  # a circusd missing at first is no failure: it is simply started
@@ -134,9 +130,8 @@ class Monitor:
             self._silent_since = now
         silence = now - self._silent_since
         if silence < self._patience or (quiet < self._patience and silence < self._patience * PATIENCE_WITH_SIGNS):
-            self._note(
-                f"circusd (pid {circusd.pid}) runs and does not answer; killed after {self._patience:g} s of that"
-            )
+            what = f"circusd (pid {circusd.pid}) runs and does not answer"
+            self._note(f"{what}; killed after {self._patience:g} s of that")
             return
         log.error("circusd (pid %d) has not answered for %.0f s: killing it", circusd.pid, silence)
         self._silent_since = self._next_try_at = None
@@ -153,13 +148,10 @@ class Monitor:
                 log.warning("circusd is gone: %s", verdict.reason)
         if taken:
             self._note(f"circusd is started when it can be: {taken}")
-            return
-        if now < self._next_try_at:
-            return
-        self._next_try_at = None
-        self._last_note = ""
-        log.info("starting circusd")
-        self._host.start()
+        elif now >= self._next_try_at:
+            self._next_try_at, self._last_note = None, ""
+            log.info("starting circusd")
+            self._host.start()
 
     def _note(self, what: str) -> None:
         """Log the findings of the rounds when they change."""

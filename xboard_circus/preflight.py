@@ -145,8 +145,7 @@ def why_not_forked(config: Config, watcher: WatcherConfig) -> WhyNot | None:
             said = str(error).encode()
         if said == fork_orders.READY:
             return None
-        why = safe_text(without(said.decode(errors="replace"), trial.secrets))
-        why = why or _why_ended(trial)
+        why = safe_text(without(said.decode(errors="replace"), trial.secrets)) or _why_ended(trial)
         if wanted.preload == "app":
             return WhyNot(Say.NOT_FORKED_FROM(why=why), HINT_ON_APP)
         return WhyNot(Say.FORKSERVER_FAILED(why=why), HINT_ON_MODULE)
@@ -201,9 +200,8 @@ def _trial(config: Config, watcher: WatcherConfig, *, orders: socket.socket | No
             fds = [inherited.fileno()]
             if orders is not None:
                 fds.append(orders.fileno())
-                env |= fork_orders.variables(
-                    orders, watcher.options.worker.preload, watcher.options.worker.preload_modules
-                )
+                wanted = watcher.options.worker
+                env |= fork_orders.variables(orders, wanted.preload, wanted.preload_modules)
             arguments = _arguments(watcher, env, fd=fds[0])
             popen = start_detached(arguments, cwd="/", output=output, env=env, shell=watcher.shell, pass_fds=fds)
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
@@ -241,13 +239,9 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
     It names this process as its circusd, so the launcher ends with it. After a kill of the command line the rest of a
     trial is an orphan, which the next start or `clean` ends.
     """
-    marks = {
-        "XBOARD_INSTANCE": instance,
-        "XBOARD_CIRCUSD": f"{os.getpid()}:{procs.start_time(os.getpid()) or 0}",
-        "XBOARD_HOME": str(config.folder),
-        "XBOARD_CONFIG": str(config.path),
-        "XBOARD_RUNTIME_DIR": str(runtime.root()),
-    }
+    own = f"{os.getpid()}:{procs.start_time(os.getpid()) or 0}"
+    facts = {"INSTANCE": instance, "CIRCUSD": own, "HOME": config.folder, "CONFIG": config.path}
+    marks = {f"XBOARD_{name}": str(value) for name, value in {**facts, "RUNTIME_DIR": runtime.root()}.items()}
     of_circus = SimpleNamespace(name=watcher.name, env=_given(config, watcher))
     return {**environment(of_circus, folder, watcher.options, marks, ()), "XBOARD_PREFLIGHT": "1"}
 
@@ -266,16 +260,8 @@ def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:
 def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> list[str]:
     """Return the command line, built and split by Circus's own code."""
     options = SimpleNamespace(**{**watcher.given, "optnames": tuple(watcher.given)})
-    process = Process(
-        watcher.name,
-        WID,
-        launch_command(watcher, wid=WID, token=TOKEN),
-        args=watcher.args,
-        shell=watcher.shell,
-        env=dict(env),
-        watcher=options,
-        spawn=False,
-    )
+    how = {"args": watcher.args, "shell": watcher.shell, "env": dict(env), "watcher": options, "spawn": False}
+    process = Process(watcher.name, WID, launch_command(watcher, wid=WID, token=TOKEN), **how)
     arguments: list[str] = process.format_args({name.lower(): fd for name in watcher.sockets_used})
     return arguments
 

@@ -27,8 +27,7 @@ from xboard_circus.host import procs, unix_sockets
 from xboard_circus.host.worker_files import LoopBeat, beat_of, peer_of
 from xboard_circus.masking import masked, safe_text
 
-BODY_LIMIT = 64 * 1024
-PIECE = 64 * 1024
+BODY_LIMIT = PIECE = 64 * 1024
 FIRST_BYTES = 200
 FIRST_LOOK, LOOK, GIVEN_UP_AFTER = 0.2, 0.15, 0.75
 """Seconds until a silent worker is looked at, and between two looks; one that a signal has stopped for the last, and
@@ -307,15 +306,10 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     if answer.is_late:
         return UrlAnswer(False, Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout)), status, latency, body)
     if status is None or answer.error is not None:
-        return UrlAnswer(False, _error_text(answer.error), status, latency, body)
+        text = (isinstance(answer.error, OSError) and answer.error.strerror) or str(answer.error)
+        return UrlAnswer(False, (text or type(answer.error).__name__)[:200], status, latency, body)
     if 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
     location = answer.headers.get("location", "")
     reason = (Say.ANSWERED_REDIRECT if location else Say.ANSWERED)(status=status, location=safe_text(location[:200]))
     return UrlAnswer(False, reason, status, latency, body)
-
-
-def _error_text(error: BaseException | None) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__)[:200]

@@ -9,8 +9,7 @@ from typing import IO, Any
 
 from xboard_circus.host.written_files import opener
 
-CIRCUSD_OLD_FILES = 5
-PLUGIN_OLD_FILES = 3
+CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES = 5, 3
 
 
 class RotatingLog(RotatingFileHandler):

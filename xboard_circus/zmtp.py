@@ -27,8 +27,7 @@ class Dealer:
     """A DEALER socket at the end of a connection."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._is_ready = False
+        self._connection, self._is_ready = connection, False
 
     def is_silent(self) -> bool:
         """Return whether nothing can be received, not even the end of the connection."""
