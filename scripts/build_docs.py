@@ -21,11 +21,9 @@ from xboard_circus.options.reading import ini_text  # noqa: E402
 from xboard_circus.options.reference import HEAD, OptionDoc, sections  # noqa: E402
 from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
-DOCS = ROOT / "docs" / "options.md"
-DOCS_ZH = ROOT / "docs" / "options.zh-CN.md"
+DOCS, DOCS_ZH = ROOT / "docs" / "options.md", ROOT / "docs" / "options.zh-CN.md"
 TRANSLATIONS = ROOT / "docs" / "options.zh.json"  # by the English text
-PATCHES = ROOT / "docs" / "patches.md"
-DESIGN = ROOT / "docs" / "design.md"
+PATCHES, DESIGN = ROOT / "docs" / "patches.md", ROOT / "docs" / "design.md"
 VERDICTS = {ROOT / "docs" / "verdicts.md": "en", ROOT / "docs" / "verdicts.zh-CN.md": "zh"}
 WRITTEN_BY = "Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/`; do not edit."
 PATCHES_HEAD = """\

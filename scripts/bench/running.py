@@ -97,8 +97,7 @@ class Running:
         traced: bool = False,
         **given: object,
     ) -> None:
-        self.workers = workers
-        self._starts_at_once = start
+        self.workers, self._starts_at_once = workers, start
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets
         (self.folder / "logs").mkdir()
         self.port = free_port()
