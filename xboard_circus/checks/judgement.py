@@ -66,7 +66,8 @@ def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
     """Yield each finding with its file and the value there."""
     given = {"circus": config.given, **{plugin.name: plugin.given for plugin in config.plugins}}
-    given |= {each.section: each.given for each in (*config.watchers, *config.sockets)}
+    given |= {each.section: each.given for each in config.watchers}
+    given |= {each.section: each.given for each in config.sockets}
     for finding in found:
         value = given.get(finding.section, {}).get(finding.option)
         yield finding._replace(file=config.shown, value=value)

@@ -60,8 +60,8 @@ def when(time: float) -> str:
 
 def _headline(record: Record) -> str:
     reason = one_line(record.reason) or _cause_named(record.cause)
-    how = {"of_signal": Told.NO_REASON_SIGNAL, "of_code": Told.NO_REASON_CODE}
-    reason = reason or _with_end(record.data, **how) or Told.NO_REASON()
+    ended = _with_end(record.data, of_signal=Told.NO_REASON_SIGNAL, of_code=Told.NO_REASON_CODE)
+    reason = reason or ended or Told.NO_REASON()
     watcher = one_line(record.watcher)
     if record.kind in DEATHS:
         ending = Told[f"ENDING_{CAUSES.get(record.cause or '', 'UNKNOWN')}"]
