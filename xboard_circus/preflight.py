@@ -242,19 +242,14 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
     own = f"{os.getpid()}:{procs.start_time(os.getpid()) or 0}"
     facts = {"INSTANCE": instance, "CIRCUSD": own, "HOME": config.folder, "CONFIG": config.path}
     marks = {f"XBOARD_{name}": str(value) for name, value in {**facts, "RUNTIME_DIR": runtime.root()}.items()}
-    of_circus = SimpleNamespace(name=watcher.name, env=_given(config, watcher))
-    return {**environment(of_circus, folder, watcher.options, marks, ()), "XBOARD_PREFLIGHT": "1"}
-
-
-def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:
-    """Return the watcher's environment as Circus builds it."""
-    env = as_circusd_sees_it(config, watcher)
+    given = as_circusd_sees_it(config, watcher)  # then as Circus builds it
     if watcher.copy_path:
-        env.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
+        given.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
     if virtualenv := watcher.given.get("virtualenv"):
-        place = SimpleNamespace(copy_env=True, virtualenv=str(config.folder / virtualenv), env=env)
+        place = SimpleNamespace(copy_env=True, virtualenv=str(config.folder / virtualenv), env=given)
         load_virtualenv(place, py_ver=watcher.given.get("virtualenv_py_ver"))
-    return env
+    of_circus = SimpleNamespace(name=watcher.name, env=given)
+    return {**environment(of_circus, folder, watcher.options, marks, ()), "XBOARD_PREFLIGHT": "1"}
 
 
 def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> list[str]:

@@ -40,17 +40,9 @@ class LineFilter:
 
     def __init__(self, *, pattern: re.Pattern[str] | None, level: str | None, pids: Collection[int] | None) -> None:
         self._pattern, self._level, self._pids = pattern, 0 if level is None else LEVELS[level.upper()], pids
+        self.is_of_slot = pids is not None
+        self.is_open = pattern is None and level is None and pids is None
         self._above = LinesAbove()
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether each line passes."""
-        return self._pattern is None and not self._level and self._pids is None
-
-    @property
-    def is_of_slot(self) -> bool:
-        """Return whether only lines of some pids pass."""
-        return self._pids is not None
 
     def __call__(self, log: LogFile, line: Line) -> bool:
         pid, level = self._above.labels(log, line.text)

@@ -186,14 +186,9 @@ def _reload(client: CircusdClient, name: str, shown: Progress) -> ReloadEntry:
         so_far = f"{last['done']} of {last['total']} done, waiting for {waits_for}"
         shown.waiting_for(f"{name}: {last['reason'] or so_far}")
         time.sleep(LOOK_EVERY)
-        last = _last_reload(client, name)
+        watchers = client.state(deadline=ANSWER_WITHIN)["watchers"]
+        last = next((each["reload"] for each in watchers if each["name"] == name), None)
     raise XboardError(f"{name}: circusd knows nothing of its reload any more; was circusd restarted?")
-
-
-def _last_reload(client: CircusdClient, name: str) -> ReloadEntry | None:
-    """Return the last reload of watcher *name*, running or done; None without one."""
-    watchers = client.state(deadline=ANSWER_WITHIN)["watchers"]
-    return next((each["reload"] for each in watchers if each["name"] == name), None)
 
 
 def _fail(instance: Instance, name: str, last: ReloadEntry, rest: str) -> None:

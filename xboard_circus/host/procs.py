@@ -128,9 +128,7 @@ def is_running(pid: int, started: int) -> bool:
     live circusd would be taken for orphans.
     """
     stat = read_stat(pid)
-    if stat is None:
-        return _exists(pid)
-    return stat.started == started and not stat.has_ended
+    return _exists(pid) if stat is None else stat.started == started and not stat.has_ended
 
 
 def send_signal(pid: int, started: int, signum: int) -> bool:

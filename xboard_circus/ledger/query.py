@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
@@ -114,16 +114,12 @@ def unstored_of(path: Path, events: Sequence[object], *, since: float, now: floa
     while some := [*islice(newest_first, LAST)]:
         is_one = f"seq IN ({', '.join('?' * len(some))})"
         known = {each.seq for each in _stored(path, {is_one: [each.seq for each in some]}, limit=LAST, earliest=True)}
-        later = [*takewhile(partial(_is_missing, known, since), some)]
-        lacking += later
-        if len(later) < len(some):
+        missing = next((n for n, each in enumerate(some) if each.seq in known or each.time < since), len(some))
+        lacking += some[:missing]
+        if missing < len(some):
             break
     last = max((each.id or 0 for each in search(path, limit=1)), default=0)
     return [each._replace(id=last + place, stored=False) for place, each in enumerate(reversed(lacking), 1)]
-
-
-def _is_missing(known: set[str | None], since: float, record: Record) -> bool:
-    return record.seq not in known and record.time >= since
 
 
 def _records_of(events: Iterable[object], now: float) -> Iterator[Record]:

@@ -49,7 +49,7 @@ def log_files(config: Config) -> list[LogFile]:
     """Return the logs of *config*, the watchers' first; two names of one file are one log."""
     found: dict[Path, LogFile] = {}
     taken: set[str] = set()
-    for each in (*_of_watchers(config), *_of_circusd(config), *_of_plugins(config), *_of_monitor(config)):
+    for each in _named(config):
         path = Path(os.path.normpath(each.path))
         if path in found:
             title = Say.LOGS(titles=[found[path].title, each.title])
@@ -59,7 +59,8 @@ def log_files(config: Config) -> list[LogFile]:
     return list(found.values())
 
 
-def _of_watchers(config: Config) -> Iterator[LogFile]:
+def _named(config: Config) -> Iterator[LogFile]:
+    """Yield each log by its writer: watchers, circusd, plugins, and the monitor."""
     for watcher in config.watchers:
         for stream in ("stderr", "stdout"):
             options = watcher.streams.get(stream)
@@ -68,6 +69,16 @@ def _of_watchers(config: Config) -> Iterator[LogFile]:
                 path = config.folder / options["filename"]
                 title = Say.LOG_OF_WATCHER(watcher=watcher.name, stream=stream)
                 yield LogFile(name, title, path, watcher.name, _old_files(options))
+    given = config.given.get("logoutput", str(CIRCUSD_LOG))
+    if is_file(given):
+        yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / given, None, CIRCUSD_OLD_FILES)
+    yield LogFile("circusd.out", Say.LOG_OF_PRINTED(), config.folder / CIRCUSD_OUT, None, 1)
+    for plugin in filter(is_our_plugin, config.plugins):
+        path = config.folder / plugin.options.log_dir / plugin_log_name(plugin.name)
+        yield LogFile(path.stem, Say.LOG_OF_PLUGIN(plugin=plugin.name), path, None, PLUGIN_OLD_FILES)
+    found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
+    if os.path.exists(found.path) or found.old():  # most circusds run without a monitor, under systemd or Docker
+        yield found
 
 
 def _old_files(options: Mapping[str, str]) -> int:
@@ -79,26 +90,6 @@ def _old_files(options: Mapping[str, str]) -> int:
     except ValueError:
         return 0
     return max(0, count) if most > 0 else 0
-
-
-def _of_circusd(config: Config) -> Iterator[LogFile]:
-    given = config.given.get("logoutput", str(CIRCUSD_LOG))
-    if is_file(given):
-        yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / given, None, CIRCUSD_OLD_FILES)
-    yield LogFile("circusd.out", Say.LOG_OF_PRINTED(), config.folder / CIRCUSD_OUT, None, 1)
-
-
-def _of_plugins(config: Config) -> Iterator[LogFile]:
-    for plugin in filter(is_our_plugin, config.plugins):
-        path = config.folder / plugin.options.log_dir / plugin_log_name(plugin.name)
-        yield LogFile(path.stem, Say.LOG_OF_PLUGIN(plugin=plugin.name), path, None, PLUGIN_OLD_FILES)
-
-
-def _of_monitor(config: Config) -> Iterator[LogFile]:
-    """Yield the monitor's log if it exists: most circusds run without a monitor, under systemd or Docker."""
-    found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
-    if os.path.exists(found.path) or found.old():
-        yield found
 
 
 def _unique(name: str, taken: set[str]) -> str:
