@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -162,7 +163,9 @@ def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> 
             lambda: len(new.requests) + len(kept.requests) >= LEAST, timeout=LEAST / RATE, what="enough requests"
         )
     requests = [*new.requests, *kept.requests]
-    return Result(rounds, len(requests), sum(each.lost for each in requests), max(each.latency for each in requests))
+    if lost := Counter(each.outcome for each in requests if each.lost):
+        print(f"lost: {dict(lost)}; the end of circusd's log:\n{c.log('circusd')[-5000:]}")
+    return Result(rounds, len(requests), sum(lost.values()), max(each.latency for each in requests))
 
 
 def _have_ended(processes: list[Process]) -> bool:
