@@ -54,8 +54,8 @@ def test_every_sentence_is_said_in_chinese_with_its_values(speak: Speak) -> None
     """Given each sentence of each catalogue, when page and alerts show it, then both say the Chinese one."""
     kinds = (Say, Told, Answer)
     fields = {each.name: re.findall(r"\{(\w+)\}", each.value) for kind in kinds for each in kind}
-    reasons = [each(**{name: f"<{name}>" for name in fields[each.name]}) for kind in kinds for each in kind]
-    expected = [re.sub(r"\{(\w+)\}", r"<\1>", CHINESE[reason.key]) for reason in reasons]
+    reasons = [each(**{name: f"={name}=" for name in fields[each.name]}) for kind in kinds for each in kind]
+    expected = [re.sub(r"\{(\w+)\}", r"=\1=", CHINESE[reason.key]) for reason in reasons]
 
     assert speak([with_say(reason) for reason in reasons]) == expected
     assert [translated(reason, "zh") for reason in reasons] == [" ".join(each.split()) for each in expected]

@@ -449,7 +449,9 @@ def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
         pytest.param(("--no-such-option",), {}, 2, "No such option", id="an unknown option"),
         pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
         pytest.param(("--fd", "99"), {}, 3, "--fd 99) can't be used", id="no such descriptor"),
-        pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),
+        pytest.param(
+            (), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "set XBOARD_RUNTIME_DIR to a shorter folder", id="a long path"
+        ),
     ],
 )
 def test_what_does_not_start(
