@@ -16,10 +16,10 @@ STAGES = (
     ("python", 1, "forkserver: the launcher, then Python begins"),
     ("uvicorn", 0, "forkserver: our worker is found"),
     ("fastapi", 0, "forkserver: uvicorn and our worker are imported"),
-    ("os.fork", 0, "forkserver: FastAPI is imported, and what a fork would share is looked for"),
+    ("os.fork", 1, "forkserver: FastAPI is imported, and what a fork would share is looked for"),
     ("ready", 0, "worker: it is forked, and starts the app"),
 )
-"""Each ends with a record of `stages.py`, or of the app, by its place."""
+"""Each ends with a record of `stages.py`, or of the app, by its place: the first fork is that of the plugins."""
 TICK = 1000 / os.sysconf("SC_CLK_TCK")
 
 
