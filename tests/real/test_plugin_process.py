@@ -150,3 +150,22 @@ def test_a_plugin_is_started_where_what_was_prepared_has_ended() -> None:
         assert parent.stdout is not None
         print(file=parent.stdin, flush=True)
         assert parent.stdout.readline() == "None\n"
+
+
+NO_PROCESS_LEFT = """
+import os, signal
+
+def fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+os.fork = fork
+from xboard_circus.supervisor import plugin_process
+print(plugin_process.prepare(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_a_circusd_that_may_not_fork_still_gets_its_signals() -> None:
+    """Given no process left for circusd, when it would prepare a plugin, then it has none, and blocks no signal."""
+    done = subprocess.run([sys.executable, "-c", NO_PROCESS_LEFT], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "None set()\n"

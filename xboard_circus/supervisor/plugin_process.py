@@ -69,16 +69,18 @@ def prepare() -> PreparedPlugin | None:
         return None
     ours, theirs = socket.socketpair()
     with theirs:
-        # A signal would reach circusd's loop from its handler in the child.
-        gc.freeze()
+        gc.freeze()  # a collection would write into each page that both share
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()  # or the child would write it as well
+        # A signal would reach circusd's loop from its handler in the child.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = os.fork()
-        if pid == 0:
-            _wait_for_order(theirs)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _wait_for_order(theirs)
+        finally:  # also where no process is left for this user
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     ours.settimeout(TAKEN_WITHIN)
     return PreparedPlugin(Forked(pid, None, None), ours)
 
