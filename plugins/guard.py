@@ -2,7 +2,10 @@
 
 import gc
 
+from xboard_circus.supervisor import prepared_forkserver
+
 if COLLECTS := gc.isenabled():
+    prepared_forkserver.prepare()  # first, so that it imports the server while circusd imports what follows
     gc.disable()  # the imports leave next to no garbage, and a tenth of their time would go into the search for it
 
 from typing import Any

@@ -11,15 +11,12 @@ from tests.real.processes import read_stat
 STAGES = (
     ("python", 0, "circusd: Python begins"),
     ("xboard_circus.plugins.guard", 0, "circusd: Circus is imported, and reads its file"),
-    ("socket.bind", 0, "circusd: our hook is imported"),
-    ("subprocess.Popen", 0, "circusd: it binds, arms the watcher and starts the forkserver"),
-    ("python", 1, "forkserver: the launcher, then Python begins"),
-    ("uvicorn", 0, "forkserver: our worker is found"),
-    ("fastapi", 0, "forkserver: uvicorn and our worker are imported"),
-    ("os.fork", 1, "forkserver: FastAPI is imported, and what a fork would share is looked for"),
+    ("uvicorn", 0, "forkserver: it is forked from circusd, and leaves what is circusd's"),
+    ("fastapi", 0, "forkserver: uvicorn and our worker are imported, as our hook is in circusd"),
+    ("os.fork", 2, "forkserver: FastAPI is imported, circusd has armed, and what a fork would share is looked for"),
     ("ready", 0, "worker: it is forked, and starts the app"),
 )
-"""Each ends with a record of `stages.py`, or of the app, by its place: the first fork is that of the plugins."""
+"""Each ends with a record of `stages.py`, or of the app, by its place: circusd forks the forkserver and the plugins."""
 TICK = 1000 / os.sysconf("SC_CLK_TCK")
 
 

@@ -29,6 +29,7 @@ from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets, users
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
+from xboard_circus.supervisor import prepared_forkserver
 from xboard_circus.supervisor.boundary import is_shortage
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
@@ -41,8 +42,6 @@ from xboard_circus.supervisor.run_once import read_output, started
 from xboard_circus.worker import fork_orders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 ANSWERS_WITHIN = 0.2
@@ -79,7 +78,7 @@ class Forks:
         self.state, self.reason = "off", ""
         self._level = self._why = ""
         self._configured_for: tuple[str, tuple[str, ...]] = "", ()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
         self._basis: _Basis | None = None
@@ -178,7 +177,8 @@ class Forks:
             self.armed.supervisor.loop.remove_reader(orders)
             unix_sockets.close(orders)
         if process is not None:
-            process.kill()  # first looks whether it is dead
+            with suppress(psutil.Error):
+                process.kill()  # first looks whether it is dead
         if leader is not None:
             ended = asyncio.to_thread(session.end_with_leader, leader, procs.now(), LEFT_BEHIND_GRACE)
             self.armed.supervisor.run(ended, f"the end of what forkserver {leader.pid} left behind")
@@ -198,7 +198,7 @@ class Forks:
         self._began_at = armed.clock()
         self._answered.clear()
         try:
-            self._process, ours, output = _spawn(arguments, env, level, self._configured_for[1])
+            self._process, ours, output = self._spawn(arguments, env)
         except OSError as error:
             self._failed(str(error))
             return
@@ -209,6 +209,32 @@ class Forks:
         reading = read_output(armed.watcher, armed.tails, pid, output, self.words)
         self._output = armed.supervisor.run(reading, f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._read_messages)
+
+    def _spawn(
+        self, arguments: list[str], env: dict[str, str]
+    ) -> tuple[subprocess.Popen[bytes] | Forked, socket.socket, int]:
+        """Start it by a launcher's *arguments*; return it, and our ends of its channel and its output."""
+        arbiter = self.armed.supervisor.arbiter
+        with ExitStack() as theirs, ExitStack() as ours:
+            channel, their_channel = _channel()
+            ours.enter_context(channel)
+            theirs.enter_context(their_channel)
+            output, their_output = os.pipe()
+            ours.callback(os.close, output)
+            theirs.callback(os.close, their_output)
+            env = {**env, **fork_orders.variables(their_channel, self._level, self._configured_for[1])}
+            number = their_channel.fileno()
+            umask = arbiter.umask if isinstance(arbiter.umask, int) else None
+            watchers = [watcher for watcher in arbiter.watchers if not watcher.copy_path]
+            paths = {(watcher.env or {}).get("PYTHONPATH", "") for watcher in watchers}
+            pid = prepared_forkserver.take(arguments, env, paths, umask, [their_output, number])
+            process: subprocess.Popen[bytes] | Forked = (
+                started(arguments, env, their_output, stdin=subprocess.DEVNULL, pass_fds=(number,))
+                if pid is None
+                else Forked(pid, None, None)
+            )
+            ours.pop_all()
+            return process, channel, output
 
     def _read_messages(self) -> None:
         """Read its messages: that it is ready, or why it cannot fork; or notice its end."""
@@ -387,24 +413,6 @@ def _options(arguments: list[str]) -> list[tuple[str, str]]:
     """Return the options of a launcher's command line, each with its value."""
     words = arguments[4 : arguments.index("--")]
     return list(zip(words[::2], words[1::2], strict=True))
-
-
-def _spawn(
-    arguments: list[str], env: dict[str, str], level: str, modules: Iterable[str]
-) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
-    """Start a forkserver of *level* that imports *modules*; return it, and our ends of its channel and its output."""
-    with ExitStack() as theirs, ExitStack() as ours:
-        channel, their_channel = _channel()
-        ours.enter_context(channel)
-        theirs.enter_context(their_channel)
-        output, their_output = os.pipe()
-        ours.callback(os.close, output)
-        theirs.callback(os.close, their_output)
-        env = {**env, **fork_orders.variables(their_channel, level, modules)}
-        keeps = (their_channel.fileno(),)
-        process = started(arguments, env, their_output, stdin=subprocess.DEVNULL, pass_fds=keeps)
-        ours.pop_all()
-        return process, channel, output
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
