@@ -147,20 +147,24 @@ class Config(NamedTuple):
         return [name for each in self.scans for name, _ in each.sections]
 
 
-def load(config_file: str | Path) -> Config:
-    """Parse *config_file*; raise XboardError with file, place and what to write if that is not possible."""
+def load(config_file: str | Path, *, looks: bool = False) -> Config:
+    """Parse *config_file*; raise XboardError with file, place and what to write if that is not possible.
+
+    A command that *looks*, and runs nothing that the file names, puts no variable of ours into another user's file.
+    """
     path, shown = Path(config_file).absolute(), str(config_file)
     scans = read_scans(path, shown)
     lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
     if lines:
         raise XboardError("\n".join(f"{shown}: {line}" for line in lines))
     try:
-        return _load(path, shown, scans)
+        return _load(path, shown, scans, looks=looks)
     except Exception as error:
-        raise XboardError(f"{shown}: Circus cannot read it: {type(error).__name__}: {error}") from error
+        cure = "; set that variable; another user's file gets none of yours" if "circus.env." in str(error) else ""
+        raise XboardError(f"{shown}: Circus cannot read it: {type(error).__name__}: {error}{cure}") from error
 
 
-def load_readable(config_file: str | Path) -> Config:
+def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:
     """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
     path, shown = Path(config_file).absolute(), str(config_file)
     try:
@@ -175,15 +179,16 @@ def load_readable(config_file: str | Path) -> Config:
             lines += [f"[{entry.section}]", f"{entry.option} = " + entry.value.replace("\n", "\n\t")]
     for text in ("\n".join(lines), ""):
         with suppress(Exception):  # whatever Circus raises for a value, such as one that we do not know
-            return _load(path, shown, scans, text)
+            return _load(path, shown, scans, text, looks=looks)
     raise XboardError(f"{shown}: Circus cannot read it")
 
 
-def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None) -> Config:
+def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None, *, looks: bool) -> Config:
     """Parse the file at *path*, or the text *readable* in its place: no temporary file, because a disk may be full."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
-        raw, found = _read_config(str(path), readable)[0], get_config(str(path), readable)
+        read = (str(path), readable, looks)
+        raw, found = _read_config(*read)[0], get_config(*read)
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
         *(path, path.parent, shown, found["endpoint"], found["pubsub_endpoint"]),
@@ -197,7 +202,7 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None
     )
 
 
-def _read_config(config_path: str, text: str | None = None) -> tuple[Any, list[str], Mapping[str, str]]:
+def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, list[str], Mapping[str, str]]:
     """Parse a file and what it includes, as Circus does, which would wait for a pipe, and read a file without end.
 
     The owner of the file may put either in its place after our own look at it. The environment is for what it quotes.
@@ -209,34 +214,36 @@ def _read_config(config_path: str, text: str | None = None) -> tuple[Any, list[s
         with suppress(FileNotFoundError):
             owners.add(main.stat().st_uid)
     parser.read_file(io.StringIO(text), config_path)
-    parser.set_env(_environ_for(owners))
+    parser.set_env(_environ_for(owners, looks))
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
     files = [file for word in words for file in matching(os.path.join(main.parent, word))]
     for file in files[:MOST_FILES]:
         with suppress(OSError):
             parser.read_file(io.StringIO(text_of(Path(file), owners)), file)
-    environ = _environ_for(owners)
+    environ = _environ_for(owners, looks)
     parser.set_env(environ)
     return parser, [config_path, *files], environ
 
 
-def _environ_for(owners: Collection[int]) -> Mapping[str, str]:
-    """Return the environment for ``$(circus.env.NAME)`` in files of *owners*; of root's none for another user's file.
+def _environ_for(owners: Collection[int], looks: bool) -> Mapping[str, str]:
+    """Return the environment for ``$(circus.env.NAME)`` in files of *owners*: none for another user's file, if this is
+    root or a command that *looks*.
 
     A name of a host there, such as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
     """
-    if os.geteuid() == 0 and set(owners) - {0}:
+    others = set(owners) - {0, os.geteuid()}
+    if others and (looks or os.geteuid() == 0):
         from xboard_circus.host import writers  # not above: no plugin needs it
 
-        if any(writers.User.of(owner) for owner in owners if owner != 0):  # None: a container's, such as 1001
+        if any(map(writers.User.of, others)):  # None: a container's, such as 1001
             return {}
     return os.environ
 
 
-def get_config(config_path: str, text: str | None = None) -> Any:
+def get_config(config_path: str, text: str | None = None, looks: bool = False) -> Any:
     """Return what Circus's own function does, with our way of reading; that of circusd stays as it is."""
-    parser, files, environ = _read_config(config_path, text)
+    parser, files, environ = _read_config(config_path, text, looks)
     seams = {"read_config": lambda _: (parser, files), "os": SimpleNamespace(path=os.path, environ=environ)}
     function = FunctionType(circus.config.get_config.__code__, {**vars(circus.config), **seams})
     return function(config_path if text is None else os.devnull)

@@ -59,7 +59,13 @@ class Instance:
     """
 
     def __init__(
-        self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None, lenient: bool = False
+        self,
+        config_file: Path,
+        *,
+        answer_within: float = ANSWER_WITHIN,
+        by: str | None = None,
+        lenient: bool = False,
+        looks: bool = False,
     ) -> None:
         self.config_file, self.by, self.answer_within = config_file, by, answer_within
         # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
@@ -71,11 +77,11 @@ class Instance:
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
         self.id, self.unread = runtime.instance_at(self._file), ""
         try:
-            self.config = config.load(config_file)
+            self.config = config.load(config_file, looks=looks)
         except XboardError as error:
             if not (lenient and runtime.supervisor_of(self.id)):
                 raise
-            self.config, self.unread = config.load_readable(config_file), str(error)
+            self.config, self.unread = config.load_readable(config_file, looks=looks), str(error)
         self.shown = self.config.shown
 
     @property
@@ -100,9 +106,9 @@ class Instance:
         try:
             with self.client() as client:
                 found = self.query(client)
-                # Where the listener is unknown, it may name processes of the user who wrote the ini, and of root's none
+                # Where the listener is unknown, it may name processes of the user who wrote the ini, and none of ours
                 # where that is another user of this host.
-                is_anothers = os.geteuid() == 0 and writers.User.of(client.owner) is not None
+                is_anothers = client.owner not in (0, os.geteuid()) and writers.User.of(client.owner) is not None
                 users = client.users or ({client.owner} if is_anothers else {client.owner, os.geteuid()})
         except CircusdGone as error:
             return self._without_answer(error)

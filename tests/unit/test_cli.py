@@ -509,18 +509,23 @@ def test_another_ini_s_circusd_on_the_endpoint_is_named_and_left_alone(folder: P
 
 
 @only_root
+@pytest.mark.parametrize("me", ["root", "daemon"])
 def test_where_the_listener_is_unknown_only_processes_of_the_inis_owner_are_believed_to_be_circusd(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, me: str
 ) -> None:
-    with running(folder) as fake:
+    with running(folder) as fake, subprocess.Popen(["sleep", "60"], user=me) as mine:
         monkeypatch.setattr(servers, "server_of", lambda _: None)  # as of one on another host
-        fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=os.getppid()))
+        fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=mine.pid))
+        monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam(me).pw_uid)
+        monkeypatch.setattr(runtime, "_check", lambda _: None)  # it is root's
         assert run("status").exit_code == 0
         os.chown(folder / "circus.ini", 65534, -1)
         result = run("stop")
+        is_left_alone = mine.poll() is None
+        mine.kill()
 
-    assert (result.exit_code, "quit" in fake.commands()) == (1, False)
-    assert f"says that it is pid {os.getppid()}, which is user root's: it is not believed" in result.stderr
+    assert (result.exit_code, "quit" in fake.commands(), is_left_alone) == (1, False, True)
+    assert f"says that it is pid {mine.pid}, which is user {me}'s: it is not believed" in result.stderr
 
 
 def test_a_program_on_the_endpoint_that_is_not_circusd_is_named(folder: Path) -> None:
@@ -967,7 +972,11 @@ def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Pa
 
 
 @only_root
-def test_clean_by_root_removes_no_file_that_another_users_ini_names(folder: Path, tmp_path_factory: Any) -> None:
+@pytest.mark.parametrize("me", ["root", "daemon"])
+@pytest.mark.parametrize("place", ["", "circus.ini"])
+def test_clean_removes_no_file_that_another_users_ini_names(
+    folder: Path, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch, place: str, me: str
+) -> None:
     elsewhere = tmp_path_factory.mktemp("run")
     (elsewhere / "cron.pid").write_text(f"{os.getpid()}\n")
     with socket.socket(socket.AF_UNIX) as dead:
@@ -975,11 +984,13 @@ def test_clean_by_root_removes_no_file_that_another_users_ini_names(folder: Path
     (folder / "link").symlink_to(elsewhere)
     ini = write_ini(folder, more="[socket:web]\npath = link/d.sock\n")
     ini.write_text(ini.read_text().replace("[circus]\n", f"[circus]\npidfile = {elsewhere}/cron.pid\n"))
-    shutil.chown(folder, "nobody")
+    shutil.chown(folder / place, "nobody")
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam(me).pw_uid)
+    monkeypatch.setattr(runtime, "_check", lambda _: None)  # it is root's
 
     result = run("clean")
 
-    assert f"left alone, because nobody may write {folder}" in result.stderr
+    assert f"left alone, because nobody may write {folder / place}" in result.stderr
     assert sorted(path.name for path in elsewhere.iterdir()) == ["cron.pid", "d.sock"]
 
 

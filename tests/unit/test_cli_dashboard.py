@@ -112,7 +112,7 @@ def test_another_users_ini_sends_no_token_of_ours_anywhere(
         os.chown(folder / "circus.ini", nobody, -1)
         assert "nobody may write" in (refused := run()).stderr
         assert (refused.exit_code, refused.stdout) == (1, "")
-    monkeypatch.setattr(host_rules, "writer_besides_root", lambda _: None)
+    monkeypatch.setattr(host_rules, "other_author", lambda _: None)
     monkeypatch.setattr(written_files, "settle", lambda path: written_files.Settled(str(path), nobody, set()))
     monkeypatch.setattr(servers, "server_of", lambda _: servers.EndpointServer(frozenset({nobody}), frozenset({1})))
     result = run()

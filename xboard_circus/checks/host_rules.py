@@ -126,20 +126,24 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             yield Finding(ERROR, option, what, hint)
 
 
-def writer_besides_root(folder: Path) -> tuple[str, Path] | None:
-    """Return a user besides root who may write *folder*, or one above it, and which; None without one.
+def other_author(config: Config) -> tuple[str, Path] | None:
+    """Return a user besides root and ours who may write what *config* was read from, and which place; None without."""
+    paths = (config.folder, *(scan.file for scan in config.scans))
+    return next(filter(None, map(other_writer, paths)), None)
 
-    For a process of root's. An owner that this system has no user for (a folder of the host in a container), and a
-    group without a user, do not count.
+
+def other_writer(folder: Path) -> tuple[str, Path] | None:
+    """Return a user besides root and ours who may write *folder*, or one above it, and which; None without one.
+
+    An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
+    count.
     """
-    found = folder.stat()
-    if os.geteuid() != 0:
-        return None
-    if writers.User.of(found.st_uid) is not None and found.st_uid != 0:
+    found, trusted = folder.stat(), {0, os.geteuid()}
+    if writers.User.of(found.st_uid) is not None and found.st_uid not in trusted:
         return servers.name_of(found.st_uid), folder
-    if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - {0}:
+    if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - trusted:
         return "its group", folder
-    return next(((user.name, place) for user, place in writers.besides(folder, {0})), None)
+    return next(((user.name, place) for user, place in writers.besides(folder, trusted)), None)
 
 
 def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
@@ -147,8 +151,10 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
 
     With *others* on this host, also where everybody may write.
     """
-    found = writer_besides_root(folder)
-    if found is None and os.geteuid() == 0 and others and (place := ANYBODY.writable(folder)) is not None:
+    if os.geteuid() != 0:
+        return None
+    found = other_writer(folder)
+    if found is None and others and (place := ANYBODY.writable(folder)) is not None:
         found = ANYBODY.name, place
     if found is None:
         return None

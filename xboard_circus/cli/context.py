@@ -19,6 +19,8 @@ from xboard_circus.options.kinds import WrongValueError
 from xboard_circus.snapshot import Snapshot
 
 DEFAULT = Path("circus.ini")
+RUNNING = frozenset({"start", "restart", "reload"})
+"""The commands that run what the ini file names, and need its variables as circusd has them."""
 COMPLETES_WITHIN, TIMEOUT = 0.5, 60.0
 _TIMES = kinds.seconds(low=1.0)
 
@@ -46,7 +48,7 @@ def sender() -> str:
 def complete_names(context: click.Context, _: click.Parameter, beginning: str) -> list[str]:
     """Return the watchers that begin so: those of circusd, or those of the ini file if it does not answer in time."""
     try:
-        instance = Instance(context.obj or DEFAULT, answer_within=COMPLETES_WITHIN)
+        instance = Instance(context.obj or DEFAULT, answer_within=COMPLETES_WITHIN, looks=True)
     except XboardError:
         return []
     names = [watcher.name for watcher in instance.config.watchers]
@@ -118,7 +120,8 @@ def for_instance(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def run(config_file: Path, **given: Any) -> Any:
-        instance = Instance(config_file, by=sender(), lenient=True)
+        looks = click.get_current_context().info_name not in RUNNING
+        instance = Instance(config_file, by=sender(), lenient=True, looks=looks)
         if instance.unread:
             complain(f"{instance.unread}\ncircusd runs with what it has read before; correct this before a start")
         return function(instance, **given)

@@ -61,7 +61,7 @@ def pattern(context: click.Context, parameter: click.Parameter, text: str | None
 def complete_logs(context: click.Context, parameter: click.Parameter, beginning: str) -> list[str]:
     """Return the logs that begin so, by the ini file."""
     with suppress(XboardError):
-        return [log.id for log in log_files(load(context.obj or DEFAULT)) if log.id.startswith(beginning)]
+        return [log.id for log in log_files(load(context.obj or DEFAULT, looks=True)) if log.id.startswith(beginning)]
     return []
 
 
