@@ -764,6 +764,23 @@ def test_what_root_imports_and_writes_must_not_be_a_third_users(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("theirs", ["circus.ini", "theirs"])
+def test_root_imports_nothing_for_another_users_ini_without_a_watcher(tmp_path: Path, theirs: str) -> None:
+    """Given a plugin alone, which runs in a folder that another user chose, then check imports nothing there."""
+    file, place = tmp_path / "circus.ini", tmp_path / "theirs"
+    place.mkdir(mode=0o755)
+    (place / "psutil.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'a').close()\n")
+    plugin = f"[plugin:x]\nuse = xboard_circus.plugins.bundle.Bundle\nworking_dir = {place}\n"
+    file.write_text(f"[circus]\nendpoint = ipc://a\npubsub_endpoint = ipc://b\n{plugin}")
+    shutil.chown(tmp_path / theirs, "nobody")
+
+    found = lines(check(file, others=list))
+
+    assert any(f"[circus] nobody may write {tmp_path / theirs}, which circusd uses as root" in line for line in found)
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 @pytest.mark.parametrize(
     "changes", [{"env:web": {"PYTHONPATH": "shared/x"}}, {"circus": {"pidfile": "shared/x"}}], ids=str
 )

@@ -60,11 +60,12 @@ def _of_host(
     config: Config, *, running: bool, others: Collection[str], starts: bool, refusal: str | None
 ) -> Iterator[Finding]:
     doors: list[Finding] = []
-    for watcher in config.watchers:
+    for each in config.watchers or (None,):
+        section = "circus" if each is None else each.section
         if others:
-            doors += within(watcher.section, host_rules.open_to_all(config, watcher))
+            doors += within(section, host_rules.open_to_all(config, each))
         if refusal is None:
-            doors += within(watcher.section, host_rules.open_to_others(config, watcher))
+            doors += within(section, host_rules.open_to_others(config, each))
     yield from doors
     is_open = any(any(host_rules.writable(config, watcher)) for watcher in config.watchers)
     if is_open or any(each.level is Level.ERROR for each in doors):

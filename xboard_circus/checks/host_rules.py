@@ -168,21 +168,22 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
     return f"{writer} may write {place}, and root would run what is there; {cure}"
 
 
-def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
-    paths = [*_used(config, watcher), *_log(config), watcher.working_dir]
+    paths = [*_used(config, watcher), *_log(config), *([watcher.working_dir] if watcher else [])]
     found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(found, "`chmod o-w {}`"))
 
 
-def open_to_others(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Find what a user other than root and circusd's may write of what circusd runs, and so take its rights.
 
     The watcher's own user is left to `writable`. So are logs, because `written_files.opener` follows no link there.
+    Without a *watcher*, what an ini file that has none names: plugins are imported all the same.
     """
-    user = _known_user(watcher)
+    user = None if watcher is None else _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
     used = _used(config, watcher)
     found = [(who.name, path, place) for path in used for who, place in writers.besides(path, trusted)]
@@ -192,13 +193,13 @@ def open_to_others(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         who = f"who has {names[0]} has {me}"
         what = f"{some_of(names, _NAMED)} may {_doings(places)}, which circusd uses as {me}: {who}"
         hint = _cure(places, f"`chown {me} {{}}` and `chmod go-w` it")
-        if "PYTHONPATH" in watcher.env:
+        if watcher is not None and "PYTHONPATH" in watcher.env:
             hint += f"; where only the app needs PYTHONPATH, {_OBEYED_BY_NONE}"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
 
 
-def _used(config: Config, watcher: WatcherConfig) -> list[Path]:
-    env_files = [file.path for file in env_file_rules.of_watcher(config, watcher)]
+def _used(config: Config, watcher: WatcherConfig | None) -> list[Path]:
+    env_files = [file.path for file in env_file_rules.of_watcher(config, watcher)] if watcher else []
     return [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *env_files]
 
 
@@ -228,7 +229,7 @@ def _log(config: Config) -> Iterator[Path]:
             yield file
 
 
-def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
+def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     """Yield what root's circusd and its plugins are run by, import from, read and write, besides logs and env files."""
     yield from map(Path, (sys.executable, sys.prefix, *site.getsitepackages(), *xboard_circus.__path__))
     if is_file(config.circus["loggerconfig"]):
@@ -239,6 +240,17 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
     for place in site.getsitepackages():
         yield from writers.named_by_pth(Path(place))
     yield from alert_programs(config)
+    for socket in config.sockets:
+        if socket.path:
+            # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
+            folder = (config.folder / socket.path).parent
+            yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
+    for plugin in config.plugins:
+        yield config.folder / plugin.given.get("working_dir", "")
+        if is_our_plugin(plugin):
+            yield (config.folder / plugin.options.ledger.file).parent
+    if watcher is None:
+        return
     yield from _run_as_circusd(watcher)
     # Circus runs the .pth files there, in its own process.
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
@@ -249,15 +261,6 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
     for folder in folders:
         # Not Path.glob, which raises where we may not read.
         yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")), *writers.named_by_pth(folder))
-    for socket in config.sockets:
-        if socket.path:
-            # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
-            folder = (config.folder / socket.path).parent
-            yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
-    for plugin in config.plugins:
-        yield config.folder / plugin.given.get("working_dir", "")
-        if is_our_plugin(plugin):
-            yield (config.folder / plugin.options.ledger.file).parent
 
 
 def alert_programs(config: Config) -> Iterator[Path]:
