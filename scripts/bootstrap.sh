@@ -6,7 +6,7 @@
 CDPATH='' cd -- "$(dirname -- "$0")/.." || exit 1
 checkout=$(pwd -P)
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$*" | tr '\000-\011\013-\037\177' '[?*]' >&2; } # a name of a file may command the terminal
 
 # Is $1 a Python that will do? A shim of pyenv for a version that is not there is found, but does not run.
 is_python() {
@@ -55,6 +55,9 @@ refuse_below() {
     owner=${trusted:-$(owner_of setup.cfg)}
     found=$(find -L "$@" ! -user 0 ! -user "${owner:-0}" -o ! -type l \
         \( -perm -0002 -o -perm -0020 ! -group 0 ! -group "$(own_group "${owner:-0}")" \) 2>/dev/null | head -n 1)
+    # With an access list, whose mask is in the place of the group's rights: `ls` shows a + behind them.
+    [ -n "$found" ] || found=$(find -L "$@" ! -type l -perm -0020 -exec ls -ldL {} + 2>/dev/null |
+        sed -n 's/^[^ ]*+ \( *[^ ]*\)\{7\} //p' | head -n 1)
     if [ -n "$found" ]; then
         say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there: when" \
             "you have looked at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
@@ -69,7 +72,7 @@ refuse_shared() {
     ls -ldn . | {
         read -r mode _ _ group _
         case $mode in
-        ????????w*) ;;
+        ????????w* | ?????w????+) ;; # for all, or by an access list
         ?????w*) [ "$group" != 0 ] && [ "$group" != "$(id -g "$(owner_of setup.cfg)")" ] || exit 0 ;;
         *) exit 0 ;;
         esac
@@ -85,6 +88,7 @@ who_may_write() {
         ls -ldL "$1" | {
             read -r mode _ owner group _
             case $mode in ?????w*) [ "$owner" != root ] || owner=$group ;; esac
+            case $mode in *+) owner="who is in its access list" ;; esac
             echo "$owner"
         }
     fi

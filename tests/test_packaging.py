@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -259,6 +260,13 @@ def shared_checkout() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
+def let_nobody_write(path: Path) -> None:
+    """Give it an access list of mode 0775, with a user of its own."""
+    entries = [(1, 7, 2**32 - 1), (2, 7, NOBODY), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1)]
+    access_list = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    os.setxattr(path, "system.posix_acl_access", access_list)
+
+
 @pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
 def test_a_setup_py_that_somebody_planted_is_not_run(shared_checkout: Path, script: str) -> None:
     ran = shared_checkout / "ran"
@@ -307,9 +315,9 @@ def test_root_installs_no_service_from_what_is_another_users(shared_checkout: Pa
 
 
 @pytest.mark.parametrize("script", ["test.sh", "check.sh", "build.sh", "build_site.sh"])
-@pytest.mark.parametrize("mode", [0o1775, 0o1757])
+@pytest.mark.parametrize("mode", [0o1775, 0o1757, None])
 def test_root_runs_no_tools_where_another_user_may_make_their_settings(
-    shared_checkout: Path, script: str, mode: int
+    shared_checkout: Path, script: str, mode: int | None
 ) -> None:
     """Given a checkout with a service, whose user may make a conftest.py, when root tests or builds there, then nothing
     is run; in one of root's and its group alone it is."""
@@ -326,8 +334,11 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert ran.exists()
     ran.unlink()
-    os.chown(shared_checkout, 0, NOBODY)
-    shared_checkout.chmod(mode)
+    if mode is None:
+        let_nobody_write(shared_checkout)
+    else:
+        os.chown(shared_checkout, 0, NOBODY)
+        shared_checkout.chmod(mode)
 
     told = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -336,12 +347,12 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
-@pytest.mark.parametrize("how", ["owner", "folder", "all", "group", "link"])
+@pytest.mark.parametrize("how", ["owner", "folder", "all", "group", "link", "list"])
 def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
     shared_checkout: Path, script: str, how: str
 ) -> None:
-    """Given a .venv of another user's of which root has taken the folder alone, or all but what a group may write, or
-    what a link there leads to, then nothing of it is run."""
+    """Given a .venv of another user's of which root has taken the folder alone, or all but what a group may write, or a
+    user by an access list, or what a link there leads to, then nothing of it is run."""
     folder = shared_checkout / ".venv" / "bin"
     folder.mkdir(parents=True)
     ran, python = shared_checkout / "ran", folder / "python"
@@ -350,6 +361,8 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
     program.chmod({"all": 0o777, "group": 0o775}.get(how, 0o755))
     if how == "group":
         os.chown(python, 0, NOBODY)
+    elif how == "list":
+        let_nobody_write(python)
     elif how != "all":
         os.chown(folder if how == "folder" else program, NOBODY, NOBODY)
     if how == "link":
@@ -359,7 +372,12 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
         f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
     )
 
-    who = {"all": "every user of this host", "group": grp.getgrgid(NOBODY).gr_name}.get(how, "nobody")
+    named = {
+        "all": "every user of this host",
+        "group": grp.getgrgid(NOBODY).gr_name,
+        "list": "who is in its access list",
+    }
+    who = named.get(how, "nobody")
     place = folder if how == "folder" else python
     assert not ran.exists()
     assert told.returncode == 1
@@ -367,13 +385,17 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status", "monitor_backend.sh"])
-def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_checkout: Path, script: str) -> None:
-    """Given a module of the checkout that is another user's, when root runs a script, then no Python has run."""
+@pytest.mark.parametrize("name", ["masking.py", "\x1b[2J.py"])
+def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(
+    shared_checkout: Path, script: str, name: str
+) -> None:
+    """Given a module of the checkout that is another user's, when root runs a script, then no Python has run, and the
+    module's name commands no terminal."""
     python, ran = shared_checkout / ".venv" / "bin" / "python", shared_checkout / "ran"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\ntouch {ran}\n")
     python.chmod(0o755)
-    module = shared_checkout / "xboard_circus" / "masking.py"
+    module = shared_checkout / "xboard_circus" / name
     module.touch()
     os.chown(module, NOBODY, NOBODY)
 
@@ -382,7 +404,8 @@ def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(shared_che
     )
 
     assert (told.returncode, told.stdout, ran.exists()) == (1, "", False)
-    assert f"nobody may write {module}, and root would run what is there" in told.stderr
+    shown = str(module).replace("\x1b", "?")
+    assert f"nobody may write {shown}, and root would run what is there" in told.stderr
 
 
 def test_what_a_script_of_roots_makes_is_for_root_alone_to_write_whatever_the_umask(shared_checkout: Path) -> None:

@@ -32,6 +32,7 @@ from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import scratch_file, start_detached
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
+from xboard_circus.masking import printable
 from xboard_circus.rotating_log import RotatingLog
 
 log = logging.getLogger("xboard_circus.monitor")
@@ -260,7 +261,7 @@ def main(config_file: str, interval: float, patience: float) -> None:
             raise XboardError(refusal)
         watch(config, interval=interval, patience=patience)
     except XboardError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 

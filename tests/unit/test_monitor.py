@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from xboard_circus import monitor
 from xboard_circus.config import load
@@ -147,3 +148,11 @@ def test_a_port_that_another_process_has_is_seen(tmp_path: Path, monkeypatch: py
 
         assert (ports[0] in seen, ports[1] in host.look().taken) == (True, True)
     assert host.look() == GONE
+
+
+def test_nothing_in_an_ini_commands_the_terminal_of_who_starts_the_monitor(tmp_path: Path) -> None:
+    (tmp_path / "circus.ini").write_text("[circus]\n\x1b[2J\n")
+
+    refused = CliRunner().invoke(monitor.main, ["-c", str(tmp_path / "circus.ini")])
+
+    assert (refused.exit_code, "?[2J" in refused.stderr, "\x1b" in refused.stderr) == (1, True, False)
