@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from xboard_circus.dashboard.access import network_of
 from xboard_circus.dashboard.hub import Hub
-from xboard_circus.dashboard.poller import Server
+from xboard_circus.dashboard.poller import MOST_WORKERS, History, Server
 from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import EventStream, StreamBoard
@@ -131,3 +131,13 @@ def test_a_client_that_does_not_read_is_given_up_and_its_source_closed() -> None
 )
 def test_what_counts_as_one_sender(client: str, sender: str) -> None:
     assert network_of(client) == sender
+
+
+def test_of_workers_without_number_that_another_users_circusd_names_no_history_is_kept() -> None:
+    history, figures = History(), {"started": 1, "cpu": 1.0, "rss": 1, "latency": 0.1}
+    for poll in range(3):
+        workers = [{"pid": pid, **figures} for pid in (1, *range(2 + poll * MOST_WORKERS, (poll + 1) * MOST_WORKERS))]
+        history.take([{"workers": workers}], now=2.0 * poll, at=2.0 * poll)
+
+    kept = history.view()["workers"]
+    assert (len(kept), kept["1:1"]["t"]) == (MOST_WORKERS, [0.0, 2.0, 4.0])

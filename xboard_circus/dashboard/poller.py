@@ -22,6 +22,7 @@ from xboard_circus.survivors import served, serving_on
 log = logging.getLogger("uvicorn.error")
 
 HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
+MOST_WORKERS = 2048  # another user's circusd could name thousands of new ones at each poll, a GiB in all
 STALE = 8.0  # seconds without an answer after which circusd counts as gone
 _OF_CIRCUSD = ("pid", "version", "uptime", "cpu", "rss")
 Point = tuple[float, float | None, int | None, float | None]
@@ -42,8 +43,9 @@ class History:
         for watcher in watchers:
             for worker in watcher["workers"]:
                 key, empty = f"{worker['pid']}:{worker['started']}", deque[Point](maxlen=int(HISTORY / HISTORY_STEP))
-                ring = self._rings.setdefault(key, empty)
-                ring.append((round(at, 1), worker["cpu"], worker["rss"], worker["latency"]))
+                if key in self._rings or len(self._rings) < MOST_WORKERS:
+                    ring = self._rings.setdefault(key, empty)
+                    ring.append((round(at, 1), worker["cpu"], worker["rss"], worker["latency"]))
         for key in [key for key, ring in self._rings.items() if ring[-1][0] < at - HISTORY]:
             del self._rings[key]
 
