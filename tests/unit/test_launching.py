@@ -49,6 +49,20 @@ def test_no_folder_of_logs_is_open_to_the_writing_of_all(tmp_path: Path, umask: 
     assert (tmp_path / "logs").stat().st_mode & 0o777 == mode
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into making folders elsewhere")
+def test_root_makes_no_folder_of_logs_behind_another_users_link(tmp_path: Path) -> None:
+    ini, place = tmp_path / "circus.ini", tmp_path / "of-root"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    ini.write_text("[circus]\nlogoutput = link/new/circusd.log\n[watcher:web]\ncmd = sleep 60\n")
+    os.chown(tmp_path / "link", 65534, -1, follow_symlinks=False)
+
+    refused = launching.make_folders(Instance(ini))
+
+    assert "link/new: the folder for logs lies behind another user's link" in str(refused)
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.parametrize(("quiet", "is_waited_for"), [(1.0, True), (60.0, False)])
 def test_a_circusd_that_gives_signs_of_life_is_waited_for_longer(
     monkeypatch: pytest.MonkeyPatch, quiet: float, is_waited_for: bool
