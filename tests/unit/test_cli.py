@@ -995,6 +995,23 @@ def test_clean_removes_no_file_that_another_users_ini_names(
 
 
 @only_root
+def test_a_user_who_has_started_anothers_ini_finds_its_circusd_by_his_variables(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an ini of who deploys it, then a name with a variable is filled in for the user of its circusd alone."""
+    ini = write_ini(folder, endpoint="tcp://$(circus.env.XB_HOST):1")
+    shutil.chown(ini, "nobody")
+    monkeypatch.setenv("XB_HOST", "h")
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("daemon").pw_uid)
+    monkeypatch.setattr(runtime, "_check", lambda _: None)  # it is root's
+
+    instance = Instance(ini, looks=True)
+    assert instance.endpoint == "tcp://$(circus.env.XB_HOST):1"
+    instance.write_record(procs.Identity(2**22 + 7, 1))
+    assert Instance(ini, looks=True).endpoint == "tcp://h:1"
+
+
+@only_root
 @pytest.mark.parametrize("who", ["nobody", "every user of this host"])
 @pytest.mark.parametrize("place", ["", "circus.ini"])
 def test_root_runs_no_command_of_an_alert_in_another_users_ini(
