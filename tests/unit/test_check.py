@@ -19,7 +19,15 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
-from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks import (
+    circus_plugins,
+    endpoint_rules,
+    file_rules,
+    host_rules,
+    import_rules,
+    port_rules,
+    watcher_rules,
+)
 from xboard_circus.checks.check import Level, Report, check
 from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.checks.judgement import open_doors
@@ -761,6 +769,34 @@ def test_what_root_imports_and_writes_must_not_be_a_third_users(
     assert (door.what, door.hint.partition(";")[0]) == (what, f"`chown root {theirs}` and `chmod go-w` it")
     assert what in "\n".join(lines(check(file, others=list)))
     assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into writing through another user's link")
+@pytest.mark.parametrize(
+    "logs",
+    [
+        {"watcher:web": {"stdout_stream.class": "FileStream", "stdout_stream.filename": "theirs/web.log"}},
+        {"circus": {"logoutput": "theirs/circusd.log"}},
+        {},  # that of `start`
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("who", ["a person", "a user of the system", "another watcher's"])
+def test_roots_logs_must_not_be_where_a_person_or_another_watchers_user_may_put_a_link(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: Sections, who: str
+) -> None:
+    """Given a log of root's circusd, which Circus opens through a link before anything of ours runs, in the folder of
+    another user, then check names that user; for a user of the system, such as that of /var/log, it does not."""
+    theirs = tmp_path / ("theirs" if logs else "logs")
+    theirs.mkdir(mode=0o755, exist_ok=True)
+    shutil.chown(theirs, "www-data")
+    if who == "a person":
+        monkeypatch.setattr(endpoint_rules, "PEOPLE", {theirs.stat().st_uid})
+    more: Sections = {"watcher:other": {"cmd": "sleep 1", "uid": "www-data"}} if who == "another watcher's" else {}
+
+    found = "\n".join(lines(check(write({**logs, **more}), others=list, starts=True)))
+
+    assert (f"www-data may write {theirs}, which circusd uses as root" in found) == (who != "a user of the system")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")

@@ -17,6 +17,7 @@ from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.ledger.location import ledgers_of
+from xboard_circus.logs.files import CIRCUSD_LOG
 
 __all__ = ["Finding", "Level", "Report", "check"]
 
@@ -37,6 +38,8 @@ def check(
     config, findings = read(config_file)
     if config is None:
         return report(findings)
+    if starts and "logoutput" not in config.given:
+        config = config._replace(circus={**config.circus, "logoutput": str(CIRCUSD_LOG)})
     refusal = host_rules.refusal(config.folder)
     try:
         of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)

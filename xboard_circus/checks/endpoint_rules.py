@@ -20,7 +20,7 @@ from xboard_circus.host import sockdiag
 from xboard_circus.host.sockets import is_loopback
 
 FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
-LAST_PERSON = 60_000
+PEOPLE = range(FIRST_PERSON, 60_001)
 NO_SHELLS = ("nologin", "false", "sync")
 NAMED = 3
 _POWERS = {"endpoint": "can make circusd run any command"}
@@ -63,6 +63,6 @@ def is_closed(folder: Path) -> bool:
 
 def people() -> list[str]:
     """Return the other users of this host that can log in; a directory service is not queried."""
-    people = (each for each in pwd.getpwall() if FIRST_PERSON <= each.pw_uid <= LAST_PERSON)
+    people = (each for each in pwd.getpwall() if each.pw_uid in PEOPLE)
     others = (each for each in people if each.pw_uid != os.geteuid())
     return [each.pw_name for each in others if os.path.basename(each.pw_shell) not in NO_SHELLS]

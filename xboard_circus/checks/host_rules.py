@@ -19,7 +19,7 @@ from circus.util import parse_env_dict
 
 import xboard_circus
 from xboard_circus import launch as launcher
-from xboard_circus.checks import dry_run, env_file_rules
+from xboard_circus.checks import dry_run, endpoint_rules, env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
@@ -111,9 +111,10 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if os.geteuid() != 0 or user is None or user.uid == 0:
         return
     paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *_log(config)]}
-    for name, stream in watcher.streams.items():
-        if "filename" in stream:
-            paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
+    for each in config.watchers:
+        for name, log in _streams(config, each):
+            option = f"{name}_stream.filename" if each is watcher else ""
+            paths[option] = [*paths.get(option, []), log.parent]
     for file in env_file_rules.of_watcher(config, watcher):
         # Through a link in its place, root would read another file to that user.
         paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
@@ -170,7 +171,7 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
 
 def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
-    paths = [*_used(config, watcher), *_log(config), *([watcher.working_dir] if watcher else [])]
+    paths = [*_used(config, watcher), *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
     found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
@@ -180,13 +181,16 @@ def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Findi
 def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Find what a user other than root and circusd's may write of what circusd runs, and so take its rights.
 
-    The watcher's own user is left to `writable`. So are logs, because `written_files.opener` follows no link there.
-    Without a *watcher*, what an ini file that has none names: plugins are imported all the same.
+    The watcher's own user is left to `writable`. Of logs, which Circus opens before `written_files.opener` is in its
+    place, only people count: on many hosts a user of the system may write /var/log. Without a *watcher*, what an ini
+    file that has none names: plugins are imported all the same.
     """
     user = None if watcher is None else _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
     used = _used(config, watcher)
     found = [(who.name, path, place) for path in used for who, place in writers.besides(path, trusted)]
+    by_log = ((who, log, place) for log in _logs(config, watcher) for who, place in writers.besides(log, trusted))
+    found += [(who.name, log, place) for who, log, place in by_log if who.uid in endpoint_rules.PEOPLE]
     if found:
         names, me = [*dict.fromkeys(name for name, _, _ in found)], servers.name_of(os.geteuid())
         places = [(path, place) for _, path, place in found]
@@ -210,8 +214,11 @@ def _doings(found: list[tuple[Path, Path]]) -> str:
 
 
 def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
-    places = dict.fromkeys(shlex.quote(str(place)) for path, place in found if not _is_to_be_made(path, place))
-    shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place))
+    import pwd
+
+    homes = {Path(each.pw_dir) for each in pwd.getpwall()}  # whose owner is right
+    shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place) or place in homes)
+    places = dict.fromkeys(shlex.quote(str(place)) for _, place in found if str(place) not in shared)
     cures = [cure.format(" ".join(places))] if places else []
     return ", and ".join([*cures, *(f"name what lies outside {place}" for place in shared)])
 
@@ -221,12 +228,30 @@ def _is_to_be_made(path: Path, place: Path) -> bool:
     return bool(place.stat().st_mode & stat.S_ISVTX) and not os.path.lexists(path)
 
 
+def _streams(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str, Path]]:
+    """Yield stdout or stderr, and the file that it goes to."""
+    for name, stream in watcher.streams.items():
+        if "filename" in stream:
+            yield name, config.folder / stream["filename"]
+
+
+def _logs(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
+    """Yield the logs of circusd and of *watcher*."""
+    yield from _log(config)
+    for _, log in () if watcher is None else _streams(config, watcher):
+        yield from _unless_to_be_made(log)
+
+
 def _log(config: Config) -> Iterator[Path]:
-    """Yield circusd's log, except a missing one in a folder such as /tmp, because no link is followed there."""
+    """Yield circusd's log."""
     if is_file(config.circus["logoutput"]):
-        file = config.folder / str(config.circus["logoutput"])
-        if os.path.exists(file) or not os.path.exists(file.parent) or not file.parent.stat().st_mode & stat.S_ISVTX:
-            yield file
+        yield from _unless_to_be_made(config.folder / str(config.circus["logoutput"]))
+
+
+def _unless_to_be_made(log: Path) -> Iterator[Path]:
+    """Yield *log*, except a missing one in a folder such as /tmp, because no link is followed there."""
+    if os.path.exists(log) or not os.path.exists(log.parent) or not log.parent.stat().st_mode & stat.S_ISVTX:
+        yield log
 
 
 def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
