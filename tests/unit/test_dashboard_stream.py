@@ -1,22 +1,25 @@
 """The streams of the dashboard: nobody is waited for, and nobody stays counted who has gone."""
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
+from fake_circusd import FakeCircusd, always
 from starlette.types import Message
+from state_views import state_view, watcher_view
 
 from xboard_circus.dashboard.access import network_of
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import MOST_WORKERS, History, Server
 from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.settings import LOCAL, Settings
-from xboard_circus.dashboard.stream import EventStream, StreamBoard
+from xboard_circus.dashboard.stream import EventStream, StreamBoard, json_text
 
 
 def test_all_is_fine_since_the_trouble_that_has_just_ended(tmp_path: Path) -> None:
@@ -141,3 +144,23 @@ def test_of_workers_without_number_that_another_users_circusd_names_no_history_i
 
     kept = history.view()["workers"]
     assert (len(kept), kept["1:1"]["t"]) == (MOST_WORKERS, [0.0, 2.0, 4.0])
+
+
+def test_no_answer_of_another_users_circusd_is_json_that_no_browser_reads() -> None:
+    """Given a circusd that says NaN, Infinity and shapes of its own, then the page of all circusds can be parsed."""
+    ok: Any = {"status": "ok", "time": 1.0}
+    shown = watcher_view(
+        "up", verdict={**watcher_view("up")["verdict"], "cause_say": {"key": "X", "fields": {"n": math.inf}}}
+    )
+    sockets = [{"name": "web\u202e", "host": ["h"], "port": math.nan, "path": {"a": math.inf}, "fd": 3}]
+    answers = {"xboard_state": {**ok, **state_view(shown)}, "listsockets": {**ok, "sockets": sockets}}
+    with FakeCircusd({name: always(each) for name, each in {**answers, "stats": {**ok, "infos": {}}}.items()}) as fake:
+        server = Server("theirs", "theirs", fake.endpoint, deadline=5)
+        server._poll()
+        server._queries.client.close()  # of this thread
+        server.close()
+
+    found = json.loads(json_text(server.view()), parse_constant=pytest.fail)
+
+    assert found["sockets"] == [{"name": "web?", "host": None, "port": None, "path": None, "fd": 3}]
+    assert found["watchers"][0]["verdict"]["cause_say"]["fields"] == {"n": None}

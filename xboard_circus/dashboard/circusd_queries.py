@@ -9,6 +9,7 @@ from xboard_circus.circus_client import CircusdClient, CommandRefused
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import is_loopback
+from xboard_circus.masking import masked
 from xboard_circus.options.kinds import WrongValueError, read_size
 from xboard_circus.snapshot import Gauge, from_state, stock
 
@@ -45,7 +46,7 @@ class CircusdQueries:
         self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:
             sockets = self._call("listsockets").get("sockets", [])
-            self._sockets = [{name: each.get(name) for name in _OF_SOCKET} for each in sockets]
+            self._sockets = [{name: _plain(each.get(name)) for name in _OF_SOCKET} for each in sockets]
             self._stats = {} if self.is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
         circusd, probers = state["circusd"], state["probers"]
@@ -63,6 +64,10 @@ class CircusdQueries:
 
     def _call(self, command: str) -> Data:
         return self.client.call(command, deadline=self._deadline)
+
+
+def _plain(value: object) -> object:
+    return masked(value) if isinstance(value, (str, int)) else None
 
 
 def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data]:

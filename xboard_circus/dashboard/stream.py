@@ -21,8 +21,15 @@ def event(name: str, data: str) -> bytes:
 
 
 def json_text(value: object) -> str:
-    """Return *value* as compact JSON that is safe wherever it is inserted, even in a page's source."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    """Return *value* as compact JSON that is safe wherever it is inserted, even in a page's source.
+
+    What another user's circusd says may hold NaN or Infinity, which no browser reads: the page would show nothing.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), separators=(",", ":"))
+    return text.replace("<", "\\u003c")
 
 
 class EventStream(StreamingResponse):
