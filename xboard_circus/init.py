@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.host.written_files import opener
+from xboard_circus.host.written_files import opener, refuse_behind_link
 from xboard_circus.options.kinds import WrongValueError, read_url_path
 
 NAME = "circus.ini"
@@ -107,6 +107,7 @@ def _write(files: Mapping[Path, str], *, force: bool) -> None:
             raise XboardError(f"{file} is there already; --force writes over it")
     try:
         for file, text in files.items():
+            refuse_behind_link(file.parent / "logs")
             (file.parent / "logs").mkdir(parents=True, exist_ok=True)
             with open(file, "w" if force else "x", encoding="utf-8", opener=opener) as written:
                 written.write(text)

@@ -7,7 +7,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Any
 
-from xboard_circus.host.written_files import opener
+from xboard_circus.host.written_files import opener, refuse_behind_link
 
 CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES = 5, 3
 
@@ -31,7 +31,8 @@ class RotatingLog(RotatingFileHandler):
             self._drop_stream()
         if self.stream is None:
             with suppress(OSError):
-                Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+                refuse_behind_link(folder := Path(self.baseFilename).parent)
+                folder.mkdir(parents=True, exist_ok=True)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's

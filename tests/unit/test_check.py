@@ -1529,6 +1529,12 @@ def test_a_new_ini_is_written_through_no_link_of_another_users(tmp_path: Path) -
         with pytest.raises(XboardError, match=r"circus\.ini cannot be written: not a plain file"):
             write_config(tmp_path / "app", NewBackend(app="mine:app"), force=True)
         assert target.read_text() == "root's"
+        (tmp_path / "link").symlink_to("other")
+        os.chown(tmp_path / "link", 65534, -1, follow_symlinks=False)
+        (tmp_path / "other").mkdir()
+        with pytest.raises(XboardError, match="another user's link is in the place of a folder"):
+            write_config(tmp_path / "link", NewBackend(app="mine:app"))
+        assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_init_writes_a_dockerfile_and_keeps_what_is_there(tmp_path: Path) -> None:

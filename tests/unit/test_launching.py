@@ -59,7 +59,9 @@ def test_root_makes_no_folder_of_logs_behind_another_users_link(tmp_path: Path) 
 
     refused = launching.make_folders(Instance(ini))
 
-    assert "link/new: the folder for logs lies behind another user's link" in str(refused)
+    assert "link/new: the folder for logs cannot be made: another user's link is in the place of a folder" in str(
+        refused
+    )
     assert list(place.iterdir()) == []
 
 

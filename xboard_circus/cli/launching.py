@@ -22,7 +22,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
 from xboard_circus.host.programs import start_detached
-from xboard_circus.host.written_files import narrow, opener, settle
+from xboard_circus.host.written_files import narrow, opener, refuse_behind_link
 from xboard_circus.instance import LOOK_EVERY, SEEN_WITHIN, Instance
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
@@ -105,10 +105,8 @@ def make_folders(instance: Instance) -> XboardError | None:
     """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed."""
     set_umask(instance.config)
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
-        if os.geteuid() == 0 and settle(folder).links - {0}:  # root would make one wherever it leads
-            cure = "put a folder there, or `chown -h root` it"
-            return XboardError(f"{folder}: the folder for logs lies behind another user's link; {cure}")
         try:
+            refuse_behind_link(folder)
             folder.mkdir(0o775, parents=True, exist_ok=True)  # also with umask = 000
         except OSError as error:
             cure = "make it, or let this user write there"

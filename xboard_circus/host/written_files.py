@@ -129,6 +129,13 @@ def settle(path: Path) -> Settled:
     return Settled(os.path.normpath(os.path.join("/", *place, *reversed(left))), owner, links)
 
 
+def refuse_behind_link(folder: Path) -> None:
+    """Raise OSError if this is root, and *folder* lies behind another user's link: it would be made wherever that
+    leads."""
+    if os.geteuid() == 0 and settle(folder).links - {0}:
+        raise PermissionError(errno.EPERM, _LINK_ABOVE, os.fspath(folder))
+
+
 class _Step(NamedTuple):
     """A part of a path: what it is, where it really lies, and what is left to pass, the next part last."""
 
