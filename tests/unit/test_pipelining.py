@@ -130,6 +130,16 @@ class Connection:
         return [int(path) for path in re.findall(rb"\r\n\r\n/(\d+)", self.transport.written)]
 
 
+class Looked(list[Any]):
+    """A list that counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Any:
+        self.times += 1
+        return super().__iter__()
+
+
 async def answer_at_once(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
     await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body"})
@@ -204,6 +214,26 @@ async def test_megabytes_of_pipelined_requests_and_bodies_are_all_answered(parse
 
     assert connection.answered == list(range(10_000))
     assert {connection.bodies[f"/{number}"] for number in range(0, 10, 2)} == {body}
+
+
+@each_parser
+@in_a_loop
+async def test_a_chunked_body_full_of_what_ends_headers_is_parsed_in_few_pieces(parser: str) -> None:
+    """Given a request with 2,000 headers and a chunk of blank lines, each of which may end headers, then the worker
+    looks at its headers for each KiB at most: it was killed as hung."""
+    connection = Connection(parser)
+    connection.may_answer.set()
+    headers, lines = b"".join(b"a%d:b\r\n" % number for number in range(2_000)), b"\r\n\r\n" * 25_000
+    head = b"POST /1 HTTP/1.1\r\nHost: test\r\n" + headers + b"Transfer-Encoding: chunked\r\n\r\n"
+    connection.protocol.data_received(head)
+    looked_at = connection.protocol.cycle.scope["headers"] = Looked(connection.protocol.cycle.scope["headers"])
+
+    connection.protocol.data_received(b"%x\r\n%s\r\n0\r\n\r\n" % (len(lines), lines) + GET % 2)
+    await turns()
+
+    assert connection.answered == [1, 2]
+    assert connection.bodies["/1"] == lines
+    assert looked_at.times <= len(lines) // KIB + 2
 
 
 @each_parser

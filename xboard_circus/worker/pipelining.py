@@ -16,6 +16,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from xboard_circus.worker.drain import is_idle
 
 _END = b"\r\n\r\n"  # llhttp takes nothing else for the end of headers
+_PIECE = 1024
+"""Least bytes of a chunked body that are parsed at once: nothing but its parser knows where in it requests begin."""
 
 
 def one_at_a_time(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
@@ -118,11 +120,14 @@ class _OfHttpTools(_OneAtATime):
         return len(self._waiting) > HIGH_WATER_LIMIT
 
     def _length_to_parse(self: Any, data: "bytes | bytearray") -> int:
-        """Return where the next headers in *data* end, behind the rest of a body of known length; or its length."""
+        """Return where the next headers in *data* end, behind the rest of a body of known length; or its length.
+
+        A chunk of blank lines would otherwise be parsed in pieces of 4 bytes, each with a look through all headers.
+        """
         start, cycle = 0, self.cycle
         if cycle is not None and cycle.more_body:
             length = next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
-            start = max(0, length - (self._body_read if self._body_of is cycle else 0))
+            start = max(0, length - (self._body_read if self._body_of is cycle else 0)) or _PIECE
         end = data.find(_END, start)
         return len(data) if end < 0 else end + len(_END)
 
