@@ -15,8 +15,9 @@ from xboard_circus.core.health import Observation, Round
 from xboard_circus.core.in_flight import MOST_SLOW, SeenRequest
 from xboard_circus.core.state_schema import parse_report, watcher_entry
 from xboard_circus.plugins._sightings import MOST, MOST_IN, ProbeRound, Sighting, SlowEvents
-from xboard_circus.worker.request_record import RequestRecord
-from xboard_circus.worker.slow_requests import LOOK_EVERY, MOST_ROUTES, ONCE_IN, SlowRequests
+from xboard_circus.worker import task_stack
+from xboard_circus.worker.request_record import MOST_OTHERS, RequestRecord
+from xboard_circus.worker.slow_requests import LOOK_EVERY, MOST_LOOKED_AT, MOST_ROUTES, ONCE_IN, SlowRequests
 from xboard_circus.worker.task_stack import place, shown, stack_of
 from xboard_circus.worker.traffic import Traffic
 
@@ -131,6 +132,50 @@ def test_reports_are_few(old: Bench) -> None:
     requests = [SeenRequest(n, 0.0, "GET", f"/{n}", "id") for n in range(2 * MOST_ROUTES)]
     assert sum(old.slow.report(each, frames, "waits") for each in requests) == MOST_ROUTES
     assert len(old.slow.reported()) == MOST_SLOW
+
+
+def test_of_thousands_that_wait_a_few_are_looked_at_and_each_in_its_turn(
+    old: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given very many connections whose requests last, as of clients that send half a body, then a look takes no longer
+    for them, and each is looked at within so many looks: 5,000 took 0.9 s of the event loop in each second."""
+    looked_at: list[asyncio.Task[Any]] = []
+
+    def suspended(task: "asyncio.Task[Any]") -> Any:
+        looked_at.append(task)
+        return task_stack.suspended(task)
+
+    async def main() -> None:
+        monkeypatch.setattr("xboard_circus.worker.slow_requests.suspended", suspended)
+        await old.begin(*["/a"] * (3 * MOST_LOOKED_AT))
+        old.pass_seconds(LIMIT - 2)
+        for looks in range(1, 7):
+            old.pass_seconds(1)
+            assert len(looked_at) <= looks * MOST_LOOKED_AT
+        assert set(looked_at) == old.tasks
+
+    asyncio.run(main())
+
+
+def test_of_thousands_a_few_are_asked_whether_they_wait_for_the_task_that_runs(
+    old: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a late loop in a task of no request, then few of very many requests are looked through, by a thread that
+    the loop waits for meanwhile."""
+    looked_at: list[asyncio.Task[Any]] = []
+
+    def stack_of(task: "asyncio.Task[Any]") -> Any:
+        looked_at.append(task)
+        return task_stack.stack_of(task)
+
+    async def main() -> None:
+        monkeypatch.setattr("xboard_circus.worker.request_record.TELLS_CONTEXT", False)  # as up to Python 3.11
+        monkeypatch.setattr("xboard_circus.worker.request_record.stack_of", stack_of)
+        await old.begin(*["/a"] * (3 * MOST_OTHERS))
+        assert old.record.show_running(asyncio.get_running_loop(), sys._getframe()) == 0
+        assert 0 < len(looked_at) <= MOST_OTHERS
+
+    asyncio.run(main())
 
 
 def names(task: "asyncio.Task[Any]") -> list[str]:

@@ -41,6 +41,8 @@ WEBSOCKETS_LEAVE = 24
 """Slots that WebSockets, which last, leave free for others."""
 
 MOST_PATHS, LONGEST_METHOD = 1024, 11
+MOST_OTHERS = 200
+"""Tasks that are looked through for the one that waits for another: a client can make very many, and the loop waits."""
 ID_HEADER, WEBSOCKET = "X-Request-ID", "WEBSOCKET"
 LENGTH, LONGEST_SIZE = b"content-length", 16
 SERIAL = "xboard_circus.request"
@@ -373,7 +375,7 @@ class RequestRecord:
     def _waits_for(self, task: asyncio.Task[Any], others: Iterable[asyncio.Task[Any]]) -> int:
         """Return the number of the request that waits for a *task* which it has made; 0 without one."""
         coroutine = task.get_coro()
-        for other in others:
+        for other in itertools.islice(others, MOST_OTHERS):
             frames = [] if other is task else stack_of(other).frames
             if any(frame is getattr(coroutine, "cr_frame", None) for frame in frames) and (of := self.found_in(frames)):
                 return of.request.serial

@@ -21,6 +21,7 @@ log = logging.getLogger("uvicorn.error")
 LOOK_EVERY = 1.0
 ONCE_IN = 60.0
 MOST_ROUTES = 100
+MOST_LOOKED_AT = 100  # at once: a stack takes a fifth of a millisecond, and a client can keep thousands of requests
 SETTLED = float("inf")
 
 
@@ -53,13 +54,14 @@ class SlowRequests:
         self._since = {task: self._since.get(task, now) for task in tasks}
         if self._was_late and not was_late:
             return  # something held the loop: what waited for that alone ends in a moment
-        for task, since in list(self._since.items()):
-            if now - since >= self._limit - LOOK_EVERY:
-                try:
-                    self._look_at(task, now)
-                except Exception:  # must not end the server
-                    self._since[task] = SETTLED
-                    log.exception("The stack of a request cannot be read")
+        due = [task for task, since in self._since.items() if now - since >= self._limit - LOOK_EVERY]
+        for task in sorted(due, key=self._since.__getitem__)[:MOST_LOOKED_AT]:
+            self._since[task] = now - self._limit + LOOK_EVERY  # the next time behind those that were not looked at
+            try:
+                self._look_at(task, now)
+            except Exception:  # must not end the server
+                self._since[task] = SETTLED
+                log.exception("The stack of a request cannot be read")
 
     def _look_at(self, task: "asyncio.Task[Any]", now: float) -> None:
         found = self._record.found_in(suspended(task))
