@@ -22,7 +22,7 @@ from circus.plugins import CircusPlugin
 import xboard_circus
 from xboard_circus.circus_client import CircusdClient, CommandRefused, state_in
 from xboard_circus.core.lost import Loss, witnessed
-from xboard_circus.core.names import CIRCUSD, plugin_log_name
+from xboard_circus.core.names import CIRCUSD, circusd_of, plugin_log_name
 from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs
@@ -221,6 +221,7 @@ class PartLoop:
         self._obituary = obituary
         self._reported = reported
         self._seen: Loss | None = None
+        self._epoch = ""
         self._said = Sparingly()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms: list[tuple[Part, Alarm]] = []
@@ -236,6 +237,18 @@ class PartLoop:
         if (descriptor := self._parent.descriptor()) is not None:
             loop.add_reader(descriptor, self._parent_ended, descriptor)
         self._spawn(self._watch_parent())
+
+    def hear(self, event: BusEvent) -> None:
+        """Take *event* from the bus; once circusd is gone, only its own last words, by the name that it numbers with.
+
+        Its port is free then. ZeroMQ connects again by itself, to whichever user's process has bound that.
+        """
+        epoch = circusd_of(event.data.get("seq"))
+        if not self._parent.is_gone():
+            self._epoch = epoch or self._epoch
+        elif not epoch or epoch != self._epoch:
+            return
+        self.dispatch(event)
 
     def dispatch(self, event: BusEvent) -> None:
         """Pass *event* to every part."""
@@ -381,7 +394,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         """Handle one message of the bus."""
         event = decoded(data)
         if event is not None and self.host is not None:
-            self.host.dispatch(event)
+            self.host.hear(event)
 
     def _leave(self) -> None:
         logging.shutdown()

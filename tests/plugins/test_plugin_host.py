@@ -130,6 +130,26 @@ def test_the_parts_are_told_of_a_lost_circusd_before_they_are_closed(
     assert ("killed" in caplog.text) is not was_told_to_end
 
 
+def test_of_what_comes_after_the_end_of_circusd_nothing_is_taken_but_its_own_last_words() -> None:
+    """Given a circusd that is gone, whose port is free, then what somebody else publishes there reaches no part."""
+    part, gone, numbered = CountingPart("a"), list[bool](), {"seq": "18a3f-12"}
+    parent = Parent(getppid=lambda: 1 if gone else 4711)
+    host = PartLoop([part], parent=parent, leave=lambda: None)
+
+    async def scenario() -> None:
+        host.start(asyncio.get_running_loop())
+        host.hear(BusEvent("web", "reap"))
+        host.hear(BusEvent("web", "ready", numbered))
+        gone.append(True)
+        host.hear(BusEvent("web", "restart", {"seq": "18a3f-13"}))
+        for forged in ({}, {"seq": "18a40-14"}, {"seq": "x"}, {"seq": None}):
+            host.hear(BusEvent("web", "cooldown", forged))
+
+    asyncio.run(scenario())
+
+    assert part.events == ["reap", "ready", "restart"]
+
+
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_a_lost_circusd_that_no_part_could_record_is_left_for_the_next_one_to_report(is_kept: bool) -> None:
     class Part(CountingPart):
