@@ -419,6 +419,25 @@ def test_an_answer_carries_one_id(given_: bytes, headers: list[tuple[bytes, byte
     assert len(headers) <= 1
 
 
+def test_of_thousands_of_ids_the_last_counts_and_they_are_looked_through_once() -> None:
+    """Given a request that brings an id 2,000 times, then its headers are gone through twice: 33 KB took 0.5 s."""
+    times = list[None]()
+
+    class Headers(list[tuple[bytes, bytes]]):
+        def __iter__(self) -> Any:
+            times.append(None)
+            return super().__iter__()
+
+    async def app(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    headers = Headers([(b"x-request-id", b"first")] * 2_000 + [(b"x-request-id", b"last")])
+    (answer,) = asyncio.run(Shared(app).call("/", headers=headers))
+
+    assert answer["headers"] == [(b"x-request-id", b"last")]
+    assert len(times) == 2
+
+
 def slot(serial: int = 1, began: float = 5.0, method: bytes = b"GET", id_: bytes = b"", route: bytes = b"/") -> bytes:
     return SLOT.pack(int(serial > 0), method, id_, route, 0, serial, began)
 

@@ -144,7 +144,7 @@ class RequestRecord:
             if name in looked_for:
                 if name in FORWARDED:
                     app = self._app
-                else:
+                elif texts is known.texts:  # once, however often a client sends its id
                     texts = self._of_this(known, scope)
         status, ended_at = 0, 0.0
 
