@@ -99,3 +99,12 @@ def test_another_limit_holds_for_httptools_too(place: Place, options: tuple[str,
         if status == b"200":
             client.sendall(b"\r\n")
         assert client.recv(4096)[:12] == b"HTTP/1.1 " + status
+
+
+def test_a_long_cookie_in_quotes_holds_up_no_event_loop(place: Place) -> None:
+    """Given a quoted cookie of 60 KB for an app of FastAPI's, which wants none, then its worker is not seen to hang."""
+    worker = place.start(app="xboard_circus.app:app").wait_ready()
+    with worker.connect() as client:
+        assert get(client, "/health/live", 'cookie: a="' + "\\1" * 30_000 + '"').startswith(b"HTTP/1.1 200")
+
+    assert worker.tell()["lag"] < 2.0  # it was 9 s

@@ -19,6 +19,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.state_names import WorkerState
 from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
+from xboard_circus.worker import cookie_quotes
 from xboard_circus.worker.accepting import Acceptor, Counts
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.app_code import AppCode
@@ -166,6 +167,7 @@ class SheddingServer(uvicorn.Server):
         self._acceptor = Acceptor(Counts(wid), attach=self._attach)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        cookie_quotes.mend()
         protocol = one_at_a_time(limited(self.config.http_protocol_class))
         self.config.http_protocol_class = (
             noting_handshakes(protocol, self._handshakes) if self.config.is_ssl else protocol
