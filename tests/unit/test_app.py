@@ -6,11 +6,13 @@ import os
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -369,6 +371,21 @@ HOSTILE = [
     pytest.param("x" * 256, id="too long"),
     pytest.param("ä" * 128, id="too long in bytes"),
 ]
+
+
+def test_no_more_of_a_name_is_normalized_than_may_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a name of accents alone, whose order takes the square of its length, then it is refused by its begin: 32 KB
+    held the event loop for 2 s."""
+    normalize, normalized = unicodedata.normalize, list[str]()
+
+    def noted(form: Literal["NFC"], text: str) -> str:
+        normalized.append(text)
+        return normalize(form, text)
+
+    monkeypatch.setattr("unicodedata.normalize", noted)
+    with pytest.raises(UnsafeName, match="longer than 255 bytes"):
+        safe_name("a" + "\u0345" * 8_000 + "\u0334" * 8_000)
+    assert [len(each) < 2_000 for each in normalized] == [True]
 
 
 class TestUploads:

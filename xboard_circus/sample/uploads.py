@@ -59,7 +59,8 @@ def safe_name(name: str) -> str:
     >>> safe_name("Entwurf für Zoë.pdf")
     'Entwurf für Zoë.pdf'
     """
-    name = unicodedata.normalize("NFC", name)
+    # Of no more than is too long in any spelling: accents are put in order in a time that grows with its square.
+    name = unicodedata.normalize("NFC", name[: 4 * LONGEST_NAME + 1])
     for is_wrong, why in (
         (not name or name != name.strip(), "not be empty, nor begin or end with a blank"),
         (name.startswith("."), "not begin with a dot"),
