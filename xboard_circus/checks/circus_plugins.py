@@ -1,6 +1,7 @@
 """Refuse Circus's own plugins that harm an armed watcher, or do not work, and name a replacement.
 
-`docs/operations.md` has the same as a table. All were run with Circus 0.19.
+`docs/operations.md` has the same as a table, and `tests/real/test_circus_plugins.py` runs them all with Circus 0.19.
+What it refuses, circusd refuses at each `restart` too, so of what `RESTARTING` orders nothing comes but the order.
 """
 
 from collections.abc import Iterator
@@ -27,16 +28,16 @@ BROKEN = {
         "delete the section; hung workers are replaced without it",
     ),
 }
-# Class: the options that name the watcher which it restarts, what it does, and its replacement.
+# Class: the options that name the watcher whose restart it orders, what it does, and its replacement.
 RESTARTING = {
     "ResourceWatcher": (
         ("watcher", "service"),
-        "restarts all workers of {watcher} at once, again and again, while one of them is above its limit",
+        "orders a restart of all workers of {watcher}, again and again, while one of them is above its limit",
         "delete the section, and write worker.max_rss in [{section}]",
     ),
     "RedisObserver": (
         ("restart_on_timeout",),
-        "restarts all workers of {watcher} at once when Redis does not answer",
+        "orders a restart of all workers of {watcher} when Redis does not answer",
         "take it out; no restart of the workers brings Redis back",
     ),
 }
