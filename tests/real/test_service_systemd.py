@@ -16,12 +16,14 @@ import pytest
 from xboard_circus.host import procs, runtime
 
 from .alert_servers import HookServer, hook_server
+from .free_ports import stranger
 from .harness import BUNDLE, Circusd, Watcher, circusd, crowding, eventually, holds, kill
 from .load import Load
 from .processes import marked
 from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, install, run, user_manager
 from .test_alerts import QUICK, SOON, hook_section, sections, told
 from .test_lost import losses
+from .visitor import page
 
 # Seconds, in place of the minute and a half that the unit gives circusd.
 WATCHDOG = 12
@@ -43,10 +45,15 @@ SHORT_WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG}\n"
 
 @contextlib.contextmanager
 def service(
-    folder: Path, *, told: Mapping[str, str] | None = None, drop_in: str = "", start: bool = True
+    folder: Path,
+    *,
+    told: Mapping[str, str] | None = None,
+    drop_in: str = "",
+    beside: Sequence[Watcher] = (),
+    start: bool = True,
 ) -> Iterator[tuple[Circusd, UserManager]]:
     watcher = Watcher(told=told or {}, options={"graceful_timeout": 8})
-    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c, user_manager(c) as host:
+    with circusd(folder, watchers=[watcher, *beside], plugins=BUNDLE, start=False) as c, user_manager(c) as host:
         host.drop_in(UNIT, f"[Service]\nStandardError=append:{c.folder}/logs/circusd.log\n\n{drop_in}")
         if start:
             install(host, c)
@@ -54,9 +61,11 @@ def service(
 
 
 @contextlib.contextmanager
-def alerting_service(folder: Path, *, drop_in: str = "") -> Iterator[tuple[Circusd, UserManager, HookServer]]:
+def alerting_service(
+    folder: Path, *, drop_in: str = "", beside: Sequence[Watcher] = ()
+) -> Iterator[tuple[Circusd, UserManager, HookServer]]:
     """A service with a webhook for its alerts."""
-    with hook_server() as hook, service(folder, drop_in=drop_in, start=False) as (c, host):
+    with hook_server() as hook, service(folder, drop_in=drop_in, beside=beside, start=False) as (c, host):
         c.write_ini(**sections({"hook": hook_section(folder, hook)}), plugin__xboard=QUICK)
         install(host, c)
         yield c, host, hook
@@ -257,12 +266,19 @@ def test_a_circusd_that_hangs_is_replaced_by_the_watchdog(tmp_path: Path) -> Non
 
 
 def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict_and_is_told(tmp_path: Path) -> None:
-    """Given a service, when circusd is killed, alone, with all it runs, or by a reset of the host, then new workers
-    serve on the same port, and ledger and alert tell of it once."""
+    """Given a service, a stranger on the port of its page, and an empty token, when circusd is killed, alone, with all
+    it runs, or by a reset of the host, then new workers serve on the same port, and ledger and alert tell of each once:
+    of the page's port too, over all of that."""
     boot_id = tmp_path / "boot-id"
     boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
-    with alerting_service(tmp_path) as (c, host, hook):
+    (tmp_path / "dashboard.token").touch(0o600)
+    held = page(options={"port.retry": 0.3})
+    with (
+        stranger(held.port, tmp_path) as holder,
+        alerting_service(tmp_path, beside=[held]) as (c, host, hook),
+    ):
         c.wait_ready()
+        eventually(lambda: deliveries(c) == 1, timeout=SOON, what="the page's taken port is told")
         old = host.processes(UNIT)
         kinds = lose(c, host, hook, lambda pid: os.kill(pid, signal.SIGKILL))
 
@@ -282,6 +298,15 @@ def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict_and_is_told(tmp_
 
         assert lose(c, host, hook, reset) == ("host_restarted",)
         assert c.serves()
+
+        holder.signal(signal.SIGKILL)
+        eventually(lambda: c.get("/healthz", name="dashboard"), timeout=60, what="the page is there")
+        eventually(lambda: len(told(hook, "recovered")) == 4, timeout=SOON, what="the page's port is told to be free")
+        of_page = [each["event"] for each in told(hook) if each["kind"] == "port_refused"]
+        assert of_page == ["problem", "recovered"]
+        refusals = c.run_cli("events", "--kind", "port_refused", "--since", "1h", "--json").stdout.splitlines()
+        assert len(refusals) == 1 + int(host.show(UNIT, "NRestarts"))  # of each circusd one
+        assert (tmp_path / "dashboard.token").stat().st_size > 0
 
 
 def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
