@@ -15,7 +15,11 @@ from pathlib import Path
 from xboard_circus import config
 from xboard_circus.logs import LogFile, LogFollower, log_files
 
+from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, fill, kill, read_one_line_of
+from .test_alerts import QUICK, SOON, hook_section, names, told
+from .test_metrics import samples
+from .visitor import Visitor, page
 
 STAMP = "%Y-%m-%d %H:%M:%S"
 # Prints "line N" for each N below COUNT, with a pause after every hundred where PAUSE says so.
@@ -85,12 +89,32 @@ def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: P
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
-    """Given a log on a full disk, when it rotates there too, then circusd answers, replaces, and writes on later."""
+    """Given a log on a full disk, when it rotates there too, then circusd answers, replaces, and writes on later. It is
+    an event, a verdict, an alert and a metric, each once. Of a log that is deleted no line is lost."""
     small = small_disk("small", "200k")
     out = stream("stdout", small / "web.log", most=60_000, count=1)
     writes = writer(tmp_path, env={"COUNT": "1000000", "PAUSE": "0.02"}, options=out)
-    with circusd(tmp_path, watchers=[writes]) as c:
+    with (
+        hook_server() as hook,
+        circusd(tmp_path, watchers=[writes, page()], plugins=BUNDLE, start=False) as c,
+    ):
+        c.write_ini(alert__hook=hook_section(tmp_path, hook), plugin__xboard=QUICK)
+        c.start_again()
         eventually(lambda: (small / "web.log.1").exists())
+        visitor = Visitor(c.watchers["dashboard"].port)
+        eventually(lambda: visitor.get("/healthz").status == 200)
+        visitor.log_in(c.folder)
+
+        def lost() -> float:
+            """Return the metric."""
+            (figure,) = (
+                n for of, n in samples(visitor)["xboard_watcher_output_lost_bytes_total"] if of["watcher"] == "web"
+            )
+            return figure
+
+        (small / "web.log").unlink()
+        eventually((small / "web.log").exists, what="a deleted log is begun anew")
+        assert lost() == 0
         filler = fill(small)
         eventually(lambda: "output is lost" in c.log("circusd"))
         # Nobody reads circusd's log: everything that shows the watcher says so, as long as it lasts.
@@ -98,6 +122,10 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
         assert "No space left on device" in c.watcher()["verdict"]["cause"]
         (event,) = c.events.named("output_lost")
         assert str(small / "web.log") in event.reason
+        (alert,) = eventually(lambda: told(hook), timeout=SOON, what="an alert")
+        assert (alert["watcher"], alert["kind"], alert["event"]) == ("web", "output_lost", "problem")
+        assert "No space left on device" in alert["reason"]
+        eventually(lost, what="a metric")
         with c.answering():
             pid = c.workers()[0]
             kill(pid)
@@ -109,6 +137,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
         eventually(lambda: c.watcher()["verdict"]["word"] == "ok")
         assert c.watcher()["output"]["lost"] > 0
         assert len(c.events.named("output_back")) == 1
+        eventually(lambda: lost() == c.watcher()["output"]["lost"], what="the metric stays")
+        eventually(lambda: told(hook, "recovered"), timeout=SOON, what="the end of it is told")
+        assert names(told(hook)) == [("web", "output_lost", "problem"), ("web", "output_lost", "recovered")]
 
         assert c.log("circusd").count("output is lost") <= 3
         assert "Exception in callback" not in c.log("circusd")

@@ -15,11 +15,13 @@ from typing import IO
 
 import pytest
 
+from .alert_servers import hook_server
 from .harness import BUNDLE, FORKSERVERS, Circusd, Watcher, circusd, eventually
 from .load import Load
 from .machine import Machine, machine
 from .parts import needs
 from .service_host import NAME, SCRIPT, UNIT, UserManager, run, user_manager
+from .test_alerts import QUICK, hook_section, told
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
 WANTED_SCORE = 3.0
@@ -110,8 +112,10 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
 ) -> None:
     """Given the service under a systemd that is process 1, without D-Bus, when it is restarted, then 0 lost; when
     circusd is killed, and then the machine loses its power and boots, then the backend serves again each time, and the
-    ledger has each loss once, by its name. A process of its user outlives no stop."""
-    with service_of_the_system(open_folder, python, "reset") as (c, host):
+    ledger and the alerts have each loss once, by its name. A process of its user outlives no stop."""
+    with hook_server() as hook, service_of_the_system(open_folder, python, "reset") as (c, host):
+        c.write_ini(alert__hook=hook_section(c.folder, hook, on="lost"), plugin__xboard=QUICK)
+        shutil.chown(c.folder / "hook-url", USER)
         told_in(host, str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder), "--run-as", USER)
         again = [str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder)]
         assert "unchanged: /etc/systemd/system" in told_in(host, *again)  # it keeps its user
@@ -152,6 +156,12 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
         eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=120, every=0.2, what="it is started")
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
         eventually(lambda: losses(host) == ["circusd_lost", "host_restarted"], timeout=60, every=0.3)
+        eventually(lambda: len(told(hook, "recovered")) > 1, timeout=60, what="each is told")
+        assert {each["watcher"] for each in told(hook)} == {"circusd"}
+        # Of one that was lost with its plugin the next one tells, as over.
+        assert any("was killed or crashed" in each["reason"] for each in told(hook)[:-1])
+        *killed, reset = told(hook, "recovered")
+        assert (len(killed), "the host was restarted" in reset["reason"]) == (1, True)
 
 
 def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_folder: Path, python: str) -> None:  # noqa: F811
