@@ -79,6 +79,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.added: dict[str, str] = {}  # to the environment of what is run
+        self.enter: tuple[str, ...] = ()  # before its command line
         self.ports = {str(port): str(free_port()) for port in (5555, 5556, 5557, 8000, 8080)}
         shutil.copytree(ROOT, folder, symlinks=True, ignore=left_out)
         (folder / "logs").mkdir(exist_ok=True)
@@ -116,7 +117,7 @@ class Checkout:
     def run(self, command: Command, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run one command as a shell in the checkout would."""
         return subprocess.run(
-            ["bash", "-c", self.moved(command.text)],
+            [*self.enter, "bash", "-c", self.moved(command.text)],
             cwd=self.folder,
             env=self.environ(),
             stdin=subprocess.DEVNULL,
