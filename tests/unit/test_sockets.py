@@ -1,9 +1,12 @@
+import os
+import socket
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from xboard_circus.errors import PortError
-from xboard_circus.host.sockets import overlaps, targets
+from xboard_circus.host.sockets import overlaps, pids_of_sockets, targets
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,12 @@ def test_a_host_that_is_none_is_told() -> None:
         targets("no such host.invalid", 80)
     with pytest.raises(PortError, match="99999 is no port"):  # as in an endpoint, which no rule has looked at yet
         targets("127.0.0.1", 99999)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are read from /proc")
+def test_a_look_at_all_open_files_ends_in_its_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+
+        assert pids_of_sockets({inode}) == {inode: {os.getpid()}}
+        assert pids_of_sockets({inode}, within=0.0) == {}

@@ -20,6 +20,8 @@ Address = IPv4Address | IPv6Address
 
 
 OTHERS_WITHIN = 1.0  # below what a command waits for its answer
+LOOK_WITHIN = 10.0
+"""A look at the open files of all processes, of which one may open a million, and several users several millions."""
 
 
 class BindTarget(NamedTuple):
@@ -112,15 +114,22 @@ def beside(address: str, port: int) -> set[int]:
     return {listener.inode for listener in found if _plain(listener.address) == wanted}
 
 
-def pids_of_sockets(inodes: Collection[int], but: Collection[int] = ()) -> defaultdict[int, set[int]]:
-    """Return the visible processes that have each of these sockets open, without those with a pid in *but*."""
+def pids_of_sockets(
+    inodes: Collection[int], but: Collection[int] = (), *, within: float = LOOK_WITHIN
+) -> defaultdict[int, set[int]]:
+    """Return the visible processes that have each of these sockets open, without those with a pid in *but*; those that
+    were found *within* so many seconds.
+    """
+    give_up_at = time.monotonic() + within
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     pids: defaultdict[int, set[int]] = defaultdict(set)
     for pid in [pid for pid in procs.pids() if pid not in but] if wanted else ():
-        with contextlib.suppress(OSError):
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for each in descriptors:
+                if time.monotonic() > give_up_at:
+                    return pids
                 with contextlib.suppress(OSError):
-                    inode = wanted.get(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                    inode = wanted.get(os.readlink(each.path))
                     if inode is not None:
                         pids[inode].add(pid)
     return pids

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import psutil
 from circus import logger
 
 from xboard_circus import __version__
@@ -369,12 +368,10 @@ class Supervisor:
         """
         known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
         forkservers = [pid for armed in list(self.armed.values()) if (pid := armed.forks.view()["pid"]) is not None]
-        found, known = {os.getpid()}, known | set(forkservers)
-        for child in psutil.Process().children():
-            if child.pid in known or (by_marks and procs.was_started(child.pid, forkservers)):
-                with suppress(psutil.Error):
-                    found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
-        return found
+        own, known, processes = os.getpid(), known | set(forkservers), procs.snapshot()
+        children = [pid for pid, stat in processes.items() if stat.parent == own]
+        ours = [pid for pid in children if pid in known or (by_marks and procs.was_started(pid, forkservers))]
+        return {own} | procs.with_descendants(ours, processes)
 
     # The prober
 
