@@ -71,6 +71,8 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([HELD, UP], **looping)
     yield _row([{**UP, "health": "busy", "ready": False, "reason": Say.FOUND_OVERLOADED()}, UP])
     yield _row([{**UP, "ready": False, "reason": unready}, UP])
+    refused = Say.FOUND(found=Say.FOUND_NOT_READY(), why=Say.PROBE_REFUSED_PATH(status=404))
+    yield _row([{**UP, "ready": False, "reason": refused}, UP])
     yield _row([HELD, UP], poison=poison)
     yield _row([HELD, UP], port=taken, port_retry_in=10.0)
     yield _row([UP, UP], port={**bound, "reason": shared, "say": data_of(shared)})

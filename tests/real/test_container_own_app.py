@@ -1,6 +1,7 @@
 """An image of the user's own app, by `xboard-circus init --docker`, on the image of the committed Dockerfile."""
 
 import http.client
+import re
 import subprocess
 import sys
 import uuid
@@ -10,6 +11,7 @@ import pytest
 
 from .containers import answers, build_flags, image, need_containers, podman, running
 from .harness import eventually
+from .operations import OPERATIONS
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(1800)
@@ -77,6 +79,17 @@ def test_an_app_with_packages_of_its_own_is_built_runs_and_takes_a_large_form(sh
             assert "health.live_path = $(circus.env.XBOARD_LIVE_PATH)" in there
     finally:
         podman("rmi", name)
+
+
+def test_an_app_is_tried_in_a_mount_as_the_page_says(shop: Path) -> None:
+    """Given an app without health paths, when it is mounted by the page's command, then it serves, and is healthy."""
+    (shop / "shop" / "main.py").write_text(SHOP.partition('@app.post("/pictures")')[0].replace(", UploadFile", ""))
+    (command,) = re.findall(r"`docker run (--rm .*) xboard-backend`", OPERATIONS.read_text(encoding="utf-8"))
+    words = [word.replace("$(pwd)", str(shop)) for word in command.split() if word not in ("--rm", "-p", "8000:8000")]
+
+    with running(*words) as container:
+        assert answers(f"{container.url}/alive") == '"yes"'
+        eventually(lambda: container.health() == "healthy", timeout=120, every=0.5)
 
 
 def upload(port: int, size: int) -> tuple[int, str]:

@@ -512,6 +512,7 @@ def test_each_trouble_has_a_cure_and_says_what_is_next(found: WatcherFacts) -> N
 HELD_BY_NGINX = Say.PORT_HELD(
     holders=[Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nginx")], whose=Say.WHOSE_STRANGER())]
 )
+NO_SUCH_PATH = Say.FOUND(found=Say.FOUND_NOT_READY(), why=Say.PROBE_REFUSED_PATH(status=404))
 LIVE_ONCE = Say.FOUND(found=Say.FOUND_LIVE_FAILED(times=Say.TIMES_ONCE()), why=Say.STATUS(status=503))
 OF_A_LIVE_CIRCUSD = Say.PORT_HELD(holders=[Say.HOLDER(facts=["pid 9"], whose=Say.WHOSE_INSTANCE(circusd="circusd 8"))])
 
@@ -537,10 +538,15 @@ OF_A_LIVE_CIRCUSD = Say.PORT_HELD(holders=[Say.HOLDER(facts=["pid 9"], whose=Say
             facts(up(1), up(2, "failing", reason=LIVE_ONCE, say=data_of(LIVE_ONCE))),
             "restore what the live path depends on, such as a database",
         ),
+        (
+            facts(up(1), up(2, ready=False, reason=NO_SUCH_PATH, say=data_of(NO_SUCH_PATH))),
+            "correct that option in the ini file: the app answers, and nothing of it has failed",
+        ),
     ],
     ids=[
         *("a crash loop", "a start of it", "the port", "a worker of another circusd, which would replace it"),
         *("the only one is sick, and has not ended", "the live path of one failed once"),
+        "the app has no such path",
     ],
 )
 def test_the_cure_is_the_shortest_command_that_helps(found: WatcherFacts, cure: str) -> None:

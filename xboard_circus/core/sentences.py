@@ -486,6 +486,7 @@ class Say(Template):
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_HANG = "restore what they wait for: `xboard-circus requests {watcher}` names their requests"
+    CURE_REFUSED = "correct that option in the ini file: the app answers, and nothing of it has failed"
     CURE_NOT_READY = "restore what the ready path depends on, such as a database"
     CURE_PROBER = "put [plugin:xboard] into the ini file; where it is there, its log says what is wrong"
 

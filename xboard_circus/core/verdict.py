@@ -377,6 +377,8 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         worst = word_of(troubled[0]) if troubled else ""
         if held := held_by_budget(troubled):
             cure = Say.CURE_HELD(watcher=watcher["name"], slot=held[0]["slot"])
+        elif troubled and _refuses_probe(troubled[0]):
+            cure = Say.CURE_REFUSED()
         elif worst == Say.FOUND_NOT_READY():
             cure = Say.CURE_NOT_READY()
         elif troubled and _fails_live_path(troubled[0]):
@@ -385,6 +387,12 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
             cure = (Say.CURE_OVERLOAD if worst == Say.STATE_BUSY() else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
+
+
+def _refuses_probe(worker: Worker) -> bool:
+    """Return whether a worker answers the probe of its ready path, and refuses it: an option is wrong."""
+    why = reason_in(worker)
+    return isinstance(why, Reason) and key_of(why.fields.get("why")).startswith("PROBE_REFUSED")
 
 
 def _fails_live_path(worker: Worker) -> bool:
