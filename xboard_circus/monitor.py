@@ -30,6 +30,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import scratch_file, start_detached
+from xboard_circus.host.written_files import narrow, set_umask
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 from xboard_circus.masking import printable
@@ -210,11 +211,15 @@ class ThisHost:
             log.info("SIGKILL to circusd (pid %d); its workers serve on", circusd.pid)
 
 
-def log_to(path: Path) -> None:
-    """Log to the file at *path*, rotated, and to standard output."""
+def log_to(path: Path, umask: object) -> None:
+    """Log to the file at *path*, rotated and with the *umask* of [circus], and to standard output."""
     try:
+        forbidden = set_umask(umask)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = RotatingLog(path, max_bytes=1_000_000, old_files=MONITOR_OLD_FILES)
+        if file.stream is not None:
+            with suppress(OSError):  # another user's
+                narrow(file.stream.fileno(), forbidden)
     except OSError as error:
         raise XboardError(f"{path.parent}: no log can be written there: {error.strerror}") from error
     for handler in (file, logging.StreamHandler(sys.stdout)):
@@ -232,7 +237,7 @@ def watch(config: Config, *, interval: float, patience: float) -> None:
     os.chdir(config.folder)  # circusd's folder too: a relative ipc:// endpoint means the same place to both
     lock = runtime.instance_dir(runtime.instance_id(config.path)) / "monitor.lock"
     with locked(lock, "a monitor of this backend runs already"):
-        log_to(config.folder / MONITOR_LOG)
+        log_to(config.folder / MONITOR_LOG, config.circus.get("umask"))
         log.info("xboard-circus %s watches %s every %g s", __version__, config.path, interval)
         monitor = Monitor(ThisHost(config, leaving), patience=patience)
         while not leaving.is_set():

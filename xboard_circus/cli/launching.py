@@ -22,7 +22,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
 from xboard_circus.host.programs import start_detached
-from xboard_circus.host.written_files import narrow, opener, refuse_behind_link
+from xboard_circus.host.written_files import narrow, opener, refuse_behind_link, set_umask
 from xboard_circus.instance import LOOK_EVERY, SEEN_WITHIN, Instance
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot
@@ -103,7 +103,7 @@ def alone(instance: Instance) -> AbstractContextManager[None]:
 
 def make_folders(instance: Instance) -> XboardError | None:
     """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed."""
-    set_umask(instance.config)
+    set_umask(instance.config.circus.get("umask"))
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
         try:
             refuse_behind_link(folder)
@@ -112,15 +112,6 @@ def make_folders(instance: Instance) -> XboardError | None:
             cure = "make it, or let this user write there"
             return XboardError(f"{folder}: the folder for logs cannot be made: {error.strerror}; {cure}")
     return None
-
-
-def set_umask(found: config.Config) -> int:
-    """Set and return the umask of [circus], which circusd inherits: Circus sets it when the logs are open."""
-    umask = found.circus.get("umask")
-    if not isinstance(umask, int):
-        return 0
-    os.umask(umask)
-    return umask
 
 
 def keep_limits(circusd: procs.Identity) -> list[str]:
@@ -176,7 +167,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
         arguments += ["--log-output", log]
     logs = [found.folder / log, out] if config.is_file(log) else [out]
     sizes = {log: log.stat().st_size if os.path.exists(log) else 0 for log in logs}
-    umask = set_umask(found)
+    umask = set_umask(found.circus.get("umask"))  # circusd inherits it: Circus sets it when the logs are open
     try:
         # Circus itself would open the log through a link.
         with ExitStack() as opened:

@@ -171,6 +171,14 @@ def _steps(path: str, passed: ExitStack) -> Iterator[_Step]:
         yield _Step(step, found, place, left)
 
 
+def set_umask(umask: object) -> int:
+    """Set and return the umask of [circus]; 0 without one, of which none is set."""
+    if not isinstance(umask, int):
+        return 0
+    os.umask(umask)
+    return umask
+
+
 def narrow(descriptor: int, umask: int) -> None:
     """Withdraw what *umask* forbids from an open file that was made before it was set, if it is a regular one."""
     mode = os.fstat(descriptor).st_mode
