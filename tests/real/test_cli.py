@@ -40,9 +40,10 @@ def circusd_of(c: Circusd) -> Process:
 
 
 @contextlib.contextmanager
-def begun(c: Circusd, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A command in the middle of its work."""
-    command = [c.python, "-m", "xboard_circus", *arguments, "-c", str(c.ini)]
+def begun(c: Circusd, *arguments: str, code: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A command in the middle of its work; *code* runs it in place of the module."""
+    program = ["-c", code] if code else ["-m", "xboard_circus"]
+    command = [c.python, *program, *arguments, "-c", str(c.ini)]
     with subprocess.Popen(
         command,
         cwd=c.folder,

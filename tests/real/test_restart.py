@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,20 @@ from .free_ports import free_port, is_refused
 from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
 from .processes import Process, process
-from .test_cli import begun, done
+from .test_cli import begun, done, read_until
 
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (time.sleep(float(sys.argv[1])), sys.exit()))
+time.sleep(600)
+"""
+HELD_BY_FILE = """
+import os, signal, sys, time
+def end(*_):
+    while os.path.exists(sys.argv[1]):
+        time.sleep(0.02)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
 time.sleep(600)
 """
 UNIX = {"path": "x.sock", "host": None, "port": None, "so_reuseport": None}
@@ -57,6 +66,16 @@ setattr(place, name, killed)
 runpy.run_module("xboard_circus", run_name="__main__")
 """
 """The command line, which gets SIGKILL before or after the call of one function."""
+STOPPED = """
+import os, runpy, signal
+from xboard_circus.circus_client import CircusdClient
+def leave(client, leave=CircusdClient.leave, **more):
+    os.kill(client.pid(), signal.SIGSTOP)
+    return leave(client, **more)
+CircusdClient.leave = leave
+runpy.run_module("xboard_circus", run_name="__main__")
+"""
+"""The command line, which orders a circusd to leave that a signal has stopped just before."""
 IMPATIENT = """
 import runpy
 from xboard_circus.cli import launching
@@ -413,22 +432,87 @@ def test_a_kill_of_restart_at_any_step_leaves_one_circusd_in_charge(tmp_path: Pa
         assert not list((c.runtime / "r" / c.instance).glob("gate-*.sock"))
 
 
-def test_the_successor_comes_although_restart_is_ended_once_circusd_leaves(tmp_path: Path) -> None:
-    """Given a circusd that takes a while to leave, when the command gets Ctrl-C, then 0 lost, and another comes."""
-    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 2)]) as c:
+def test_ctrl_c_in_a_restart_leaves_the_circusd_in_charge_that_it_names(tmp_path: Path) -> None:
+    """Given load, when a restart gets Ctrl-C at each of its moments, then 0 lost, exit 130, and its words name the one
+    circusd that is left: the old one until it begins to end, then the new one, which goes on with all workers."""
+    (tmp_path / "slow.py").write_text(HELD_BY_FILE)
+    command = f"{{python}} {tmp_path}/slow.py {tmp_path}/hold"
+    slow = Watcher("slow", 1, armed=False, listens=False, command=command)
+    with circusd(tmp_path, watchers=[Watcher(), slow]) as c:
         c.wait_ready()
-        before = c.processes()
+        with under_load(c):
+            for moment, (reach, words) in MOMENTS.items():
+                (old,), before = circusds(c), c.ready()
+                is_new = "{new}" in words
+                c.set("boot", "held")
+                options = [] if reach is tries_new_code else ["--no-preflight"]
+                with begun(c, "restart", *options, code=STOPPED if reach is order_waits else "") as restarting:
+                    undo = reach(c, restarting, old)
+                    os.killpg(restarting.pid, signal.SIGINT)
+                    for boot in ("boot", "boot.wid-2"):
+                        c.set(boot, "")
+                    _, errors = restarting.communicate(timeout=PATIENCE)
+                undo()
+                (left,) = eventually(partial(settled, c, old, is_new), what=f"one is left in charge: {moment}")
+                assert restarting.returncode == 130, (moment, errors)
+                assert words.format(old=old.pid, new=left.pid) in errors, (moment, errors)
+                ready = c.wait_ready()
+                assert bool(set(before) & set(ready)) != is_new, moment
+        assert c.log("circusd").count("these workers serve on for the next one") == 4
 
-        with under_load(c), begun(c, "restart", "--no-preflight") as restarting:
-            successor(c)
-            restarting.send_signal(signal.SIGINT)
-            _, errors = restarting.communicate(timeout=PATIENCE)
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
-        assert restarting.returncode == 130
-        assert f"if circusd (pid {c.pid}) ends already, a new one starts then" in errors
-        assert len(circusds(c)) == 1
-        assert len(c.wait_ready()) == 2
+Reach = Callable[[Circusd, "subprocess.Popen[str]", Process], Callable[[], object]]
+
+
+def tries_new_code(c: Circusd, _: "subprocess.Popen[str]", __: Process) -> Callable[[], object]:
+    imported = len(c.starts())
+    eventually(lambda: len(c.starts()) > imported, what="the new code is tried")
+    return lambda: None
+
+
+def order_waits(c: Circusd, _: "subprocess.Popen[str]", old: Process) -> Callable[[], object]:
+    """Wait for the order to leave, which is in the queue of a circusd that a signal has stopped."""
+    eventually(lambda: psutil.Process(old.pid).status() == psutil.STATUS_STOPPED, what="the old one is stopped")
+    eventually(lambda: is_connected(c.endpoint), what="it is ordered to leave")
+    return lambda: old.signal(signal.SIGCONT)
+
+
+def old_leaves(c: Circusd, _: "subprocess.Popen[str]", __: Process) -> Callable[[], object]:
+    (hold := c.folder / "hold").touch()
+    successor(c)
+    return hold.unlink
+
+
+def old_is_gone(c: Circusd, restarting: "subprocess.Popen[str]", old: Process) -> Callable[[], object]:
+    second = successor(c)
+    assert second.signal(signal.SIGSTOP)
+    read_until(restarting, "started circusd")
+    assert not old.alive
+    return lambda: second.signal(signal.SIGCONT)
+
+
+def listener_is_handed_over(c: Circusd, _: "subprocess.Popen[str]", __: Process) -> Callable[[], object]:
+    handed = c.log("circusd").count("took")
+    eventually(lambda: c.log("circusd").count("took") > handed, what="the listener is taken over")
+    return lambda: None
+
+
+def one_worker_is_new(c: Circusd, restarting: "subprocess.Popen[str]", _: Process) -> Callable[[], object]:
+    c.set("boot.wid-2", "held")
+    c.set("boot", "")
+    read_until(restarting, "1 of 2 workers up")
+    return lambda: None
+
+
+MOMENTS: dict[str, tuple[Reach, str]] = {
+    "the new code is tried": (tries_new_code, "nothing was restarted"),
+    "the order to leave waits": (order_waits, "nothing was restarted: circusd (pid {old}) runs on"),
+    "the old one leaves": (old_leaves, "circusd (pid {old}) ends, and circusd (pid {new}) follows it"),
+    "the old one is gone": (old_is_gone, "circusd goes on in the background, pid {new}"),
+    "the listener is handed over": (listener_is_handed_over, "circusd goes on in the background, pid {new}"),
+    "one of two workers is new": (one_worker_is_new, "circusd goes on in the background, pid {new}"),
+}
+"""Moments of a restart, how each is reached, and what the command says then."""
 
 
 def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_path: Path) -> None:

@@ -52,12 +52,20 @@ class Launched(NamedTuple):
     def log(self) -> Path:
         return next(iter(self.logs))
 
-    def withdraw(self) -> None:
-        """End it while it waits for its turn."""
+    def withdraw(self) -> bool:
+        """End it while it waits for its turn; False, with nothing done, if circusd has given it that.
+
+        The gate goes first: circusd renames it in the step in which it begins to end, so only one of the two gets it.
+        """
+        gate = runtime.instance_dir(self.instance) / f"gate-{self.gate}"
+        try:
+            gate.unlink()
+        except FileNotFoundError:
+            return False
         self.process.kill()
         self.process.wait()
-        for ending in ("", ".sock"):
-            (runtime.instance_dir(self.instance) / f"gate-{self.gate}{ending}").unlink(missing_ok=True)
+        Path(f"{gate}.sock").unlink(missing_ok=True)
+        return True
 
     def raise_if_ended(self) -> None:
         """Raise XboardError with the last lines of its logs if it is gone, and no other restart has replaced it."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.launching import Launched
-from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.screen import Progress, ignored
 from xboard_circus.cli.stopping import SLACK, children_of, gone, kill_rest, send
 from xboard_circus.config import WatcherConfig, is_armed, is_dashboard
 from xboard_circus.core.ports import Policy
@@ -149,18 +149,20 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
         silent = str(refused)
-    if silent and (crowded := instance.crowded_out(circusd)):
-        # Killed, it would leave its port to whoever makes these connections.
-        successor.withdraw()
+    # Killed, it would leave its port to whoever makes these connections.
+    if silent and (crowded := instance.crowded_out(circusd)) and successor.withdraw():
         raise XboardError(f"{crowded}; nothing was stopped")
     departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
         circusd_record.order_end(instance.id)
-        send(circusd, signal.SIGKILL)
-    if successor.gate is not None:
-        with suppress(XboardError):  # circusd has released it already
-            runtime.name_successor(instance.id, successor.gate)
+    # A Ctrl-C in between would withdraw the successor of a circusd that is dead.
+    with ignored(signal.SIGINT):
+        if silent:
+            send(circusd, signal.SIGKILL)
+        if successor.gate is not None:
+            with suppress(XboardError):  # circusd has released it already
+                runtime.name_successor(instance.id, successor.gate)
     return departure
 
 

@@ -23,7 +23,6 @@ from xboard_circus.host.lock_file import NoLockFile
 from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot
 
-IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
 ORPHAN_GRACE = 5.0
 LAST_CHILDREN = 2.0  # a child of a worker may end a moment after it
 
@@ -190,8 +189,8 @@ def _end_orphans(instance: Instance) -> None:
 
 def await_answer(instance: Instance, launched: Launched) -> None:
     """Wait until the circusd that was started answers."""
-    say(f"started circusd, pid {launched.identity.pid}; its log is {launched.log}")
-    with left_running(IN_BACKGROUND), progress() as shown:
+    with in_background(launched), progress() as shown:
+        say(f"started circusd, pid {launched.identity.pid}; its log is {launched.log}")
         shown.waiting_for("waiting for circusd to answer")
         launching.wait_for_answer(instance, launched)
 
@@ -200,14 +199,20 @@ def await_ready(
     instance: Instance, watchers: Mapping[str, bool], *, timeout: float, launched: Launched | None = None
 ) -> None:
     """Wait until *watchers* are ready, and report it; XboardError if they are not in time."""
-    limit = launching.longest_start(instance, timeout)
-    with left_running(IN_BACKGROUND), progress() as shown:
+    with in_background(launched), progress() as shown:
+        limit = launching.longest_start(instance, timeout)
         last = launching.wait_until_ready(instance, watchers, shown, timeout=limit, launched=launched)
     stuck = [each.text for each in last if each.stage is Stage.STUCK]
     slow = [f"{each.text} (not ready after {span(limit)})" for each in last if each.stage is Stage.COMING]
     if stuck or slow:
         raise XboardError(f"{'; '.join(stuck + slow)}; still trying in the background: `xboard-circus status`")
     say("ready", "green")
+
+
+def in_background(launched: Launched | None) -> AbstractContextManager[None]:
+    """Report on Ctrl-C that only the wait ends, and the circusd that was *launched* goes on."""
+    pid = f", pid {launched.identity.pid}" if launched else ""
+    return left_running(f"circusd goes on in the background{pid}: `xboard-circus status`")
 
 
 def inactive(watcher: WatcherEntry) -> str:

@@ -1,6 +1,7 @@
 """Define the command restart: replace the running circusd by another one, without a lost request."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -16,13 +17,14 @@ from xboard_circus.cli.lifecycle import (
     await_answer,
     await_ready,
     check_file,
+    in_background,
     launch,
     left_running,
     one_by_one,
     stop_all,
 )
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
-from xboard_circus.cli.screen import interrupted, outlives_terminal, progress, say
+from xboard_circus.cli.screen import ignored, interrupted, progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import kept
 from xboard_circus.core.verdict import predecessors, serving
@@ -91,8 +93,9 @@ def restart(
         if launched is None:
             launched = _restart_cold(instance)
         elif isinstance(found, Snapshot):
-            for name in _still_stopped(found, expected):
-                del expected[name]
+            with in_background(launched):
+                for name in _still_stopped(found, expected):
+                    del expected[name]
     await_ready(instance, expected, timeout=timeout, launched=launched)
 
 
@@ -180,14 +183,20 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
     charge.
     """
     old = found.identity.pid
-    goes_on = f"if circusd (pid {old}) ends already, a new one starts then; else it runs on: `xboard-circus status`"
-    with progress() as shown, left_running(goes_on):
-        launched = launching.launch(instance, after=found.identity)
-        departure = leave(instance, found, launched, shown)
-        if departure is None:
-            launched.withdraw()
-            return None
-        departure.await_end(shown)
+    launched = None
+    try:
+        with progress() as shown:
+            launched = launching.launch(instance, after=found.identity)
+            departure = leave(instance, found, launched, shown)
+            if departure is None:
+                launched.withdraw()
+                return None
+            departure.await_end(shown)
+    except KeyboardInterrupt as error:
+        if launched is None or launched.withdraw():
+            raise KeyboardInterrupt(f"{NOT_BEGUN}: circusd (pid {old}) runs on") from error
+        follows = f"circusd (pid {old}) ends, and circusd (pid {launched.identity.pid}) follows it"
+        raise KeyboardInterrupt(f"no longer waiting; {follows}: `xboard-circus status`") from error
     try:
         await_answer(instance, launched)
     except XboardError as error:
@@ -207,7 +216,7 @@ def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
 
 def _restart_cold(instance: Instance) -> Launched:
     left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
-    with outlives_terminal():
+    with ignored(signal.SIGHUP):
         with left_running(left):
             if stop_all(instance) is not None:
                 say(f"stopped circusd of {instance.shown}")

@@ -44,15 +44,15 @@ def complain(message: str) -> None:
 
 
 @contextmanager
-def outlives_terminal() -> Iterator[None]:
-    """Go on when the terminal is closed, or its connection is lost; what the block starts does not inherit that."""
-    before = signal.getsignal(signal.SIGHUP)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: None)
+def ignored(signum: signal.Signals) -> Iterator[None]:
+    """Ignore a signal that would end the command, such as SIGHUP; what the block starts does not inherit that."""
+    before = signal.getsignal(signum)
+    if before in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signum, lambda *_: None)
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signum, before)
 
 
 @contextmanager
