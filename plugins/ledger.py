@@ -8,9 +8,11 @@ store cannot take them they wait in memory, up to a fixed number; nothing else e
 import asyncio
 import logging
 import math
+import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -19,7 +21,8 @@ from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import event_number
 from xboard_circus.core.reason import Reason
 from xboard_circus.errors import XboardError
-from xboard_circus.ledger import LedgerError, LedgerStore, Record
+from xboard_circus.host import runtime
+from xboard_circus.ledger import LedgerError, LedgerStore, Record, left_records
 from xboard_circus.ledger.record import WHOLE_CHARS, record_of
 from xboard_circus.ledger.story import DEATHS, KINDS
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -86,6 +89,11 @@ class Waiting:
         """Return the seconds until the next `settle` has work; infinite without any."""
         return min((at + REAP_WAITS - now for _, at in self._reaped.values()), default=math.inf)
 
+    def take_over(self, records: Iterable[Record]) -> None:
+        """Queue *records* of an earlier circusd."""
+        for record in records:
+            self._push(record)
+
     def put_in_order(self) -> None:
         """Sort by time, after late arrivals. No batch may be under way."""
         ordered = sorted(self._queue, key=lambda record: record.time)
@@ -102,6 +110,10 @@ class Waiting:
                 break
             chosen.append(record)
         return chosen
+
+    def all(self) -> list[Record]:
+        """Return all records that are to be stored now."""
+        return list(self._queue)
 
     def done(self, number: int) -> None:
         """Drop the first *number*, which are stored."""
@@ -177,7 +189,8 @@ class LedgerRecorder(Part):
     """Store every event of a known kind, half a second late.
 
     Events that could not be stored stay queued and are retried with a backoff of up to 30 s. Past *queue* records the
-    oldest is lost, and counted.
+    oldest is lost, and counted. Those that wait at the end, as in a restart on a full disk, are saved in the file *left*
+    for the next recorder.
     """
 
     name = "ledger"
@@ -189,11 +202,12 @@ class LedgerRecorder(Part):
         *,
         commands: Commands,
         queue: int = QUEUE,
+        left: Path | None = None,
         wall_clock: Callable[[], float] = time.time,
         **seams: Any,
     ) -> None:
         super().__init__(commands, **seams)
-        self._store = store
+        self._store, self._left, self._has_begun = store, left, False
         self._sequence = Sequence()
         self._query_at = -math.inf
         self._waiting = Waiting(queue)
@@ -220,11 +234,17 @@ class LedgerRecorder(Part):
 
     async def tick(self) -> float:
         """Store what is queued."""
+        if self._left is not None and not self._has_begun:
+            self._waiting.take_over(await self.in_thread(left_records.load, self._left))
+            self._waiting.put_in_order()
+        self._has_begun = True
         if self._sequence.is_behind and self._clock() >= self._query_at:
             await self._catch_up()
         self._waiting.settle(self._clock())
         if not await self._flush():
             return backoff(self._failures, first=2 * FLUSH_EVERY, longest=LONGEST_RETRY)
+        if self._left is not None:
+            self._left.unlink(missing_ok=True)  # all of it is stored by now
         # Events that came meanwhile have requested a tick of their own.
         now = self._clock()
         due = [self._prune_at - now, self._waiting.settles_in(now)]
@@ -240,8 +260,24 @@ class LedgerRecorder(Part):
             await asyncio.wait_for(self._flush(), LOST_SECONDS if self._has_loss else CLOSE_SECONDS)
             await asyncio.wait_for(self.in_thread(self._store.close), CLOSE_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
-            log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
+            log.error("ledger: the disk does not answer")
+        if self._waiting.has_any():
+            self._leave()
         return not self._waiting.has_any()
+
+    def _leave(self) -> None:
+        """Save for the next recorder what this one could not store, and log what is lost."""
+        records = self._waiting.all()
+        lost, why = len(records), "no circusd of ours runs this"
+        if self._left is not None:
+            try:
+                lost, why = left_records.save(self._left, records, now=self._wall_clock()), "they are too many"
+            except OSError as error:
+                why = f"{self._left} cannot be written: {error.strerror}"
+        if lost < len(records):
+            log.warning("ledger: %d events wait in %s for the next circusd", len(records) - lost, self._left)
+        if lost:
+            log.error("ledger: %d events are lost: %s", lost, why)
 
     async def _catch_up(self) -> None:
         """Query circusd for the events that the bus lost; the store skips those that it has."""
@@ -294,7 +330,9 @@ def recorder_of(plugin: XboardPlugin) -> list[Part]:
     """Return the recorder of a plugin process."""
     options = plugin.options.ledger
     store = LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb))
-    return [LedgerRecorder(store, commands=plugin.commands)]
+    instance, name = os.environ.get("XBOARD_INSTANCE"), plugin.config.get("name") or plugin.name
+    left = runtime.state_root_path() / instance / f"{runtime.safe_name(name)}-left.json" if instance else None
+    return [LedgerRecorder(store, commands=plugin.commands, left=left)]
 
 
 class Ledger(XboardPlugin):

@@ -192,6 +192,56 @@ def test_what_the_disk_does_not_take_is_not_called_stored() -> None:
     assert not asyncio.run(recorder.close())
 
 
+def test_what_waits_at_the_end_is_stored_by_the_next_one_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, full = tmp_path / "left.json", FakeStore()
+    full.failures = [LedgerTrouble.FULL]
+    first = recorder_for(full, left=left)
+    say(first, "r0", "r1")
+    asyncio.run(first.close())
+    store = FakeStore()
+    store.failures = [LedgerTrouble.FULL]
+    second = recorder_for(store, left=left)
+    second.handle_event(BusEvent("web", "restart", {"reason": "r2", "time": 9.0}))
+
+    asyncio.run(second.tick())
+    assert left.stat().st_mode & 0o077 == 0
+    asyncio.run(second.tick())
+
+    assert store.stored == ["r0", "r1", "r2"]
+    assert not left.exists()
+    assert f"2 events wait in {left} for the next circusd" in caplog.text
+    assert "are lost" not in caplog.text
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_what_cannot_be_saved_at_the_end_is_said_to_be_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    store = FakeStore()
+    store.failures = [LedgerTrouble.FULL]
+    monkeypatch.setattr("xboard_circus.ledger.left_records.MOST_CHARS", 100)
+    recorder = recorder_for(store, left=tmp_path / ("left.json" if kept else "missing/left.json"))
+    say(recorder, "r0", "r1")
+
+    asyncio.run(recorder.close())
+
+    assert f"ledger: {2 - kept} events are lost: " in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1]", '[["x"]]', "[[null, 1, 2, 3, 4, 5, 6, 7, 8, 9]]"])
+def test_a_file_that_nobody_of_ours_wrote_is_no_record(tmp_path: Path, text: str) -> None:
+    left = tmp_path / "left.json"
+    left.write_text(text)
+    left.chmod(0o600)
+    store = FakeStore()
+
+    asyncio.run(recorder_for(store, left=left).tick())
+
+    assert store.stored == []
+
+
 # With a real file
 
 

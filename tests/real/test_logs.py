@@ -18,7 +18,9 @@ from xboard_circus.logs import LogFile, LogFollower, log_files
 from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, fill, kill, read_one_line_of
 from .test_alerts import QUICK, SOON, hook_section, names, told
+from .test_cli import done
 from .test_metrics import samples
+from .test_restart import circusds, gone, under_load
 from .visitor import Visitor, page
 
 STAMP = "%Y-%m-%d %H:%M:%S"
@@ -148,19 +150,31 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
 def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(
     tmp_path: Path, small_disk: Callable[[str, str], Path]
 ) -> None:
-    """Given a full disk below all logs, circusd's and the plugin's too, when a worker dies, then another serves."""
-    logs = small_disk("logs", "300k")
+    """Given full disks below all logs, circusd's and the plugin's too, and below the ledger, when a worker dies, then
+    another serves; when circusd is restarted under load, 0 are lost, and the ledger has all of it once there is room.
+    """
+    logs, ledger = small_disk("logs", "300k"), small_disk("ledger", "300k")
     options = {"restart.delay": 0.1, "graceful_timeout": 2}
     with circusd(tmp_path, start=False, options=options, plugins=BUNDLE) as c:
+        c.write_ini(plugin__xboard={"ledger.file": ledger / "ledger.db"})
         assert c.run_cli("start").returncode == 0
         pids = c.ready()
-        filler = fill(logs)
+        fillers = [fill(logs), fill(ledger)]
         c.set(f"do.pid-{pids[0]}", "exit 3")
         eventually(lambda: len(c.ready()) == 2 and pids[0] not in c.ready())
         assert c.serves()
         assert c.run_cli("logs", "-n", "1").returncode == 0
-        filler.unlink()
-        kill(pids[1])
+        before = c.processes()
+        with under_load(c):
+            assert c.run_cli("restart").stdout.endswith("web: 2 of 2 up\nready\n")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+        assert len(circusds(c)) == 1
+        for filler in fillers:
+            filler.unlink()
+        eventually(lambda: f"(pid {pids[0]})" in c.run_cli("why", str(pids[0])).stdout, what="its end is recorded")
+        events = [json.loads(line) for line in done(c, "events", "--json").splitlines()]
+        assert [each["reason"].partition(",")[0] for each in events if each["kind"] == "command"] == ["leave"]
+        kill(c.wait_ready()[1])
         eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"))
         eventually(lambda: len(c.ready()) == 2)
         assert c.run_cli("stop").returncode == 0

@@ -5,6 +5,7 @@
     <root>/<instance>/circusd.json            the circusd that supervises this instance, and its endpoint
     <root>/<instance>/gate-<n>                the same of the next circusd, which waits while it is there
     <state>/<instance>/life.json              its sign of life, and whether it got a stop request
+    <state>/<instance>/<plugin>-left.json     events that the ledger's disk did not take before the end
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
     <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
