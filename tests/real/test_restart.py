@@ -4,10 +4,13 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -324,21 +327,33 @@ def test_what_is_refused_leaves_everything_as_it_is(tmp_path: Path) -> None:
         assert "`xboard-circus restart --yes`" in refused.stderr
 
 
-def test_a_restart_after_the_packages_were_replaced_loses_nothing(tmp_path: Path) -> None:
-    """Given a circusd whose packages were removed while it runs, when restarted with others, then 0 lost."""
-    packages = tmp_path / "packages"
-    for package in (xboard_circus, psutil):
-        shutil.copytree(Path(str(package.__file__)).parent, packages / package.__name__)
-    with circusd(tmp_path, env={"PYTHONPATH": str(packages)}) as c:
-        c.wait_ready()
-        before = c.processes()
-        shutil.rmtree(packages)
-        c.extra_env.clear()
+def test_a_restart_on_a_venv_made_anew_with_another_python_and_back_loses_nothing(tmp_path: Path) -> None:
+    """Given a circusd whose .venv, with its Python and packages, is deleted and made anew with another Python, when
+    restarted, then 0 lost, circusd and all workers run the new one, and `status` shows it; then so back again."""
+    venv = tmp_path / ".venv"
 
+    def make(*options: str) -> None:
+        shutil.rmtree(venv, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", *options, venv], check=True)
+        (site,) = venv.glob("lib/python*/site-packages")
+        (site / "of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
+        for package in (xboard_circus, psutil):
+            shutil.copytree(Path(str(package.__file__)).parent, venv / "packages" / package.__name__)
+
+    make("--symlinks")
+    with circusd(tmp_path, env={"PYTHONPATH": str(venv / "packages")}, python=str(venv / "bin" / "python")) as c:
+        c.wait_ready()
         with under_load(c):
-            said = done(c, "restart", "--no-preflight")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
-        assert "is killed" not in said
+            for python in ("--copies", "--symlinks"):
+                before = c.processes()
+                make(python)
+                said = done(c, "restart")
+                eventually(lambda: gone(before), timeout=60, what="the old ones end")  # noqa: B023
+                (left,) = circusds(c)
+                programs = {Path(f"/proc/{pid}/exe").resolve() for pid in (left.pid, *c.wait_ready())}
+                assert {each.is_relative_to(venv) for each in programs} == {python == "--copies"}
+                assert "is killed" not in said
+        assert f", Python {platform.python_version()}\n" in done(c, "status")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

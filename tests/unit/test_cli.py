@@ -118,6 +118,7 @@ def watcher(*workers: Any, **changes: Any) -> Any:
 
 def state(*watchers: Any, config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> Any:
     circusd = {"pid": pid, "started": procs.start_time(pid) or 1, "version": "0.1.0", "endpoint": "tcp://h:1"}
+    circusd["python"] = "3.13.5"
     circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "state_dir": "/r"}
     return {**OK, "circusd": circusd, "probers": [], "watchers": list(watchers or [watcher("up")])}
 
@@ -325,7 +326,10 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
     assert lines[0].startswith("DOWN for 0 s, since ")
     assert ": job, 0 of 1 up. Why: held by pid 7 (evil). Next: the port is tried again. Cure: stop what" in lines[0]
     assert lines[0].endswith(" or set another port in the ini file. Also: api is looping.")
-    assert lines[1] == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0"
+    assert (
+        lines[1]
+        == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0, Python 3.13.5"
+    )
     assert [" ".join(line.split()) for line in lines[3:6]] == [
         "NAME STATE UP PID AGE NEXT TRY PORT BUDGET",
         "job blocked 0 of 1 0.0.0.0:9000 taken 0 of 5 used",
@@ -1246,7 +1250,12 @@ def test_who_fills_the_queue_of_the_endpoint_has_no_circusd_killed(folder: Path)
     """Given a circusd that works, when connections of any user keep the operator's out, then `restart` does not take it
     for hung: killed, it would leave its port to that user. One that gives no sign of life is."""
     withdrawn: list[bool] = []
-    successor: Any = SimpleNamespace(gate=None, withdraw=lambda: withdrawn.append(True))
+
+    def withdraw() -> bool:
+        withdrawn.append(True)
+        return True
+
+    successor: Any = SimpleNamespace(gate=None, withdraw=withdraw)
     with (
         circusd_process(folder, deaf=True) as process,
         socket.create_server(("127.0.0.1", 0), backlog=3) as server,

@@ -149,9 +149,11 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
         silent = str(refused)
-    # Killed, it would leave its port to whoever makes these connections.
-    if silent and (crowded := instance.crowded_out(circusd)) and successor.withdraw():
-        raise XboardError(f"{crowded}; nothing was stopped")
+    if silent and (crowded := instance.crowded_out(circusd)):
+        # Killed, it would leave its port to whoever makes these connections.
+        if successor.withdraw():
+            raise XboardError(f"{crowded}; nothing was stopped")
+        silent = ""  # it leaves, though its answer did not come through
     departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")

@@ -89,6 +89,7 @@ def _lines(
     yield from folded(headline(summary), width if wraps else None)
     circusd = summary.found.circusd
     version = f", xboard-circus {circusd['version']}" if circusd["version"] else ""
+    version += f", Python {python}" if (python := circusd["python"]) else ""
     age = span(circusd["uptime"] or 0.0)
     about = f"circusd of {config_file} runs: pid {circusd['pid']}, for {age}, at {circusd['endpoint']}{version}"
     yield from folded(plain(about, "dim"), width if wraps else None)

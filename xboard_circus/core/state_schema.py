@@ -230,6 +230,7 @@ class CircusdEntry(TypedDict):
     pid: int
     started: int
     version: str | None
+    python: str | None
     endpoint: str
     uptime: float | None
     stopping: bool

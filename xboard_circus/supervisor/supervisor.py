@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -408,6 +409,7 @@ class Supervisor:
                 "pid": self.identity.pid,
                 "started": self.identity.started,
                 "version": __version__,
+                "python": sys.version.split()[0],
                 "endpoint": self.arbiter.endpoint,
                 "uptime": round(self.clock() - self.started_at, 3),
                 "stopping": self.is_over(),
