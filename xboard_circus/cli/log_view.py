@@ -25,6 +25,7 @@ from xboard_circus.instance import Instance
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import slots_of
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
+from xboard_circus.logs.files import Streams
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, pid_of, time_of, without_colours
 from xboard_circus.masking import printable, safe_line
@@ -93,7 +94,7 @@ def logs(
     Lines of several logs are merged by time; a log without times is shown by itself.
     """
     config = instance.config
-    chosen = of_name(config, name)
+    chosen = of_name(config, name, None if config.scans else _streams_of(instance))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log may hold characters that the terminal's encoding does not have
     try:
@@ -112,9 +113,9 @@ def logs(
     return DONE
 
 
-def of_name(config: Config, name: str | None) -> list[LogFile]:
-    """Return the logs of *name*: a watcher's, one by its id, or all without a name."""
-    found = log_files(config)
+def of_name(config: Config, name: str | None, streams: Mapping[str, Streams] | None = None) -> list[LogFile]:
+    """Return the logs of *name*: a watcher's, one by its id, or all without a name; for *streams* see `log_files`."""
+    found = log_files(config, streams)
     if name is None:
         return found
     by_id = [each for each in found if each.id == name]
@@ -124,6 +125,21 @@ def of_name(config: Config, name: str | None) -> list[LogFile]:
         hint = "write stderr_stream.class = FileStream and stderr_stream.filename = logs/NAME.log into its section"
         raise XboardError(f"{config.shown}: watcher {name} has no log; {hint}")
     raise XboardError(f"{config.shown}: there is no log {name}; known are {', '.join(each.id for each in found)}")
+
+
+def _streams_of(instance: Instance) -> dict[str, Streams]:
+    """Return the streams of the watchers that circusd runs, by name, because the ini file is gone; none without it."""
+    found: dict[str, Streams] = {}
+    with suppress(XboardError), instance.client() as client:
+        for watcher in instance.running().watchers:
+            options = client.options(watcher["name"])
+            given = {stream: options.get(f"{stream}_stream_conf") for stream in ("stderr", "stdout")}
+            found[watcher["name"]] = {
+                stream: {str(key): str(value) for key, value in conf.items()}
+                for stream, conf in given.items()
+                if isinstance(conf, dict)
+            }
+    return found
 
 
 def unseen(shown: list[str], new: list[str]) -> list[str]:

@@ -45,11 +45,17 @@ class LogFile(NamedTuple):
         return [self.path.parent / name for count, name in sorted(numbered) if count <= self.old_files]
 
 
-def log_files(config: Config) -> list[LogFile]:
-    """Return the logs of *config*, the watchers' first; two names of one file are one log."""
+Streams = Mapping[str, Mapping[str, str]]
+
+
+def log_files(config: Config, streams: Mapping[str, Streams] | None = None) -> list[LogFile]:
+    """Return the logs of *config*, the watchers' first; two names of one file are one log.
+
+    *streams* are those of the watchers by name where the file is gone, and does not name them.
+    """
     found: dict[Path, LogFile] = {}
     taken: set[str] = set()
-    for each in _named(config):
+    for each in _named(config, {watcher.name: watcher.streams for watcher in config.watchers} | {**(streams or {})}):
         path = Path(os.path.normpath(each.path))
         if path in found:
             title = Say.LOGS(titles=[found[path].title, each.title])
@@ -59,16 +65,16 @@ def log_files(config: Config) -> list[LogFile]:
     return list(found.values())
 
 
-def _named(config: Config) -> Iterator[LogFile]:
+def _named(config: Config, streams: Mapping[str, Streams]) -> Iterator[LogFile]:
     """Yield each log by its writer: watchers, circusd, plugins, and the monitor."""
-    for watcher in config.watchers:
+    for watcher, of_watcher in streams.items():
         for stream in ("stderr", "stdout"):
-            options = watcher.streams.get(stream)
+            options = of_watcher.get(stream)
             if options and options.get("filename"):
-                name = watcher.name if stream == "stderr" else f"{watcher.name}.out"
+                name = watcher if stream == "stderr" else f"{watcher}.out"
                 path = config.folder / options["filename"]
-                title = Say.LOG_OF_WATCHER(watcher=watcher.name, stream=stream)
-                yield LogFile(name, title, path, watcher.name, _old_files(options))
+                title = Say.LOG_OF_WATCHER(watcher=watcher, stream=stream)
+                yield LogFile(name, title, path, watcher, _old_files(options))
     given = config.given.get("logoutput", str(CIRCUSD_LOG))
     if is_file(given):
         yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / given, None, CIRCUSD_OLD_FILES)
