@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -400,8 +401,9 @@ def test_a_full_runtime_folder_refuses_a_restart_and_no_start_or_stop(tmp_path: 
 
 
 def test_a_successor_that_dies_leaves_the_old_workers_serving(tmp_path: Path) -> None:
-    """Given a circusd that dies at its start, when restarted, then 0 lost, exit 1 says what to do, which cures it."""
-    with circusd(tmp_path) as c:
+    """Given a circusd that dies at its start, when restarted, then 0 lost, exit 1 says what to do, which cures it;
+    `status` says what serves meanwhile, and the ledger tells once that no circusd ran, and why."""
+    with circusd(tmp_path, plugins=BUNDLE) as c:
         old = c.wait_ready()
 
         with under_load(c):
@@ -414,12 +416,18 @@ def test_a_successor_that_dies_leaves_the_old_workers_serving(tmp_path: Path) ->
             assert "`xboard-circus restart` tries again" in failed.stderr
             assert circusds(c) == []
             assert int(c.get()) in old
+            shown = c.run_cli("status")
+            answers = f"Its workers still answer on :{c.watchers['web'].port} (2 alive)"
+            assert (shown.returncode, answers in shown.stderr) == (1, True), shown
 
             (tmp_path / "sitecustomize.py").unlink()
             done(c, "restart", "--no-preflight")
 
         assert len(circusds(c)) == 1
         eventually(lambda: not {each.pid for each in c.processes()} & set(old), timeout=60)
+        why = f"circusd (pid {c.pid}) left in a restart, and the next one ended with exit code 7"
+        eventually(lambda: why in done(c, "events", "--kind", "circusd_lost"), every=0.2, what="the ledger tells it")
+        assert done(c, "events", "--json").count('"circusd_lost"') == 1
 
 
 def test_a_kill_of_restart_at_any_step_leaves_one_circusd_in_charge(tmp_path: Path) -> None:
@@ -673,18 +681,24 @@ def test_a_stop_after_a_kill_of_restart_ends_the_successor_too(tmp_path: Path) -
 
 
 def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path) -> None:
-    """Given two restarts at the same time, when both are done, then one circusd runs, 0 lost, and both ended well."""
-    with circusd(tmp_path, options={"health.startup_timeout": 60}) as c:
+    """Given two restarts at the same time, when both are done, then one circusd runs, 0 lost, and both ended well: each
+    names the circusd that it has started, one of them the one that is left, and the ledger has no loss."""
+    with circusd(tmp_path, options={"health.startup_timeout": 60}, plugins=BUNDLE) as c:
         c.wait_ready()
         before = c.processes()
         c.set("boot", "slow 1")
 
         with under_load(c), begun(c, "restart", "--no-preflight") as one, begun(c, "restart", "--no-preflight") as two:
-            errors = [each.communicate(timeout=90)[1] for each in (one, two)]
+            said = [each.communicate(timeout=90) for each in (one, two)]
             eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
-        assert (one.returncode, two.returncode) == (0, 0), errors
-        assert len(circusds(c)) == 1
+        assert (one.returncode, two.returncode) == (0, 0), said
+        assert all(output.endswith("web: 2 of 2 up\nready\n") for output, _ in said), said
+        (left,) = circusds(c)
+        started = [int(pid) for output, _ in said for pid in re.findall(r"started circusd, pid (\d+)", output)]
+        assert (len(set(started)), left.pid in started) == (2, True)
+        kinds = [json.loads(line)["kind"] for line in done(c, "events", "--json").splitlines()]
+        assert (not {"circusd_lost", "circusd_back"} & set(kinds), "command" in kinds) == (True, True)
         assert len(c.wait_ready()) == 2
 
 

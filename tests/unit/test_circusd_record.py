@@ -44,6 +44,7 @@ def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: 
         boot="b",
         kills={"/x": 1, "/proc/vmstat": 2},
         why="it hung",
+        next_ended=7,
         gone_at=3.5,
         workers={"web": {"a1": "9:1"}},
     )
@@ -54,6 +55,7 @@ def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: 
 
     assert found is not None
     assert (found.seen, found.kills, found.why, found.gone_at) == (50, written.kills, "it hung", 3.5)
+    assert found.next_ended == 7
     assert (folder / "life.json").stat().st_mode & 0o777 == 0o600
 
 

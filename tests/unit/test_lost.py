@@ -130,8 +130,9 @@ def test_without_a_cgroup_the_hosts_count_is_asked() -> None:
         ({"wound_up": True}, "crash", "circusd (pid 7) exited by itself, see its log"),
         ({"why": "it hung"}, "unhealthy", "circusd (pid 7) was killed: it hung"),
         ({"why": "it hung", "wound_up": True}, "unhealthy", "circusd (pid 7) was killed: it hung"),
+        ({"next_ended": 7}, "crash", "circusd (pid 7) left in a restart, and the next one ended with exit code 7"),
     ],
-    ids=["by itself", "by the monitor", "by the monitor, at SIGTERM"],
+    ids=["by itself", "by the monitor", "by the monitor, at SIGTERM", "by a restart"],
 )
 def test_what_is_written_down_of_the_end_comes_before_the_counts(more: dict[str, Any], cause: str, ended: str) -> None:
     loss = told(LIFE._replace(**more), kills={CGROUP: 9, HOST: 9})

@@ -29,7 +29,7 @@ from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import kept
 from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime, servers
+from xboard_circus.host import circusd_record, procs, runtime, servers
 from xboard_circus.host.service_manager import OUR_UNIT
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -200,6 +200,9 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
     try:
         await_answer(instance, launched)
     except XboardError as error:
+        code = launched.process.poll()
+        if code not in (None, 0, -signal.SIGTERM):  # that is a `stop` meanwhile
+            circusd_record.amend(instance.id, found.identity, is_ordered=False, next_ended=code)
         what = "the workers of the old circusd serve on, but none that fails is replaced until a circusd runs"
         raise XboardError(f"{error}\n{what}: `xboard-circus restart` tries again") from error
     return launched

@@ -29,6 +29,7 @@ class CircusdLife(NamedTuple):
         is_ordered: It got a stop request: a command, a signal, a stop by our command line.
         wound_up: Its Python exited by itself; after a SIGKILL it cannot.
         why: Why the monitor killed it; "" where it did not.
+        next_ended: Exit code of the circusd that was to follow it in a restart, and ended before it answered.
         stopped: The watchers that an operator had stopped, where it left and its workers kept serving.
         workers: By watcher, the tokens of its workers, also of those that an earlier circusd left; each with the pid
             and start time of the process, "" in the record of an older release.
@@ -45,6 +46,7 @@ class CircusdLife(NamedTuple):
     is_ordered: bool = False
     wound_up: bool = False
     why: str = ""
+    next_ended: int | None = None
     stopped: Sequence[str] = ()
     workers: Mapping[str, Mapping[str, str]] = {}
     graces: Mapping[str, float] = {}
@@ -138,6 +140,8 @@ def found(
 
 
 def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str]:
+    if life.next_ended is not None:
+        return Cause.CRASH.value, Say.CIRCUSD_NOT_FOLLOWED(pid=life.pid, code=life.next_ended)
     if life.why:
         return Cause.UNHEALTHY.value, Say.CIRCUSD_ENDED(pid=life.pid, why=life.why)
     if life.wound_up:

@@ -399,6 +399,7 @@ class Say(Template):
     CIRCUSD_OOM_KILLED = "circusd (pid {pid}) was killed, out of memory: {why}"
     CIRCUSD_WOUND_UP = "circusd (pid {pid}) exited by itself, see its log"
     CIRCUSD_ENDED = "circusd (pid {pid}) was killed: {why}"
+    CIRCUSD_NOT_FOLLOWED = "circusd (pid {pid}) left in a restart, and the next one ended with exit code {code}"
     CIRCUSD_BACK = "{then}; {why}"
     MONITOR_ENDED_IT = "it did not answer any more, so the monitor killed it"
     FIRST_PROCESS_ENDED_IT = "it did not answer any more, so the container's first process killed it"

@@ -30,7 +30,8 @@ def read(instance: str) -> CircusdLife | None:
         found["kills"] = {str(file): int(count) for file, count in data.get("kills", {}).items()}
         found["workers"] = {str(name): _workers_in(tokens) for name, tokens in (data.get("workers") or {}).items()}
         found["graces"] = {str(watcher): float(grace) for watcher, grace in (data.get("graces") or {}).items()}
-        gone_at = data.get("gone_at")
+        gone_at, code = data.get("gone_at"), data.get("next_ended")
+        found["next_ended"] = None if code is None else int(code)
         return CircusdLife(**found, gone_at=None if gone_at is None else float(gone_at))
     return None
 
