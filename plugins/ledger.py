@@ -189,8 +189,8 @@ class LedgerRecorder(Part):
     """Store every event of a known kind, half a second late.
 
     Events that could not be stored stay queued and are retried with a backoff of up to 30 s. Past *queue* records the
-    oldest is lost, and counted. Those that wait at the end, as in a restart on a full disk, are saved in the file *left*
-    for the next recorder.
+    oldest is lost, and counted. Those that wait at the end, as in a restart on a full disk, are saved in the file
+    *left* for the next recorder.
     """
 
     name = "ledger"
