@@ -132,20 +132,25 @@ def waiting(c: Circusd) -> list[Process]:
     return [each for each in c.processes() if "waits to become" in each.command]
 
 
+def waits(folder: Path) -> Watcher:
+    """Return a watcher that is not started until its env file is there."""
+    return watcher(folder, options={"worker.env_file": "late.env"})
+
+
 def test_what_nobody_takes_ends(tmp_path: Path) -> None:
-    """Given a watcher that is not started, then what was forked for it ends, and a later start has a program."""
-    with circusd(tmp_path, watchers=[watcher(tmp_path, options={"autostart": False})]) as c:
+    """Given a watcher that cannot start, then what was forked for it ends, and a later start has a program."""
+    with circusd(tmp_path, watchers=[waits(tmp_path)]) as c:
         eventually(lambda: waiting(c), what="it waits")
         assert os.getsid(waiting(c)[0].pid) == waiting(c)[0].pid
         eventually(lambda: not waiting(c), what="it has ended")
-        c.do("start", name="web", waiting=True)
+        (tmp_path / "late.env").touch()
 
         assert not is_of_circusd(c, forkserver(c))
 
 
 def test_what_waits_ends_with_a_killed_circusd(tmp_path: Path) -> None:
     """Given a circusd that is killed while what it forked waits, then that ends."""
-    with circusd(tmp_path, watchers=[watcher(tmp_path, options={"autostart": False})]) as c:
+    with circusd(tmp_path, watchers=[waits(tmp_path)]) as c:
         eventually(lambda: waiting(c), what="it waits")
         c.kill9()
         eventually(lambda: not waiting(c), what="it has ended")

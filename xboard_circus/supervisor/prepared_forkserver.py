@@ -74,8 +74,8 @@ def prepare() -> None:
 def _path_of_watcher(frame: FrameType | None) -> list[str]:
     """Return where Python looks first for modules in the watcher whose making *frame* is below.
 
-    Empty without one, or for one that is not forked; and where anything but a Python without options and Circus's
-    `main` is around it.
+    Empty without one, and for one that is not forked, or not started with circusd; and where anything but Circus's
+    `main` is around it, in a Python without options.
     """
     names: list[tuple[str, str]] = []
     watcher: Mapping[str, Any] = {}
@@ -92,7 +92,7 @@ def _path_of_watcher(frame: FrameType | None) -> list[str]:
     if not watcher or not is_circusd or has_options:
         return []
     is_like_circusd = not any(watcher[name] for name in ("uid", "gid", "rlimits", "shell", "executable"))
-    runs_worker = _WORKER in f"{watcher['cmd']} {watcher['args']}"
+    runs_worker = watcher["autostart"] and _WORKER in f"{watcher['cmd']} {watcher['args']}"
     if not is_like_circusd or not runs_worker or watcher["options"].get("worker.preload") == "off":
         return []
     made = watcher["self"]
