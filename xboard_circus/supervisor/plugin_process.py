@@ -7,7 +7,6 @@ later, or has other limits or streams than circusd, is a program of its own, as 
 
 import gc
 import json
-import logging
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ from xboard_circus.host import shown_command
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
+from xboard_circus.supervisor.prepared_forkserver import leave_circusd
 
 TAKEN_WITHIN = 0.2  # circusd does nothing else meanwhile
 
@@ -92,14 +92,7 @@ def _wait_for_order(channel: socket.socket) -> NoReturn:
     """
     code = 1
     try:
-        _leave_signals()
-        os.setsid()
-        logging.shutdown()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nothing, 0)
-        last = max(int(name) for name in os.listdir("/dev/fd"))
-        os.closerange(3, channel.fileno())
-        os.closerange(channel.fileno() + 1, last + 1)
+        leave_circusd(channel.fileno())
         try:
             shown_command.show([sys.executable, "-c", "waits to become a plugin"], os.environ)
         except OSError:  # not on this kernel, or in this sandbox: the plugin is started
@@ -115,15 +108,6 @@ def _wait_for_order(channel: socket.socket) -> NoReturn:
         traceback.print_exc()
     finally:
         os._exit(code)  # a plugin that ends in order does the same
-
-
-def _leave_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _run_plugin(*, words: list[str], env: dict[str, str], folder: str, closed: list[int]) -> None:

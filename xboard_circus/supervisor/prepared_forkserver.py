@@ -138,7 +138,7 @@ def _live(number: int, path: list[str], former: Callable[..., Any], kind: type[B
         os._exit(1)
     traceback.clear_frames(trace)
     try:
-        _leave(number)
+        leave_circusd(number)
         from xboard_circus.host import shown_command  # not in circusd
 
         shown_command.show([sys.executable, "-c", "waits to become a forkserver"], os.environ)
@@ -150,8 +150,8 @@ def _live(number: int, path: list[str], former: Callable[..., Any], kind: type[B
     prepared.run(number, WAITS, path)
 
 
-def _leave(number: int) -> None:
-    """Leave all that is circusd's but the descriptor *number*."""
+def leave_circusd(number: int) -> None:
+    """Leave, in a child, all of circusd's but its output and the descriptor *number*: signals, session, loggers."""
     signal.set_wakeup_fd(-1)
     for each in signal.valid_signals():
         if callable(signal.getsignal(each)):
