@@ -410,7 +410,7 @@ class Circusd:
 
     def told(self, name: str, watcher: str = "web", *, after: int = 0) -> list[Event]:
         """Our own events called *name* behind that number, asked of circusd itself: none is still on its way."""
-        kept = self.call("xboard_events", after=after)["events"]
+        kept = self.call("xboard_events", timeout=PATIENCE, after=after)["events"]  # of a crash loop, 10 MB
         came = time.monotonic()
         return [Event(of, kind, message, came) for of, kind, message in kept if (of, kind) == (watcher, name)]
 

@@ -102,7 +102,9 @@ def forked(c: Circusd, number: int, name: str = "web", *, without: Sequence[int]
 
 def write_app(folder: Path, *, version: int = 1, before: str = "") -> None:
     # Each version has a size of its own: Python takes a compiled file for that of a source of the same second and size.
-    (folder / "simple.py").write_text(SIMPLE.format(version=version, before=before) + "#" * version)
+    # Replaced, as in a deployment: half a file would be imported as such.
+    (folder / "simple.new").write_text(SIMPLE.format(version=version, before=before) + "#" * version)
+    (folder / "simple.new").replace(folder / "simple.py")
 
 
 def simple(folder: Path, numprocesses: int = 2, **options: object) -> Watcher:

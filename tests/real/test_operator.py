@@ -370,7 +370,8 @@ def test_the_command_line_refuses_wrong_options(tmp_path: Path, command: str) ->
 
 def test_under_bare_circusd_a_wrong_option_counts_as_its_default_and_is_told(tmp_path: Path) -> None:
     """Given four wrong options, when circusd runs, then the backend serves, and log and last_reason say the same."""
-    with circusd(tmp_path, watchers=[Watcher(options=WRONG, is_sound=False)]) as c:
+    # A forkserver that is slow on a crowded machine would be the last reason.
+    with circusd(tmp_path, watchers=[Watcher(options={"worker.preload": "off", **WRONG}, is_sound=False)]) as c:
         c.wait_ready()
         options, log, last = c.watcher()["options"], c.log("circusd"), c.watcher()["last_reason"]
 

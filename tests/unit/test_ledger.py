@@ -104,6 +104,17 @@ def test_an_event_is_stored_once_whoever_records_it(path: Path, open_store: Call
     assert [each.seq for each in search(one.path)] == ["18c-0", "18c-1", "18c-2", "18d-1", None, None]
 
 
+def test_an_event_that_is_stored_between_two_looks_is_found_once(store: LedgerStore) -> None:
+    """Given events that were not stored as circusd was asked, when one is by now, then a search has each of them once.
+
+    `why` said "in flight in 2 of the last 2 deaths" of the first one.
+    """
+    store.append([record(0, seq="18c-0"), record(1, seq="18c-1")])
+    waiting = [record(n, seq=f"18c-{n}", id=n + 1, stored=False) for n in (1, 2)]
+
+    assert [each.seq for each in search(store.path, unstored=waiting)] == ["18c-0", "18c-1", "18c-2"]
+
+
 VERSION_1 = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, watcher TEXT NOT NULL, kind TEXT NOT NULL,

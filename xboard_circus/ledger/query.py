@@ -66,7 +66,8 @@ def search(
         tests[f"kind IN ({', '.join('?' * len(kind))})"] = [*kind]
     most = max(0, limit)
     found = _stored(path, tests, limit=most, earliest=earliest, is_brief=is_brief)
-    for each in unstored:
+    stored = {each.seq for each in found}  # also between the look at circusd and this one
+    for each in (each for each in unstored if each.seq is None or each.seq not in stored):
         is_of_them = watcher in (None, each.watcher) and pid in (None, each.pid) and (kind is None or each.kind in kind)
         if is_of_them and (since is None or each.time >= since) and (after is None or (each.id or 0) > after):
             found.append(each)
