@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,8 @@ class LedgerRecorder(Part):
         if not await self._flush():
             return backoff(self._failures, first=2 * FLUSH_EVERY, longest=LONGEST_RETRY)
         if self._left is not None:
-            self._left.unlink(missing_ok=True)  # all of it is stored by now
+            with suppress(OSError):
+                self._left.unlink()  # all of it is stored by now
         # Events that came meanwhile have requested a tick of their own.
         now = self._clock()
         due = [self._prune_at - now, self._waiting.settles_in(now)]

@@ -230,7 +230,10 @@ def test_what_cannot_be_saved_at_the_end_is_said_to_be_lost(
     assert f"ledger: {2 - kept} events are lost: " in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", "[1]", '[["x"]]', "[[null, 1, 2, 3, 4, 5, 6, 7, 8, 9]]"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "{}", "[1]", '[["x"]]', "[[null, 1, 2, 3, 4, 5, 6, 7, 8, 9]]", pytest.param("[" * 200_000, id="deep")],
+)
 def test_a_file_that_nobody_of_ours_wrote_is_no_record(tmp_path: Path, text: str) -> None:
     left = tmp_path / "left.json"
     left.write_text(text)
@@ -240,6 +243,17 @@ def test_a_file_that_nobody_of_ours_wrote_is_no_record(tmp_path: Path, text: str
     asyncio.run(recorder_for(store, left=left).tick())
 
     assert store.stored == []
+    assert not left.exists()
+
+
+def test_a_folder_in_the_place_of_what_was_left_keeps_nothing_from_being_stored(tmp_path: Path) -> None:
+    store = FakeStore()
+    recorder = recorder_for(store, left=tmp_path)
+    say(recorder, "r0")
+
+    asyncio.run(recorder.tick())
+
+    assert store.stored == ["r0"]
 
 
 # With a real file

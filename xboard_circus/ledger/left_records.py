@@ -26,7 +26,7 @@ def save(path: Path, records: Sequence[Record], *, now: float) -> int:
 
 def load(path: Path) -> list[Record]:
     """Return the records that were saved; none of a file that is missing or not as `save` writes it."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, RecursionError):
         rows = json.loads(read_private(path, MOST_CHARS))
         return [each for row in rows if (each := record_of_row((None, *row)))]
     return []
