@@ -1,39 +1,48 @@
 """Ports for the tests, and strangers who sit on them."""
 
 import contextlib
+import fcntl
 import os
 import random
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .processes import Process, process
 
 _given: set[int] = set()
+_locks: list[int] = []
+LOCKS = Path(tempfile.gettempdir()) / f"xboard-test-ports-{os.getuid()}"
 
 
 def free_port() -> int:
-    """A port that nothing listens on, never given out twice, nor to another process of the same run of pytest.
+    """A port that nothing listens on, never given out twice, nor to another process of this user while this one runs.
 
     From below the range that the kernel takes the ports of outgoing connections from: one from that range may be
     taken by the test's own load client before circusd binds it.
     """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    # Each process has ports of its own: one is bound a second after it was given, and has to be free by then.
-    step, offset = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), _number_of_worker()
     for _ in range(1000):
-        port = random.randrange(low - 12_000 + offset, low, step)
-        if port not in _given and _is_free(port):
+        port = random.randrange(low - 12_000, low)
+        if port not in _given and _is_ours(port) and _is_free(port):
             _given.add(port)
             return port
     raise OSError("no free port found")
 
 
-def _number_of_worker() -> int:
-    """Which process of pytest-xdist this is, from 0; 0 without it."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+def _is_ours(port: int) -> bool:
+    """Lock the number for as long as this process lives: a port is bound a second after it was given, and the
+    benchmark, or a run of pytest that a test starts, chooses others meanwhile."""
+    if not _locks:
+        _locks.append(os.open(LOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    try:
+        fcntl.lockf(_locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:
