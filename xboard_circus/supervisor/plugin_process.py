@@ -5,10 +5,8 @@ of theirs. The child closes all that is circusd's, and waits until Circus starts
 later, or has other limits or streams than circusd, is a program of its own, as with Circus alone.
 """
 
-import gc
 import json
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -18,10 +16,10 @@ from typing import Any, NoReturn
 import psutil
 
 from xboard_circus.host import shown_command
+from xboard_circus.supervisor import prepared_forkserver
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.circus_process import Forked
-from xboard_circus.supervisor.prepared_forkserver import leave_circusd
 
 TAKEN_WITHIN = 0.2  # circusd does nothing else meanwhile
 
@@ -69,18 +67,9 @@ def prepare() -> PreparedPlugin | None:
         return None
     ours, theirs = socket.socketpair()
     with theirs:
-        gc.freeze()  # a collection would write into each page that both share
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()  # or the child would write it as well
-        # A signal would reach circusd's loop from its handler in the child.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _wait_for_order(theirs)
-        finally:  # also where no process is left for this user
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        pid = prepared_forkserver.fork()
+        if pid == 0:
+            _wait_for_order(theirs)
     ours.settimeout(TAKEN_WITHIN)
     return PreparedPlugin(Forked(pid, None, None), ours)
 
@@ -92,7 +81,7 @@ def _wait_for_order(channel: socket.socket) -> NoReturn:
     """
     code = 1
     try:
-        leave_circusd(channel.fileno())
+        prepared_forkserver.leave_circusd(channel.fileno())
         try:
             shown_command.show([sys.executable, "-c", "waits to become a plugin"], os.environ)
         except OSError:  # not on this kernel, or in this sandbox: the plugin is started

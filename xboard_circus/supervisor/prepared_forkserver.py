@@ -49,26 +49,36 @@ def prepare() -> None:
     if not path or None in (sys.stdin, sys.stdout, sys.stderr) or len(os.listdir("/proc/self/task")) != 1:
         return
     ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            pid = fork()
+        except OSError:  # no process is left for this user: it is started as ever
+            ours.close()
+            return
+        if pid == 0:
+            ours.detach()  # closed below with all that is circusd's
+            number, former = theirs.detach(), sys.excepthook
+            sys.excepthook = lambda kind, error, trace: _live(number, path, former, kind, trace)
+            raise _Left
+    ours.settimeout(TAKEN_WITHIN)
+    _prepared[:] = [_Prepared(pid, ours, time.monotonic())]
+
+
+def fork() -> int:
+    """Fork a child of circusd that shares its memory, and holds signals back until it leaves circusd; return its pid, 0
+    in it. OSError."""
     gc.freeze()  # a collection would write into each page that both share
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()  # or the child would write it as well
-    # A signal would reach circusd's handlers in the child.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    # A signal would reach circusd's loop from its handler in the child.
+    blocked, pid = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()), -1
     try:
         pid = os.fork()
-    except OSError:  # no process is left for this user: it is started as ever
-        pid = -1
-    if pid == 0:
-        ours.detach()  # closed below with all that is circusd's
-        number, former = theirs.detach(), sys.excepthook
-        sys.excepthook = lambda kind, error, trace: _live(number, path, former, kind, trace)
-        raise _Left
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    theirs.close()
-    ours.settimeout(TAKEN_WITHIN)
-    if pid > 0:
-        _prepared[:] = [_Prepared(pid, ours, time.monotonic())]
+    finally:  # also where no process is left for this user
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pid
 
 
 def _path_of_watcher(frame: FrameType | None) -> list[str]:
