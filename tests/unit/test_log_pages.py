@@ -1,5 +1,7 @@
 """Pages of logs: before and after a place, around a time, over rotated files; and a line as the page shows it."""
 
+import io
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -7,17 +9,17 @@ import pytest
 from test_logs import AT, append, log, rotate, stamped
 
 from xboard_circus.dashboard.log_pages import (
+    FollowedLogs,
     cursor_of,
     last_page,
-    new_lines,
     page_after,
     page_at,
     page_before,
     places_in,
     shown_line,
 )
-from xboard_circus.logs import LogFile, LogFollower
-from xboard_circus.logs.lines import LinesAbove
+from xboard_circus.logs import LogFile, follow
+from xboard_circus.logs.lines import open_log
 from xboard_circus.logs.pages import NOWHERE, place_at
 
 
@@ -39,10 +41,11 @@ def three_files(folder: Path) -> LogFile:
 
 def test_a_flood_of_several_reads_is_read_to_its_end_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
     web = log(tmp_path)
-    with closing(LogFollower(web)) as follower:
+    with closing(FollowedLogs({web: None})) as followed:
+        followed.begin()
         append(web.path, "".join(stamped(20, f"{'x' * 50} {number}") for number in range(50_000)))  # 4 MB
 
-        left_out, rows = new_lines([follower], LinesAbove())
+        left_out, rows = followed.new_lines()
 
     assert (left_out, len(rows), rows[-1][-1].rpartition(" ")[2]) == (48_000, 2000, "49999")
 
@@ -101,10 +104,43 @@ def test_what_follows_a_page_is_read_from_its_end_on(tmp_path: Path) -> None:
     rotate(web.path)
     append(web.path, stamped(33, "13"))
 
-    with closing(LogFollower(web, end)) as follower:
-        left_out, rows = new_lines([follower], LinesAbove())
+    with closing(FollowedLogs({web: end})) as followed:
+        followed.begin()
+        left_out, rows = followed.new_lines()
         assert (left_out, [text.rpartition(" ")[2] for *_, text in rows]) == (0, ["12", "13"])
-        assert follower.place == places_in(last_page([web], 5)["end"], [web])[web]
+        assert followed.cursor == last_page([web], 5)["end"]
+
+
+@pytest.mark.parametrize("call", ["begin", "new_lines"])
+def test_a_stream_that_ends_leaves_its_files_to_the_thread_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Given a disk that holds up a thread, when its stream ends, then the file is closed when the thread goes on."""
+    web, reached, goes_on = log(tmp_path, stamped(20, "1")), threading.Event(), threading.Event()
+    opened: list[io.FileIO] = []
+    followed = FollowedLogs({web: NOWHERE})
+    if call == "new_lines":
+        followed.begin()
+
+    def opening(path: Path) -> io.FileIO:
+        reached.set()
+        goes_on.wait()
+        opened.append(open_log(path))
+        return opened[0]
+
+    if call == "new_lines":
+        rotate(web.path)
+        append(web.path, stamped(21, "2"))
+    monkeypatch.setattr(follow, "open_log", opening)
+    thread = threading.Thread(target=getattr(followed, call))
+    thread.start()
+    reached.wait()
+    followed.close()
+    assert opened == []
+    goes_on.set()
+    thread.join()
+
+    assert [file.closed for file in opened] == [True]
 
 
 def test_lines_carry_their_time_level_and_pid_and_a_traceback_those_above_it(tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ from xboard_circus.core.names import is_backend
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.death_view import Evidence
-from xboard_circus.dashboard.log_pages import cursor_of, new_lines
+from xboard_circus.dashboard.log_pages import FollowedLogs
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
 from xboard_circus.dashboard.sessions import Session, Sessions
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import HEARTBEAT, StreamBoard, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
-from xboard_circus.logs import LogFile, LogFollower
-from xboard_circus.logs.lines import LinesAbove, Place
+from xboard_circus.logs import LogFile
+from xboard_circus.logs.lines import Place
 
 TICK = 1.0
 FIRST_ANSWER = 1.0
@@ -147,23 +147,21 @@ class Hub:
     async def follow_logs(self, session: Session, logs: Mapping[LogFile, Place | None]) -> AsyncGenerator[bytes, None]:
         """Yield new lines of *logs*, each from a place or its end on, with where they end, and notes between them."""
         self.followers[session.role] += 1
-        followers: list[LogFollower] = []
-        above = LinesAbove()
+        followed = FollowedLogs(logs)
         in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
             if self.followers[session.role] > self.settings.most_followed:  # as in `StreamBoard.follow`
                 return
-            for log, place in logs.items():
-                followers.append(await in_thread(LogFollower, log, place))
+            await in_thread(followed.begin)
             yield event("begun", "null")
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):
-                left_out, lines = await in_thread(new_lines, followers, above)
+                left_out, lines = await in_thread(followed.new_lines)
                 if left_out:
                     note = {**with_say(Answer.LINES_LEFT_OUT(n=left_out)), "left_out": left_out}
                     yield event("note", json_text(note))
                 if lines or self.clock() - quiet_since > HEARTBEAT_EVERY:
-                    end = cursor_of(each.place for each in followers)
+                    end = followed.cursor
                     yield event("lines", json_text({"lines": lines, "end": end})) if lines else HEARTBEAT
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
@@ -172,8 +170,7 @@ class Hub:
             yield event("note", json_text(with_say(Answer.LOG_LOST(path=path, error=error.strerror))))
         finally:
             self.followers[session.role] -= 1
-            for each in followers:
-                each.close()
+            followed.close()
 
     async def _tick(self) -> None:
         while True:

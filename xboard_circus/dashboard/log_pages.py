@@ -1,6 +1,7 @@
 """Show logs: pages of their lines, merged by time, and new lines. It reads from a disk, so in a thread."""
 
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -64,16 +65,57 @@ def page_at(logs: Sequence[LogFile], lines: int, time: float) -> dict[str, Any]:
     return {"lines": shown, "older": len(older["lines"]), "begin": older["begin"], "end": newer["end"]}
 
 
-def new_lines(followers: Sequence[LogFollower], above: LinesAbove) -> tuple[int, list[Row]]:
-    """Return the lines of logs since the last call, and how many lines of a flood were left out before them."""
-    newest, count = deque[tuple[LogFile, str]](maxlen=MOST_AT_ONCE), 0
-    for each in followers:
-        for _ in range(MOST_READS):
-            if not (lines := each.poll()):
-                break
-            count += len(lines)
-            newest.extend((each.log_file, text) for text in lines[-MOST_AT_ONCE:])
-    return count - len(newest), _rows([(log, Line(time_of(text), text)) for log, text in newest], above)
+class FollowedLogs:
+    """Follow several logs, each from a place or its end on. It reads in the threads of a pool.
+
+    A stream that ends gives up its thread, which a hung disk may hold. So the files are closed by the thread that
+    reads them, or by whoever closes this while none does: never under a thread that reads, whose number of a file may
+    be a connection's by then.
+    """
+
+    def __init__(self, logs: Mapping[LogFile, Place | None]) -> None:
+        self._logs, self._above = logs, LinesAbove()
+        self._followers: list[LogFollower] = []
+        self._reading, self._is_closed = threading.Lock(), False
+
+    @property
+    def cursor(self) -> str:
+        """Return the text of where the next call begins."""
+        return cursor_of(each.place for each in self._followers)
+
+    def begin(self) -> None:
+        """Open the logs; OSError if one cannot be read."""
+        self._read(lambda: self._followers.extend(LogFollower(log, place) for log, place in self._logs.items()))
+
+    def new_lines(self) -> tuple[int, list[Row]]:
+        """Return the lines since the last call, and how many of a flood were left out before them."""
+        return self._read(self._new_lines)
+
+    def close(self) -> None:
+        """Close the files, now or when the thread that reads them is done; never waits."""
+        self._is_closed = True
+        if self._reading.acquire(blocking=False):
+            for each in self._followers:
+                each.close()
+            self._reading.release()
+
+    def _read(self, read: Callable[[], Found]) -> Found:
+        try:
+            with self._reading:
+                return read()
+        finally:
+            if self._is_closed:
+                self.close()
+
+    def _new_lines(self) -> tuple[int, list[Row]]:
+        newest, count = deque[tuple[LogFile, str]](maxlen=MOST_AT_ONCE), 0
+        for each in self._followers:
+            for _ in range(MOST_READS):
+                if not (lines := each.poll()):
+                    break
+                count += len(lines)
+                newest.extend((each.log_file, text) for text in lines[-MOST_AT_ONCE:])
+        return count - len(newest), _rows([(log, Line(time_of(text), text)) for log, text in newest], self._above)
 
 
 def shown_line(line: str) -> str:
