@@ -1,8 +1,10 @@
 """Who may import whom, read from the sources: a room that knows too much can't be tested alone."""
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -254,6 +256,50 @@ def test_no_two_public_classes_have_one_name() -> None:
     )
 
     assert found == {}
+
+
+# Size
+
+MOST_LINES = 32_200
+"""May only be lowered: what a change brings, it takes away elsewhere, or a feature goes for it."""
+
+
+def code_lines(source: str) -> int:
+    """Return how many lines of *source* have code: no blank ones, comments and docstrings."""
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef() if ast.get_docstring(node):
+                docstrings.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+NO_CODE = {getattr(tokenize, name) for name in ["COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"]}
+
+
+def test_the_code_does_not_grow() -> None:
+    rooms: dict[str, int] = {}
+    for path in sources(PACKAGE, ROOT / "plugins", ROOT / "scripts"):
+        room = "/".join(path.relative_to(ROOT).parts[:-1][:2])
+        rooms[room] = rooms.get(room, 0) + code_lines(path.read_text(encoding="utf-8"))
+
+    assert sum(rooms.values()) <= MOST_LINES, f"lines of code by room: {rooms}"
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ('"""A module."""\n\nONE = 1  # why\n# a comment\n', 1),
+        ('def f():\n    """Do.\n\n    More.\n    """\n    return """a\nb"""\n', 3),
+        ("f(\n    1,\n\n)\n", 3),
+    ],
+)
+def test_lines_of_code(source: str, lines: int) -> None:
+    assert code_lines(source) == lines
 
 
 # The one door to Circus
