@@ -35,7 +35,7 @@ from xboard_circus.dashboard.tokens import load as tokens_of
 from xboard_circus.dashboard.tokens import load_or_make
 from xboard_circus.ledger import LedgerStore, Record
 
-from .harness import eventually
+from .harness import PATIENCE, eventually
 from .visitor import Visitor, running, served, state, watcher, worker
 
 SCRIPT = "<script>alert(1)</script>"
@@ -626,8 +626,10 @@ def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> 
     """Given a stream, when its client stops reading, then the connection is dropped with what is held for it."""
     pytest.importorskip(http)
     app = FastAPI()
+    opened = threading.Event()
 
     async def flood() -> AsyncGenerator[bytes, None]:
+        opened.set()
         while True:
             yield b"x" * 65_536
 
@@ -637,7 +639,7 @@ def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> 
 
     with running(Guarded(app), http=http) as (server, port), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        eventually(lambda: server.server_state.connections, what="the stream is open")
+        assert opened.wait(PATIENCE), "the stream is not open"
 
         eventually(lambda: not server.server_state.connections, what="the connection is dropped")
 
