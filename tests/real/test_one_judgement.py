@@ -34,19 +34,25 @@ def by_cli(c: Circusd, *arguments: str) -> tuple[bool, str]:
     return result.exit_code == 1, result.output
 
 
+BUSY = "already running"  # Circus does nothing else while it manages its watchers, as it does each `check_delay`
+
+
 def by_circusctl(c: Circusd, command: str, **name: Any) -> tuple[bool, str]:
     def answer() -> dict[str, Any] | None:
-        """Circus does nothing else while it manages its watchers, as it does each `check_delay`."""
         said = c.call(command, waiting=True, **name)
-        return None if "already running" in str(said.get("reason")) else said
+        return None if BUSY in str(said.get("reason")) else said
 
     reply = eventually(answer, what="circusd is free")
     return reply["status"] == "error", str(reply.get("reason"))
 
 
 def by_page(visitor: Visitor, action: str) -> tuple[bool, str]:
-    answer = visitor.act(action, watcher="web")
-    return answer.status == 409, " ".join(map(str, answer.json.values()))
+    def answer() -> tuple[bool, str] | None:
+        said = visitor.act(action, watcher="web")
+        told = " ".join(map(str, said.json.values()))
+        return None if BUSY in told else (said.status == 409, told)
+
+    return eventually(answer, what="circusd is free")
 
 
 @pytest.mark.parametrize(
