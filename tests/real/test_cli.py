@@ -18,7 +18,7 @@ from xboard_circus.cli import stopping
 from xboard_circus.cli.screen import Progress
 from xboard_circus.instance import Instance, Silent
 
-from .harness import FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually
+from .harness import FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .processes import Process, process
 
 
@@ -147,7 +147,7 @@ def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Pat
 
 def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) -> None:
     """Given a start that waits, when Ctrl-C is pressed, then it says that circusd goes on, which it does."""
-    with backend(tmp_path, Watcher(told={"boot": "slow 2"})) as c:
+    with backend(tmp_path, Watcher(told={"boot": "held"})) as c:
         with begun(c, "start") as starting:
             read_until(starting, "starting, 0 of 2 workers up")
             os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: to all that was started from it
@@ -156,6 +156,7 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
         assert starting.returncode == 130
         assert "circusd goes on in the background" in errors
         assert "Traceback" not in errors
+        c.set("boot", "")
         assert len(c.wait_ready()) == 2
 
 
@@ -292,7 +293,7 @@ def test_a_hung_circusd_is_stopped_with_all_its_workers(tmp_path: Path, monkeypa
         workers = [process(pid) for pid in c.wait_ready()]
         monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
         instance = Instance(c.ini, answer_within=0.3)
-        assert process(c.pid).signal(signal.SIGSTOP)
+        kill(c.pid, signal.SIGSTOP)
         found = instance.find()
         assert isinstance(found, Silent)
         stopping.stop(instance, found, Progress(Console(quiet=True)), slack=0)

@@ -233,7 +233,8 @@ def test_orphans_are_reaped_and_a_stop_ends_it(built: str, tmp_path: Path) -> No
     with running(env={**BACKEND, "XBOARD_WORKERS": "1"}, mounts=backend_mounts(folder)) as container:
         container.wait_ready(1)
         (worker,) = container.workers()
-        (folder / f"do.pid-{worker}").write_text("child")
+        (folder / ".do").write_text("child")
+        (folder / ".do").replace(folder / f"do.pid-{worker}")  # in one step: the backend never reads half of it
         sleeper = eventually(lambda: pid_of(container, "sleep"), timeout=120, every=0.2)
         container.kill(worker)
         eventually(lambda: container.workers() not in ([], [worker]), timeout=120, every=0.3)

@@ -74,14 +74,14 @@ def is_forked(c: Circusd, pid: int) -> bool:
     return "XBOARD_FORK_LEVEL" in process(pid).environ
 
 
-def up(c: Circusd, number: int, name: str = "web") -> list[int]:
+def up(c: Circusd, number: int, name: str = "web", timeout: float = PATIENCE) -> list[int]:
     """Wait until *number* workers are up, of an app that does not tell the harness itself."""
 
     def enough() -> list[int] | None:
         pids = [each["pid"] for each in c.watcher(name)["workers"] if each["phase"] == "up"]
         return pids if len(pids) == number else None
 
-    return eventually(enough, what=f"{number} workers are up")
+    return eventually(enough, timeout=timeout, what=f"{number} workers are up")
 
 
 def forked(c: Circusd, number: int, name: str = "web", *, without: Sequence[int] = ()) -> list[int]:
@@ -598,7 +598,7 @@ def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path:
     watcher = simple(tmp_path)
     write_app(tmp_path, before="import time; time.sleep(7)")
     with circusd(tmp_path, watchers=[watcher]) as c:
-        pids = up(c, 2)
+        pids = up(c, 2, timeout=3 * PATIENCE)  # the forkserver and both workers import at once
         assert not any(is_forked(c, pid) for pid in pids)
         assert "takes more than 5 s" in preload(c)["reason"]
         server = forkserver(c)
@@ -606,7 +606,8 @@ def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path:
 
         c.do("xboard_reload", name="web")
         kill(eventually(lambda: now["pid"] if (now := preload(c))["pid"] not in (None, server.pid) else 0))
-        eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is over")
+        done = "the reload is over"
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=3 * PATIENCE, what=done)
 
         assert preload(c)["reason"] == ""
         imported = list(map(int, (tmp_path / "web" / "imports").read_text().split()))
@@ -841,7 +842,8 @@ def test_an_app_that_fails_in_its_start_is_mended_on_disk_without_a_reload(tmp_p
     (tmp_path / "simple.py").write_text(good.replace("        while True:", "        os._exit(7)\n        while True:"))
     with circusd(tmp_path, watchers=[watcher]) as c:
         eventually(lambda: len(c.failures()) > 2, what="no worker comes up")
-        (tmp_path / "simple.py").write_text(good)
+        (tmp_path / "simple.new").write_text(good)
+        (tmp_path / "simple.new").replace(tmp_path / "simple.py")
 
         assert versions(c, up(c, 2)) == {1}
 

@@ -49,7 +49,7 @@ def test_the_sixth_kill_of_a_worker_that_has_served_is_put_right_like_the_first(
             any(lost.start <= gone and at <= lost.start + lost.latency for at, gone in killed) for lost in load.lost
         )
         assert c.watcher()["budget"]["used"] == 5
-        assert [event.message["wait"] for event in c.events.named("cooldown")] == [0.0]
+        assert [event.message["wait"] for event in c.told("cooldown")] == [0.0]
         assert "next try at once" in c.watcher()["last_reason"]
 
 

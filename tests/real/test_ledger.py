@@ -105,7 +105,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
 
         # Of a recorder that has it open it would be mended in passing: SQLite has all of so small a file in memory.
         plugin, supervisor = c.plugin("xboard"), process(c.pid)
-        supervisor.signal(signal.SIGSTOP)  # so that no other is started before all is overwritten
+        kill(c.pid, signal.SIGSTOP)  # so that no other is started before all is overwritten
         kill(plugin.pid)
         for found in tmp_path.glob("ledger.db*"):
             found.write_bytes(b"no database " * 2000)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.logs import LogFile, LogFollower, log_files
+from xboard_circus.supervisor.circusd_out import OUT_BYTES
 
 from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, fill, kill, read_one_line_of
@@ -114,7 +115,11 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
             )
             return figure
 
-        (small / "web.log").unlink()
+        def deleted() -> bool:
+            (small / "web.log").unlink()
+            return True
+
+        eventually(deleted, what="no rotation is under way")
         eventually((small / "web.log").exists, what="a deleted log is begun anew")
         assert lost() == 0
         filler = fill(small)
@@ -122,7 +127,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
         # Nobody reads circusd's log: everything that shows the watcher says so, as long as it lasts.
         eventually(lambda: c.watcher()["verdict"]["word"] == "degraded")
         assert "No space left on device" in c.watcher()["verdict"]["cause"]
-        (event,) = c.events.named("output_lost")
+        (event,) = c.told("output_lost")
         assert str(small / "web.log") in event.reason
         (alert,) = eventually(lambda: told(hook), timeout=SOON, what="an alert")
         assert (alert["watcher"], alert["kind"], alert["event"]) == ("web", "output_lost", "problem")
@@ -132,13 +137,13 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
             pid = c.workers()[0]
             kill(pid)
             eventually(lambda: c.workers() and c.workers() != [pid])
-            size = (small / "web.log").stat().st_size
+            size = eventually((small / "web.log").stat, what="no rotation is under way").st_size
             filler.unlink()
             eventually(lambda: "is written again" in c.log("circusd"))
             eventually(lambda: (small / "web.log").stat().st_size != size)
         eventually(lambda: c.watcher()["verdict"]["word"] == "ok")
         assert c.watcher()["output"]["lost"] > 0
-        assert len(c.events.named("output_back")) == 1
+        assert len(c.told("output_back")) == 1
         eventually(lambda: lost() == c.watcher()["output"]["lost"], what="the metric stays")
         eventually(lambda: told(hook, "recovered"), timeout=SOON, what="the end of it is told")
         assert names(told(hook)) == [("web", "output_lost", "problem"), ("web", "output_lost", "recovered")]
@@ -259,9 +264,10 @@ def test_what_is_printed_into_circusd_out_does_not_grow_without_bound(tmp_path: 
         assert c.run_cli("start").returncode == 0
         log = the_log(c, "circusd.out")
         with log.path.open("ab", buffering=0) as file:  # as a child of circusd has it open
-            for _ in range(11):
+            for _ in range(9):
                 file.write(b"x" * (1 << 20))
-            file.write(b"the end\n")
+            file.write(b"x" * (OUT_BYTES - 4 - log.path.stat().st_size))
+            file.write(b"the end\n")  # with this, and no sooner, it is too large
 
             eventually(lambda: log.path.stat().st_size < 1000)
             file.write(b"afterwards\n")

@@ -357,7 +357,7 @@ def test_a_lone_server_that_binds_by_itself_and_hangs_is_ended_first(tmp_path: P
     )
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         eventually(lambda: c.serves())
-        (hangs,) = c.workers()
+        (hangs,) = eventually(c.workers)
         eventually(lambda: c.state()["watchers"][0]["workers"][0]["latency"], what="the url was probed")
         c.tell(hangs, "block 60")
 

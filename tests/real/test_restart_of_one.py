@@ -47,12 +47,13 @@ def test_workers_of_an_earlier_circusd_serve_on_until_new_ones_do(tmp_path: Path
         assert by_circusctl["status"] == "error", by_circusctl
         assert by_page["status"] == "ok", by_page
         holds(lambda: {int(c.get("/pid")) for _ in range(5)} <= set(old), seconds=1)
-        assert all(process(pid).alive for pid in old)
+        left = [process(pid) for pid in old]
+        assert all(each.alive for each in left)
         eventually(lambda: c.watcher()["reload"]["state"] == "failed")
 
         c.set("boot", "")
         assert done(c, "restart", "web").endswith("web: 2 of 2 up\nready\n")
-        eventually(lambda: not any(process(pid).alive for pid in old))
+        eventually(lambda: not any(each.alive for each in left))
         assert c.serves()
 
 

@@ -200,7 +200,7 @@ def test_workers_of_a_killed_circusd_serve_until_it_has_run(tmp_path: Path) -> N
     """Given circusd killed in a run, the next one ends that run, and the old workers serve until its own is done."""
     prepare(tmp_path)
     with circusd(tmp_path, watchers=[watcher()], env={"PYTHONPATH": str(tmp_path)}) as c:
-        old = c.wait_ready()
+        old = [process(pid) for pid in c.wait_ready()]
         say(tmp_path, "slow")
         c.do("xboard_reload", name="web")
         left = process(running(c, 1))
@@ -209,12 +209,12 @@ def test_workers_of_a_killed_circusd_serve_until_it_has_run(tmp_path: Path) -> N
         c.start_again()
         running(c, 2)
         assert not left.alive
-        assert {int(c.get("/pid")) for _ in range(10)} <= set(old)
-        assert all(process(pid).alive for pid in old)
+        assert {int(c.get("/pid")) for _ in range(10)} <= {each.pid for each in old}
+        assert all(each.alive for each in old)
         say(tmp_path, "ok")
 
-        assert not set(c.wait_ready()) & set(old)
-        eventually(lambda: not any(process(pid).alive for pid in old))
+        assert not set(c.wait_ready(timeout=90)) & {each.pid for each in old}
+        eventually(lambda: not any(each.alive for each in old))
         assert len(runs(c)) == 3
 
 

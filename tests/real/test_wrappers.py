@@ -184,9 +184,13 @@ def test_files_of_dead_generations_are_swept(tmp_path: Path) -> None:
 
         c.start_again()
         c.wait_ready()
-        names = {path.name for path in folder_of(c).iterdir()}
-        assert dead.isdisjoint(names)
-        assert {name.rpartition(".")[2] for name in names} == {"sock", "up", "ready", "beat", "code"}
+
+        def names() -> set[str]:
+            return {path.name for path in folder_of(c).iterdir()}
+
+        whole = {"sock", "up", "ready", "beat", "code"}
+        eventually(lambda: {name.rpartition(".")[2] for name in names()} == whole, what="the living have all of theirs")
+        assert dead.isdisjoint(names())
         c.stop()
 
         assert list(folder_of(c).iterdir()) == []
