@@ -151,6 +151,7 @@ class MailServer:
             self,
             hostname="127.0.0.1",
             port=self.port,
+            ready_timeout=60,  # for its thread, on a crowded machine
             ssl_context=self._implicit_tls,
             tls_context=self._tls,
             require_starttls=self._tls is not None,

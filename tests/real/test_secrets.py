@@ -153,7 +153,12 @@ def shown_by(c: Circusd, visitor: Visitor, *more: str) -> dict[str, bytes]:
 def files_of(c: Circusd) -> dict[str, bytes]:
     """Return what is in our files: ledger, history, our logs and the runtime folder; not the app's own log."""
     found = [*c.folder.glob("*.db*"), *(c.folder / "logs").iterdir(), *c.runtime.rglob("*")]
-    return {str(each): each.read_bytes() for each in found if each.is_file() and each.name != "web.log"}
+    files = {}
+    for each in found:
+        with contextlib.suppress(FileNotFoundError):  # circusd goes on
+            if each.is_file() and each.name != "web.log":
+                files[str(each)] = each.read_bytes()
+    return files
 
 
 def leaks(found: dict[str, bytes]) -> list[tuple[str, str, str]]:
