@@ -51,6 +51,12 @@ def installed(*modules: str) -> bool:
 
 
 NEEDS_FAST = pytest.mark.skipif(not installed("uvloop", "httptools"), reason="needs uvloop and httptools")
+UPGRADE = (
+    "connection: upgrade",
+    "upgrade: websocket",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+)
 NEEDS_WEBSOCKETS = pytest.mark.skipif(not installed("websockets"), reason="needs websockets")
 each_stack = pytest.mark.parametrize(
     "stack", [pytest.param(PLAIN, id="asyncio-h11"), pytest.param(FAST, id="uvloop-httptools", marks=NEEDS_FAST)]
@@ -876,6 +882,24 @@ def test_a_recycled_worker_says_so_by_its_exit_code(place: Place) -> None:
             get(connection, "/", "connection: close")
 
     assert worker.popen.wait(timeout=60) == EXIT_RECYCLED
+    assert list(place.runtime.iterdir()) == []
+
+
+@NEEDS_WEBSOCKETS
+@each_stack
+def test_a_client_that_does_not_read_its_websocket_makes_no_crash_of_the_end(
+    place: Place, stack: tuple[str, ...]
+) -> None:
+    """Given a WebSocket that the app fills and its client does not read, when the worker is recycled, then at the
+    drain limit the lifespan ends, and the exit code says so: uvicorn's shutdown closed it a second time, and raised."""
+    worker = place.start(*stack, "--limit-max-requests", "1", "--timeout-graceful-shutdown", "1").wait_ready()
+    with worker.connect() as unread, worker.connect() as connection:
+        send_request(unread, "/huge", *UPGRADE)
+        assert unread.recv(12) == b"HTTP/1.1 101"
+        get(connection, "/", "connection: close")
+
+        assert worker.popen.wait(timeout=60) == EXIT_RECYCLED
+    assert "Application shutdown complete." in worker.log
     assert list(place.runtime.iterdir()) == []
 
 

@@ -129,9 +129,11 @@ async def answer_http(scope: Message, receive: Receive, send: Send) -> None:
         await respond(send, 200, os.getpid())
 
 
-async def answer_websocket(receive: Receive, send: Send) -> None:
+async def answer_websocket(receive: Receive, send: Send, path: str) -> None:
     await receive()
     await send({"type": "websocket.accept"})
+    while path == "/huge":
+        await send({"type": "websocket.send", "bytes": KIB * 64})
     while (message := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": message["text"]})
 
@@ -151,6 +153,6 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await serve_lifespan(scope, receive, send)
     elif scope["type"] == "websocket":
-        await answer_websocket(receive, send)
+        await answer_websocket(receive, send, scope["path"])
     else:
         await answer_http(scope, receive, send)

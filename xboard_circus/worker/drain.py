@@ -164,6 +164,17 @@ def close(connection: Any) -> None:
         connection.transport.close()
 
 
+def close_for_good(connections: Iterable[Any]) -> None:
+    """Close *connections*, and let uvicorn's shutdown close their transports alone.
+
+    Its own way is for one call. At a WebSocket that was closed, and whose client does not read, the second one raises:
+    then no lifespan ends, and a recycled worker has the exit code of a crash.
+    """
+    for connection in connections:
+        close(connection)
+        connection.shutdown = connection.transport.close
+
+
 async def end_connections(connections: Sequence[Any], tasks: Collection[asyncio.Task[None]]) -> None:
     """End the remaining connections: close them, then cancel their tasks."""
     await asyncio.gather(*(end_event_stream(connection) for connection in connections))

@@ -23,7 +23,7 @@ from xboard_circus.worker import cookie_quotes
 from xboard_circus.worker.accepting import Acceptor, Counts
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.app_code import AppCode
-from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
+from xboard_circus.worker.drain import CLOSE_HEADER, close, close_for_good, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.header_limit import limited
@@ -419,6 +419,7 @@ class WorkerServer(SheddingServer):
         idle, spread = self.config.timeout_keep_alive + 1, min(limit, self._surroundings.websocket_spread)
         await drain(self, self._handshakes, idle_limit=min(limit, idle), limit=limit, websocket_spread=spread)
         self._lag.stop()
+        close_for_good(list(self.server_state.connections))
         self.config.timeout_graceful_shutdown = 1  # what is left now does not end by itself
         await super().shutdown(sockets)
 
