@@ -236,6 +236,23 @@ async def test_a_chunked_body_full_of_what_ends_headers_is_parsed_in_few_pieces(
     assert looked_at.times <= len(lines) // KIB + 2
 
 
+@pytest.mark.parametrize("zeros", [b"", b"0" * 5000 + b"5", b"0" * 5000])
+@in_a_loop
+async def test_a_length_with_thousands_of_zeros_is_a_number(zeros: bytes) -> None:
+    """Given a body whose length Python does not read, then its request is answered, as h11 alone refuses it."""
+    pytest.importorskip("httptools")
+    connection = Connection("httptools")
+    connection.may_answer.set()
+    length, body = zeros or b"5 ", b"" if zeros.endswith(b"0") else b"ab\r\n\r"[:5]
+
+    await connection.send(b"POST /1 HTTP/1.1\r\nHost: test\r\nContent-Length: %s\r\n\r\n" % length)
+    await connection.send(b"x" * connection.taken + body)
+    await connection.send(b"x" * connection.taken + GET % 2)
+    await turns()
+
+    assert connection.answered == [1, 2]
+
+
 @each_parser
 @in_a_loop
 async def test_a_client_that_goes_is_noticed_behind_pipelined_requests(parser: str) -> None:

@@ -126,7 +126,8 @@ class _OfHttpTools(_OneAtATime):
         """
         start, cycle = 0, self.cycle
         if cycle is not None and cycle.more_body:
-            length = next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
+            value = next((value for name, value in cycle.scope["headers"] if name == b"content-length"), b"")
+            length = int(value.strip().lstrip(b"0") or 0)  # Python reads no number with thousands of zeros before it
             start = max(0, length - (self._body_read if self._body_of is cycle else 0)) or _PIECE
         end = data.find(_END, start)
         return len(data) if end < 0 else end + len(_END)

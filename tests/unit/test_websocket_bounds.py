@@ -1,0 +1,106 @@
+"""No client of a WebSocket fills a worker's memory, or keeps a connection that nothing comes of."""
+
+import asyncio
+import struct
+from typing import Any
+
+import pytest
+import uvicorn
+from test_pipelining import Transport, in_a_loop, turns
+
+from xboard_circus.worker.header_limit import limited
+from xboard_circus.worker.pipelining import one_at_a_time
+from xboard_circus.worker.server import SheddingServer
+from xboard_circus.worker.websocket_bounds import bounded
+
+pytest.importorskip("websockets")
+
+UPGRADE = (
+    b"GET %s HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
+)
+PING = struct.pack(">BBI", 0x89, 0x80 | 125, 0) + b"x" * 125
+each_parser = pytest.mark.parametrize("parser", ["h11", "httptools"])
+
+
+class Upgraded(Transport):
+    """A transport whose protocol changes with the upgrade."""
+
+    protocol: Any = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+
+def upgraded(parser: str, path: bytes = b"/", headers: bytes = b"") -> tuple[Upgraded, SheddingServer]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    if parser == "httptools":
+        pytest.importorskip("httptools")
+    config = uvicorn.Config(
+        app, http=parser, interface="asgi3", ws="websockets-sansio", lifespan="off", log_config=None, access_log=False
+    )
+    config.load()
+    config.ws_protocol_class = bounded(config.ws_protocol_class)
+    server, transport = SheddingServer(config), Upgraded()
+    protocol: Any = one_at_a_time(limited(config.http_protocol_class))(  # type: ignore[call-arg]
+        config=config, server_state=server.server_state, app_state={}
+    )
+    protocol.connection_made(transport)
+    protocol.data_received(UPGRADE % (path, headers))
+    return transport, server
+
+
+@each_parser
+@in_a_loop
+async def test_of_pings_whose_answers_are_not_read_few_are_answered(parser: str) -> None:
+    """Given pings without end of a client that reads nothing, then the worker reads on only when it has read some."""
+    transport, _ = upgraded(parser)
+    await turns()
+    assert transport.written.startswith(b"HTTP/1.1 101")
+    transport.protocol.data_received(PING * 1000)
+    is_paused = [transport.is_paused]
+    transport.protocol.pause_writing()
+    for _ in range(2):
+        transport.protocol.data_received(PING * 400)
+        is_paused.append(transport.is_paused)
+    transport.protocol.resume_writing()
+
+    assert [*is_paused, transport.is_paused] == [False, False, True, False]
+    transport.protocol.connection_lost(None)
+    await turns()
+
+
+@each_parser
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [(b"/", b"a: b\r\n" * 200, b"431"), (b"/" * 9000, b"", b"414"), (b"/", b"Content-Length: 3\r\n", b"")],
+    ids=["headers", "path", "body"],
+)
+@in_a_loop
+async def test_a_handshake_that_the_library_refuses_is_answered_and_closed(
+    parser: str, path: bytes, headers: bytes, status: bytes
+) -> None:
+    transport, server = upgraded(parser, path, headers)
+    await turns()
+
+    assert transport.written[9:12] == status
+    assert transport.is_closed
+    transport.protocol.connection_lost(None)
+    assert not server.server_state.connections
+
+
+@each_parser
+@in_a_loop
+async def test_an_accepted_handshake_stays_open(parser: str) -> None:
+    transport, server = upgraded(parser)
+    await turns()
+
+    assert not transport.is_closed
+    assert server.server_state.connections == {transport.protocol}
+    transport.protocol.connection_lost(None)
+    await turns()

@@ -1,0 +1,43 @@
+"""Bound what a client makes a WebSocket of uvicorn's keep: answers to its pings, and connections without a handshake.
+
+uvicorn answers each ping also where the client reads none of the answers, so that one client could fill a worker's
+memory. And it passes over a handshake that the library websockets refuses by itself, such as one with 129 headers: the
+client hears nothing, and the connection stays open for good.
+"""
+
+import asyncio
+from typing import Any
+
+MOST_UNREAD = 500
+"""Answers to pings that wait for a client that does not read; each has 131 bytes at most."""
+
+
+def bounded(protocol: Any) -> Any:
+    """Return *protocol* with these bounds if it is one of uvicorn's that need them; any other as it is."""
+    if not hasattr(protocol, "handle_ping"):  # that of the older websockets waits for its client by itself, or None
+        return protocol
+    return type(f"Bounded{protocol.__name__}", (_Bounded, protocol), {})
+
+
+class _Bounded(asyncio.Protocol):
+    _unread = 0
+
+    def data_received(self: Any, data: bytes) -> None:
+        super().data_received(data)
+        is_refused = not self.handshake_complete and getattr(self.conn, "handshake_exc", None) is not None
+        if is_refused and not self.transport.is_closing():
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_ping(self: Any, *event: Any) -> None:
+        super().handle_ping(*event)  # type: ignore[misc]
+        if not self.writable.is_set():
+            self._unread += 1
+            if self._unread > MOST_UNREAD and not self.transport.is_closing():
+                self.transport.pause_reading()
+
+    def resume_writing(self: Any) -> None:
+        super().resume_writing()
+        was_held, self._unread = self._unread > MOST_UNREAD, 0
+        if was_held and not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
