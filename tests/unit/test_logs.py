@@ -12,7 +12,7 @@ import pytest
 from xboard_circus.config import load
 from xboard_circus.core.incidents import DAY
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
-from xboard_circus.logs.lines import LONGEST, time_of
+from xboard_circus.logs.lines import LONGEST, LinesAbove, time_of
 from xboard_circus.plugins.log_pruner import removed
 
 AT = time.mktime((2026, 11, 24, 20, 47, 29, 0, 0, -1))
@@ -141,6 +141,15 @@ def test_time_of(text: str, expected: float | None) -> None:
 
 
 # --- the last lines ---
+
+
+def test_a_number_in_front_of_a_line_that_is_no_pid_hides_no_log(tmp_path: Path) -> None:
+    """Given an app that prints what a client sends, such as thousands of digits, then its log can be shown."""
+    above, one = LinesAbove(), log(tmp_path)
+
+    labels = [above.labels(one, text)[0] for text in ("[71] | up", f"[{'9' * 5000}] | ERROR", "[72] | up")]
+
+    assert labels == [71, 71, 72]
 
 
 def test_the_tail_goes_back_into_rotated_files(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ _STAMP = re.compile(
 
 
 # The pid is Circus's: "2026-11-24 20:47:29 [71] | ...".
-_PID = re.compile(r"[^|]{0,40}\[(\d+)\] \| ")
+_PID = re.compile(r"[^|]{0,40}\[(\d{1,10})\] \| ")
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
 _NAMES = "|".join(LEVELS)
 _LEVEL = re.compile(
