@@ -19,7 +19,7 @@ UPGRADE = (
     b"GET %s HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
 )
-PING = struct.pack(">BBI", 0x89, 0x80 | 125, 0) + b"x" * 125
+CONTINUED, TEXT, BINARY, PINGED = 0, 1, 2, 9
 each_parser = pytest.mark.parametrize("parser", ["h11", "httptools"])
 
 
@@ -32,12 +32,22 @@ class Upgraded(Transport):
         self.protocol = protocol
 
 
-def upgraded(parser: str, path: bytes = b"/", headers: bytes = b"") -> tuple[Upgraded, SheddingServer]:
+def frame(opcode: int, data: bytes, *, fin: bool = True) -> bytes:
+    return struct.pack(">BBI", opcode | fin << 7, 0x80 | len(data), 0) + data
+
+
+PING = frame(PINGED, b"x" * 125)
+
+
+def upgraded(
+    parser: str, path: bytes = b"/", headers: bytes = b"", heard: "list[Any] | None" = None
+) -> tuple[Upgraded, SheddingServer]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if heard is not None:
+                heard.append(message.get("text", message.get("bytes")))
 
     if parser == "httptools":
         pytest.importorskip("httptools")
@@ -102,5 +112,26 @@ async def test_an_accepted_handshake_stays_open(parser: str) -> None:
 
     assert not transport.is_closed
     assert server.server_state.connections == {transport.protocol}
+    transport.protocol.connection_lost(None)
+    await turns()
+
+
+@pytest.mark.parametrize(("opcode", "whole"), [(TEXT, "abab.."), (BINARY, b"abab..")])
+@in_a_loop
+async def test_of_a_message_in_very_many_pieces_the_bytes_are_kept_and_not_each_piece(opcode: int, whole: Any) -> None:
+    """Given thousands of pieces, of which empty ones count for no size, then they are kept as one, and come whole."""
+    heard: list[Any] = []
+    transport, _ = upgraded("h11", heard=heard)
+    await turns()
+
+    pieces = frame(CONTINUED, b"", fin=False) * 5000 + frame(CONTINUED, b"ab", fin=False)
+    transport.protocol.data_received(frame(opcode, b"ab", fin=False) + pieces + frame(CONTINUED, b".", fin=False))
+    kept = len(getattr(transport.protocol, "frames", ["older versions of uvicorn keep the bytes by themselves"]))
+    transport.protocol.data_received(frame(CONTINUED, b".") + frame(opcode, b"next"))
+    await turns()
+
+    assert kept == 1
+    assert heard == [whole, whole[:0] + ("next" if opcode == TEXT else b"next")]
+    assert [type(each) for each in heard] == [type(whole)] * 2
     transport.protocol.connection_lost(None)
     await turns()

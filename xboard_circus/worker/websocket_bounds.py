@@ -1,8 +1,10 @@
-"""Bound what a client makes a WebSocket of uvicorn's keep: answers to its pings, and connections without a handshake.
+"""Bound what a client makes a WebSocket of uvicorn's keep: answers to its pings, pieces of messages, and connections
+without a handshake.
 
-uvicorn answers each ping also where the client reads none of the answers, so that one client could fill a worker's
-memory. And it passes over a handshake that the library websockets refuses by itself, such as one with 129 headers: the
-client hears nothing, and the connection stays open for good.
+uvicorn answers each ping also where the client reads none of the answers, and keeps each piece of a message, also empty
+ones, which count for no size: so one client could fill a worker's memory. And it passes over a handshake that the
+library websockets refuses by itself, such as one with 129 headers: the client hears nothing, and the connection stays
+open for good.
 """
 
 import asyncio
@@ -14,7 +16,8 @@ MOST_UNREAD = 500
 
 def bounded(protocol: Any) -> Any:
     """Return *protocol* with these bounds if it is one of uvicorn's that need them; any other as it is."""
-    if not hasattr(protocol, "handle_ping"):  # that of the older websockets waits for its client by itself, or None
+    module = getattr(protocol, "__module__", "")
+    if not module.startswith("uvicorn.") or not hasattr(protocol, "handle_ping"):  # that of older websockets waits
         return protocol
     return type(f"Bounded{protocol.__name__}", (_Bounded, protocol), {})
 
@@ -35,6 +38,15 @@ class _Bounded(asyncio.Protocol):
             self._unread += 1
             if self._unread > MOST_UNREAD and not self.transport.is_closing():
                 self.transport.pause_reading()
+
+    def handle_cont(self: Any, event: Any) -> None:
+        pieces = getattr(self, "frames", [])  # older versions of uvicorn keep the bytes by themselves
+        if event.fin or not pieces:
+            super().handle_cont(event)  # type: ignore[misc]
+            return
+        if not isinstance(pieces[0], bytearray):
+            pieces[0] = bytearray(pieces[0])
+        pieces[0] += event.data
 
     def resume_writing(self: Any) -> None:
         super().resume_writing()
