@@ -7,6 +7,7 @@ import plistlib
 import re
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -451,6 +452,32 @@ def test_root_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(XboardError, match="--run-as toor: it is root by another name"):
         service._refuse_unfit_user()
+
+
+@only_root
+@pytest.mark.parametrize("action", ["install", "upgrade", "unit"])
+def test_root_runs_no_python_of_a_folder_of_others_as_a_service_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Given a folder of another user with a .venv, when root says --user there, then nothing of it runs as root."""
+    monkeypatch.setattr(managers.Systemd, "refuse_if_absent", lambda self: None)
+    called = "unit" if action == "unit" else "install"
+    with tempfile.TemporaryDirectory(prefix="xb-", dir="/tmp") as short:  # where another user gets to
+        this = ROOT._replace(home=tmp_path, config_home=tmp_path, runtime_home=Path(short))
+        folder = Path(short) / "app"
+        python = folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\necho >{tmp_path}/ran\n")
+        (folder / "circus.ini").write_text("[watcher:web]\ncmd = true\n")
+        for path in (Path(short), python):
+            path.chmod(0o755)
+        wanted = WANTED._replace(folder=folder, of_user=True, name="xb-none")
+        for theirs in (python, folder):
+            os.chown(theirs, NOBODY.uid, NOBODY.gid)
+            with pytest.raises(XboardError, match=rf"nobody may write {theirs}, and root would run"):
+                getattr(Service(wanted, this, print, action=action), called)()
+            assert not (tmp_path / "ran").exists()
+            os.chown(theirs, 0, 0)
 
 
 @only_root

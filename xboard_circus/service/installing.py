@@ -49,7 +49,7 @@ class Service:
         self._shell = Shell(report, dry_run=wanted.dry_run)
         self._action = action
         layout = lay_out(wanted, this, action=action)
-        self._is_roots = layout.system and this.uid == 0
+        self._is_roots = this.uid == 0
         if action != "unit":
             texts = [written_files.read(layout.unit) or "", self._overlay_text(layout.overlay)]
             layout = lay_out(layouts.as_installed(wanted, *texts, action=action), this, action=action)
@@ -61,8 +61,12 @@ class Service:
         self._is_callers = action == "unit" and layout.system and not self._is_roots
         self._layout = self._installed(layout)
         if self._is_roots and action != "remove":
-            self._refuse_unfit_user()
-            self._refuse_folders_of_others()
+            if layout.system:
+                self._refuse_unfit_user()
+                self._refuse_folders_of_others()
+            else:
+                cure = "leave --user out, or put it into a folder of root's"
+                self._refuse_of_others(layout.folder, cure, whole=False)
             self._refuse_sources_of_others()
 
     def install(self, *, restart: bool = False) -> None:
@@ -172,7 +176,7 @@ class Service:
         """Return the folder's own .venv, otherwise the one that runs this."""
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
-        if self._action != "unit" and self._is_roots:
+        if self._is_roots and not (self._action == "unit" and self._layout.system):
             cure = (
                 f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the folders "
             )
@@ -194,7 +198,9 @@ class Service:
                 found = [who.name for who, _ in writers.besides(folder, trusted)]
                 if writers.ANYBODY.writable(folder) is not None:
                     found.append(writers.ANYBODY.name)
-                if folder.resolve() == shared or (not os.path.exists(folder) and shared in folder.resolve().parents):
+                place = folder.resolve()
+                is_shared = place == shared or (not os.path.exists(folder) and shared in place.parents)
+                if is_shared and self._layout.system:
                     found.append(self._layout.user)  # who may make files there from now on
                 for who in found:
                     what = f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files"
@@ -230,7 +236,8 @@ class Service:
     def _trusted(self) -> set[int]:
         """Return the users with files that root may run: root, and the user of sudo unless that is the service's."""
         caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
-        return ({0, int(caller)} if caller.isdecimal() else {0}) - ({owner.uid} if owner else set())
+        trusted = {0, int(caller)} if caller.isdecimal() else {0}
+        return trusted - {owner.uid} if owner and self._layout.system else trusted
 
     def _refuse_sources_of_others(self) -> None:
         """Refuse a checkout, or a package elsewhere, that another user may write, because root runs it."""
@@ -243,15 +250,16 @@ class Service:
         for path in (source / name for name in SOURCES):
             self._refuse_of_others(path, f"{cure}into a folder such as {OF_ROOT}")
 
-    def _refuse_of_others(self, path: Path, cure: str) -> None:
-        """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or anything below it."""
+    def _refuse_of_others(self, path: Path, cure: str, *, whole: bool = True) -> None:
+        """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or, of the *whole*,
+        anything below it."""
         trusted = self._trusted()
         found = [(user.name, place) for user, place in writers.besides(path, trusted)]
         if (place := writers.ANYBODY.writable(path)) is not None:
             found.append((writers.ANYBODY.name, place))
         if not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
-        for who, place in chain(found, writers.below(path.resolve(), trusted)):
+        for who, place in chain(found, writers.below(path.resolve(), trusted) if whole else ()):
             raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
 
     def _make_builds(self, source: Path) -> None:
