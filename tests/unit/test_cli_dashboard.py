@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from xboard_circus.checks import host_rules
 from xboard_circus.cli import main, page
 from xboard_circus.dashboard.tokens import load_or_make
-from xboard_circus.host import servers, written_files
+from xboard_circus.host import runtime, servers, written_files
 
 DASHBOARD = """\
 [watcher:dashboard]
@@ -114,6 +114,15 @@ def test_another_users_ini_sends_no_token_of_ours_anywhere(
         assert (refused.exit_code, refused.stdout) == (1, "")
     monkeypatch.setattr(host_rules, "other_author", lambda _: None)
     monkeypatch.setattr(written_files, "settle", lambda path: written_files.Settled(str(path), nobody, set()))
+    # Who is not root has never started it: its name of an address, which the browser looks up anew, may lead to us
+    # first and elsewhere then, and what root serves at that port may show a page of nobody's.
+    with monkeypatch.context() as context:
+        context.setattr(servers, "server_of", lambda _: servers.EndpointServer(frozenset({0}), frozenset({1})))
+        context.setattr("xboard_circus.cli.page.os.geteuid", lambda: 4242)
+        refused = run()
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "is nobody's, who would say who gets your token" in refused.stderr
+    monkeypatch.setattr(runtime, "has_record", lambda _: True)
     monkeypatch.setattr(servers, "server_of", lambda _: servers.EndpointServer(frozenset({nobody}), frozenset({1})))
     result = run()
     assert (result.exit_code, result.stdout) == (1, "")

@@ -36,7 +36,7 @@ def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
 
     The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
-    _refuse_ini_of_others(instance.config)
+    _refuse_ini_of_others(instance)
     host, port = address_of(instance.config)
     tokens = load(folder_of(instance.config))
     answers = _answers(host, port)
@@ -49,13 +49,21 @@ def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
         _open(link, runtime.root() / f"dashboard-{instance.id}.html")
 
 
-def _refuse_ini_of_others(config: Config) -> None:
-    """Raise XboardError if this is root, and another user may name an address to which a token of root's would go."""
-    if os.geteuid() == 0 and (found := host_rules.other_author(config)) is not None:
+def _refuse_ini_of_others(instance: Instance) -> None:
+    """Raise XboardError if another user may name the address that gets our token: of root's ini, or of one that we have
+    never started.
+
+    No look at the address helps: its name may lead elsewhere when the browser looks it up, and a server of root's at
+    that port may show pages of others.
+    """
+    if os.geteuid() == 0 and (found := host_rules.other_author(instance.config)) is not None:
         who, place = found
         raise XboardError(
             f"{who} may write {place}, and say who gets a token of root's: run this as the user of the page"
         )
+    if instance.owner not in (0, os.geteuid()) and not runtime.has_record(instance.id):
+        who, cure = servers.name_of(instance.owner), "where that is right, `xboard-circus start` it first"
+        raise XboardError(f"{instance.shown} is {who}'s, who would say who gets your token; {cure}")
 
 
 def address_of(config: Config) -> tuple[str, int]:
