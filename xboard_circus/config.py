@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import circus.config
 
-from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_scans, text_of, unreadable
+from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_scans, text_of, too_much, unreadable
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
@@ -221,6 +221,10 @@ def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, 
     for file in files[:MOST_FILES]:
         with suppress(OSError):
             parser.read_file(io.StringIO(text_of(Path(file), owners)), file)
+    defaults = len(parser.defaults())
+    sections = {name: len(parser.options(name)) - defaults for name in parser.sections()}
+    if why := too_much({**sections, "DEFAULT": defaults}):
+        raise XboardError(why)
     environ = _environ_for(owners, looks)
     parser.set_env(environ)
     return parser, [config_path, *files], environ

@@ -1,11 +1,14 @@
 """Read the text of an ini file and its included files, line by line, and find what Circus would misread."""
 
+import errno
 import fnmatch
 import glob
 import io
 import locale
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -20,6 +23,9 @@ from xboard_circus.options.reading import Problem
 
 MOST_FILES, MOST_NAMES = 1024, 100_000
 TOO_MUCH = f"more than {LARGEST >> 10} KiB, or {MOST_FILES} files"
+MOST_LINES, MOST_BLANKS, MOST_STEPS = 20_000, 200, 4_000_000
+"""Of an ini file: lines, blanks in a row, and options times variables. From each blank on, Python looks for the sign
+of an option, and for each option Circus copies all variables: another user's file would hold us up for hours."""
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
@@ -33,7 +39,20 @@ def read_scans(path: Path, shown: str) -> list[Scan]:
         if left < 0:
             raise XboardError(f"{shown}: it includes too much: {TOO_MUCH}")
         scans.append(scan(file, text))
+    sections = Counter(entry.section for each in scans for entry in each.entries)
+    sections.update({name: 0 for each in scans for name, _ in each.sections})
+    if why := too_much(sections):
+        raise XboardError(f"{shown}: {why}")
     return scans
+
+
+def too_much(sections: Mapping[str, int]) -> str:
+    """Return why Circus would take long for as many options by section; "" where it would not."""
+    variables = len(os.environ) + sum(n for name, n in sections.items() if name.partition(":")[0] == "env")
+    options = sum(sections.values()) + len(sections) * (1 + sections.get("DEFAULT", 0))
+    if options * variables <= MOST_STEPS:
+        return ""
+    return f"{options} options and {variables} variables are too many for Circus; write fewer of the two"
 
 
 def unreadable(scans: list[Scan]) -> Iterator[str]:
@@ -59,8 +78,15 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
 
 
 def text_of(path: Path, owners: set[int] | None = None) -> str:
-    """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its owner in *owners*."""
-    return io.TextIOWrapper(io.BytesIO(read_whole(path, owners=owners))).read()
+    """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its owner in *owners*.
+
+    OSError where it has too many lines, or blanks in a row.
+    """
+    text = io.TextIOWrapper(io.BytesIO(read_whole(path, owners=owners))).read()
+    if len(text.splitlines()) > MOST_LINES or any(len(run[0]) > MOST_BLANKS for run in re.finditer(r"[^\S\n]+", text)):
+        what = f"it has more than {MOST_LINES} lines, or {MOST_BLANKS} blanks in a row"
+        raise OSError(errno.EFBIG, what, os.fspath(path))
+    return text
 
 
 def _text(path: Path, shown: str) -> str:

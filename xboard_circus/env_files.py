@@ -9,6 +9,7 @@ import errno
 import io
 import shlex
 import stat
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,8 @@ OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
 LARGEST = 64 * 1024
 """Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
+MOST_STEPS = 1 << 22
+"""Of the look for the end of each ``${`` in a value: 30,000 of them took minutes, in which Python did nothing else."""
 NO_SUCH_FILE = frozenset({errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENOTDIR})
 """Errors of what is no plain file, or too large for an env file."""
 
@@ -84,14 +87,18 @@ def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Pa
 def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
     """Return what *files* add to *environ*, which overrides them. ``${NAME}`` is replaced. Raises EnvFileError."""
     found: dict[str, str] = {}
+    known, size = ChainMap(dict(environ), found), 0
     for file in files:
         from dotenv.variables import parse_variables  # as in `EnvFile.read`
 
         for binding in file.read():
-            known = {**found, **environ}
-            value = "".join(atom.resolve(known) for atom in parse_variables(binding.value or ""))
-            found[str(binding.key)] = value
-            if sum(map(len, found.values())) > LARGEST:
+            name, text = str(binding.key), binding.value or ""
+            if text.count("${") * len(text) > MOST_STEPS:
+                raise EnvFileError(file.option, f"{file.path}: {name[:80]} has too many ${{", "take some out of it")
+            value = "".join(atom.resolve(known) for atom in parse_variables(text))
+            size += len(value) - len(found.get(name, ""))
+            found[name] = value
+            if size > LARGEST:
                 raise EnvFileError(file.option, f"the values of {file.path} exceed 64 KiB", "take ${...} out of it")
     return {name: value for name, value in found.items() if name not in environ and name not in OF_CIRCUSD}
 

@@ -28,6 +28,7 @@ from xboard_circus.logs import LogFile, tail
 from xboard_circus.logs.lines import open_log
 
 IN_OPEN = 0x20  # of inotify(7)
+TOO_MANY = r"\d+ options and \d+ variables are too many"
 
 Read = Callable[[Path], object]
 
@@ -124,6 +125,39 @@ def test_of_what_an_ini_includes_no_more_than_a_bound_is_read(tmp_path: Path, wo
 
     with pytest.raises(XboardError, match="it includes too much: more than 1024 KiB, or 1024 files"):
         config.load(tmp_path / "circus.ini")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("x" + " " * 100_000 + "y", "more than 20000 lines, or 200 blanks in a row", id="blanks in a line"),
+        pytest.param("x = y\n" + " z\n" * 100_000, "more than 20000 lines, or 200", id="a value of many lines"),
+        pytest.param("".join(f"a{n} = b\n" for n in range(4000)), TOO_MANY, id="variables"),
+        pytest.param(
+            "".join(f"a{n} = b\n" for n in range(900)) + "".join(f"[watcher:{n}]\ncmd = a\n" for n in range(4000)),
+            TOO_MANY,
+            id="watchers, each with a copy of all variables",
+        ),
+        pytest.param(
+            "".join(f"[watcher:{n}]\ncmd = a\n" for n in range(300))
+            + "[DEFAULT]\n"
+            + "".join(f"a{n} = b\n" for n in range(900)),
+            TOO_MANY,
+            id="defaults of each section",
+        ),
+    ],
+)
+def test_no_ini_takes_long_to_read(tmp_path: Path, text: str, why: str) -> None:
+    """Given an ini of another user that took root's commands a minute for 28 KB, or hours: a line of blanks, in which
+    Python looks for a sign from each blank on; and variables, of which Circus makes a copy for each option."""
+    (tmp_path / "circus.ini").write_text(f"[env]\n{text}\n")
+
+    with pytest.raises(XboardError, match=why):
+        config.load(tmp_path / "circus.ini")
+    assert config.load_readable(tmp_path / "circus.ini").watchers == ()
+    with pytest.raises((XboardError, OSError), match=why):  # put in its place when it has been looked at
+        config._read_config(str(tmp_path / "circus.ini"), None, False)
 
 
 def test_what_can_be_read_of_a_broken_ini_needs_no_room_on_a_disk(tmp_path: Path) -> None:
