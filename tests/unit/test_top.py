@@ -216,3 +216,12 @@ def test_panes_show_keys_and_why() -> None:
 
     assert "Worker 1 of web was killed" in "\n".join(picture(screen, given, 80, 24))
     assert "What changes something asks first" in "\n".join(picture(press(screen, given, "h"), given, 80, 30))
+
+
+def test_no_secret_of_a_log_is_shown_in_top() -> None:
+    given = summary(watcher_view(*workers(1)))
+    log = ["connect to \x1b[31mredis://:hunter2@cache/0\x1b[0m"]
+
+    lines = frame(shown(given), Look(given, []), "", log, 80, 24)
+
+    assert "connect to redis://:***@cache/0" in [line.plain.strip() for line in lines]

@@ -34,6 +34,7 @@ from xboard_circus.instance import Instance
 from xboard_circus.logs import LogFollower, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import merged, without_colours
+from xboard_circus.masking import safe_line
 
 LOOK_EVERY, DRAW_EVERY = 0.75, 0.25
 KEPT_LINES = 500
@@ -301,7 +302,7 @@ def _pane(screen: TopScreen, log: Sequence[str] | deque[str], width: int, most: 
         for text in reversed(log):
             if len(lines) >= most - screen.scroll:
                 break
-            shown = without_colours(text).expandtabs()
+            shown = safe_line(without_colours(text).expandtabs())
             lines = [*folded(plain(shown, level_style(shown)), width), *lines]
         begin = max(0, len(lines) - most + screen.scroll)
         screen.scroll = min(0, begin + most - len(lines))
