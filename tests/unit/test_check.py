@@ -221,6 +221,17 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="uvicorn's own workers",
         ),
         pytest.param(
+            {
+                "watcher:web": {
+                    "cmd": "python -m xboard_circus.worker a:b --limit-max-requests 900"
+                    " --timeout-graceful-shutdown=9 --fd $(circus.sockets.web)"
+                }
+            },
+            "warning [watcher:web] cmd: --limit-max-requests ends a worker before another one is up, also several at"
+            " once; take it out and write worker.max_requests = 900",
+            id="uvicorn's own limit of requests",
+        ),
+        pytest.param(
             {"watcher:web": {"singleton": "True"}},
             "error [watcher:web] singleton: contradicts numprocesses = 2; Circus drops the watcher; take it out",
             id="singleton",

@@ -106,6 +106,10 @@ def _command(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield Finding(ERROR, "cmd", "--workers starts processes that Circus does not see", hint)
     if is_armed(watcher) and "--reload" in command:
         yield Finding(WARNING, "cmd", "--reload puts a second supervisor between Circus and the app", "take it out")
+    requests = argument(command, "--limit-max-requests")
+    if requests and is_armed(watcher) and runs_worker(watcher.cmd, watcher.args):
+        what = "--limit-max-requests ends a worker before another one is up, also several at once"
+        yield Finding(WARNING, "cmd", what, f"take it out and write worker.max_requests = {requests}")
 
 
 def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
