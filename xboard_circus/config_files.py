@@ -26,6 +26,8 @@ TOO_MUCH = f"more than {LARGEST >> 10} KiB, or {MOST_FILES} files"
 MOST_LINES, MOST_BLANKS, MOST_STEPS = 20_000, 200, 4_000_000
 """Of an ini file: lines, blanks in a row, and options times variables. From each blank on, Python looks for the sign
 of an option, and for each option Circus copies all variables: another user's file would hold us up for hours."""
+MOST_OF_OURS = 500
+"""Of our own variables count no more: a pod has thousands where its namespace has many services."""
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
@@ -48,7 +50,9 @@ def read_scans(path: Path, shown: str) -> list[Scan]:
 
 def too_much(sections: Mapping[str, int]) -> str:
     """Return why Circus would take long for as many options by section; "" where it would not."""
-    variables = len(os.environ) + sum(n for name, n in sections.items() if name.partition(":")[0] == "env")
+    variables = min(len(os.environ), MOST_OF_OURS) + sum(
+        n for name, n in sections.items() if name.partition(":")[0] == "env"
+    )
     options = sum(sections.values()) + len(sections) * (1 + sections.get("DEFAULT", 0))
     if options * variables <= MOST_STEPS:
         return ""

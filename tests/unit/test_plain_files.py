@@ -160,6 +160,18 @@ def test_no_ini_takes_long_to_read(tmp_path: Path, text: str, why: str) -> None:
         config._read_config(str(tmp_path / "circus.ini"), None, False)
 
 
+def test_a_pod_with_thousands_of_variables_reads_an_ini_of_sixty_watchers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an environment as Kubernetes makes it beside a thousand services, then it does not make an ini too much."""
+    for number in range(5000):
+        monkeypatch.setenv(f"SERVICE_{number}_PORT", "tcp://10.0.0.1:80")
+    watchers = (f"[watcher:web{n}]\ncmd = true\n" + "".join(f"x{k} = y\n" for k in range(14)) for n in range(60))
+    (tmp_path / "circus.ini").write_text("".join(watchers))
+
+    assert len(config.load(tmp_path / "circus.ini").watchers) == 60
+
+
 def test_what_can_be_read_of_a_broken_ini_needs_no_room_on_a_disk(tmp_path: Path) -> None:
     """Given an ini with a line that nobody can read, and no room for any file, as `stop` may find them."""
     (tmp_path / "circus.ini").write_text("[circus\n[watcher:web]\ncmd = sleep 9\n")
