@@ -37,7 +37,7 @@ from xboard_circus.host.programs import start_detached
 from xboard_circus.host.users import user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
-from xboard_circus.supervisor.life.environment import environment, launch_command, of_launcher
+from xboard_circus.supervisor.life.command_line import environment, launch_command, of_launcher
 from xboard_circus.worker import MODULE, fork_orders, runs_worker
 
 TOKEN = "trial"

@@ -19,7 +19,7 @@ from xboard_circus.host import runtime
 from xboard_circus.supervisor import arming
 from xboard_circus.supervisor import supervisor as supervisor_module
 from xboard_circus.supervisor.bus import commands
-from xboard_circus.supervisor.life import environment
+from xboard_circus.supervisor.life import command_line
 from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
@@ -312,7 +312,7 @@ def test_no_environment_keeps_no_watcher_from_running(monkeypatch: pytest.Monkey
     async def run() -> None:
         odd, web = watchers_with_a_port()
         monkeypatch.setattr(
-            environment, "environment", fails_for_odd(environment.environment, lambda watcher, *_: watcher.name)
+            command_line, "environment", fails_for_odd(command_line.environment, lambda watcher, *_: watcher.name)
         )
         async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
             assert (odd.status(), is_alive(process_of(odd))) == ("active", True)

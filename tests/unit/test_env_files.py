@@ -16,7 +16,7 @@ from xboard_circus.env_files import OPTION, EnvFile, EnvFileError, of_watcher, v
 from xboard_circus.launch import LATER
 from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.reading import parse_watcher
-from xboard_circus.supervisor.life.environment import of_launcher
+from xboard_circus.supervisor.life.command_line import of_launcher
 
 WORKER = "python -m xboard_circus.worker app:app"
 

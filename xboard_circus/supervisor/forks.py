@@ -32,8 +32,8 @@ from xboard_circus.masking import safe_text
 from xboard_circus.supervisor import prepared_forkserver
 from xboard_circus.supervisor.boundary import is_shortage
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
+from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
-from xboard_circus.supervisor.life.environment import launch_command
 from xboard_circus.supervisor.life.output import LastWords
 from xboard_circus.supervisor.life.start import found_late
 from xboard_circus.supervisor.patches import circus_process

@@ -14,7 +14,7 @@ from xboard_circus.core.one_shot import RunEnd
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime, session
-from xboard_circus.supervisor.life.environment import launch_command
+from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.output import LastWords
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
-from xboard_circus.supervisor.life import environment, evidence
+from xboard_circus.supervisor.life import command_line, evidence
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.circus_stream import rotate_log
 from xboard_circus.supervisor.port import named
@@ -198,7 +198,7 @@ class Supervisor:
     def give_environment(self, watcher: Any, folder: Path | None, options: WatcherOptions) -> None:
         """Add our part to the environment of a watcher's processes."""
         withheld = self.withheld_from(watcher)
-        watcher.env = environment.environment(watcher, folder, options, self.marks(), withheld)
+        watcher.env = command_line.environment(watcher, folder, options, self.marks(), withheld)
 
     def marks(self) -> dict[str, str]:
         """Return the environment that marks a process as one of this instance."""

@@ -33,7 +33,7 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.circusd_out import own_output
 from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.forks import Forks
-from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
+from xboard_circus.supervisor.life import command_line, count_end, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_stream, circus_watcher, patch
@@ -133,7 +133,7 @@ class ArmedWatcher:
         """Apply options that were read again."""
         self.read_options()
         self.budget.limits = self.limits()
-        self.watcher.env = environment.with_options(self.watcher.env or {}, self.options)
+        self.watcher.env = command_line.with_options(self.watcher.env or {}, self.options)
 
     @property
     def has_private_socket(self) -> bool:
@@ -241,7 +241,7 @@ class ArmedWatcher:
         env = {**self.env_values, **(self.watcher.env or {})}
         if (status := self.options.request.refuse_poison) and (routes := self.poisons.routes(self.clock())):
             env[refusal.VARIABLE] = refusal.encoded(status, routes)
-        return environment.of_launcher(env, self.watcher.cmd, self.watcher.args)
+        return command_line.of_launcher(env, self.watcher.cmd, self.watcher.args)
 
     def memory_for_requests(self) -> io.FileIO | None:
         """Return memory in which the next worker notes its requests; None where it is to note none, or cannot."""

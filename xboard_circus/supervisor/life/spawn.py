@@ -19,7 +19,7 @@ from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES
 from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.life import count_end
-from xboard_circus.supervisor.life.environment import launch_command
+from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.patches import circus_watcher
 
 if TYPE_CHECKING:

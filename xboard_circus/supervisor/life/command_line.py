@@ -1,4 +1,4 @@
-"""Build the environment and the command line of an armed watcher's processes: the launcher stands in front."""
+"""Build the command line and the environment of an armed watcher's processes: the launcher stands in front."""
 
 import os
 import re
