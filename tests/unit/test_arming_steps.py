@@ -21,6 +21,7 @@ from xboard_circus.supervisor import supervisor as supervisor_module
 from xboard_circus.supervisor.bus import commands
 from xboard_circus.supervisor.life import command_line
 from xboard_circus.supervisor.listener_check import is_listening
+from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
 from xboard_circus.supervisor.patches import circus_process as of_process
@@ -271,6 +272,20 @@ def test_a_fault_in_what_is_for_all_watchers(kind: PatchKind[Any], how: str, mon
                 assert "install circus 0.19" in reason
             assert arbiter.xboard.armed == {}
             assert "stop" not in vars(arbiter)
+
+    asyncio.run(run())
+
+
+def test_where_what_is_replaced_at_boot_is_missing_nothing_is_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        untouched = set(vars(odd))
+        monkeypatch.setattr(boot, "missing", ["Pidfile.validate"])
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            for watcher in (odd, web):
+                await check_plain(arbiter, watcher, untouched=untouched)
+                assert "this Circus lacks Pidfile.validate" in state_of(arbiter)[watcher.name]["last_reason"]
+            assert arbiter.xboard.armed == {}
 
     asyncio.run(run())
 

@@ -229,14 +229,15 @@ def test_where_one_does_not_fit_none_is_installed(monkeypatch: pytest.MonkeyPatc
     on_circus(monkeypatch, check)
 
 
-@pytest.mark.parametrize("kind", [boot.bind_unix_socket, boot.boot], ids=str)
+@pytest.mark.parametrize(("kind", "target"), boot.KINDS_AND_TARGETS, ids=str)
 def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
     kind: PatchKind[Any],
+    target: type,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is installed while Circus imports the hook; an exception there would end circusd."""
-    target = CircusSocket if kind is boot.bind_unix_socket else Arbiter
+    monkeypatch.setattr(boot, "missing", [])
     monkeypatch.setattr(target, f"xboard_{kind.name}", False, raising=False)
     monkeypatch.setattr(kind, "_at", lambda given: SimpleNamespace())
     before = dict(vars(target))
@@ -245,6 +246,7 @@ def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
         boot.install()
 
     assert caplog.messages == [f"xboard: this Circus lacks {kind}; install circus 0.19"]
+    assert boot.missing == [str(kind)]
     assert vars(target)[kind.name] is before[kind.name]
 
 

@@ -37,7 +37,7 @@ from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import command_line, evidence
-from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
+from xboard_circus.supervisor.patches import boot, circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.circus_stream import rotate_log
 from xboard_circus.supervisor.port import named
 
@@ -144,6 +144,8 @@ class Supervisor:
             circus_arbiter.child_ended(arbiter, self._child_ended),
         ]
         try:
+            if boot.missing:
+                raise patch.PatchFailed(", ".join(boot.missing))
             patch.install(patches)
         except patch.PatchFailed as error:
             self.unfit = Say.CIRCUS_LACKS(what=str(error))

@@ -394,6 +394,10 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
 )
 
 
+missing: list[str] = []
+"""What this Circus lacks of all that is replaced here: no watcher is armed then."""
+
+
 def install() -> None:
     """Install all, once in a process."""
     outlast_reader_of_log()
@@ -404,4 +408,5 @@ def install() -> None:
                 patch.install([kind(target)])
             except patch.PatchFailed as error:
                 # Raised into the import of a hook, it would keep circusd from starting.
+                missing.append(str(error))
                 logger.error("xboard: %s", Say.CIRCUS_LACKS(what=str(error)))
