@@ -174,15 +174,15 @@ class ThreadedCommands:
 class Parent:
     """Watch the circusd that started this process: its parent.
 
-    The mark in the environment may be inherited from another circusd further up. It counts only if the parent is init,
-    because circusd may have died before this process got here.
+    Where that one has died before this process got here, the parent is init, or a subreaper above it, which is older.
+    The mark in the environment may also be inherited from another circusd further up, than which our own is younger.
     """
 
     def __init__(self, mark: str | None = None, *, getppid: Callable[[], int] = os.getppid) -> None:
         self._getppid = getppid
         self.pid = getppid()
         self._pidfd: int | None = None
-        self._came_late = self.pid == 1 and _has_ended(mark)
+        self._came_late = _has_ended(mark, above=self.pid)
 
     def is_gone(self) -> bool:
         """Return whether circusd has ended, so that all work here is useless."""
@@ -425,9 +425,13 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     return BusEvent(watcher, kind, content)
 
 
-def _has_ended(mark: str | None) -> bool:
+def _has_ended(mark: str | None, *, above: int) -> bool:
+    """Return whether the circusd of *mark* has ended, and the process *above* was there before it."""
     try:
         marked = procs.Identity.parse(mark or "")
     except ValueError:
         return False
-    return marked.pid != 1 and not procs.is_running(marked.pid, marked.started)
+    if marked.pid in (1, above) or procs.is_running(marked.pid, marked.started):
+        return False
+    began = procs.start_time(above)
+    return above == 1 or (began is not None and began <= marked.started)

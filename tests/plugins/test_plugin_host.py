@@ -241,6 +241,9 @@ def test_an_event_may_call_for_a_tick() -> None:
     assert sleepy.ticks == 1
 
 
+OLDER = os.getppid()
+
+
 @pytest.mark.parametrize(
     ("mark", "ppids", "expected"),
     [
@@ -248,6 +251,7 @@ def test_an_event_may_call_for_a_tick() -> None:
         pytest.param(None, [50, 1], True, id="no mark, given to init"),
         pytest.param("1073741824:1", [50, 50], False, id="the mark of a circusd further up that has ended"),
         pytest.param("1073741824:1", [1, 1], True, id="circusd had ended before we got here"),
+        pytest.param("1073741824:1000000000000", [OLDER, OLDER], True, id="it had, and a subreaper is above us"),
         pytest.param("1:1", [1, 1], False, id="circusd is the init of a container"),
         pytest.param("nonsense", [50, 50], False, id="a mark that says nothing"),
     ],
