@@ -78,6 +78,29 @@ def never_ready(exit_code: int | None, log_tail: str = "", *, signals: tuple[int
             id="a complaint will do",
         ),
         pytest.param(
+            never_ready(1, "INFO: reading settings\nDATABASE_URL is not set\n"),
+            (Cause.FAILED_START, "exited with code 1: DATABASE_URL is not set"),
+            id="the words of sys.exit",
+        ),
+        pytest.param(
+            never_ready(1, "2026-11-24 20:47:29 [71] | set DATABASE_URL"),
+            (Cause.FAILED_START, "exited with code 1: set DATABASE_URL"),
+            id="the words of sys.exit, with Circus's time",
+        ),
+        pytest.param(
+            ready(1, "DATABASE_URL is not set"), (Cause.CRASH, "exited with code 1"), id="last words of a start alone"
+        ),
+        pytest.param(
+            never_ready(1, "it begins\nINFO:     Waiting for application startup."),
+            (Cause.FAILED_START, "exited with code 1 before it was up"),
+            id="a log's last line explains nothing",
+        ),
+        pytest.param(
+            never_ready(1, "it begins\n2026-11-24 20:47:29,123 root started"),
+            (Cause.FAILED_START, "exited with code 1 before it was up"),
+            id="nor does one that begins with its time",
+        ),
+        pytest.param(
             never_ready(2, 'INFO: 127.0.0.1:4711 - "GET / HTTP/1.1" 200 OK'),
             (Cause.FAILED_START, "exited with code 2 before it was up"),
             id="an access log explains nothing",
@@ -172,7 +195,7 @@ def test_the_launcher_tells_by_its_exit_code(death: Death, expected: tuple[Cause
         ),
         pytest.param(
             never_ready(1, "[Errno 980] whatever"),
-            (Cause.FAILED_START, "exited with code 1 before it was up"),
+            (Cause.FAILED_START, "exited with code 1: [Errno 980] whatever"),
             id="another errno",
         ),
         pytest.param(

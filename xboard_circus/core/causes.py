@@ -39,6 +39,8 @@ _EXCEPTION = (
     r")$"
 )
 _COMPLAINT = r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|[Ff]atal)\b"
+# Of a last line that no logger has written: the words of `sys.exit("...")`.
+_LAST_WORDS = r"^(?:\S+ \S+ \[\d+\] \| )?(?!\W*(?:DEBUG|INFO|WARN)|\d{2,4}[-/:])(\S.*)"
 
 
 class Cause(Enum):
@@ -153,6 +155,8 @@ def _exited(code: int, death: Death) -> tuple[Cause, str]:
     if code == 0:
         return Cause.FAILED_START, Say.EXITED_UNASKED_STARTING()
     line = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
+    if not line and code == 1 and not death.was_up:  # of Python's that code alone comes with such words
+        line = _last(death.log_tail.rstrip().rpartition("\n")[2], _LAST_WORDS)
     cause = Cause.CRASH if death.was_up else Cause.FAILED_START
     if line:
         return cause, Say.EXITED_SAYING(code=code, line=line)
