@@ -3,8 +3,9 @@
 From the checkout: ``.venv/bin/python -m tests.real.deaths``.
 
 Kills workers, each when its slot is filled again, until enough have died in one life of circusd, and prints the
-resident memory per 1,000. The last line is the result: the growth in the second half, per 1,000 deaths. The workers are
-`sleep`, which costs little to start; ``--real`` takes our own worker in their place.
+resident memory per 1,000. The last lines are the result: the growth in the second half, per 1,000 deaths. Exits with 1
+where that is more than `MOST`, from 5,000 deaths on: fewer are the beginning, in which memory always grows. The workers
+are `sleep`, which costs little to start; ``--real`` takes our own worker in their place.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
 from .processes import Process, process, script_folder
 
 MIB = 1 << 20
+MOST, ENOUGH = 0.5, 5000  # MiB per 1,000 deaths; deaths
 SAMPLES = 100
 WITHOUT_LIMIT = {
     "restart.burst": 10_000,
@@ -92,10 +94,12 @@ def main() -> int:
         eventually(lambda: len(c.workers()) == options.workers, what="all workers are there")
         eventually(lambda: c.state()["probers"], what="the plugin reports")
         samples = measure(c, options.deaths)
+    grown = 0.0
     for name, taken in samples.items():
-        second = [sample for sample in taken if sample[0] >= options.deaths / 2]
-        print(f"{name}: {per_thousand(second):+.2f} MiB per 1,000 deaths in the second half")
-    return 0
+        slope = per_thousand([sample for sample in taken if sample[0] >= options.deaths / 2])
+        print(f"{name}: {slope:+.2f} MiB per 1,000 deaths in the second half")
+        grown = max(grown, slope)
+    return int(options.deaths >= ENOUGH and grown > MOST)
 
 
 if __name__ == "__main__":
