@@ -157,8 +157,8 @@ def test_files_of_the_dead_do_not_speak_for_a_new_worker(tmp_path: Path) -> None
 
 def test_a_folder_in_the_place_of_a_mark_breaks_nothing(tmp_path: Path) -> None:
     """Given an app that makes folders of its worker's files' names, when it dies, then that is counted as any death."""
-    with circusd(tmp_path, numprocesses=1, options=QUICK, plugins=BUNDLE) as c:
-        c.set("boot", "held")
+    web = Watcher(numprocesses=1, options=QUICK, told={"boot": "held"})
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c:
         eventually(lambda: c.watcher()["workers"])
         (worker,) = c.watcher()["workers"]
         for suffix in (".ready", ".up"):
