@@ -107,7 +107,7 @@ PREPARE = """
 import sys, time
 from circus.plugins import get_plugin_cmd
 from circus.process import Process
-from xboard_circus.supervisor import plugin_process
+from xboard_circus.supervisor.patches import plugin_process
 prepared = plugin_process.prepare()
 print(prepared.pid, flush=True)
 sys.stdin.readline()
@@ -159,7 +159,7 @@ def fork():
     raise BlockingIOError(11, "Resource temporarily unavailable")
 
 os.fork = fork
-from xboard_circus.supervisor import plugin_process
+from xboard_circus.supervisor.patches import plugin_process
 print(plugin_process.prepare(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
 

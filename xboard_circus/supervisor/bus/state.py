@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core import state_schema as schema
 from xboard_circus.core.durations import stale_after
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of, with_say
-from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_names import Health, PortState
-from xboard_circus.core.state_schema import HeldByWord, PhaseWord, PoisonEntry, WatcherEntry, WatcherFacts, WorkerEntry
+from xboard_circus.core.state_schema import PhaseWord, PoisonEntry, WatcherEntry, WatcherFacts, WorkerEntry
 from xboard_circus.core.verdict import Word, judge
 from xboard_circus.host import worker_files
 from xboard_circus.options.reading import flat
+from xboard_circus.supervisor.held_slots import hold_of
 
 if TYPE_CHECKING:
     from xboard_circus.core.poison import Poisons
@@ -34,26 +34,6 @@ def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
     probed_at = worker.probes[-1]["at"] if worker.probes else float("-inf")
     is_stale = now - probed_at > stale_after(period=options.period, timeout=options.timeout)
     return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
-
-
-class Hold(NamedTuple):
-    """What a held slot waits for: *turn* is the try of another cooling slot. *next_try* is in seconds."""
-
-    by: HeldByWord
-    reason: str
-    next_try: float
-
-
-def hold_of(armed: ArmedWatcher, slot: int, now: float) -> Hold:
-    """Return what a held slot waits for."""
-    port, wait = armed.port, armed.budget.wait(slot, now)
-    if armed.before.pending is not None:
-        return Hold("before", armed.before.pending.reason, wait)
-    if not port.is_ready:
-        return Hold("port", Say.WAITS_FOR_PORT(why=port.reason), max(wait, port.retry_in()))
-    if not armed.budget.is_cooling(slot, now):
-        return Hold("delay", Say.WAITING_PLAINLY(), wait)
-    return Hold("cooldown", Say.WAITING_COOLING(), wait) if wait else Hold("turn", Say.WAITS_FOR_TURN(), wait)
 
 
 def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:

@@ -31,12 +31,11 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, inbox, procs, runtime, service_manager, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.host.written_files import narrow
-from xboard_circus.supervisor import plugin_process
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening
-from xboard_circus.supervisor.patches import circus_arbiter, patch
+from xboard_circus.supervisor.patches import circus_arbiter, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting

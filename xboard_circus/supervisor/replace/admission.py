@@ -13,7 +13,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_names import BLOCKED, Health, Role
 from xboard_circus.core.worker_phases import Judged, Order
-from xboard_circus.supervisor.bus import state
+from xboard_circus.supervisor.held_slots import hold_of
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.replace.swap import Swap
 
@@ -62,7 +62,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
     if (wait := armed.budget.wait(worker.slot, now)) > 0:
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
     if not armed.may_run(worker.slot):
-        raise MessageError(state.hold_of(armed, worker.slot, now).reason)
+        raise MessageError(hold_of(armed, worker.slot, now).reason)
     if kind == BLOCKED:
         blocked = with_requests(reason, evidence.of_live_requests(worker, blames_last=True, now=now, most=1))
         order = Order(by="probe", why=Say.SUCCESSOR_AHEAD(why=blocked))
