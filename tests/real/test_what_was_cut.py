@@ -34,8 +34,9 @@ def in_flight(c: Circusd, number: int) -> None:
 
 
 def test_a_reload_tells_what_it_cut_at_the_drain_limit(tmp_path: Path) -> None:
-    """Given a request that outlasts the drain limit, when reloaded, output and event tell it and name the option."""
-    watcher = Watcher(numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 1")
+    """Given requests that outlast the drain limit, and a worker that logs nothing, when reloaded, then output and event
+    tell their number and name the option, and the worker leaves no file behind."""
+    watcher = Watcher(numprocesses=1, arguments="--ws none --log-level critical --timeout-graceful-shutdown 1")
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         (old,) = c.wait_ready()
         eventually(lambda: c.worker(old)["probe"], what="it was probed")
@@ -51,6 +52,7 @@ def test_a_reload_tells_what_it_cut_at_the_drain_limit(tmp_path: Path) -> None:
         last = (result.stdout + result.stderr).strip()
         assert "timeout-graceful-shutdown" in last, last
         assert re.search(r"\b2 (requests|connections)\b", last), last
+        assert list(c.runtime.rglob("*.cut")) == []
 
 
 def test_why_names_graceful_timeout_where_a_stop_had_to_kill(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import pwd
 import socket
@@ -406,6 +407,36 @@ def test_the_files_of_one_worker_go_and_a_folder_of_its_apps_stays(short: Path) 
     worker_files.remove(folder, "dead1")
 
     assert [path.name for path in folder.iterdir()] == ["dead1.ready"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "found"),
+    [
+        pytest.param(worker_files.CUT.pack(3, 20.0), (3, 20.0), id="what it cut off"),
+        pytest.param(worker_files.CUT.pack(1 << 60, 20.0), (0, 0.0), id="more than there can be"),
+        pytest.param(worker_files.CUT.pack(3, math.nan), (0, 0.0), id="no number"),
+        pytest.param(b"3", (0, 0.0), id="too little"),
+        pytest.param(bytes(100), (0, 0.0), id="too much"),
+        pytest.param(None, (0, 0.0), id="nothing"),
+    ],
+)
+def test_what_a_worker_notes_of_requests_that_it_cut_off_is_its_claim(
+    tmp_path: Path, noted: bytes | None, found: tuple[int, float]
+) -> None:
+    if noted is not None:
+        (tmp_path / "live1.cut").write_bytes(noted)
+
+    assert worker_files.cut_of(tmp_path, "live1") == found
+
+
+def test_what_a_worker_has_cut_off_outlives_its_own_end(tmp_path: Path) -> None:
+    (tmp_path / "dead1.up").touch()
+    (tmp_path / "dead1.cut").touch()
+
+    worker_files.remove(tmp_path, "dead1")
+    assert [path.name for path in tmp_path.iterdir()] == ["dead1.cut"]
+    worker_files.remove(tmp_path, "dead1", worker_files.LEFT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_no_socket_and_a_socket_no_mark(short: Path) -> None:

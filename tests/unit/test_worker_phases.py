@@ -244,13 +244,13 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         [
             (Ordered(1.0, RELOAD, within=35.0), Leaving(RELOAD, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
             (
-                ended(21.0, 0, log_tail="Cut 3 request(s) at the drain limit of 20 s\nFinished\n"),
+                ended(21.0, 0, cut=3, drain_limit=20.0, log_tail="Cut 9 request(s) at the drain limit of 9 s\n"),
                 gone(
                     Cause.COMMANDED,
                     "rolling reload; 3 requests cut off at the drain limit of 20 s (--timeout-graceful-shutdown)",
                     21.0,
                     cut=3,
-                    log="Cut 3 request(s) at the drain limit of 20 s\nFinished\n",
+                    log="Cut 9 request(s) at the drain limit of 9 s\n",
                 ),
                 [],
             ),
@@ -445,7 +445,9 @@ ENDS = st.builds(
     st.sampled_from([0, 1, 120, -6, -9, -11, -15, None]),
     recycled=st.booleans(),
     oom=st.sampled_from([None, "", "oom"]),
-    log_tail=st.sampled_from(["", "ValueError: x\n", "Cut 2 request(s) at the drain limit of 5 s\n"]),
+    cut=st.sampled_from([0, 2]),
+    drain_limit=st.just(5.0),
+    log_tail=st.sampled_from(["", "ValueError: x\n"]),
 )
 LONG_AFTER = 1e9
 

@@ -10,7 +10,6 @@ deadline, is data of the phase *leaving*.
 (Up(since=5.0), (<Effect.COUNT_UP: 'count the worker as up'>, <Effect.REPORT_UP: 'report that it is up'>))
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -27,9 +26,6 @@ ORDERS = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGKILL})
 
 Not SIGQUIT and SIGABRT, because apps handle them to print stacks, and serve on.
 """
-
-
-_CUT = re.compile(r"Cut (\d{1,9}) request\(s\) at the drain limit of ([0-9.]{1,9}) s")
 
 
 class Effect(Enum):
@@ -219,6 +215,8 @@ class Ended(NamedTuple):
         exit_code: Negative: by that signal; None if unknown.
         oom: See `causes.Death`.
         recycled: It exited as a worker that reached its recycling limit; believed of one that was up.
+        cut: How many requests it cut off at its drain limit.
+        drain_limit: That limit in seconds.
         graceful_timeout: Seconds after which Circus kills a worker that did not end on the stop signal.
     """
 
@@ -228,6 +226,8 @@ class Ended(NamedTuple):
     log_tail: str = ""
     command: str = ""
     recycled: bool = False
+    cut: int = 0
+    drain_limit: float = 0.0
     graceful_timeout: float = 0.0
 
 
@@ -341,13 +341,11 @@ def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
         command=event.command,
     )
     cause, reason = cause_of(death)
-    cut = 0
     if cause is Cause.COMMANDED and event.exit_code == -Signals.SIGKILL and set(life.signals) - {Signals.SIGKILL}:
         reason = Say.KILLED_AT_TIMEOUT(why=reason, timeout=exactly(event.graceful_timeout))
-    elif found := _CUT.findall(event.log_tail):
-        cut = int(found[-1][0])
-        reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=cut, timeout=exactly(float(found[-1][1])))
-    return life._replace(phase=Gone(cause, reason, event.at, cut, event.log_tail)), ()
+    elif event.cut:
+        reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=event.cut, timeout=exactly(event.drain_limit))
+    return life._replace(phase=Gone(cause, reason, event.at, event.cut, event.log_tail)), ()
 
 
 ROLES: dict[type[LifeEvent], tuple[Role, Role]] = {

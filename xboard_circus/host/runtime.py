@@ -10,6 +10,7 @@
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
     <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
     <root>/<instance>/<watcher>/<token>.beat  a number that grows while its event loop is late and works
+    <root>/<instance>/<watcher>/<token>.cut   how many requests it has cut off at the end of its drain
     <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
 
 circusd makes a token for each spawn. A pid is not enough: in a container that starts again the same pids come again,

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from xboard_circus.host import unix_sockets
 
 SUFFIXES = ("sock", "new", "up", "ready", "beat", "code")  # "new": the private socket until it listens
-BEAT = struct.Struct("<Qd")
-"""What the file "beat" holds: `LoopBeat`."""
-MOST_NAMES, MOST_CODE = 1000, 1 << 20
-NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat|code)")  # a token, or a pid as in earlier versions
+LEFT = "cut"  # stays when the worker ends: circusd reads and removes it
+BEAT = CUT = struct.Struct("<Qd")
+"""What the file "beat" holds: `LoopBeat`; and "cut": how many requests were cut off, and at which drain limit."""
+MOST_NAMES, MOST_CODE, MOST_CUT = 1000, 1 << 20, 10**9
+NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat|code|cut)")  # a token, or a pid as in earlier versions
 
 
 class LoopBeat(NamedTuple):
@@ -80,43 +81,45 @@ def has(folder: Path | None, token: str, suffix: str) -> bool:
     return False
 
 
-def remove(folder: Path, token: str) -> None:
+def remove(folder: Path, token: str, *also: str) -> None:
     """Remove the files of one dead worker. What cannot be removed, such as a folder that its app made, stays."""
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, *also):
         with suppress(OSError):
             (folder / f"{token}.{suffix}").unlink()
 
 
-def beat_of(sock: str) -> LoopBeat | None:
-    """Return what a worker shows of its event loop, beside its private socket *sock*.
-
-    None if unknown. It is the worker's own claim; a link is not followed, and nothing is waited for.
-    """
-
-    with suppress(OSError):
-        file = os.open(f"{os.path.splitext(sock)[0]}.beat", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            beat = os.read(file, BEAT.size + 1)
-        finally:
-            os.close(file)
-        return LoopBeat(*BEAT.unpack(beat)) if len(beat) == BEAT.size else None
-    return None
-
-
-def code_of(folder: Path, token: str) -> str | None:
-    """Return what a worker has noted of the code that it imported, see `worker.app_code`; "" if it has noted nothing,
-    None if that is too much to read.
+def _noted(path: str, most: int) -> bytes:
+    """Return what a worker has noted in a file, *most* bytes and one more at most; b"" if it has noted nothing.
 
     It is the worker's own claim; a link is not followed, and nothing is waited for.
     """
     with suppress(OSError):
-        file = os.open(name_of(folder, token, "code"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            code = os.read(file, MOST_CODE + 1)
+            return os.read(file, most + 1)
         finally:
             os.close(file)
-        return code.decode(errors="replace") if len(code) <= MOST_CODE else None
-    return ""
+    return b""
+
+
+def beat_of(sock: str) -> LoopBeat | None:
+    """Return what a worker shows of its event loop, beside its private socket *sock*; None if unknown."""
+    beat = _noted(f"{os.path.splitext(sock)[0]}.beat", BEAT.size)
+    return LoopBeat(*BEAT.unpack(beat)) if len(beat) == BEAT.size else None
+
+
+def cut_of(folder: Path | None, token: str) -> tuple[int, float]:
+    """Return how many requests a worker has cut off at its drain limit, and that limit; none if it noted nothing."""
+    note = b"" if folder is None else _noted(name_of(folder, token, LEFT), CUT.size)
+    cut, limit = CUT.unpack(note) if len(note) == CUT.size else (0, 0.0)
+    return (cut, limit) if cut <= MOST_CUT and 0 <= limit <= MOST_CUT else (0, 0.0)
+
+
+def code_of(folder: Path, token: str) -> str | None:
+    """Return what a worker has noted of the code that it imported, see `worker.app_code`; "" if it has noted nothing,
+    None if that is too much to read."""
+    code = _noted(name_of(folder, token, "code"), MOST_CODE)
+    return code.decode(errors="replace") if len(code) <= MOST_CODE else None
 
 
 def takes_connections(path: Path) -> bool:

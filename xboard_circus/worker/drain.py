@@ -34,11 +34,12 @@ LOOP_TURNS = 5
 
 async def drain(
     server: uvicorn.Server, handshakes: Collection[Any], *, idle_limit: float, limit: float, websocket_spread: float
-) -> None:
+) -> int:
     """Wait until all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 
     WebSockets are closed over *websocket_spread* seconds, connections without a request after *idle_limit* seconds, and
-    those whose TLS *handshakes* have not ended by then too. ``server.force_exit`` ends the wait.
+    those whose TLS *handshakes* have not ended by then too. ``server.force_exit`` ends the wait. Return how many
+    requests were cut off.
     """
     loop = asyncio.get_running_loop()
     state = server.server_state
@@ -51,13 +52,13 @@ async def drain(
         elapsed = loop.time() - began_at
         is_waited_for = handshakes and elapsed < idle_limit
         if not state.connections and not state.tasks and not is_waited_for:
-            return
+            break
         if elapsed >= limit:
             connections = list(state.connections)
             cut = sum(is_answering(connection) for connection in connections)
             await end_connections(connections, state.tasks)
             log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # after the tracebacks of cut ones
-            return
+            return cut
         if elapsed >= idle_limit:
             close_idle(list(state.connections))
         websockets = [connection for connection in state.connections if is_open_websocket(connection)]
@@ -65,6 +66,7 @@ async def drain(
         for connection in websockets[:surplus]:
             close(connection)
         websockets_closed += surplus
+    return 0
 
 
 async def stop_accepting(servers: Iterable[asyncio.AbstractServer], sockets: Iterable[socket]) -> None:

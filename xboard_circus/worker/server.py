@@ -108,26 +108,18 @@ class Surroundings:
         """Return the path of the private socket ("sock"), of a mark ("up", "ready") or of the "beat"."""
         return worker_files.path_of(self.folder, self.token, suffix)
 
-    def mark(self, suffix: str) -> None:
-        """Make a mark, by which circusd learns that the worker is up or ready."""
-        if (file := self.file(suffix)) is None:
-            return
-        try:
-            file.touch(mode=0o600)
-        except OSError as error:
-            log.error(
-                "The mark %s can't be made: %s; circusd takes this worker for one that is not %s", file, error, suffix
-            )
-
-    def note_code(self, code: str) -> None:
-        """Note for circusd which code was imported. Without that nothing is known of it."""
-        if (file := self.file("code")) is not None:
-            with contextlib.suppress(OSError):
+    def note(self, suffix: str, content: bytes = b"") -> None:
+        """Make a file by which circusd learns that the worker is "up" or "ready", which "code" it has imported, or how
+        many requests it has "cut" off."""
+        if (file := self.file(suffix)) is not None:
+            try:
                 file.touch(mode=0o600)
-                file.write_text(code, errors="replace")
+                file.write_bytes(content)
+            except OSError as error:
+                log.error('circusd does not learn what this worker notes as "%s": %s: %s', suffix, file, error)
 
     def remove_files(self) -> None:
-        """Remove the private socket and the marks."""
+        """Remove the private socket and the marks; what it cut off is left for circusd."""
         if self.folder is not None and self.owner == os.getpid():
             worker_files.remove(self.folder, self.token)
 
@@ -339,12 +331,12 @@ class WorkerServer(SheddingServer):
         self._phase = WorkerState.UP
         if self._code is not None:  # here, since an app may import the rest of itself in its lifespan
             self._code.look()
-            ours.note_code(self._code.text())
-        ours.mark("up")
+            ours.note("code", self._code.text().encode(errors="replace"))
+        ours.note("up")
         self._begin_to_accept()
         if ours.ready_path is not None:
             await self._until(calls, ours.ready_path, lambda answer: answer.ok, "ready")
-        ours.mark("ready")
+        ours.note("ready")
 
     def _begin_to_accept(self) -> None:
         if self._phase is not WorkerState.DRAINING:
@@ -419,7 +411,9 @@ class WorkerServer(SheddingServer):
         await stop_accepting(self.servers, sockets or [])
         log.info("Draining %d connection(s)", len(self.server_state.connections))
         idle, spread = self.config.timeout_keep_alive + 1, min(limit, self._surroundings.websocket_spread)
-        await drain(self, self._handshakes, idle_limit=min(limit, idle), limit=limit, websocket_spread=spread)
+        cut = await drain(self, self._handshakes, idle_limit=min(limit, idle), limit=limit, websocket_spread=spread)
+        if cut:
+            self._surroundings.note(worker_files.LEFT, worker_files.CUT.pack(cut, limit))
         self._lag.stop()
         close_for_good(list(self.server_state.connections))
         self.config.timeout_graceful_shutdown = 1  # what is left now does not end by itself

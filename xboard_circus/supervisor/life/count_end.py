@@ -93,7 +93,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     words = armed.tails.pop(worker.pid, None) or output.LastWords()
     before, recycled = worker.life, code == EXIT_RECYCLED and armed.limits_requests
     oom, limit = evidence.oom_of(armed.supervisor.oom, worker, code), float(armed.watcher.graceful_timeout)
-    armed.happen(worker, Ended(now, code, oom, words.tail, armed.watcher.cmd, recycled, graceful_timeout=limit))
+    cut = worker_files.cut_of(armed.folder, worker.token)
+    armed.happen(worker, Ended(now, code, oom, words.tail, armed.watcher.cmd, recycled, *cut, limit))
     assert isinstance(worker.life.phase, Gone)
     gone = worker.life.phase
     cause, reason = gone.cause, gone.reason
@@ -121,7 +122,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     else:
         _count_failure(armed, worker, gone, data, used)
     if armed.folder is not None:
-        worker_files.remove(armed.folder, worker.token)
+        worker_files.remove(armed.folder, worker.token, worker_files.LEFT)
     if armed.is_running():
         armed.port.look_again()
     armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
