@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -250,6 +251,17 @@ def test_no_two_public_classes_have_one_name() -> None:
     )
 
     assert found == {}
+
+
+def test_an_exception_without_a_text_leaves_no_reason_with_an_empty_end() -> None:
+    """Such as "AssertionError: " and nothing behind it; `raised` in `core/reason.py` gives the kind alone then."""
+    found = [
+        relative(path)
+        for path in sources(PACKAGE, ROOT / "plugins")
+        if re.search(r"__name__\}: \{", path.read_text(encoding="utf-8"))
+    ]
+
+    assert found == []
 
 
 # Size

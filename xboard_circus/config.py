@@ -18,6 +18,7 @@ import circus.config
 
 from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_scans, text_of, too_much, unreadable
 from xboard_circus.core.names import runs_dashboard
+from xboard_circus.core.reason import raised
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
@@ -161,7 +162,7 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
         return _load(path, shown, scans, looks=looks)
     except Exception as error:
         cure = "; set that variable; another user's file gets none of yours" if "circus.env." in str(error) else ""
-        raise XboardError(f"{shown}: Circus cannot read it: {type(error).__name__}: {error}{cure}") from error
+        raise XboardError(f"{shown}: Circus cannot read it: {raised(error)}{cure}") from error
 
 
 def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:

@@ -28,10 +28,18 @@ def failing_once(folder: Path, failure: str = RAISES, hook: str = "before_spawn"
 
 
 @pytest.mark.parametrize(
-    ("hook", "failure"), [("before_spawn", RAISES), ("after_spawn", REFUSES)], ids=["before_spawn", "after_spawn"]
+    ("hook", "failure", "told"),
+    [
+        ("before_spawn", "raise RuntimeError", "hook before_spawn raised RuntimeError; restart budget"),
+        ("after_spawn", REFUSES, "hook after_spawn returned false; restart budget"),
+    ],
+    ids=["before_spawn", "after_spawn"],
 )
-def test_a_hook_that_fails_a_respawn_once_costs_that_slot_a_wait(tmp_path: Path, hook: str, failure: str) -> None:
-    """Given two workers, when one is killed and the hook fails once, then the other serves on, and two serve soon."""
+def test_a_hook_that_fails_a_respawn_once_costs_that_slot_a_wait(
+    tmp_path: Path, hook: str, failure: str, told: str
+) -> None:
+    """Given two workers, when one is killed and the hook fails once, perhaps without a word, then the other serves on,
+    two serve soon, and the reason is whole."""
     watcher, flag = failing_once(tmp_path, failure, hook)
     with circusd(tmp_path, watchers=[watcher], env={"PYTHONPATH": str(tmp_path)}) as c:
         killed, kept = c.wait_ready()
@@ -43,7 +51,7 @@ def test_a_hook_that_fails_a_respawn_once_costs_that_slot_a_wait(tmp_path: Path,
         eventually(lambda: f"hook {hook}" in c.log("circusd"), what="the reason is logged")
         assert kept in c.wait_ready(2)
         assert c.status() == "active"
-        assert f"hook {hook}" in c.watcher()["last_reason"]
+        assert told in c.watcher()["last_reason"]
 
 
 def test_a_before_spawn_that_refuses_the_first_worker_is_tried_again(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class Alerting:
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
         is_open = {(CIRCUSD, Trouble.SILENT), (CIRCUSD, Trouble.LOST)} & self.open.keys()
         if now - since >= self.rules.down_after and not is_open:
-            reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
+            reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=why)
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
     def _look(self, name: str, view: WatcherEntry, now: float) -> None:

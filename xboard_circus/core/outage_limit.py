@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xboard_circus.core.durations import seconds
-from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import Word
@@ -57,7 +56,7 @@ class Patience:
         if worst is None or self._owed[worst.name] < self.limit:
             return None
         say = Say.NOT_KEPT_UP_SAYING if worst.reason else Say.NOT_KEPT_UP
-        return say(watcher=worst.name, held=seconds(self.limit), why=one_line(worst.reason))
+        return say(watcher=worst.name, held=seconds(self.limit), why=worst.reason)
 
 
 def outages_of(watchers: Iterable[WatcherEntry]) -> list[Outage]:

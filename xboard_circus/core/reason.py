@@ -162,6 +162,15 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     return text.with_text(line) if isinstance(text, Reason) else line
 
 
+def raised(error: BaseException) -> str:
+    """Return kind and text of an exception, the kind alone where it has no text.
+
+    >>> raised(ValueError("no number")), raised(ValueError())
+    ('ValueError: no number', 'ValueError')
+    """
+    return ": ".join(filter(None, (type(error).__name__, str(error))))
+
+
 def key_of(reason: str | None) -> str:
     """Return the key of a reason, "" for a plain text.
 

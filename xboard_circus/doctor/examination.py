@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xboard_circus.checks.check import check
 from xboard_circus.checks.findings import Finding, Level, good, unknown
+from xboard_circus.core.reason import raised
 from xboard_circus.doctor import clock, dependencies, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case, open_case
 
@@ -55,7 +56,7 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
         try:
             found.extend(topic(case))
         except Exception as error:
-            found.append(unknown(f"could not be looked at: {type(error).__name__}: {error}"))
+            found.append(unknown(f"could not be looked at: {raised(error)}"))
         answers[name] = found
 
     # Daemons, because a thread that waits for a dead network disk cannot be stopped, and must not keep this process

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import WatcherOptions
@@ -41,7 +40,7 @@ def arm(supervisor: "Supervisor", watcher: Any) -> None:
         if not isinstance(error, (XboardError, PatchFailed)):
             logger.exception("xboard: %s could not be armed", name)
         _undo(supervisor, watcher, armed)
-        run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=one_line(str(error))))
+        run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=str(error) or type(error).__name__))
 
 
 def _undo(supervisor: "Supervisor", watcher: Any, armed: ArmedWatcher | None) -> None:

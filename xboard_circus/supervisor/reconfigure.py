@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from circus.exc import MessageError
 
 from xboard_circus.core.ports import renamed
+from xboard_circus.core.reason import raised
 from xboard_circus.core.sentences import Say
 from xboard_circus.options.circus import misset
 from xboard_circus.options.reading import shown
@@ -135,7 +136,7 @@ def _change(armed: "ArmedWatcher", section: dict[str, Any], file: str) -> _Chang
     try:
         made = circus_watcher.made_from(watcher, section, names)
     except Exception as error:  # whatever Circus raises for a value, such as a folder that is missing
-        raise _unreadable(file, error) from error
+        raise MessageError(Say.INI_UNREADABLE(file=file, error=raised(error))) from error
     change = _Change(armed, section, names, made)
     if (
         circus_process.sockets_named(made) != circus_process.sockets_named(watcher)
@@ -190,8 +191,4 @@ def _read(file: str) -> dict[str, Any]:
     try:
         return circus_arbiter.read_config(file)
     except Exception as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: str, error: Exception) -> MessageError:
-    return MessageError(Say.INI_UNREADABLE(file=file, error=error))
+        raise MessageError(Say.INI_UNREADABLE(file=file, error=raised(error))) from error

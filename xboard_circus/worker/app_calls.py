@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from xboard_circus import __version__
 from xboard_circus.core.durations import exactly, seconds
 from xboard_circus.core.failed_checks import failed_checks
-from xboard_circus.core.reason import one_line
+from xboard_circus.core.reason import one_line, raised
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_text, secrets_of, without
 
@@ -140,7 +140,7 @@ class AppCall:
             self._end(Say.CANCELLED())
             raise
         except BaseException as error:  # an app's SystemExit must not end the worker; uvicorn does not let it either
-            self._end(hidden(f"{type(error).__name__}: {error}"))
+            self._end(hidden(raised(error)))
         else:
             self._end(Say.NO_WHOLE_ANSWER())
 

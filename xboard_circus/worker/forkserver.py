@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import uvicorn.config
 
+from xboard_circus.core.reason import raised
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import NOT_FOR_THE_APP, OF_CIRCUSD
@@ -149,10 +150,9 @@ def import_modules(names: Iterable[str], before: Mapping[int, str], before_app: 
         try:
             importlib.import_module(name)
             refuse_what_a_fork_would_share(before, before_app)
-        except CannotFork as error:
-            raise CannotFork(f"worker.preload_modules: {name}: {error}"[:1000]) from None
         except (Exception, SystemExit) as error:
-            raise CannotFork(f"worker.preload_modules: {name}: {type(error).__name__}: {error}"[:1000]) from None
+            why = error if isinstance(error, CannotFork) else raised(error)
+            raise CannotFork(f"worker.preload_modules: {name}: {why}"[:1000]) from None
 
 
 def imported_files() -> set[str]:
@@ -329,7 +329,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
         retitle(command)
         show_launcher(own_identity())
     except Exception as error:
-        os.write(2, f"xboard-circus forkserver: {type(error).__name__}: {error}\n".encode())
+        os.write(2, f"xboard-circus forkserver: {raised(error)}\n".encode())
         os._exit(1)
     with socket.socket(fileno=channel) as taken:
         said = b""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from circus import logger
 
 from xboard_circus.core.durations import exactly
+from xboard_circus.core.reason import raised
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_names import Role
 from xboard_circus.core.worker_phases import Life, Starting
@@ -125,7 +126,7 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
         armed.note_reason(Say.SHORT_OF(why=os.strerror(error.errno), wait=exactly(SHORTAGE_RETRY)))
     else:
         refusal = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
-        why = refusal or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
+        why = refusal or (Say.NO_LAUNCHER() if error is None else raised(error))
         decision = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
         armed.spawns_again_at = now + max(1.0, decision.wait)
         armed.last_failure = Say.CANNOT_RUN(why=why)

@@ -274,6 +274,6 @@ def uncreated(arbiter: Any) -> dict[str, tuple[int, str]]:
                 Watcher.load_from_config(dict(given))
                 why: str = Say.CREATED_WHEN_TRIED_AGAIN()
             except Exception as error:  # whatever Circus raises for a value
-                why = str(error)
+                why = str(error) or type(error).__name__
             found[given["name"]] = int(given.get("numprocesses", 1)), why
     return found

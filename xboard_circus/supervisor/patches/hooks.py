@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from xboard_circus.core.reason import one_line
+from xboard_circus.core.reason import raised
 from xboard_circus.core.sentences import Say
 
 Hook = Callable[..., Any]
@@ -40,7 +40,7 @@ class ArmedHooks(dict[str, Hook]):
                     self.failed[name] = Say.HOOK_REFUSED(hook=name)
                 return answer
             except Exception as error:
-                self.failed[name] = Say.HOOK_RAISED(hook=name, error=one_line(f"{type(error).__name__}: {error}"))
+                self.failed[name] = Say.HOOK_RAISED(hook=name, error=raised(error))
                 raise
             finally:
                 if ours is not None:

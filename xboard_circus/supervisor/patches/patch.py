@@ -104,7 +104,7 @@ def install(patches: Sequence[Patch]) -> None:
             patch.install()
     except Exception as error:
         undo(done)
-        raise PatchFailed(f"{done[-1].kind}: {error}") from error
+        raise PatchFailed(f"{done[-1].kind}: {str(error) or type(error).__name__}") from error
 
 
 def undo(patches: Sequence[Patch]) -> None:

@@ -12,7 +12,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core import code_versions
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.reason import data_of, with_say
+from xboard_circus.core.reason import data_of, raised, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker_phases import Gone, Leaving, Order
@@ -102,7 +102,7 @@ class RollingReload:
             failure = await self._run_before() or await self._import_new_code() or await self._replace_all()
         except Exception as error:  # else it would be running for ever, and no other could begin
             logger.exception("xboard: the reload of %s failed", self.armed.name)
-            failure = Say.RELOAD_RAISED(error=f"{type(error).__name__}: {error}")
+            failure = Say.RELOAD_RAISED(error=raised(error))
         if failure is not None and self.put_back is not None and self.armed.is_running():
             work = self._take_back(failure, self.put_back)
             failure = await contained_task(work, f"putting the options of {self.armed.name} back", failure)
