@@ -21,7 +21,7 @@ from tornado.ioloop import IOLoop
 
 from xboard_circus.supervisor import circusd_lifetime
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 SLEEP = f"{sys.executable} -S -c '__import__(\"time\").sleep(600)'"
 ARMED = {"before_start": ("xboard_circus.plugins.guard.arm", False)}
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from circus_in_process import eventually, is_alive, process_of, running, watcher_of
 
+from xboard_circus.core.state_names import Role
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
 from xboard_circus.supervisor import arming
@@ -29,6 +30,7 @@ from xboard_circus.supervisor.patches import circus_stream as log
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
 from xboard_circus.supervisor.port import PortGuard
+from xboard_circus.supervisor.replace import swap
 from xboard_circus.supervisor.supervisor import Supervisor
 from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -307,6 +309,70 @@ def test_a_supervisor_that_cannot_be_made_leaves_each_watcher_to_circus(
             for watcher in (odd, web):
                 assert (watcher.status(), is_alive(process_of(watcher))) == ("active", True)
                 assert is_listening(arbiter.sockets[watcher.name])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(Supervisor, "_note_pause"), (ArmedWatcher, "pass_time"), (ArmedWatcher, "is_unsettled")],
+    ids=["before all", "of one watcher", "at its end"],
+)
+def test_no_fault_stops_the_clock_of_circusd(place: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            faults: list[None] = []
+
+            def failing(*_: object) -> None:
+                faults.append(None)
+                fault()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, failing)
+                await eventually(lambda: len(faults) > 2)
+            await check_armed(arbiter, odd)
+            await check_armed(arbiter, web)
+
+    asyncio.run(run())
+
+
+def test_a_fault_in_a_replacement_leaves_the_old_worker_its_place_and_the_next_one_succeeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        monkeypatch.setattr(swap, "SETTLE", 0.1)
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            armed = arbiter.xboard.armed["web"]
+            await eventually(lambda: any(worker.is_up for worker in armed.fleet))
+            (old,) = armed.fleet
+            faults: list[None] = []
+
+            def failing(*_: object) -> None:
+                faults.append(None)
+                fault()
+
+            def replace() -> None:
+                asked = {
+                    "name": "web",
+                    "pid": old.pid,
+                    "started": old.started,
+                    "kind": "sick",
+                    "reason": "for the test",
+                }
+                props = {**asked, "probed_at": arbiter.xboard.clock()}
+                answer = arbiter.ctrl.commands["xboard_replace"].execute(arbiter, props)
+                assert answer.get("status") != "error", answer
+
+            with monkeypatch.context() as patch:
+                patch.setattr(ArmedWatcher, "spawn_for", failing)
+                replace()
+                await eventually(lambda: faults and not armed.swaps)
+            assert (old.life.role, old.is_up, list(armed.fleet)) == (Role.SERVING, True, [old])
+
+            replace()
+            await eventually(lambda: list(armed.fleet) and old not in armed.fleet)
 
     asyncio.run(run())
 

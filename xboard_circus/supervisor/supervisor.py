@@ -246,14 +246,11 @@ class Supervisor:
         self._timer = None
         if self.is_over():
             return
-        try:
-            self._work()
-        finally:
-            unsettled = any(armed.is_unsettled() for armed in self.armed.values())
-            self.soon(TICK_FAST if unsettled else TICK_SLOW)
+        self.soon(TICK_FAST if self._work() else TICK_SLOW)
 
-    @contained(None)
-    def _work(self) -> None:
+    @contained(False)
+    def _work(self) -> bool:
+        """Do what is due; return whether something is under way."""
         self._ticked_at = self.clock()
         self._note_pause()
         self._drop_removed()
@@ -266,6 +263,7 @@ class Supervisor:
         self.lifetime.tick()
         self._end_stuck_probers()
         self._output.keep_small(self.clock())
+        return any(armed.is_unsettled() for armed in self.armed.values())
 
     def _note_pause(self) -> None:
         """Exclude from every limit the time in which circusd, or the whole machine, stood still."""
