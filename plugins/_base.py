@@ -412,9 +412,8 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     """
     if len(data) != 2:
         return None
-    topic = data[0].decode("utf-8", errors="replace")
     # From the right, because a watcher's name may have a dot in it, the name of an event has none.
-    prefix, _, kind = topic.rpartition(".")
+    prefix, _, kind = data[0].decode("utf-8", errors="replace").rpartition(".")
     first, _, watcher = prefix.partition(".")
     try:
         content = json.loads(data[1])

@@ -80,8 +80,7 @@ class TrafficRecorder(Part):
     async def _look_at_disks(self) -> None:
         """Look how much is free; a disk that does not answer, such as one of a network, holds up nothing else."""
         if self._look is None or self._look.done():
-            loop = asyncio.get_running_loop()
-            self._look = loop.run_in_executor(self._looker, _free_in, {**self._folders})
+            self._look = asyncio.get_running_loop().run_in_executor(self._looker, _free_in, {**self._folders})
         done, _ = await asyncio.wait({self._look}, timeout=LOOK_SECONDS)
         self._free = self._look.result() if done else {}
 

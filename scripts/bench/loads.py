@@ -25,9 +25,7 @@ class Loads:
 
     def __init__(self, port: int) -> None:
         url = f"http://127.0.0.1:{port}/"
-        busy = Load(url, rate=100, connections=4, timeout=TIMEOUT)
-        seldom = Load(url, rate=50, connections=50, timeout=TIMEOUT)
-        self._kept = [busy, seldom]
+        self._kept = [Load(url, rate=rate, connections=n, timeout=TIMEOUT) for rate, n in ((100, 4), (50, 50))]
         self._new = [Load(url, rate=150, connections=None, timeout=TIMEOUT)]
         self._stack = contextlib.ExitStack()
 
@@ -74,8 +72,7 @@ class Counted:
         for _ in range(number // CONNECTIONS):
             for connection in self._connections:
                 self._sent += 1
-                line = f"GET {path.format(id=self._sent)} HTTP/1.1\r\nHost: bench\r\n\r\n"
-                connection.sendall(line.encode())
+                connection.sendall(f"GET {path.format(id=self._sent)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
             for connection in self._connections:
                 text = more = connection.recv(1 << 16)
                 while more and not re.search(rb"\r\n\r\n\d+$", text):  # the pid

@@ -52,8 +52,7 @@ def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:
 
 def table(lines: list[Series]) -> str:
     names = [name for name in MEASURED if any(name in line.found for line in lines)]
-    titles = [RIVAL[name].title for name in names]
-    rows = [["", *titles, "best"], ["---"] * (len(names) + 2)]
+    rows = [["", *(RIVAL[name].title for name in names), "best"], ["---"] * (len(names) + 2)]
     for line in lines:
         best = ", ".join(RIVAL[name].title for name in names if name in _best(line))
         rows.append([f"{line.title}, {line.unit}", *(_cell(line, name) for name in names), best])

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -510,10 +511,11 @@ def test_what_an_install_makes_is_for_root_alone_to_write_whatever_the_umask(
     monkeypatch.setattr(Service, "_venv", lambda self: tmp_path)
     monkeypatch.setattr(Service, "_upgrade_packages", lambda self, venv: self._make_builds(venv))
     monkeypatch.setattr(Service, "_prepare", lambda self: None)
+    monkeypatch.setattr(Service, "_alone", lambda self: nullcontext())
     before = os.umask(0)
     try:
         with pytest.raises(TypeError):  # it goes no further
-            service._install(restart=True)
+            service.install(restart=True)
         (tmp_path / "file").touch(0o666)
     finally:
         os.umask(before)

@@ -45,11 +45,11 @@ def request_for(shape: str, message: Message, *, url: str, secret: str = "", now
     content = _content(shape, message)
     if secret and shape == "feishu":
         stamp = str(int(now))
-        content |= {"timestamp": stamp, "sign": feishu_sign(stamp, secret)}
+        content |= {"timestamp": stamp, "sign": _signature(f"{stamp}\n{secret}")}
     elif secret and shape == "dingtalk":
         stamp = str(int(now * 1000))
-        joint = "&" if "?" in url else "?"
-        url = f"{url}{joint}timestamp={stamp}&sign={quote_plus(dingtalk_sign(stamp, secret))}"
+        sign = quote_plus(_signature(secret, f"{stamp}\n{secret}"))
+        url += f"{'&' if '?' in url else '?'}timestamp={stamp}&sign={sign}"
     return WebhookRequest(url, _encoded(content), headers)
 
 
@@ -63,15 +63,9 @@ def _content(shape: str, message: Message) -> dict[str, Any]:
     return {"msgtype": "text", "text": {"content": text}}
 
 
-def feishu_sign(stamp: str, secret: str) -> str:
-    """Return Feishu's signature: the key is the time and the secret, the signed text is empty."""
-    return base64.b64encode(hmac.new(f"{stamp}\n{secret}".encode(), b"", hashlib.sha256).digest()).decode()
-
-
-def dingtalk_sign(stamp: str, secret: str) -> str:
-    """Return DingTalk's signature of the time in milliseconds."""
-    digest = hmac.new(secret.encode(), f"{stamp}\n{secret}".encode(), hashlib.sha256).digest()
-    return base64.b64encode(digest).decode()
+def _signature(key: str, text: str = "") -> str:
+    """Return a robot's signature: Feishu's key is the time and the secret, DingTalk's the secret alone."""
+    return base64.b64encode(hmac.new(key.encode(), text.encode(), hashlib.sha256).digest()).decode()
 
 
 def refusal(shape: str, status: int, body: str) -> str:

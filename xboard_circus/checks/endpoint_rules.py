@@ -36,8 +36,7 @@ def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
             yield from _folder(place, (config.folder / endpoint.removeprefix("ipc://")).parent)
         elif option in _POWERS and address and others and is_loopback(address[0]) and not guards(config, option):
             what = f"every user of this host ({named}) {_POWERS[option]}"
-            hint = f"write ipc://FOLDER/{option}.sock, with a FOLDER of mode 0700"
-            yield Finding(WARNING, place, what, hint)
+            yield Finding(WARNING, place, what, f"write ipc://FOLDER/{option}.sock, with a FOLDER of mode 0700")
 
 
 def guards(config: Config, option: str) -> bool:

@@ -69,8 +69,7 @@ def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
     given |= {each.section: each.given for each in config.watchers}
     given |= {each.section: each.given for each in config.sockets}
     for finding in found:
-        value = given.get(finding.section, {}).get(finding.option)
-        yield finding._replace(file=config.shown, value=value)
+        yield finding._replace(file=config.shown, value=given.get(finding.section, {}).get(finding.option))
 
 
 def _unreadable(path: Path, shown: str) -> Iterator[Finding]:

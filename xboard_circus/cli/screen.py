@@ -74,8 +74,7 @@ def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
 
 def out() -> Console:
     """Return a console for output wider than a line; into a pipe it is not folded at 80 columns."""
-    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Screen(highlight=False, width=width)
+    return Screen(highlight=False, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
 
 
 @functools.lru_cache(1)

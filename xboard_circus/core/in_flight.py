@@ -71,8 +71,7 @@ def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOS
     ran_none = blames_last and seen.running == NO_REQUEST
     last = largest = None
     if not blames_last:
-        large = (each for each in by_age if each.size >= LARGE)
-        largest = max(large, key=lambda each: each.size, default=None)
+        largest = max((each for each in by_age if each.size >= LARGE), key=lambda each: each.size, default=None)
     elif running is None and not ran_none:
         last = max(by_age, key=lambda each: each.serial, default=None)
     states = {largest: LARGEST, last: LAST, running: RUNNING}

@@ -135,14 +135,11 @@ def filled(template: str, text_of: Callable[[str], str]) -> str:
     "my app is held: `xboard-circus retry 'my app'`"
     """
 
-    def in_text(field: re.Match[str]) -> str:
-        return text_of(field[1])
-
     def in_command(field: re.Match[str]) -> str:
         return quote(text_of(field[1])) if field[1] == "watcher" else text_of(field[1])
 
-    parts = template.split("`")
-    return "`".join(_FIELD.sub(in_command if number % 2 else in_text, part) for number, part in enumerate(parts))
+    parts = enumerate(template.split("`"))
+    return "`".join(_FIELD.sub(in_command if n % 2 else lambda field: text_of(field[1]), part) for n, part in parts)
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:

@@ -327,8 +327,7 @@ def _pause_leaving(life: Life, phase: Leaving, event: Paused) -> Outcome:
 
 
 def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
-    recycled = event.recycled and isinstance(phase, Up)
-    order = Order(by="recycle") if recycled else life.order or Order(by="")
+    order = Order(by="recycle") if event.recycled and isinstance(phase, Up) else life.order or Order(by="")
     death = Death(
         exit_code=event.exit_code,
         was_up=isinstance(life.standing, Up),

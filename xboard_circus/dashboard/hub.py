@@ -104,8 +104,7 @@ class Hub:
 
     def _update_servers(self) -> None:
         """Apply what this process or another one of this dashboard has added or removed."""
-        saved = {each.id: each for each in self.saved.servers()}
-        wanted = {**self._of_ini, **saved, **self._of_ini}
+        wanted = {**self._of_ini, **{each.id: each for each in self.saved.servers()}, **self._of_ini}
         if wanted.keys() == self.servers.keys():
             return
         for server_id in self.servers.keys() - wanted.keys():

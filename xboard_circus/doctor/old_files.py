@@ -25,8 +25,7 @@ _DELETED = " (deleted)"
 
 def leftovers(case: Case) -> Iterator[Finding]:
     """Yield a finding for each kind of unused file, or one that reports none."""
-    found = list(_found(case))
-    yield from found or [good("no file of a process that is gone")]
+    yield from [*_found(case)] or [good("no file of a process that is gone")]
 
 
 def _found(case: Case) -> Iterator[Finding]:

@@ -153,8 +153,7 @@ def _id_of(port: int) -> bytes:
 def _query(family: int, states: int, socket_id: bytes, flags: int, extensions: int = 0) -> Iterator[bytes]:
     """Query the kernel for one socket or, with _NLM_F_DUMP, for all; yield its replies."""
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states) + socket_id
-    length = _HEADER.size + len(request)
-    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
+    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_PATIENCE)
         netlink.sendto(header + request, (0, 0))

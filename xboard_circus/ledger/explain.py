@@ -92,8 +92,7 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
     data = record.data
     if record.cause:
         named = _cause_named(record.cause)
-        ended = _with_end(data, of_signal=Told.WITH_SIGNAL, of_code=Told.WITH_CODE, cause=named)
-        yield "cause", ended or named
+        yield "cause", _with_end(data, of_signal=Told.WITH_SIGNAL, of_code=Told.WITH_CODE, cause=named) or named
     if who := _who(record):
         yield "asked by", who
     if isinstance(data.get("lived"), (int, float)):

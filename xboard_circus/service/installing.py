@@ -72,17 +72,14 @@ class Service:
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
         with self._alone():
-            self._install(restart=restart)
-
-    def _install(self, *, restart: bool) -> None:
-        if self._is_roots:
-            os.umask(os.umask(0o077) | 0o022)  # what pip makes, root runs
-        if self._action == "upgrade":
-            self._upgrade_packages(self._venv())
-        changed, unit = self._prepare()
-        changed |= self._put(self._layout.unit, unit, 0o644)
-        self._manager.start(changed=changed, restart=restart, timeouts=self._timeouts())
-        self._shell.note(f"done; `{self._layout.command} status` shows how it is")
+            if self._is_roots:
+                os.umask(os.umask(0o077) | 0o022)  # what pip makes, root runs
+            if self._action == "upgrade":
+                self._upgrade_packages(self._venv())
+            changed, unit = self._prepare()
+            changed |= self._put(self._layout.unit, unit, 0o644)
+            self._manager.start(changed=changed, restart=restart, timeouts=self._timeouts())
+            self._shell.note(f"done; `{self._layout.command} status` shows how it is")
 
     def unit(self) -> str:
         """Return the unit or job, and write all other files of `install`: it works when it is copied by hand."""
@@ -102,25 +99,22 @@ class Service:
     def remove(self) -> None:
         """Stop the service, disable it, and delete the files that `install` wrote."""
         with self._alone():
-            self._remove()
-
-    def _remove(self) -> None:
-        layout = self._layout
-        if os.path.exists(layout.unit):
-            self._manager.stop()
-        else:
-            self._shell.note(f"not installed: {layout.unit}")
-        for path in (layout.unit, layout.command, layout.overlay):
-            if os.path.lexists(path):
-                self._shell.report(f"delete: {path}")
-                if not self._shell.dry_run:
-                    written_files.delete(path)
-        self._manager.forget()
-        self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
-        if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
-            cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
-            what = f"{layout.user} may have made files in {layout.folder}: before root runs anything there"
-            self._shell.note(f"{what}, look at what lies there, {cure}")
+            layout = self._layout
+            if os.path.exists(layout.unit):
+                self._manager.stop()
+            else:
+                self._shell.note(f"not installed: {layout.unit}")
+            for path in (layout.unit, layout.command, layout.overlay):
+                if os.path.lexists(path):
+                    self._shell.report(f"delete: {path}")
+                    if not self._shell.dry_run:
+                        written_files.delete(path)
+            self._manager.forget()
+            self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
+            if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
+                cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
+                what = f"{layout.user} may have made files in {layout.folder}: before root runs anything there"
+                self._shell.note(f"{what}, look at what lies there, {cure}")
 
     def _alone(self) -> AbstractContextManager[None]:
         """Hold the lock of the service; XboardError where another process changes it, such as two calls of pip."""
@@ -177,10 +171,8 @@ class Service:
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
         if self._is_roots and not (self._action == "unit" and self._layout.system):
-            cure = (
-                f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the folders "
-            )
-            cure += f"above it, or put the service into a folder such as {OF_ROOT}"
+            cure = f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the "
+            cure += f"folders above it, or put the service into a folder such as {OF_ROOT}"
             self._refuse_of_others(venv / "bin" / "python", cure)
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
                 self._refuse_of_others(venv, cure)

@@ -167,8 +167,7 @@ class Fleet:
         def rank(worker: Worker) -> tuple[int, float]:
             health = worker.life.health
             sick, failing = health in (Health.HUNG, Health.SICK), health is Health.FAILING
-            reasons = (worker.is_leaving, worker.is_starting, sick, failing, True)
-            return reasons.index(True), worker.spawned_at
+            return (worker.is_leaving, worker.is_starting, sick, failing, True).index(True), worker.spawned_at
 
         return sorted(self.counted(), key=rank)[: max(extra, 0)]
 

@@ -238,9 +238,8 @@ class PortGuard:
                 passed.close()
             return False
         left = armed.supervisor.lifetime.left.get(armed.name, ())
-        instance = armed.supervisor.instance
         # Not in a thread that circusd's end would wait for: silent sockets take `HANDOVER_WITHIN`.
-        taking = partial(take_listener, armed.folder, instance, address, left, passed)
+        taking = partial(take_listener, armed.folder, armed.supervisor.instance, address, left, passed)
         found, serving = await in_daemon_thread(taking)
         if found is None:
             return False

@@ -573,8 +573,7 @@ class ArmedWatcher:
             return
         can_use_folder = self.has_private_socket and worker_files.is_usable(self.folder)
         for worker in self.fleet.up():
-            is_unprobed = can_use_folder and self.lacks_socket(worker)
-            why = Say.SOCKET_GONE() if is_unprobed else self._why_due(worker)
+            why = Say.SOCKET_GONE() if can_use_folder and self.lacks_socket(worker) else self._why_due(worker)
             if why is not None and worker.life.counts:
                 self.supervisor.run(self._recycle(worker, Say.RECYCLED(why=why)), f"the recycling of {worker.pid}")
                 return

@@ -29,8 +29,7 @@ _ACCEPTED = re.compile(r"(?:^|,)\s*([a-z*][a-z0-9-]*)\s*(?:;\s*q=(\d(?:\.\d+)?)\
 @functools.cache
 def catalogue(language: str) -> Mapping[str, str]:
     """Return the texts of *language*, one of LANGUAGES; the words of verdicts are those of the other faces."""
-    path = Path(__file__).with_name(f"{language}.json")
-    texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    texts: dict[str, str] = json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
     return {**texts, **{f"verdict.{word}": translated(say(), language) for word, say in VERDICTS.items()}}
 
 

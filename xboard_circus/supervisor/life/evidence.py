@@ -87,8 +87,7 @@ def of_live_requests(worker: Worker, *, blames_last: bool, now: float, most: int
         seen = request_slots.read(worker.requests)
     except (OSError, request_slots.Unreadable):
         return {"requests_unreadable": True}
-    found = in_flight.listed(seen, now, blames_last=blames_last, most=most)
-    return dict(masked(_recorded(found)))
+    return dict(masked(_recorded(in_flight.listed(seen, now, blames_last=blames_last, most=most))))
 
 
 @contained({})

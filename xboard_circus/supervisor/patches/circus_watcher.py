@@ -341,8 +341,7 @@ def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
         for key in [key for key in holder if is_ours(key)]:
             del holder[key]
         holder.update(fresh)
-    others = tuple(name for name in watcher.optnames if not is_ours(name))
-    watcher.optnames = others + tuple(fresh)
+    watcher.optnames = (*(name for name in watcher.optnames if not is_ours(name)), *fresh)
 
 
 STREAMS = frozenset({"stdout_stream", "stderr_stream"})

@@ -69,8 +69,7 @@ class PatchKind(Generic[P]):
         self.of, _, self.name = where.rpartition(".")
         self._make, self._at, self._by = make, at, by
         self.file = make.__module__.rpartition(".")[2]
-        text = " ".join((make.__doc__ or "").split())
-        self.what, _, rest = text.partition(" Without it: ")
+        self.what, _, rest = " ".join((make.__doc__ or "").split()).partition(" Without it: ")
         self.without, _, self.fact = rest.partition(" Fact: ")
         KINDS.append(self)
 
