@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+NOBODY = 65534
 STATE, PARENT, STARTED = 0, 1, 19  # places in /proc/PID/stat, counted from behind the command's closing bracket
 
 
@@ -160,3 +161,13 @@ def script_folder() -> Iterator[Path]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with tempfile.TemporaryDirectory(prefix="xb-script-", ignore_cleanup_errors=True) as name:
         yield Path(name)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have this process, root's, look as a plain user does."""
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

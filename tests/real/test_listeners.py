@@ -9,7 +9,6 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ from xboard_circus.host.procs import Identity
 from .children import PROJECT, Children, children
 from .free_ports import free_port
 from .harness import eventually
-from .processes import process
+from .processes import as_nobody, process
 
-NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 # words: address, port, options: "v6only" "reuseport", how many children share the socket
@@ -144,15 +142,6 @@ def gone(start: Children) -> Identity:
 def marks(instance: str, gone: Identity) -> dict[str, str]:
     """What an orphan carries, among it the launcher in whose session it is."""
     return {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": str(gone), "XBOARD_LAUNCHER": f"{os.getsid(0)}:1"}
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 def listen(

@@ -11,7 +11,7 @@ import pytest
 from . import harness
 from .harness import Circusd, Watcher, circusd, eventually, kill
 from .processes import Process
-from .test_forks import forkserver, up
+from .test_forks import forked, forkserver, up
 from .test_plugin_process import end_of_stack, facts
 
 SHOWN = """
@@ -98,7 +98,7 @@ def test_a_worker_of_the_first_forkserver_is_like_one_of_a_later_one(tmp_path: P
     with circusd(tmp_path, watchers=[watcher(tmp_path)], circus={"umask": "027"}) as c:
         first = forkserver(c)
         assert is_of_circusd(c, first)
-        (pid,) = up(c, 1)
+        (pid,) = forked(c, 1)
         was = seen(c, pid)
         kill(pid, signal.SIGINT)
         pid = next_worker(c, pid)
@@ -108,7 +108,7 @@ def test_a_worker_of_the_first_forkserver_is_like_one_of_a_later_one(tmp_path: P
         assert not is_of_circusd(c, second)
         kill(pid)
 
-        now = seen(c, next_worker(c, pid))
+        now = seen(c, *forked(c, 1, without=[pid]))
         assert {name: (was[name], now[name]) for name in was if was[name] != now[name]} == {}
         assert not was["circusd's stack"]
 

@@ -14,8 +14,8 @@ from xboard_circus.host import listeners, procs
 from xboard_circus.host.procs import Identity
 
 from .children import Child, Children, children
+from .processes import as_nobody
 
-NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 SLEEPER = "print('ready'); import time; time.sleep(60)"
@@ -77,15 +77,6 @@ def no_descriptor_left() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 def eventually_state(pid: int, state: str) -> None:

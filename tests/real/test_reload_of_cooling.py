@@ -19,6 +19,15 @@ def held(c: Circusd) -> int:
     return sum(map(is_held, c.watcher()["workers"]))
 
 
+def let_both_cool_down(c: Circusd) -> None:
+    """Kill both workers of an app that cannot be imported any more."""
+    c.wait_ready()
+    c.set("boot", "die")
+    for pid in c.workers():
+        kill(pid)
+    eventually(lambda: len(c.told("cooldown")) >= 1 and held(c) == 2, what="both cool down")
+
+
 def reload(c: Circusd, *options: str) -> None:
     result = c.run_cli("reload", *options, timeout=180)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -29,11 +38,7 @@ def test_all_that_cool_down_serve_after_it(tmp_path: Path, options: tuple[str, .
     """Given an app that cannot be imported and both workers cooling for ten minutes, when it is mended and reloaded,
     then both serve."""
     with circusd(tmp_path, options=OPTIONS, plugins=BUNDLE) as c:
-        c.wait_ready()
-        c.set("boot", "die")
-        for pid in c.workers():
-            kill(pid)
-        eventually(lambda: len(c.told("cooldown")) >= 1 and held(c) == 2, what="both cool down")
+        let_both_cool_down(c)
         c.set("boot", "")
 
         reload(c, *options)
@@ -59,11 +64,7 @@ def test_one_that_cools_down_beside_healthy_ones_is_reloaded_too(tmp_path: Path)
 def test_a_reload_of_code_that_is_still_broken_releases_nobody(tmp_path: Path) -> None:
     """Given both workers cooling, when the app is reloaded as broken as it was, then it fails, and they cool on."""
     with circusd(tmp_path, options=OPTIONS, plugins=BUNDLE) as c:
-        c.wait_ready()
-        c.set("boot", "die")
-        for pid in c.workers():
-            kill(pid)
-        eventually(lambda: len(c.told("cooldown")) >= 1 and held(c) == 2, what="both cool down")
+        let_both_cool_down(c)
         before = len(c.starts())
 
         result = c.run_cli("reload", "--no-preflight", timeout=180)
