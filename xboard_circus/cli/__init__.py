@@ -26,7 +26,7 @@ MODULES = {
 MODULES |= {"scale": "watchers", "signal": "watchers", "describe": "description", "top": "top", "status": "overview"}
 MODULES |= {"why": "events", "events": "events", "requests": "live_requests", "logs": "log_view", "dashboard": "page"}
 MODULES |= {"clean": "cleaning", "completion": "completing", "alerts": "alert_commands", "service": "servicing"}
-MODULES |= dict.fromkeys(("check", "doctor", "init", "options"), "configuration")
+MODULES |= {"check": "configuration", "options": "configuration", "doctor": "diagnosis", "init": "new_files"}
 """The module of each command. Only that of the running command is imported: importing all takes twice as long."""
 
 

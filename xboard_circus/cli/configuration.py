@@ -1,28 +1,23 @@
-"""Define the commands check, doctor, init and options, for the ini file and the host before a start."""
+"""Define the commands check and options, for the ini file before a start."""
 
 import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
-from typing import Any
 
 import click
 
 from xboard_circus import preflight
 from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
-from xboard_circus.cli.context import Number, for_ini_file, json_option
+from xboard_circus.cli.context import for_ini_file, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED
-from xboard_circus.cli.screen import interrupted, say, show
+from xboard_circus.cli.screen import interrupted, show
 from xboard_circus.config import is_armed, load
-from xboard_circus.doctor import examine
-from xboard_circus.init import NewBackend, write_config, write_dockerfile
 from xboard_circus.options.reading import ini_text, suggestion
 from xboard_circus.options.reference import HEAD, OptionDoc, chosen, sections
 
 WIDTH = 100
-_OF_ENDPOINT = "Port for commands to circusd; it publishes events on the next one."
 
 
 @click.command()
@@ -35,45 +30,7 @@ def check(config_file: Path, as_data: bool, deep: bool) -> int:
         found = checking.check(config_file)
         if deep and found.passed:
             found = report([*found.findings, *_trials(config_file)])
-    return _print(found, as_data)
-
-
-@click.command()
-@json_option
-@for_ini_file
-def doctor(config_file: Path, as_data: bool) -> int:
-    """Examine the host and the backend, and print what is wrong with its cure. Changes nothing.
-
-    Exits with 1 on an error; warnings do not count.
-    """
-    return _print(report(examine(config_file)), as_data)
-
-
-@click.command()
-@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-@click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
-@click.option("--port", type=Number(1, 65535), default=NewBackend.port, help="Public port.")
-@click.option("--page-port", type=Number(1, 65535), help="Port of the dashboard.  [default: 8080]")
-@click.option("--endpoint-port", type=Number(1, 65534), default=NewBackend.endpoint_port, help=_OF_ENDPOINT)
-@click.option("--workers", type=Number(min=1), default=NewBackend.workers, help="Number of workers.")
-@click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
-@click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
-@click.option("--docker", is_flag=True, help="Write a Dockerfile instead; the image has an ini file of its own.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def init(folder: Path, docker: bool, force: bool, **given: Any) -> None:
-    """Write a circus.ini for your own app into DIR (default: the current folder)."""
-    unsure = interrupted(f"{folder} may hold a part of the new files; --force writes all of them anew")
-    if docker:
-        with unsure:
-            written = write_dockerfile(folder, NewBackend(**given), force=force)
-        say(
-            f"wrote {written}; next: its packages into requirements.txt, then "
-            f"`docker build -t backend {quote(str(folder))}`"
-        )
-        return
-    with unsure:
-        written = write_config(folder, NewBackend(**given), force=force)
-    say(f"wrote {written}; next: `xboard-circus -c {quote(str(written))} start`")
+    return print_report(found, as_data)
 
 
 @click.command()
@@ -92,7 +49,7 @@ def options(name: str | None) -> None:
     click.echo("\n".join(parts if name else [HEAD, *parts]), nl=False)
 
 
-def _print(found: Report, as_data: bool) -> int:
+def print_report(found: Report, as_data: bool) -> int:
     """Print the report of a command and return its exit code."""
     if as_data:
         print(json.dumps(found.as_dict(), indent=2))
