@@ -122,6 +122,25 @@ def test_an_upload_that_is_too_large_is_refused_by_nginx(behind: tuple[Circusd, 
         connection.close()
 
 
+def test_no_request_passes_nginx_in_the_body_of_another(behind: tuple[Circusd, int]) -> None:
+    """Given a request with `Upgrade`, which the file passes on, and a request for its body, then the app gets that as
+    the body, and who asks next gets the answer to their own."""
+    c, port = behind
+    inner = b"GET /upload HTTP/1.1\r\nHost: test\r\n\r\n"
+    for _ in range(5):
+        size = answer(port, "POST", "/upload", inner, {"Connection": "upgrade", "Upgrade": "h2c"})
+        assert size == b"%d" % len(inner)
+        assert int(answer(port, "GET", "/pid")) in c.workers()
+
+
+def answer(port: int, *request: object) -> bytes:
+    """Send a request on a connection of its own, and return the body of its answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request(*request)  # type: ignore[arg-type]
+        return connection.getresponse().read()
+
+
 def test_events_arrive_one_by_one(behind: tuple[Circusd, int]) -> None:
     """Given a stream of events, then each is there before the next is sent: nothing waits for a full buffer."""
     c, port = behind

@@ -14,6 +14,7 @@ import uvicorn
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.pipelining import one_at_a_time
 from xboard_circus.worker.server import SheddingServer
+from xboard_circus.worker.upgrades import without_upgrades
 
 KIB = 1024
 READ = 250 * KIB  # as much as one read of an event loop brings
@@ -36,7 +37,7 @@ def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(**named: Any) -> None:
         async def bounded() -> None:
-            await asyncio.wait_for(test(**named), 30)
+            await asyncio.wait_for(test(**named), 90)  # h11 takes long on a crowded machine
 
         asyncio.run(bounded())
 
@@ -88,7 +89,7 @@ class Connection:
         )
         config.load()
         self.server = SheddingServer(config)
-        self.protocol: Any = one_at_a_time(limited(config.http_protocol_class))(  # type: ignore[call-arg]
+        self.protocol: Any = one_at_a_time(without_upgrades(limited(config.http_protocol_class)))(  # type: ignore[call-arg]
             config=config, server_state=self.server.server_state, app_state={}
         )
         self.transport = Transport()
@@ -288,6 +289,68 @@ async def test_a_request_of_very_many_headers_is_refused(parser: str, number: in
     assert connection.began == len(connection.answered)
     assert connection.transport.is_closed is (number > 2_048)
     assert (b" 400 Bad Request" in connection.transport.written) is (number > 2_048)
+
+
+UPGRADE = b"POST /%d HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: %s\r\n%s\r\n"
+
+
+@each_parser
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("length", [b"Content-Length: %d\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("split", ["whole", "in two", "in bytes"])
+@in_a_loop
+async def test_the_body_of_a_request_to_upgrade_is_no_request(
+    parser: str, protocol: bytes, length: bytes, split: str
+) -> None:
+    """Given a request in the body of one with `Upgrade`, also behind another, then the app gets it as a body."""
+    connection = Connection(parser)
+    connection.may_answer.set()
+    inner = GET % 8
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(inner), inner)
+    head, body = (
+        (UPGRADE % (2, protocol, length % len(inner)), inner)
+        if b"%d" in length
+        else (UPGRADE % (2, protocol, length), chunked)
+    )
+    sent = {
+        "whole": [CHUNKED % 1 + head + body + GET % 3],
+        "in two": [CHUNKED % 1, head, body + GET % 3],
+        "in bytes": [bytes([byte]) for byte in CHUNKED % 1 + head + body + GET % 3],
+    }
+
+    for piece in sent[split]:
+        connection.protocol.data_received(piece)
+        await turns()
+
+    assert connection.answered == [1, 2, 3]
+    assert connection.bodies["/2"] == inner
+    assert not connection.transport.is_closed
+
+
+@each_parser
+@in_a_loop
+async def test_a_request_to_upgrade_without_a_body_is_answered_as_any(parser: str) -> None:
+    connection = Connection(parser)
+    connection.may_answer.set()
+
+    await connection.send(UPGRADE % (1, b"h2c", b"Content-Length: 0\r\n") + UPGRADE % (2, b"h2c", b"") + GET % 3)
+    await turns()
+
+    assert connection.answered == [1, 2, 3]
+
+
+@each_parser
+@in_a_loop
+async def test_the_body_of_a_tunnel_is_no_request(parser: str) -> None:
+    connection = Connection(parser)
+    connection.may_answer.set()
+    inner = GET % 8
+
+    connection.protocol.data_received(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(inner))
+    connection.protocol.data_received(inner)
+    await turns()
+
+    assert b"/8" not in b"".join(path.encode() for path in connection.bodies)
 
 
 @each_parser

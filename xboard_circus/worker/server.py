@@ -39,6 +39,7 @@ from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.task_stack import Stack
 from xboard_circus.worker.time_limit import TimeLimit
 from xboard_circus.worker.traffic import Traffic
+from xboard_circus.worker.upgrades import without_upgrades
 from xboard_circus.worker.websocket_bounds import bounded
 
 log = logging.getLogger("uvicorn.error")
@@ -162,7 +163,7 @@ class SheddingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         cookie_quotes.mend()
         self.config.ws_protocol_class = bounded(self.config.ws_protocol_class)
-        protocol = one_at_a_time(limited(self.config.http_protocol_class))
+        protocol = one_at_a_time(without_upgrades(limited(self.config.http_protocol_class)))
         self.config.http_protocol_class = (
             noting_handshakes(protocol, self._handshakes) if self.config.is_ssl else protocol
         )
