@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .facts_of_state import looks_well
-from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, holds
+from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, holds, kill
 
 SICK = {
     "health.live_path": "/health/live",
@@ -96,3 +96,20 @@ def test_our_commands_answer_before_a_watcher_of_ours_has_started(tmp_path: Path
         c.do("start", name="web", waiting=True)
         c.wait_ready()
         eventually(lambda: c.state()["probers"], what="the prober reports")
+
+
+def test_a_signal_of_a_users_own_ends_no_circusd(tmp_path: Path) -> None:
+    """Given SIGUSR1 and SIGUSR2, as of a line of logrotate's for another server, then circusd logs what each does not
+    do, and serves on."""
+    with circusd(tmp_path) as c:
+        pids = c.wait_ready()
+
+        kill(c.pid, signal.SIGUSR1)
+        kill(c.pid, signal.SIGUSR2)
+        text = "SIGUSR{} does nothing: logs are opened anew once they are renamed"
+        eventually(
+            lambda: all(text.format(each) in c.log("circusd") for each in (1, 2)), timeout=60, what="it is logged"
+        )
+
+        assert c.wait_ready() == pids
+        assert c.serves()

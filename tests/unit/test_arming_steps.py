@@ -46,6 +46,7 @@ OF_ALL: list[PatchKind[Any]] = [
     controller.answer_empty_messages,
     log.rotate_log,
     of_arbiter.child_ended,
+    of_arbiter.log_user_signals,
 ]
 Spoil = Callable[[pytest.MonkeyPatch], None]
 

@@ -66,6 +66,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_arbiter.manage_quietly(arbiter),
         of_arbiter.reap_for_a_while(arbiter),
         of_arbiter.child_ended(arbiter, lambda: None),
+        of_arbiter.log_user_signals(arbiter),
         controller.add_commands(arbiter, [command]),
         controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
         controller.dispatch(arbiter, lambda is_signal: None, lambda stop: stop()),
@@ -105,7 +106,8 @@ def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
         *(dict(vars(each)) for each in objects),
         dict(arbiter.ctrl.commands),
         dict(watcher.processes),
-        {"handlers": list(root.handlers), "SIGCHLD": signal.getsignal(signal.SIGCHLD)},
+        {"handlers": list(root.handlers)},
+        {each.name: signal.getsignal(each) for each in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)},
     ]
 
 

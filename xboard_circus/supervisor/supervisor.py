@@ -142,6 +142,7 @@ class Supervisor:
             *self.requests.patches(),
             rotate_log(logging.getLogger()),
             circus_arbiter.child_ended(arbiter, self._child_ended),
+            circus_arbiter.log_user_signals(arbiter),
         ]
         try:
             if boot.missing:

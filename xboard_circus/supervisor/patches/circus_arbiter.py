@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from circus import logger
 from circus.config import get_config
 from circus.exc import ConflictError
 from circus.watcher import Watcher
@@ -127,8 +129,8 @@ def manage_quietly(original: Original, arbiter: Any) -> Original:
     return manage_watchers
 
 
-class _OnSignal(Patch):
-    """A handler of SIGCHLD in the arbiter's loop.
+class _OnSignals(Patch):
+    """Handlers of signals in the arbiter's loop, by their numbers.
 
     Not signal.signal, because a Python-level handler runs in the middle of anything, and an exception in it would count
     as a failed hook of the running code.
@@ -138,22 +140,38 @@ class _OnSignal(Patch):
     hangs for good.
     """
 
+    _handlers: Mapping[int, Callable[[], None]] = {}
+
     def install(self) -> None:
-        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self.make(None))
+        self._handlers = self.make(None)
+        for signum, handle in self._handlers.items():
+            event_loop(self._target).add_signal_handler(signum, handle)
         signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
 
     def undo(self) -> None:
-        event_loop(self._target).remove_signal_handler(signal.SIGCHLD)
+        for signum in self._handlers:
+            event_loop(self._target).remove_signal_handler(signum)
 
 
-@replaces("Arbiter.loop", by=_OnSignal)
-def child_ended(_: object, arbiter: Any, ended: Callable[[], None]) -> Callable[[], None]:
+@replaces("Arbiter.loop", by=_OnSignals)
+def child_ended(_: object, arbiter: Any, ended: Callable[[], None]) -> dict[int, Callable[[], None]]:
     """Notice the end of a child in the tick in which it happens.
 
     Without it: A dead worker is noticed at the next check_delay, 5 s by default.
     Fact: Circus has no SIGCHLD handler.
     """
-    return ended
+    return {signal.SIGCHLD: ended}
+
+
+@replaces("Arbiter.loop", by=_OnSignals)
+def log_user_signals(_: object, arbiter: Any) -> dict[int, Callable[[], None]]:
+    """Log SIGUSR1 and SIGUSR2, on which other servers open their logs anew or restart, and do nothing else.
+
+    Without it: Each of them, such as of a line of logrotate's, ends circusd, and leaves its workers without one.
+    Fact: Circus handles HUP, QUIT, INT, TERM and WINCH; the default of both is to end.
+    """
+    text = "xboard: %s does nothing: logs are opened anew once they are renamed, `xboard-circus reload` is for new code"
+    return {each: partial(logger.warning, text, each.name) for each in (signal.SIGUSR1, signal.SIGUSR2)}
 
 
 # What we read of an arbiter beside its methods
