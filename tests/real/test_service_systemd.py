@@ -380,7 +380,7 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
         assert host.show(UNIT, "MainPID") == pid
         beside = run([str(host.home / ".local" / "bin" / NAME), "restart"], host.environ)
         assert beside.returncode == 1
-        assert f"is run by systemd as {UNIT}: `systemctl restart {UNIT}`" in beside.stderr
+        assert f"is run by systemd as {UNIT}: `systemctl --user restart {UNIT}`" in beside.stderr
         assert host.show(UNIT, "MainPID") == pid
         upgrade = install(host, c, "--dry-run", action="upgrade")
         assert f"would run: {c.folder}/.venv/bin/python -I -m pip install" in upgrade

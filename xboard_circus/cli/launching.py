@@ -19,7 +19,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
-from xboard_circus.host import inbox, procs, runtime
+from xboard_circus.host import inbox, placement, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
 from xboard_circus.host.programs import start_detached
 from xboard_circus.host.written_files import narrow, opener, refuse_behind_link, set_umask
@@ -160,9 +160,9 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
     own, gate, box = procs.Identity.of(os.getpid()), None, None
     if after is not None:
-        if smaller := keep_limits(after):
+        if worse := [*keep_limits(after), *placement.live_as(after.pid)]:
             cure = "restart again from a shell that allows more"
-            say(f"the backend gets this shell's smaller limits: {', '.join(smaller)}; {cure}", "yellow")
+            say(f"the backend gets this shell's limits: {', '.join(worse)}; {cure}", "yellow")
         gate, folder = os.getpid(), runtime.instance_dir(instance.id)
         turn = ["--turn", str(runtime.make_gate(folder, gate)), "--starter", str(own)]
         if any(map(config.is_armed, found.watchers)):  # otherwise it has no code of ours to open it

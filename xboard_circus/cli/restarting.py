@@ -26,10 +26,10 @@ from xboard_circus.cli.lifecycle import (
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
 from xboard_circus.cli.screen import ignored, interrupted, progress, say
 from xboard_circus.config import is_backend
-from xboard_circus.core.kept_variables import kept
+from xboard_circus.core.kept_variables import OF_UNIT, kept
 from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, procs, runtime, servers
+from xboard_circus.host import circusd_record, placement, procs, runtime, servers
 from xboard_circus.host.service_manager import OUR_UNIT
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -69,10 +69,13 @@ def restart(
         await_ready(instance, chosen, timeout=timeout)
         return
     with interrupted(NOT_BEGUN):
-        _refuse_service(instance)
+        if (recorded := runtime.supervisor_of(instance.id)) is not None:
+            _move_to(recorded)  # first: its endpoint may be in its network alone
         found = instance.find()
         if found is not None:
             _refuse_other_user(found)
+            if found.identity != recorded:
+                _move_to(found.identity)
         # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
         check_file(instance)
         if found is not None and not cold:
@@ -99,27 +102,37 @@ def restart(
     await_ready(instance, expected, timeout=timeout, launched=launched)
 
 
-def _refuse_service(instance: Instance) -> None:
-    """Raise XboardError if systemd runs circusd, which would start another one beside that of this command, or the
-    first process of a container, which ends with the circusd that it has started."""
-    circusd = runtime.supervisor_of(instance.id)
-    if circusd is None:
-        return
+def _move_to(circusd: procs.Identity) -> None:
+    """Move this command to where *circusd* lives, for the next one; XboardError where that one would not live on."""
+    _refuse_service(circusd)
+    placement.enter(circusd)
+
+
+def _refuse_service(circusd: procs.Identity) -> None:
+    """Raise XboardError if systemd runs *circusd*, and starts another one or ends all with it, or the first process of
+    a container, which ends with the circusd that it has started."""
     first = next(iter(procs.ancestors(circusd.pid)), 0)
     if FIRST_PROCESS in procs.command_line(first):
         raise XboardError(
             f"the end of circusd (pid {circusd.pid}) ends the container; `xboard-circus reload` replaces the workers "
             "without a lost request, `circusctl reloadconfig` reads the ini file; for all else restart the container"
         )
-    if unit := procs.unit_of(circusd.pid):
+    unit = procs.unit_of(circusd.pid)
+    if not unit:
+        around = placement.unit_around(circusd.pid)  # one of Type=forking, or whose script has started circusd
+        main = int(around.get("MainPID") or 0)
+        unit = around["Id"] if main and main in (circusd.pid, first) else ""
+    if unit:
+        environ = procs.environ(circusd.pid) or {}
+        restart = f"systemctl{' --user' if 'MANAGERPID' in environ else ''} restart {unit}"
         how = " without a lost request; `reload` replaces the workers alone"
-        if (procs.environ(circusd.pid) or {}).get(OUR_UNIT) != unit:
+        if environ.get(OUR_UNIT) != unit:
             how = (
                 ", and requests fail meanwhile; `xboard-circus reload` replaces the workers without a lost request, "
                 "and a unit of `xboard-circus service install` restarts without one"
             )
         by = f"circusd (pid {circusd.pid}) is run by systemd as {unit}"
-        raise XboardError(f"{by}: `systemctl restart {unit}` restarts it{how}")
+        raise XboardError(f"{by}: `{restart}` restarts it{how}")
 
 
 def _refuse_other_user(found: Snapshot | Silent) -> None:
@@ -155,6 +168,8 @@ def _keep_variables(found: Snapshot | Silent) -> None:
     if not before:
         say("the environment of the circusd that runs can't be read: the next one has that of this terminal", "yellow")
         return
+    for name in filter(OF_UNIT.fullmatch, [*os.environ]):
+        del os.environ[name]
     missing = kept(before, os.environ)
     os.environ.update(missing)
     if missing:

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Mapping
 
+OF_UNIT = re.compile(
+    r"(SYSTEMD|LISTEN|WATCHDOG|MEMORY_PRESSURE)_.*|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|MAINPID|MANAGERPID"
+)
+"""Variables of one process of a unit of systemd, see systemd.exec(5): of the caller's neither."""
 OF_SESSION = re.compile(
     r"_|(OLD)?PWD|SHLVL|(COLOR)?TERM.*|LINES|COLUMNS|PS\d|LS_COLORS|LESS.*|HIST.*|MAIL|STY|TMUX.*|DISPLAY|WINDOWID"
-    r"|(SSH|SUDO|XDG|DBUS|WAYLAND|BASH|SYSTEMD|LISTEN|WATCHDOG)_.*|VIRTUAL_ENV.*"
-    r"|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|MAINPID|MANAGERPID"
+    rf"|(SSH|SUDO|XDG|DBUS|WAYLAND|BASH)_.*|VIRTUAL_ENV.*|{OF_UNIT.pattern}"
 )
 """Variables of one login, terminal, service or process, not of the backend."""
 

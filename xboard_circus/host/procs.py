@@ -247,11 +247,16 @@ def unit_of(pid: int) -> str:
     """Return the systemd unit that has *pid* as its main process, such as "xboard-backend.service"; "" without one."""
     if (environ(pid) or {}).get("SYSTEMD_EXEC_PID") != str(pid):
         return ""
+    names = (group.rpartition("/")[2] for group in groups_of(pid).values())
+    return next((name for name in names if name.endswith(".service")), "")
+
+
+def groups_of(pid: int | str = "self") -> dict[str, str]:
+    """Return the control groups of *pid*, by the second column of cgroups(7): the tree of each; {} if it is gone."""
     with suppress(OSError):
-        groups = _read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines()
-        names = (line.rpartition("/")[2] for line in groups)
-        return next((name for name in names if name.endswith(".service")), "")
-    return ""
+        lines = os.fsdecode(_read(f"/proc/{pid}/cgroup")).split("\n")  # the only letter that no name may have
+        return dict(line.split(":", 2)[1:] for line in lines[:-1])
+    return {}
 
 
 def is_of_our_pid_space(pid: int) -> bool:

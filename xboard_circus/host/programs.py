@@ -70,14 +70,14 @@ def start_detached(command: list[str], *, cwd: Path | str, output: IO[bytes], **
     return subprocess.Popen(command, cwd=cwd, start_new_session=True, **where)
 
 
-def output_of(*command: str) -> str | None:
+def output_of(*command: str, within: float = READS_WITHIN) -> str | None:
     """Return the output of a read-only program of the system; None where it is missing, fails or hangs."""
     # Debian keeps some in /usr/sbin, which not every user's PATH has.
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:
         return None
     try:
-        run = run_captured([program, *command[1:]], timeout=READS_WITHIN, env={**os.environ, "LC_ALL": "C"})
+        run = run_captured([program, *command[1:]], timeout=within, env={**os.environ, "LC_ALL": "C"})
     except OSError:
         return None
     return run.stdout if run is not None and run.returncode == 0 else None

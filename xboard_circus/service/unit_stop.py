@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host import procs
 from xboard_circus.host.service_manager import ANSWER_WITHIN, job_of
 
 PROC = Path("/proc")
@@ -100,7 +101,7 @@ def end_group(unit: str, *, grace: float = 0.0) -> None:
 
     Workers get SIGTERM first, and *grace* seconds.
     """
-    own = next((group for group in _groups_of("self") if group.endswith(f"/{unit}")), None)
+    own = next((group for group in procs.groups_of().values() if group.endswith(f"/{unit}")), None)
     if own is None or "SERVICE_RESULT" not in os.environ:
         print(f"nothing is killed: this is not run by systemd in the control group of {unit}", file=sys.stderr)
         return
@@ -132,15 +133,8 @@ def _is_worker(pid: int) -> bool:
 def _others_in(group: str) -> Iterator[int]:
     for entry in PROC.iterdir():
         is_other = entry.name.isdigit() and int(entry.name) != os.getpid()
-        if is_other and _is_alive(entry) and group in _groups_of(entry.name):
+        if is_other and _is_alive(entry) and group in procs.groups_of(entry.name).values():
             yield int(entry.name)
-
-
-def _groups_of(pid: str) -> list[str]:
-    """Return the control groups of *pid*, one for each tree that the host has."""
-    with suppress(OSError):
-        return [line.split(":", 2)[2] for line in (PROC / pid / "cgroup").read_text().splitlines()]
-    return []
 
 
 def _is_alive(entry: Path) -> bool:
