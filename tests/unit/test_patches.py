@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,9 @@ from circus.stream.redirector import Redirector
 from circus.util import LOG_FMT, get_info
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
+from xboard_circus.host.procs import Identity
 from xboard_circus.supervisor.life.output import Tail
 from xboard_circus.supervisor.patches import boot, patch
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
@@ -313,6 +317,32 @@ def test_who_leaks_connections_to_an_ipc_endpoint_has_many_to_leak(
 
     wanted = 65536 if few_files == resource.RLIM_INFINITY else min(65536, few_files)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("looks", "is_typed", "starts"),
+    [
+        pytest.param([True, True, False], False, True, id="it ends meanwhile"),
+        pytest.param([True] * 4, False, False, id="it runs on"),
+        pytest.param([True, False], True, False, id="at a terminal"),
+        pytest.param([False], True, True, id="alone"),
+    ],
+)
+def test_a_circusd_that_something_starts_waits_for_the_end_of_another(
+    monkeypatch: pytest.MonkeyPatch, looks: list[bool], is_typed: bool, starts: bool
+) -> None:
+    """What starts circusd again whenever it ends would do so without a pause after a restart has replaced its own."""
+    runs, now = iter(looks), iter(range(100))
+    other = Identity(os.getppid(), 1)
+    monkeypatch.setattr(runtime, "supervisor_of", lambda _: other if next(runs) else None)
+    monkeypatch.setattr(boot, "time", SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _: None))
+    monkeypatch.setattr(boot, "OTHER_ENDS_WITHIN", 4)
+    monkeypatch.setattr(os, "isatty", lambda _: is_typed)
+
+    with nullcontext() if starts else pytest.raises(XboardError, match=f"pid {other.pid} runs on"):
+        boot.refuse_beside_another(SimpleNamespace(config_file="/x/circus.ini"))
+
+    assert [*runs] == [False] * (is_typed and not starts)
 
 
 def test_a_pid_that_is_another_process_by_now_keeps_no_circusd_from_starting(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ from xboard_circus.worker.limits import raise_limits
 from xboard_circus.worker.unread_output import outlast_reader
 
 GUARDS, PASSED = "xboard_guards", "xboard_passed"
+OTHER_ENDS_WITHIN, LOOK_EVERY = 10.0, 0.1
 STATS = "circusd-stats"
 
 
@@ -204,13 +206,23 @@ def outlast_reader_of_log() -> None:
 
 
 def refuse_beside_another(arbiter: Any) -> None:
-    """Raise XboardError where another circusd supervises the same file, before anything of that is bound."""
-    try:
+    """Raise XboardError where another circusd supervises the same file, before anything of that is bound.
+
+    Without a terminal it waits for a while for that one's end: what starts circusd again whenever it ends, such as a
+    loop of a shell, would otherwise do that without a pause once a restart has replaced its own.
+    """
+    give_up_at = time.monotonic() + (0.0 if os.isatty(0) else OTHER_ENDS_WITHIN)
+    while (other := _other_of(arbiter)) is not None:
+        if time.monotonic() >= give_up_at:
+            raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
+        time.sleep(LOOK_EVERY)
+
+
+def _other_of(arbiter: Any) -> procs.Identity | None:
+    with suppress(XboardError):  # a runtime folder that is not ours says nothing
         other = runtime.supervisor_of(instance_of(arbiter))
-    except XboardError:  # a runtime folder that is not ours says nothing
-        return
-    if other is not None and other.pid != os.getpid():  # whose end a restart would have waited for
-        raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
+        return None if other is None or other.pid == os.getpid() else other  # whose end a restart has waited for
+    return None
 
 
 def fork_plugin(arbiter: Any) -> None:
