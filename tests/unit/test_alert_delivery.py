@@ -96,6 +96,37 @@ async def test_everything_arrives_once_and_in_order_though_the_sink_fails() -> N
     assert changes
 
 
+class Command(FakeSink):
+    """Fails as often as it is told to, and then takes until it is let go."""
+
+    most_cuts = 2
+
+    def deliver(self, message: Message) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        super().deliver(message)
+
+
+@story
+async def test_a_command_in_which_the_plugin_ends_is_run_again_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Given a command that runs when the plugin ends, as one that restarts circusd, then the next plugin runs it once
+    more, however often it fails before, and the one after that says why it does not."""
+    saved = [message("0")]
+    for failures in (3, 2):
+        sink = Command(*[AlertError("ended with 1")] * failures)
+        sink.gate.clear()
+        delivery = Delivery("ops", sink, waiting=saved, on_change=lambda: saved.__setitem__(0, delivery.waiting()[0]))  # noqa: B023
+        delivery.start()
+        await tried(sink)
+        delivery.end()
+        sink.gate.set()
+    last = Command()
+
+    assert await begin(last, waiting=[*saved, message("1")]).drain(10)
+    assert last.delivered == ["1"]
+    assert "given up: this plugin has ended 2 times while nowhere ran, as when that restarts circusd" in caplog.text
+
+
 @pytest.mark.parametrize("fault", [AlertError("answered 554: spam", refused=True), UnicodeError("surrogates")])
 @story
 async def test_a_message_that_is_refused_for_what_it_says_lets_the_others_pass(fault: Exception) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
@@ -33,6 +33,7 @@ class CommandSink:
     folder: Path
     timeout: float = 10.0
     hidden: Collection[str] = ()
+    most_cuts: ClassVar[int] = 2  # one that restarts circusd ends this plugin, and would be run again by the next one
 
     @property
     def place(self) -> str:

@@ -105,17 +105,30 @@ class Delivery:
 
     async def _try(self, message: Message) -> tuple[float, bool]:
         """Return the seconds to wait before the next try, 0 after a success, and whether the server demands that."""
+        if most := getattr(self.sink, "most_cuts", 0):
+            if message.cuts >= most:
+                why = f"this plugin has ended {most} times while {self.sink.place} ran, as when that restarts circusd"
+                cure = "have it do so in the background, such as by `setsid -f xboard-circus restart`"
+                log.error("alert:%s: given up: %s; %s: %s", self.name, why, cure, message.title)
+                return self._done()
+            self._queue[0] = message._replace(cuts=message.cuts + 1)
+            self._on_change()  # before it runs
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self.sink.deliver, message)
         except AlertError as error:
+            self._queue[0] = message
             return self._failed(str(error), error.retry_after, is_refused=error.refused)
         except Exception as error:
+            self._queue[0] = message
             # Only where it was raised, because its message may quote a secret.
             log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
             # It may be what the message says.
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0, is_refused=True)
         tries = f", at try {self._failures + 1}" if self._failures else ""
         log.info("alert:%s: delivered%s: %s", self.name, tries, message.title)
+        return self._done()
+
+    def _done(self) -> tuple[float, bool]:
         self._failures, self.trouble = 0, ""
         self._queue.pop(0)
         asyncio.get_running_loop().call_soon(self._on_change)

@@ -11,6 +11,7 @@ class Message(NamedTuple):
         id: The same in all tries, for a receiver that gets it twice after a lost answer.
         fold: A later message with the same fold replaces one that still waits; "" for none.
         document: JSON for programs.
+        cuts: How often its delivery had begun and not ended when the plugin did.
     """
 
     id: str
@@ -18,12 +19,13 @@ class Message(NamedTuple):
     text: str
     document: Mapping[str, Any]
     fold: str = ""
+    cuts: int = 0
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Message":
         """Return the message that `_asdict` made *data* of; raise KeyError or TypeError for other data."""
         texts = {name: str(data[name]) for name in ("id", "title", "text", "fold")}
-        return cls(**texts, document=dict(data["document"]))
+        return cls(**texts, document=dict(data["document"]), cuts=int(data.get("cuts", 0)))
 
 
 class Sink(Protocol):

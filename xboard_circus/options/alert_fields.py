@@ -149,7 +149,8 @@ class AlertOptions(NamedTuple):
     """email: addresses of the recipients."""
     command: Annotated[tuple[str, ...], Option(COMMAND_LINE, "/usr/local/bin/notify --channel ops", of="command")] = ()
     """command: program and arguments, run without a shell in the folder of this file. It is killed at the timeout; exit
-    code 0 means delivered."""
+    code 0 means delivered. One that waits for a restart of circusd is run once more, because that ends the plugin; have
+    it restart in the background (`setsid -f`)."""
 
 
 _SIGNED = ("json", "feishu", "dingtalk")
