@@ -14,6 +14,7 @@ from typing import IO, Any, ClassVar
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
+from xboard_circus.host.procs import without_marks
 from xboard_circus.masking import secrets_in
 
 STDERR_BYTES = 4096
@@ -51,9 +52,11 @@ class CommandSink:
 
 
 def run(
-    argv: Sequence[str], document: Mapping[str, Any], *, name: str, timeout: float, **where: Any
+    argv: Sequence[str], document: Mapping[str, Any], *, name: str, env: Mapping[str, str], timeout: float, **where: Any
 ) -> tuple[int, str]:
     """Run a program with *document* on its stdin; return its exit code and what it wrote to stderr. *where*: of Popen.
+
+    It has no mark of ours: a daemon that it starts, or another circusd, would be ended as a leftover of the plugin.
 
     Raises:
         AlertError: It cannot be run, or was not done in time, and was killed with its process group.
@@ -61,7 +64,8 @@ def run(
     # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
     with _file_for_words() as stderr:
         try:
-            process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, start_new_session=True, **where)
+            where |= {"env": without_marks(env), "start_new_session": True}
+            process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
         except OSError as error:
             raise AlertError(f"{name} cannot be run: {error.strerror}") from None
         code = _finished(process, json.dumps(dict(document)).encode(), name, timeout)

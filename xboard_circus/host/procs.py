@@ -24,6 +24,11 @@ PR_SET_CHILD_SUBREAPER = 36
 READ_AT_MOST = 1 << 20
 """Most bytes read of a file in /proc. Any user can show GiBs as an environment or a command line, by
 prctl(PR_SET_MM_MAP)."""
+MARKS = frozenset(
+    f"XBOARD_{name}"
+    for name in ("INSTANCE", "CIRCUSD", "HOME", "CONFIG", "WATCHER", "WID", "WORKER", "LAUNCHER", "SESSION")
+)
+"""Variables by which we know what is ours. What runs for the user beside us has none of them."""
 _CHUNK = 1 << 14
 _ENDED = frozenset("ZXx")
 Found = TypeVar("Found")
@@ -189,6 +194,11 @@ def ancestors(of: int | None = None) -> list[int]:
         stat = read_stat(pid)
         pid = 0 if stat is None else stat.parent
     return found
+
+
+def without_marks(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return *variables* without those by which we would take a process, and all that it starts, for one of ours."""
+    return {name: value for name, value in variables.items() if name not in MARKS}
 
 
 def environ(pid: int) -> dict[str, str] | None:

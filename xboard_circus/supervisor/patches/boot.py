@@ -122,7 +122,7 @@ def boot(original: Original, _: object) -> Original:
     """
 
     def initialize(arbiter: Any) -> None:
-        begin_with_streams()
+        begin_clean()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         raise_limits()  # what stays too low the workers log
         narrow_logs(arbiter)
@@ -179,20 +179,23 @@ def close_guards(original: Original, _: object) -> Original:
     return stop
 
 
-def begin_with_streams() -> None:
-    """Begin anew, as the same process, with /dev/null in the place of each standard stream that was closed.
+def begin_clean() -> None:
+    """Begin anew, as the same process, with /dev/null in the place of each standard stream that was closed, and without
+    the marks of another circusd, of which a process has started this one.
 
-    What circusd opened has its number by now, such as the socket that wakes its loop: workers would have that as their
-    stdout, or none, and their next file, such as a database, would get what is printed.
+    What circusd opened has the stream's number by now, such as the socket that wakes its loop: workers would have that
+    as their stdout, or none, and their next file, such as a database, would get what is printed. The marks would be in
+    the environment of each unarmed watcher, which would be ended as a leftover of the other circusd. By now Circus has
+    a copy of them for `reloadconfig`, which would restart all where they were only deleted.
     """
     closed = [number for number, each in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)) if each is None]
-    if not closed:
+    if not closed and "XBOARD_CIRCUSD" not in os.environ:
         return
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in closed:
         os.dup2(nothing, number)
         os.set_inheritable(number, True)
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], procs.without_marks(os.environ))
 
 
 def outlast_reader_of_log() -> None:
