@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import mmap
@@ -143,13 +144,17 @@ def obey(order: list[str]) -> None:
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does,
     and a ``hidden_heir`` accepts; an ``heir_beside`` on a socket of its own. A ``bare`` job has no environment of ours
-    either. ``shut`` shuts the public socket down for all workers, and ``deaf`` has the kernel drop what comes to it.
-    ``change`` sets an option on it that its connections inherit. ``print`` prints the words behind it. ``hang spin``
+    either. A ``daemon`` has lost its parent, and the leader of its session. ``shut`` shuts the public socket down for
+    all workers, and ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its connections
+    inherit. ``print`` prints the words behind it, and ``run`` runs them. ``hang spin``
     and others: see `HANGS`.
     """
     verb, words = order[0], order[1:]
     if verb == "print":
         print(*words, flush=True)
+        return
+    if verb == "run":
+        subprocess.Popen(words)
         return
     if verb == "change":
         for descriptor in public_listeners():
@@ -174,6 +179,8 @@ def obey(order: list[str]) -> None:
         subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True)
     elif verb == "job":
         subprocess.Popen(["sleep", "600"], start_new_session=True)
+    elif verb == "daemon":
+        subprocess.Popen(["setsid", "sh", "-c", "sleep 600 &"]).wait()
     elif verb == "task":
         subprocess.Popen(["sleep", "600"])
     elif verb == "bare":
@@ -322,6 +329,13 @@ def fill_the_pool(threads: int, seconds: float) -> None:
         asyncio.get_running_loop().create_task(sleep_in_the_pool(seconds))
 
 
+async def run_command(send: Send, words: list[str], *, blocks: bool) -> None:
+    """Run a command as a plain child, in a thread or in the loop itself; answer its exit code and what it says."""
+    run = functools.partial(subprocess.run, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = run() if blocks else await asyncio.to_thread(run)
+    await respond(send, 200, json.dumps([done.returncode, done.stdout]).encode())
+
+
 async def respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
@@ -395,6 +409,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         return
     if path == "/facts":
         await respond(send, 200, json.dumps(facts()).encode())
+        return
+    if path == "/run":
+        await run_command(send, query["word"], blocks="blocks" in query)
         return
     if path == "/held":
         await hold(send)

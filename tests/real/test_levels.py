@@ -263,7 +263,7 @@ OF_STATUS = (
     *("SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Cpus_allowed"),
 )
 OF_STAT = {"group": 2, "session": 3, "terminal": 4, "nice": 16, "threads": 17, "policy": 38}
-OF_ITS_WATCHER = ("__name__", "BACKEND_DIR", "XBOARD_WATCHER", "XBOARD_WORKER_DIR", "XBOARD_WID")
+OF_ITS_WATCHER = ("__name__", "BACKEND_DIR", "XBOARD_WATCHER", "XBOARD_WORKER_DIR", "XBOARD_WID", "XBOARD_SESSION")
 
 
 def write_streams(folder: Path, name: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ SHOWN = """
 import atexit, gc, io, json, logging, os, resource, signal, sys, threading, time, traceback
 
 atexit.register(lambda: (time.sleep(0.01), print("left in order", flush=True)))
-OF_ONE = "XBOARD_LAUNCHER", "XBOARD_WID", "XBOARD_FORK_SPACE"
+OF_ONE = "XBOARD_LAUNCHER", "XBOARD_WID", "XBOARD_FORK_SPACE", "XBOARD_SESSION"
 LIMITS = resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE
 
 

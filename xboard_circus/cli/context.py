@@ -13,6 +13,7 @@ import click
 
 from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
+from xboard_circus.host import session
 from xboard_circus.instance import Instance
 from xboard_circus.options import kinds
 from xboard_circus.options.kinds import WrongValueError
@@ -121,6 +122,8 @@ def for_instance(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(config_file: Path, **given: Any) -> Any:
         looks = click.get_current_context().info_name not in RUNNING
+        if not looks:  # an app may run them, for the deployment of its next version
+            session.leave_workers()
         instance = Instance(config_file, by=sender(), lenient=True, looks=looks)
         if instance.unread:
             complain(f"{instance.unread}\ncircusd runs with what it has read before; correct this before a start")

@@ -59,7 +59,8 @@ def restart(
     With NAME its workers are replaced as by `reload NAME`. Where none serves, or none can run beside its successor,
     they are stopped and started.
 
-    Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
+    Environment variables that the running circusd has, and that are not set here, are kept, but for --cold. Where a
+    process of the backend runs this, such as an app, the next circusd has those of the running one alone.
     """
     if names:
         with interrupted(NOT_BEGUN):
@@ -78,9 +79,10 @@ def restart(
                 _move_to(found.identity)
         # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
         check_file(instance)
+        if found is not None:
+            _keep_variables(found, cold=cold)
         if found is not None and not cold:
             _try_to_write(instance)
-            _keep_variables(found)
             alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset(), {})
             _agree(alone, yes=yes)
             if not no_preflight:
@@ -162,17 +164,26 @@ def _try_to_write(instance: Instance) -> None:
             (runtime.root_path() / instance.id / TRIAL).unlink()
 
 
-def _keep_variables(found: Snapshot | Silent) -> None:
-    """Set in this process, for the next circusd, the variables of the one *found* that are not set here."""
+def _keep_variables(found: Snapshot | Silent, *, cold: bool) -> None:
+    """Set in this process, for the next circusd, the variables of the one *found* that are not set here.
+
+    In a process of the backend, such as a worker's or an alert's command, they replace all others, also for *cold*.
+    """
     before = procs.environ(found.identity.pid)
+    is_inside = "XBOARD_CIRCUSD" in os.environ or found.identity.pid in procs.ancestors()
+    if cold and not is_inside:
+        return
     if not before:
         say("the environment of the circusd that runs can't be read: the next one has that of this terminal", "yellow")
         return
     for name in filter(OF_UNIT.fullmatch, [*os.environ]):
         del os.environ[name]
-    missing = kept(before, os.environ)
+    missing = kept(before, {} if is_inside else os.environ)
+    if is_inside:
+        os.environ.clear()
+        say("the next circusd has the variables of the one that runs, because a process of its backend restarts it")
     os.environ.update(missing)
-    if missing:
+    if missing and not is_inside:
         is_set = "because it is not set here" if len(missing) == 1 else "because they are not set here"
         say(f"kept from the circusd that runs, {is_set}: {', '.join(sorted(missing))}")
 

@@ -66,7 +66,7 @@ def _recorded_orphans(instance: str, circusds: Mapping[procs.Identity, str]) -> 
         return
     circusd = procs.Identity(life.pid, life.started)
     alive = {each.pid for each in (*circusds, circusd) if procs.is_running(*each)}
-    own = {os.getpid(), *procs.ancestors()}
+    own = procs.spared()
     for worker in circusd_record.workers(instance):
         stat = procs.read_stat(worker.pid)
         if stat is None or stat.started != worker.started or stat.has_ended:
@@ -83,7 +83,7 @@ def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[proc
 
     For after its end, and that of its orphans: sessions of their own are meant to outlive a worker.
     """
-    own = {os.getpid(), *procs.ancestors()}
+    own = procs.spared()
     found = {each for each in below if each.pid not in own and procs.is_running(*each)}
     for pid, _ in _marked(instance):
         if procs.is_of_our_pid_space(pid) and (each := procs.Identity.of(pid)) and procs.is_running(*each):
@@ -93,7 +93,7 @@ def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[proc
 
 def _marked(instance: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the processes with the mark of *instance*, with their environment; not ourselves, nor our ancestors."""
-    own = {os.getpid(), *procs.ancestors()}
+    own = procs.spared()
     for pid in procs.pids():
         if pid not in own and (environ := procs.environ(pid) or {}).get("XBOARD_INSTANCE") == instance:
             yield pid, environ
@@ -175,8 +175,7 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
     """
     seen = {pid}
     while True:
-        launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
-        session = procs.session_of(pid)
+        launcher, session = procs.launcher_in(environ), procs.session_of(pid)
         if session is None:
             return False
         if launcher == str(session):
@@ -198,19 +197,20 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
 def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
     """Return whether *pid* is in a session that an app of ours has made: it is meant to outlive its worker.
 
-    The session of a worker is named by its launcher. What an app starts does not know the launcher; it is in the
-    session of a dead worker, or in one with a live leader.
+    The session of a worker is named by its launcher. What an app starts does not know the launcher, but the session,
+    unless it was started at an import before the fork, or by an older release: then one with a live leader counts.
     """
     if "XBOARD_WATCHER" not in environ:
         return False  # a plugin
-    launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
-    session = procs.session_of(pid)
+    launcher, session = procs.launcher_in(environ), procs.session_of(pid)
     if session is None:
         return True
     if launcher:
         return launcher != str(session)
     if "XBOARD_FORK_ORDERS" in environ:
         return False  # the launcher of a forkserver, which takes this from what the app may start
+    if (environ.get("XBOARD_SESSION") or str(session)) != str(session):
+        return True
     leader = procs.read_stat(session)
     return leader is not None and not leader.has_ended
 
@@ -253,7 +253,7 @@ def _with_children(holders: Iterable[Holder]) -> list[Holder]:
         children[stat.parent].append(pid)
     family = {holder.pid: holder for holder in holders if holder.pid in processes and _is_running(holder)}
     # Leave out ourselves, our ancestors, and what runs beside us.
-    own = {os.getpid(), *procs.ancestors()}
+    own = procs.spared()
     for root in [holder for holder in family.values() if holder.instance is not None and holder.pid not in own]:
         parents = deque([root.pid])
         while parents:

@@ -140,10 +140,10 @@ def is_running(pid: int, started: int) -> bool:
 def send_signal(pid: int, started: int, signum: int) -> bool:
     """Send *signum* to this very process; False when it is gone.
 
-    ValueError for pid 1, ourselves and our ancestors; PermissionError for another user's process, and for one that
-    cannot be distinguished from the next with its pid.
+    ValueError for pid 1, ourselves and our ancestors (see `spared`); PermissionError for another user's process, and
+    for one that cannot be distinguished from the next with its pid.
     """
-    if pid <= 1 or pid == os.getpid() or pid in ancestors():
+    if pid <= 1 or pid in spared():
         raise ValueError(f"no signal {signum} to {pid}: it is this process, or one that it runs under")
     pidfd = None
     try:
@@ -194,6 +194,22 @@ def ancestors(of: int | None = None) -> list[int]:
         stat = read_stat(pid)
         pid = 0 if stat is None else stat.parent
     return found
+
+
+def spared() -> set[int]:
+    """Return this process and its ancestors, without a worker in another session.
+
+    The app of a worker may have run the command that has started this circusd, and waits for it: that worker would
+    serve the old code for ever.
+    """
+    own = os.getsid(0)
+    above = {pid: session_of(pid) for pid in ancestors()}
+    return {os.getpid(), *(pid for pid in above if above[pid] == own or str(above[pid]) != launcher_in(environ(pid)))}
+
+
+def launcher_in(marks: Mapping[str, str] | None) -> str:
+    """Return the pid of the launcher in the environment of a worker, by which its session is named; "" without one."""
+    return (marks or {}).get("XBOARD_LAUNCHER", "").partition(":")[0]
 
 
 def without_marks(variables: Mapping[str, str]) -> dict[str, str]:
@@ -403,7 +419,7 @@ def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
     """
     marks = environ(child) or {}
     launchers = map(str, (child, *forkservers))
-    is_launched = "XBOARD_WID" not in marks or marks.get("XBOARD_LAUNCHER", "").partition(":")[0] in launchers
+    is_launched = "XBOARD_WID" not in marks or launcher_in(marks) in launchers
     return session_of(child) == child and "XBOARD_INSTANCE" in marks and is_launched
 
 

@@ -1,9 +1,10 @@
-"""Find and end the processes of a session that has lost its leader."""
+"""Find and end the processes of a session that has lost its leader; leave that of a worker."""
 
 import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from xboard_circus.host import procs
 
@@ -52,3 +53,12 @@ def end_with_leader(leader: procs.Identity, seen_at: int, grace: float) -> None:
     """End the session of *leader*, which was there at *seen_at*, with it. Blocks for *grace* and one second at most."""
     for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
         procs.signal_all([leader, *left_by(leader, seen_at)], signum, patience)
+
+
+def leave_workers() -> None:
+    """Leave the session of the worker whose app has run this program, because what is in it ends with the worker."""
+    own = os.getsid(0)
+    if str(own) in (os.environ.get("XBOARD_SESSION"), procs.launcher_in(os.environ)):
+        with suppress(PermissionError):  # it is a group's leader, and the worker is gone
+            os.setpgid(0, own)
+            os.setsid()

@@ -16,8 +16,8 @@ Any app can end so: it is believed of a worker that was up and whose command or 
 OF_CIRCUSD = frozenset(
     f"XBOARD_{name}"
     for name in (
-        *("PREFLIGHT", "WID", "WORKER", "WORKER_DIR", "LAUNCHER", "FORK_ORDERS", "REFUSED", "WEBSOCKET_SPREAD"),
-        *("LIVE_PATH", "READY_PATH", "PROBE_HOST", "PROBE_SCHEME", "PROBE_HEADERS"),
+        *("PREFLIGHT", "WID", "WORKER", "WORKER_DIR", "LAUNCHER", "SESSION", "FORK_ORDERS", "REFUSED"),
+        *("LIVE_PATH", "READY_PATH", "PROBE_HOST", "PROBE_SCHEME", "PROBE_HEADERS", "WEBSOCKET_SPREAD"),
         *("REQUESTS", "REQUEST_RECORD", "REQUEST_ID_HEADER", "REQUEST_SLOW", "REQUEST_TIMEOUT"),
     )
 )

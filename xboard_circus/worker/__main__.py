@@ -178,6 +178,7 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
     config = (None if imported is None else imported.config) or configure(options)
     for name in NOT_FOR_THE_APP:  # processes that the app starts do not use our files
         os.environ.pop(name, None)
+    os.environ["XBOARD_SESSION"] = str(os.getsid(0))  # a process in another one was detached, to outlive the worker
     server = WorkerServer(config, surroundings, private_socket(surroundings), code)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     os.register_at_fork(after_in_child=server.forget_requests)

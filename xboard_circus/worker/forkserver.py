@@ -88,6 +88,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     if level == "app":
         for name in NOT_FOR_THE_APP:
             os.environ.pop(name, None)
+        os.environ["XBOARD_SESSION"] = ""  # the app may keep a copy, and this is not the session of its worker
         values = {name: os.environ.get(name) for name in OF_CIRCUSD}
         config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
