@@ -1,7 +1,6 @@
 """Workers that circusd does not know by their pid: behind a wrapper; and files in the runtime folder that lie."""
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -49,11 +48,7 @@ def probed(c: Circusd) -> dict[str, Any]:
     [
         pytest.param(forwarding(), id="it forwards signals"),
         pytest.param(SHELL, id="a shell that does not exec"),
-        pytest.param(
-            f"uv run --no-project {WORKER}",
-            id="uv run",
-            marks=pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv"),
-        ),
+        pytest.param(f"{sys.executable} -m uv run --no-project --no-cache --offline {WORKER}", id="uv run"),
     ],
 )
 def test_a_worker_behind_a_wrapper_is_probed_and_replaced_like_any_other(tmp_path: Path, command: str) -> None:
