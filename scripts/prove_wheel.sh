@@ -35,48 +35,46 @@ async def hello() -> str:
     return "hello"
 APP
 
-xboard-circus init --app hello:app
-# Ports that nobody has, so that the machine's own 8000 and 5555 do not matter; nor is one given to a client meanwhile.
-"$folder/venv/bin/python" - <<'PORTS'
+# Ports that nobody has, so that the machine's own 8000, 8080 and 5555 do not matter; nor is one given to a client
+# meanwhile. circusd takes the one after its own, too.
+set -- $("$folder/venv/bin/python" - <<'PORTS'
 import random
-import re
 from pathlib import Path
 
 low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-defaults = ("8000", "5555", "5556", "5557")
-ports = dict(zip(defaults, map(str, random.sample(range(low - 12_000, low), len(defaults)))))
-ini = Path("circus.ini")
-ini.write_text(re.sub(r"\b(8000|5555|5556|5557)\b", lambda m: ports[m[0]], ini.read_text()))
-Path("port").write_text(ports["8000"])
+print(*random.sample(range(low - 12_000, low, 2), 3))
 PORTS
+)
+xboard-circus init --app hello:app --port "$1" --page-port "$2" --endpoint-port "$3"
 xboard-circus check
 
 circusd circus.ini >circusd.log 2>&1 &
 circusd=$!
-if ! "$folder/venv/bin/python" - "$circusd" <<'ASK'; then
+if ! "$folder/venv/bin/python" - "$circusd" "http://127.0.0.1:$1/" "http://127.0.0.1:$2/healthz" <<'ASK'; then
 import os
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
-address = f"http://127.0.0.1:{Path('port').read_text()}/"
+circusd, *addresses = sys.argv[1:]
 give_up_at = time.monotonic() + 60
-while True:
-    try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            print(f"{address} answers {answer.status}: {answer.read().decode()}")
-        break
-    except OSError as error:
-        os.kill(int(sys.argv[1]), 0)
-        if time.monotonic() > give_up_at:
-            sys.exit(f"{address}: {error}")
-        time.sleep(0.1)
+for address in addresses:
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                print(f"{address} answers {answer.status}: {answer.read().decode()}")
+            break
+        except OSError as error:
+            os.kill(int(circusd), 0)
+            if time.monotonic() > give_up_at:
+                sys.exit(f"{address}: {error}")
+            time.sleep(0.1)
 ASK
     cat circusd.log logs/* >&2
     exit 1
 fi
-xboard-circus status
+xboard-circus status | tee status
+grep -q "at tcp://127.0.0.1:$3," status
 xboard-circus stop
 wait "$circusd"
 circusd=
