@@ -18,7 +18,7 @@ from xboard_circus.cli import stopping
 from xboard_circus.cli.screen import Progress
 from xboard_circus.instance import Instance, Silent
 
-from .harness import FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
+from .harness import FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import Process, process
 
 
@@ -95,16 +95,21 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
 
 
 def test_two_starts_at_once_make_one_circusd(tmp_path: Path) -> None:
-    """Given nothing that runs, when two start it at the same time, then one does and the other finds it running."""
-    with backend(tmp_path) as c:
+    """Given nothing that runs, when two start it at the same time, then one does and the other finds it running, and
+    each says that it is ready once it is."""
+    with backend(tmp_path, Watcher(told={"boot": "held"})) as c:
         said: list[str] = []
         threads = [threading.Thread(target=lambda: said.append(done(c, "start"))) for _ in range(2)]
         for thread in threads:
             thread.start()
+        eventually(lambda: len(c.starts()) == 2, what="both workers start")
+        holds(lambda: said == [], seconds=1, what="one says that it is ready while they start")
+        c.set("boot", "")
         for thread in threads:
             thread.join(120)
 
         assert sorted("runs already" in each for each in said) == [False, True]
+        assert [each.splitlines()[-1] for each in said] == ["ready", "ready"]
         assert len([each for each in c.processes() if "circus.circusd" in each.command]) == 1
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from .facts_of_state import looks_well
+from .facts_of_state import held, looks_well
 from .harness import BUNDLE, Circusd, circusd, circusd_as, eventually, kill
+from .processes import process
 from .test_users import library_path, open_folder, python  # noqa: F401 - fixtures
 
 OPTIONS = {
@@ -147,7 +148,8 @@ def in_the_way(c: Circusd) -> Iterator[None]:
 
 
 def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path: Path) -> None:
-    """Given a runtime folder out of reach, when a worker is killed, state, event and `why` tell it."""
+    """Given a runtime folder out of reach, when a worker is killed, state, event and `why` tell it; when those in its
+    place are killed too, its slot cools down, and its sibling serves on."""
     with circusd(tmp_path, options=LIMITED, plugins=BUNDLE, check_delay=1) as c:
         dead, sibling = c.wait_ready()
         with in_the_way(c):
@@ -160,7 +162,20 @@ def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path
             assert "killed from outside" in eventually(lambda: why(c, dead), every=0.2, what="`why` tells of it")
             assert sibling in c.workers()
             eventually(lambda: "/web is no folder; remove it" in c.log("circusd"), what="the cause is logged")
+            eventually(lambda: cools_down(c, sibling, after=before))
+            assert len(c.failures(after=before)) == LIMITED["restart.burst"]
+            (entry,) = eventually(lambda: held(c), what="its slot is held")
+            assert entry["next_try"] > 500
+            assert c.workers() == [sibling]
         assert c.serves()
+
+
+def cools_down(c: Circusd, sibling: int, *, after: int) -> bool:
+    """Kill all workers but *sibling*; return whether their slot cools down by now."""
+    for pid in set(c.workers()) - {sibling}:
+        with contextlib.suppress(ProcessLookupError):
+            process(pid).signal(signal.SIGKILL)
+    return bool(c.told("cooldown", after=after))
 
 
 def why(c: Circusd, pid: int) -> str:

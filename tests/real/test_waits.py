@@ -1,6 +1,7 @@
 """How long a slot waits after a death: from its last start, and never longer than need be where nothing is up."""
 
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,14 @@ COOLING = {
 def lived(c: Circusd, pid: int) -> float:
     age: float = c.worker(pid)["age"]
     return age
+
+
+def has_lived(c: Circusd, pid: int, seconds: float) -> bool:
+    return lived(c, pid) > seconds
+
+
+def successors_of(c: Circusd, pid: int) -> list[int]:
+    return [new for new in c.ready() if new != pid]
 
 
 def test_a_worker_that_outlived_its_wait_is_started_at_once(tmp_path: Path) -> None:
@@ -74,6 +83,23 @@ def test_where_nothing_is_up_no_wait_is_longer_than_delay_max(tmp_path: Path) ->
         # 0.64 s is the longest wait less its jitter; circusd looks at the clock a moment before and after.
         assert min(gaps[2:]) > 0.6
         assert all(worker["next_try"] is None for worker in c.watcher()["workers"])
+
+
+def test_a_lone_worker_that_outlives_delay_max_each_time_is_started_at_once_however_often_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Given the only worker, when it and each after it is killed beyond the burst, once it has lived longer than the
+    longest wait of a watcher without any, then none waits, and none is an outage."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=COOLING)]) as c:
+        (pid,) = c.wait_ready()
+        for _ in range(4):
+            # restart.delay_max and its jitter are less.
+            eventually(partial(has_lived, c, pid, 1.2), what="it has lived longer than the longest wait")
+            kill(pid)
+            (pid,) = eventually(partial(successors_of, c, pid), what="another is up")
+
+        assert [each.message["wait"] for each in c.failures()] == [0.0] * 4
+        assert c.told("cooldown"), "no proof: its burst was not used up"
 
 
 def test_two_that_are_both_down_are_tried_within_delay_max(tmp_path: Path) -> None:
