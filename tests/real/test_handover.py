@@ -290,6 +290,22 @@ def test_a_stop_and_a_start_in_the_middle_of_a_handover_leave_no_old_worker(tmp_
         eventually(lambda: not {found.pid for found in c.processes()} & set(old))
 
 
+def test_fewer_workers_in_the_middle_of_a_handover_leave_no_old_worker(tmp_path: Path) -> None:
+    """Given a handover, when one worker less is wanted before the new ones are ready, then the old ones end."""
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+
+        c.kill9()
+        c.set("boot", "held")
+        c.start_again()
+        eventually(lambda: "took" in c.log("circusd"))
+        c.do("set", timeout=60, name="web", options={"numprocesses": 1})
+        c.set("boot", "")
+
+        eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=90)
+        assert not set(c.wait_ready(1)) & set(old)
+
+
 def test_circusd_ends_while_nobody_answers_its_request_for_the_listener(tmp_path: Path) -> None:
     """Given sockets in the workers' folder that never answer, when circusd is told to end, then it does not wait for
     them.

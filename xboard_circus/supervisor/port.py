@@ -257,9 +257,9 @@ class PortGuard:
         self._done()
         self._heirs_at = float("inf")  # the old workers have the listener until they are ended
         # As many as served before are enough, because a slot that fails again would keep the old workers, unwatched,
-        # for ever.
-        wanted = min(int(armed.watcher.numprocesses), max(1, len(serving)))
-        while self._is_current(run) and not armed.fleet.all_ready(wanted, within=armed.options.health.startup_timeout):
+        # for ever. So would a number that was lowered meanwhile.
+        most, limit = max(1, len(serving)), armed.options.health.startup_timeout
+        while self._is_current(run) and not armed.fleet.all_ready(min(armed.watcher.numprocesses, most), within=limit):
             await asyncio.sleep(TRY_EVERY)
         await self._end_predecessors()
         self.look_for_heirs()
