@@ -11,6 +11,7 @@ from .bus import Event
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .test_health import probed
 from .test_reload import reload_of
+from .test_runtime_folder_lost import take_away
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
 RUNS = "restart budget used up; its successor runs already"
@@ -148,6 +149,23 @@ def test_one_that_comes_back_serves_on_while_its_successor_does_not(tmp_path: Pa
         assert c.serves()
         assert len(ahead(c)) == 1
         assert old not in {each.pid for each in c.failures()}
+
+
+def test_one_that_can_be_asked_no_more_leaves_its_successor_alone(tmp_path: Path) -> None:
+    """Given the only worker with a blocked loop, when its successor serves, and the runtime folder goes with the socket
+    on which the old one would answer again, then it does not serve beside the new ones: it is ended, not as hung."""
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.failure_threshold": 300, "graceful_timeout": 3})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        (old,) = probed(c)
+
+        c.tell(old, "hang sleep")
+        (new,) = eventually(lambda: [each.message["pid"] for each in c.told("ready") if each.message["follows"] == old])
+        eventually(lambda: c.worker(new)["role"] == "serving", what="its successor has taken over")
+        take_away(c)
+        eventually(lambda: old not in c.workers(), timeout=90, what="the old one has ended")
+
+        assert old not in {each.pid for each in c.failures()}
+        assert c.serves()
 
 
 def test_a_reload_replaces_one_that_is_kept_since_its_successor_died(tmp_path: Path) -> None:

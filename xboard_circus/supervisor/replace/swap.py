@@ -22,9 +22,9 @@ KILL_SECONDS = 5.0
 LOOK = 0.02
 SETTLE = 5.0
 """Seconds that a new process has to run where none reports that it is ready."""
-ANSWERS, DECIDED_WITHIN = 2, 600.0
+ANSWERS, DECIDED_WITHIN, UNASKED_WITHIN = 2, 600.0, 10.0
 """So many probes in a row show that a blocked worker is back, and has done what it left; if nothing is known of it in
-so many seconds, it is ended as in a reload."""
+so many seconds, or in so many without its private socket, it is ended as in a reload."""
 
 
 class Swap:
@@ -136,7 +136,7 @@ class Swap:
             return len(last) == times and all(each["at"] > began_at and each["latency"] is not None for each in last)
 
         while old.pid in armed.fleet and not old.is_leaving and armed.is_running():
-            is_late = armed.clock() - began_at > DECIDED_WITHIN
+            is_late = armed.clock() - began_at > (UNASKED_WITHIN if armed.lacks_socket(old) else DECIDED_WITHIN)
             if is_late or answers(old, ANSWERS):
                 others = [each for each in armed.fleet.counted() if each.is_up and each.life.was_ready]
                 if sum(is_late or answers(each, 1) for each in others) >= armed.watcher.numprocesses:
