@@ -23,7 +23,7 @@ def bounded(protocol: Any) -> Any:
 
 
 class _Bounded(asyncio.Protocol):
-    _unread = 0
+    _unread, _is_full = 0, False
 
     def data_received(self: Any, data: bytes) -> None:
         super().data_received(data)
@@ -34,10 +34,9 @@ class _Bounded(asyncio.Protocol):
 
     def handle_ping(self: Any, *event: Any) -> None:
         super().handle_ping(*event)  # type: ignore[misc]
-        if not self.writable.is_set():
-            self._unread += 1
-            if self._unread > MOST_UNREAD and not self.transport.is_closing():
-                self.transport.pause_reading()
+        self._unread += self._is_full
+        if self._unread > MOST_UNREAD and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def handle_cont(self: Any, event: Any) -> None:
         pieces = getattr(self, "frames", [])  # older versions of uvicorn keep the bytes by themselves
@@ -48,8 +47,12 @@ class _Bounded(asyncio.Protocol):
             pieces[0] = bytearray(pieces[0])
         pieces[0] += event.data
 
+    def pause_writing(self: Any) -> None:
+        super().pause_writing()
+        self._is_full = True  # uvicorn before 0.53 does not note it
+
     def resume_writing(self: Any) -> None:
         super().resume_writing()
-        was_held, self._unread = self._unread > MOST_UNREAD, 0
+        was_held, self._unread, self._is_full = self._unread > MOST_UNREAD, 0, False
         if was_held and not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
