@@ -25,7 +25,7 @@ from xboard_circus.core.lost import Loss, witnessed
 from xboard_circus.core.names import CIRCUSD, circusd_of, plugin_log_name
 from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, procs
+from xboard_circus.host import circusd_record, free_memory, procs
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._log import Sparingly, open_log
 
@@ -346,6 +346,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         self, endpoint: str, pubsub_endpoint: str, check_delay: float, ssh_server: str | None = None, **config: str
     ) -> None:
         super().__init__(endpoint, pubsub_endpoint, check_delay, ssh_server=ssh_server, **config)
+        free_memory.keep_large_blocks_apart()
         self.options, self.problems = parse_plugin(config)
         self.home = Path(os.environ.get("XBOARD_HOME") or os.getcwd())
         self.commands = ThreadedCommands(endpoint)
