@@ -287,7 +287,7 @@ class Circusd:
                 start_new_session=True,
             )
         self.past.append(process(self._popen.pid))
-        eventually(self._answers, every=0.01, what="circusd answers")
+        eventually(self._answers, timeout=90, every=0.01, what="circusd answers")
 
     def _answers(self) -> bool:
         assert self._popen is not None
