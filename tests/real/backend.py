@@ -7,7 +7,7 @@ boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``, ``eat 200`` 
         ``held`` (as long as that is said); ``ignore-term``
 live    what ``/health/live`` answers: see `answer_health`
 ready   the same for ``/health/ready``
-drain   seconds that the shutdown takes
+drain   seconds that the shutdown takes, or ``held`` (as long as that is said)
 held    as long as that is said, a request to ``/held`` goes on, which answers with the pid at once and again at its end
 do      an order to one worker, carried out once, then removed: see `obey`
 
@@ -117,6 +117,8 @@ async def start_as_told() -> None:
 
 async def stop_as_told() -> None:
     tell("stopped-at")
+    while setting("drain") == "held":
+        await asyncio.sleep(0.02)
     await asyncio.sleep(float(setting("drain") or 0))
 
 

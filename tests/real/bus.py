@@ -132,4 +132,4 @@ class Events:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(90)

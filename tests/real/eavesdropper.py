@@ -73,4 +73,4 @@ def eavesdropping(page: str) -> Iterator[Eavesdropper]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(90)

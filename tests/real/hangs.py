@@ -47,8 +47,8 @@ def hang(c: Circusd, how: str) -> tuple[float, float]:
         found = [e.message for e in c.told(kind, after=before) if facts.items() <= e.message.items()]
         return float(str(found[0]["time"])) - wall if found else None
 
-    killed = eventually(lambda: at("restart", pid=old, cause="unhealthy"), timeout=60)
-    return eventually(lambda: at("ready", follows=old), timeout=60), killed
+    killed = eventually(lambda: at("restart", pid=old, cause="unhealthy"))
+    return eventually(lambda: at("ready", follows=old)), killed
 
 
 def block(c: Circusd) -> bool:
@@ -59,7 +59,7 @@ def block(c: Circusd) -> bool:
         answer = pool.submit(c.get, f"/block?s={BLOCK:g}", timeout=60)
         answered = answer.result() == str(old)
     c.finish(held)
-    eventually(lambda: old not in c.workers(), timeout=60, what="it has drained")
+    eventually(lambda: old not in c.workers(), what="it has drained")
     return answered and c.failures() == []
 
 

@@ -45,7 +45,7 @@ from .processes import Process, end_marked, marked, process, queued
 T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 # Seconds that bound a hang and claim nothing: how soon something comes on a crowded machine is nobody's promise.
-PATIENCE = 30.0
+PATIENCE = 90.0
 COMMAND_ERROR = 5  # circus.commands.errors: the arbiter is busy with another command
 ARM = "xboard_circus.plugins.guard.arm"
 BUNDLE = {"xboard": "xboard_circus.plugins.bundle.Bundle"}
@@ -294,7 +294,7 @@ class Circusd:
         if self._popen.poll() is not None:
             # Not an AssertionError: `eventually` would go on waiting for what cannot come.
             raise RuntimeError(f"circusd ended with {self._popen.returncode}\n{self.report()}")
-        return bool(self._caller.call(self.endpoint, "numwatchers", {}, timeout=10, waits=False)["status"] == "ok")
+        return bool(self._caller.call(self.endpoint, "numwatchers", {}, timeout=30, waits=False)["status"] == "ok")
 
     def environ(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.lower().startswith(_lower(UNWANTED))}
@@ -325,7 +325,7 @@ class Circusd:
 
         def is_accepted() -> bool:
             # Its answer may come too late on a busy machine; then circusd is gone at the next try.
-            return popen.poll() is not None or self.call("quit", timeout=2)["status"] == "ok"
+            return popen.poll() is not None or self.call("quit", timeout=20)["status"] == "ok"
 
         eventually(is_accepted, timeout=timeout, what="quit is accepted")
         popen.wait(timeout)
@@ -368,11 +368,11 @@ class Circusd:
 
     # -- commands and state --
 
-    def call(self, command: str, *, timeout: float = 10.0, **properties: object) -> dict[str, Any]:
+    def call(self, command: str, *, timeout: float = 30.0, **properties: object) -> dict[str, Any]:
         """Send *command* and return the reply, whatever it says. CallError when none comes."""
         return self._caller.call(self.endpoint, command, properties, timeout=timeout)
 
-    def do(self, command: str, *, timeout: float = 20.0, **properties: object) -> dict[str, Any]:
+    def do(self, command: str, *, timeout: float = PATIENCE, **properties: object) -> dict[str, Any]:
         """Send *command* until circusd is not busy with another, and insist on success."""
 
         def accepted() -> dict[str, Any] | None:
@@ -540,13 +540,13 @@ class Circusd:
     def url(self) -> str:
         return self.url_of(next(iter(self.watchers)))
 
-    def get(self, path: str = "/", *, name: str = "web", timeout: float = 20.0) -> str:
+    def get(self, path: str = "/", *, name: str = "web", timeout: float = PATIENCE) -> str:
         """The body of one answer, over a new connection and no proxy."""
         with self.open(path, name=name, timeout=timeout) as answer:
             text: bytes = answer.read()
         return text.decode()
 
-    def open(self, path: str = "/", *, name: str = "web", timeout: float = 20.0) -> HTTPResponse:
+    def open(self, path: str = "/", *, name: str = "web", timeout: float = PATIENCE) -> HTTPResponse:
         """Send one request over a new connection and no proxy; return its answer when the head has come."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         answer: HTTPResponse = opener.open(self.url_of(name) + path, timeout=timeout)

@@ -93,9 +93,9 @@ class Machine(UserManager):
         self.environ["BOOT_ID"] = str(uuid.uuid4())
         enter = ["nsenter", "--mount", f"--target={self._keeper.pid}", "--"]
         prepared = [*enter, "test", "-e", str(self.folder / "rooms" / "root" / ".prepared")]
-        eventually(lambda: run(prepared, self.environ).returncode == 0, timeout=60, what="the files are there")
+        eventually(lambda: run(prepared, self.environ).returncode == 0, what="the files are there")
         self._machine = self._spawn([*enter, "unshare", "--mount", "sh", "-c", GROUP])
-        eventually(lambda: self.ctl("is-active", "sysinit.target").returncode == 0, timeout=60, what="it has booted")
+        eventually(lambda: self.ctl("is-active", "sysinit.target").returncode == 0, what="it has booted")
         self.units = Path(f"/proc/{self.pid}/root/etc/systemd/system")
 
     def cut_power(self) -> None:

@@ -58,7 +58,7 @@ def run(c: Circusd, *command: str, env: Mapping[str, str] | None = None) -> None
 
 def reconfigure(c: Circusd, sections: dict[str, dict[str, object]]) -> None:
     c.write_ini(**sections)
-    c.do("reloadconfig", waiting=True, timeout=60)
+    c.do("reloadconfig", waiting=True, timeout=90)
 
 
 def operations(folder: Path) -> dict[str, Callable[[Circusd, int], object]]:
@@ -73,9 +73,9 @@ def operations(folder: Path) -> dict[str, Callable[[Circusd, int], object]]:
             c, str(ROOT / "scripts" / "start_backend.sh"), "restart", "-c", str(c.ini)
         ),
         'what "Restart all" on the page sends': lambda c, _: c.do(
-            "restart", but=["plugin:xboard"], match="regex", waiting=True, timeout=60
+            "restart", but=["plugin:xboard"], match="regex", waiting=True, timeout=90
         ),
-        "`circusctl restart`": lambda c, _: c.do("restart", waiting=True, timeout=60),
+        "`circusctl restart`": lambda c, _: c.do("restart", waiting=True, timeout=90),
         "`circusctl reloadconfig`, another backlog": lambda c, number: reconfigure(
             c, {"socket:web": {"backlog": 100 + number}}
         ),

@@ -41,7 +41,7 @@ def measure(c: Circusd, name: str, path: str) -> bool:
                 shown = now - began
             time.sleep(0.1)
     ended = time.monotonic()
-    eventually(lambda: is_well(c), timeout=60, what="well again")
+    eventually(lambda: is_well(c), what="well again")
     gone, killed = time.monotonic() - ended, len(set(pids) - set(c.workers()))
     told = "not shown" if shown is None else f"shown after {shown:.1f} s"
     print(f"{name}: {load.answered} requests, {killed} killed, {told}, well {gone:.1f} s after the last", flush=True)

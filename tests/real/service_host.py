@@ -93,13 +93,13 @@ class UserManager:
                 stderr=log,
                 start_new_session=True,
             )
-        eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=60, what="systemd answers")
+        eventually(lambda: self.ctl("show", "default.target").returncode == 0, what="systemd answers")
 
     def shut_down(self) -> None:
         assert self._popen is not None
         self._popen.send_signal(signal.SIGRTMIN + 24)  # "exit at once"
         try:
-            self._popen.wait(30)
+            self._popen.wait(90)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()

@@ -209,7 +209,7 @@ def endless_answer(
                 client, _ = server.accept()
                 took.append(0)
                 with client, suppress(OSError):
-                    client.settimeout(30)
+                    client.settimeout(90)
                     client.sendall(begin)
                     while took[-1] < much:
                         took[-1] += client.send(piece)
@@ -222,7 +222,7 @@ def endless_answer(
             yield server.getsockname()[1], took
         finally:
             server.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+            thread.join(90)
 
 
 def test_a_collector_that_answers_without_end_fills_no_memory_and_holds_up_no_alert(tmp_path: Path) -> None:

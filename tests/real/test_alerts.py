@@ -24,7 +24,7 @@ from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventuall
 TOKEN, PASSWORD = "T0-s3cr3t-t0k3n", "p4ssw0rd-of-the-test"
 WEB = Watcher(options={**FAST_RESTARTS, "restart.reset_after": 0.5, "health.period": 0.3, "health.timeout": 2})
 QUICK = {"alerts.down_after": 1, "alerts.recover_after": 0.3}
-SOON = 40.0
+SOON = 90.0
 
 
 @contextmanager
@@ -97,7 +97,7 @@ class RoundAges:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(90)
 
     def _look(self) -> None:
         while not self._stop.wait(0.1):
@@ -254,7 +254,7 @@ def test_a_hung_worker_and_a_held_port_are_told_and_so_is_their_end(tmp_path: Pa
         assert (refused["watcher"], refused["kind"], refused["severity"]) == ("late", "port_refused", "critical")
         assert str(holder.pid) in refused["reason"]
 
-        c.tell(c.workers()[0], "block 60")
+        c.tell(c.workers()[0], "block 600")
         unhealthy = eventually(lambda: told(hook)[1:2], timeout=SOON, what="the hung worker is told")[0]
         assert (unhealthy["watcher"], unhealthy["kind"]) == ("web", "unhealthy")
         recovered = eventually(lambda: told(hook, "recovered"), timeout=SOON, what="its end is told")[0]

@@ -203,7 +203,7 @@ def test_a_circusd_whose_output_nobody_reads_starts_and_replaces(tmp_path: Path)
             command, cwd=c.folder, env=c.environ(), stdout=writing, stderr=writing, start_new_session=True
         )
         try:
-            (worker,) = c.wait_ready(timeout=60)
+            (worker,) = c.wait_ready()
             c.tell(worker, "exit 3")
             eventually(lambda: c.wait_ready() != [worker], what="it is replaced")
         finally:
@@ -222,7 +222,7 @@ def test_a_circusd_whose_streams_are_closed_gives_no_socket_of_its_own_to_worker
         command = f"exec {c.python} -m circus.circusd {c.ini} <&- >&- 2>&-"
         bare = subprocess.Popen(["sh", "-c", command], cwd=c.folder, env=c.environ(), start_new_session=True)
         try:
-            (worker,) = c.wait_ready(timeout=60)
+            (worker,) = c.wait_ready()
             c.tell(worker, "exit 3")
             eventually(lambda: c.wait_ready() != [worker], what="it is replaced")
             for pid in (bare.pid, *c.wait_ready()):

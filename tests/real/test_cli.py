@@ -140,7 +140,7 @@ def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tm
 
 def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Path) -> None:
     """Given a start that waits, when circusd is killed, then the start ends with 1 and the last lines of the log."""
-    with backend(tmp_path, Watcher(told={"boot": "slow 30"})) as c, begun(c, "start") as starting:
+    with backend(tmp_path, Watcher(told={"boot": "held"})) as c, begun(c, "start") as starting:
         read_until(starting, "starting, 0 of 2 workers up")
         assert circusd_of(c).signal(signal.SIGKILL)
         _, errors = starting.communicate(timeout=PATIENCE)

@@ -124,7 +124,7 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
 
         assert "kept" in answers(f"{p.backend().url}/boards")
         assert "note.txt" in get(f"{p.backend().url}/uploads")
-        eventually(lambda: len(losses(p)) == 1, timeout=60, every=0.5, what="the kill is recorded once")
+        eventually(lambda: len(losses(p)) == 1, every=0.5, what="the kill is recorded once")
 
 
 def limit_inside(backend: Container, *files: str) -> str:

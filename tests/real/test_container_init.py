@@ -32,7 +32,7 @@ def first_process(
     finally:
         popen.send_signal(signal.SIGTERM)
         try:
-            popen.wait(30)
+            popen.wait(90)
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
@@ -41,25 +41,25 @@ def first_process(
 def test_sighup_is_a_rolling_reload_restart_is_refused_and_sigterm_the_end(tmp_path: Path) -> None:
     """A container ends with the circusd that its first process has started, so none may take its place."""
     with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
-        old = c.wait_ready(timeout=60)
+        old = c.wait_ready()
         first.send_signal(signal.SIGHUP)
-        eventually(lambda: len(c.ready()) == 2 and not set(old) & set(c.ready()), timeout=60)
+        eventually(lambda: len(c.ready()) == 2 and not set(old) & set(c.ready()))
         refused = c.run_cli("restart")
         assert refused.returncode == 1
         assert "ends the container; `xboard-circus reload` replaces the workers without a lost" in refused.stderr
         holds(lambda: first.poll() is None and c.serves(), seconds=1, what="it serves on")
         first.send_signal(signal.SIGTERM)
-        assert first.wait(60) == 0
+        assert first.wait(90) == 0
 
 
 def test_below_another_init_orphans_are_reaped_too(tmp_path: Path) -> None:
     """Given a first process that is not process 1, when a worker dies and then its child, then no zombie is left."""
     with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
-        worker = c.wait_ready(timeout=60)[0]
+        worker = c.wait_ready()[0]
         c.tell(worker, "child")
         (child,) = eventually(psutil.Process(worker).children, what="the worker has a child")
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: len(c.ready()) == 2 and worker not in c.ready(), timeout=60)
+        eventually(lambda: len(c.ready()) == 2 and worker not in c.ready())
         with contextlib.suppress(psutil.NoSuchProcess):  # circusd may have been quicker
             child.kill()
 
@@ -81,13 +81,13 @@ def test_what_an_earlier_run_said_at_its_end_does_not_end_this_one(
         monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
         last_words.leave(runtime.instance_id(c.ini), "web could not be kept up for 6 s")
         with first_process(c) as first:
-            c.wait_ready(timeout=60)
+            c.wait_ready()
             holds(lambda: first.poll() is None, seconds=12, every=0.2)
 
 
 def test_a_circusd_that_hangs_when_it_is_to_quit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
-        c.wait_ready(timeout=60)
+        c.wait_ready()
         monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
         os.kill(c.state()["circusd"]["pid"], signal.SIGSTOP)
         last_words.leave(runtime.instance_id(c.ini), "web could not be kept up for 6 s")
@@ -103,7 +103,7 @@ def test_who_is_told_to_end_before_circusd_can_take_the_signal_ends_well(tmp_pat
 
         first.send_signal(signal.SIGTERM)
 
-        assert first.wait(60) == 0
+        assert first.wait(90) == 0
 
 
 def test_a_lost_circusd_is_started_again_beside_its_workers_until_it_is_lost_too_often(tmp_path: Path) -> None:
@@ -113,12 +113,12 @@ def test_a_lost_circusd_is_started_again_beside_its_workers_until_it_is_lost_too
     with hook_server() as hook, circusd(tmp_path, plugins=BUNDLE, start=False) as c:
         c.write_ini(**sections({"hook": hook_section(tmp_path, hook)}), plugin__xboard=QUICK)
         with first_process(c, ("-c", WITH_LITTLE_PATIENCE)) as first:
-            recorded(c, *c.wait_ready(timeout=60))
+            recorded(c, *c.wait_ready())
             hung = c.state()["circusd"]["pid"]
             with Load(f"{c.url}/", rate=50) as load:
                 os.kill(hung, signal.SIGSTOP)
                 lost, back = of_kinds(c, "circusd_lost", "circusd_back")
-                c.wait_ready(timeout=60)
+                c.wait_ready()
             assert load.lost == []
             assert "did not answer any more, so the container's first process killed it" in lost["reason"]
             assert (lost["pid"], back["data"]["successor"]) == (hung, c.state()["circusd"]["pid"])
@@ -126,9 +126,9 @@ def test_a_lost_circusd_is_started_again_beside_its_workers_until_it_is_lost_too
             assert [each["event"] for each in told(hook)] == ["problem", "recovered"]
 
             for _ in range(4):
-                pid = eventually(lambda: c.state()["circusd"]["pid"], timeout=60)
+                pid = eventually(lambda: c.state()["circusd"]["pid"])
                 os.kill(pid, signal.SIGKILL)
                 eventually(lambda pid=pid: not psutil.pid_exists(pid))  # type: ignore[misc]
-            assert first.wait(60) == 128 + signal.SIGKILL
+            assert first.wait(90) == 128 + signal.SIGKILL
         assert (c.folder / "first.log").read_text().count("starting it again; its workers serve on") == 4
         eventually(lambda: c.processes() == [], what="nothing is left")

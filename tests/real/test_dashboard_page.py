@@ -90,7 +90,7 @@ def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: P
         c.set("boot", "")
         eventually(lambda: sick not in c.workers(), what="the sick one is replaced")
         c.set("boot", "slow 3")
-        c.tell(hung, "block 60")
+        c.tell(hung, "block 600")
         visit.sees(hung, "hung")
         expect(visit.row(hung)).to_contain_text("no answer")
         visit.picture("states-2")

@@ -528,7 +528,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             look_at_a_moment_of_the_small_curves(visit)
 
             c.set("boot", "held")
-            c.tell(first, "block 60")
+            c.tell(first, "block 600")
             watch.see(
                 *("hung", "degraded", "degraded for .*: web, 1 of 2 up", "Why: #.*hung"),
                 chinese="降级已持续.*：web，1/2 运行中",

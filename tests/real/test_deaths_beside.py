@@ -17,7 +17,7 @@ def in_slot(c: Circusd, slot: int) -> dict[str, Any] | None:
 def test_a_crash_beside_the_drain_of_a_decr_is_answered_at_once(tmp_path: Path) -> None:
     """Given a worker that drains because fewer are wanted, when the other is killed, then a new one serves before the
     drain is over."""
-    with circusd(tmp_path, options={"graceful_timeout": 60}) as c:
+    with circusd(tmp_path, options={"graceful_timeout": 600}) as c:
         pids = c.wait_ready()
         held = c.hold_each(pids)
         c.call("decr", name="web", nb=1, waiting=False)
@@ -73,7 +73,7 @@ def test_a_detached_job_outlives_its_worker(tmp_path: Path) -> None:
         hung, other = c.wait_ready()
         eventually(lambda: all(c.worker(pid)["latency"] is not None for pid in (hung, other)))
         jobs = [job_of(c, hung), job_of(c, other)]
-        c.tell(hung, "block 60")
+        c.tell(hung, "block 600")
         eventually(lambda: hung not in c.workers(), what="it is killed as hung")
         c.wait_ready()
         os.kill(c.pid, signal.SIGTERM)

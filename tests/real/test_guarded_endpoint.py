@@ -29,7 +29,7 @@ def connect(port):
         door.connect(("127.0.0.1", port))
     else:
         door = socket.create_connection(("127.0.0.1", port), 5)
-    door.settimeout(15)
+    door.settimeout(90)
     return door
 
 def ready(kind):

@@ -84,11 +84,11 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
             mark.symlink_to("n" * 300)
             c.kill9()
             served = new.answered
-            eventually(lambda: new.answered > served + 3 * new.rate, timeout=60, what="3 s without a circusd")
+            eventually(lambda: new.answered > served + 3 * new.rate, what="3 s without a circusd")
             c.start_again()
             fresh = c.wait_ready()
             eventually(lambda: set(new.workers) >= set(fresh))
-            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old))
             served = new.answered
             eventually(lambda: new.answered > served + 50)
 
@@ -144,7 +144,7 @@ def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Pa
         make_names(folder, "a")
         for pid in first:
             kill(pid)
-        eventually(lambda: not set(c.wait_ready()) & set(first), timeout=60, what="others serve")
+        eventually(lambda: not set(c.wait_ready()) & set(first), what="others serve")
         old = c.wait_ready()
         make_names(folder, "b")
         tokens = {Path(each["socket"]).stem for each in c.watcher()["workers"]}
@@ -157,7 +157,7 @@ def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Pa
             else:
                 c.kill9()
                 c.start_again()
-            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old))
             served = new.answered
             eventually(lambda: new.answered > served + 50)
 
@@ -182,7 +182,7 @@ def test_a_listener_of_another_network_is_not_taken_over(tmp_path: Path) -> None
             assert evil.line() == "passed on"
             fresh = [pid for pid in c.wait_ready() if pid not in old]
             eventually(lambda: fresh and set(load.workers) >= set(fresh))
-            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old))
             answered = load.answered
             eventually(lambda: load.answered > answered + 50)
 

@@ -100,7 +100,7 @@ def test_a_run_that_is_ended_leaves_nothing_running(tmp_path: Path, signum: int,
                 of_xdist.signal(signal.SIGKILL)  # as xdist does with a test that is not ended after ten seconds
 
             run.send_signal(signum)
-            run.wait(60)
+            run.wait(90)
 
             assert marked(NESTED_RUN=mark) == []
         finally:

@@ -40,7 +40,7 @@ def flood(worker: Worker, begin: bytes, block: bytes, size: int) -> bytes:
             with contextlib.suppress(BlockingIOError):
                 answer += client.recv(4096)
                 break
-            client.settimeout(30)
+            client.settimeout(90)
         client.settimeout(5)
         with contextlib.suppress(TimeoutError):
             while more := client.recv(4096):

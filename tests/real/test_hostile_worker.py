@@ -56,5 +56,5 @@ def test_circusd_answers_while_a_worker_floods_it_with_children(tmp_path: Path) 
             assert eventually(lambda: int(made.read_text()) > before, what="it went on all along")
             (tmp_path / "flood" / "begin").unlink()
             # Whoever still floods leaves the group's limit with it, and takes every process of the machine.
-            eventually(lambda: group.processes() <= LIVING, timeout=60, what="the flood has ended")
+            eventually(lambda: group.processes() <= LIVING, what="the flood has ended")
         assert "signal wakeup fd" not in c.log("circusd")

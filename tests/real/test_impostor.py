@@ -92,7 +92,7 @@ class Impostor:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        self._thread.join(10)
+        self._thread.join(90)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -142,7 +142,7 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             with impostor(c, state) as owner:
                 assert c.status_json()["circusd"]["pid"] == owner.process.pid
                 stopped = c.run_cli("stop")
-                assert (stopped.returncode, owner.process.wait(10)) == (0, 0), stopped.stderr
+                assert (stopped.returncode, owner.process.wait(90)) == (0, 0), stopped.stderr
             assert named.alive
             # One that names a process of another user as circusd is not.
             state["circusd"].update(pid=victim.pid, started=named.started)

@@ -227,7 +227,7 @@ def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
         found = running.inspect()
         assert (found["HostConfig"]["ReadonlyRootfs"], found["Config"]["User"]) == (True, "1000:1000")
         assert running.spools(90_000_000)
-        eventually(lambda: "xboard_watcher_active" in running.exec("python", "-c", SCRAPE, READER), timeout=60)
+        eventually(lambda: "xboard_watcher_active" in running.exec("python", "-c", SCRAPE, READER))
         began, old = found["State"]["StartedAt"], running.workers()
 
         running.kill(old[0], "STOP")

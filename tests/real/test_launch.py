@@ -60,7 +60,7 @@ def identity(pid: int) -> str:
 def test_it_becomes_the_command_under_the_same_pid(launch: Launch) -> None:
     started = launch("--", "sh", "-c", 'echo "$$ $XBOARD_WID"')
 
-    assert started.communicate(timeout=30) == (f"{started.pid} 3\n", "")
+    assert started.communicate(timeout=90) == (f"{started.pid} 3\n", "")
     assert started.returncode == 0
 
 
@@ -68,7 +68,7 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
     """Given an environment without a locale, which Python then adds to its own, the command does not see that."""
     started = launch("--", "/usr/bin/env", env={"LANG": "C", "XBOARD_LATER_ODD": "a=b c"})
 
-    output, _ = started.communicate(timeout=30)
+    output, _ = started.communicate(timeout=90)
 
     assert sorted(output.splitlines()) == ["LANG=C", "ODD=a=b c", "XBOARD_WID=3"]
 
@@ -76,7 +76,7 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
 def test_a_token_goes_to_the_command_with_who_launched_it(launch: Launch) -> None:
     started = launch("--worker", "abc", "--", "/usr/bin/env", env={"XBOARD_WORKER": "another's"})
 
-    output, _ = started.communicate(timeout=30)
+    output, _ = started.communicate(timeout=90)
 
     variables = dict(line.split("=", 1) for line in output.splitlines())
     assert variables["XBOARD_WORKER"] == "abc"
@@ -88,7 +88,7 @@ def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -
         "--env", "XBOARD_REQUESTS=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={}
     )
 
-    output, _ = started.communicate(timeout=30)
+    output, _ = started.communicate(timeout=90)
 
     assert sorted(output.splitlines()) == ["EMPTY=", "ODD=a=b c", "XBOARD_REQUESTS=1", "XBOARD_WID=3"]
 
@@ -96,20 +96,20 @@ def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -
 def test_a_locale_that_we_were_given_stays(launch: Launch) -> None:
     started = launch("--", "/usr/bin/env", env={"LC_CTYPE": "C.UTF-8"})
 
-    assert "LC_CTYPE=C.UTF-8" in started.communicate(timeout=30)[0]
+    assert "LC_CTYPE=C.UTF-8" in started.communicate(timeout=90)[0]
 
 
 def test_the_command_does_not_ignore_the_signals_that_python_ignores(launch: Launch) -> None:
     started = launch("--", "grep", "SigIgn", "/proc/self/status")
 
-    assert int(started.communicate(timeout=30)[0].split()[1], 16) == 0
+    assert int(started.communicate(timeout=90)[0].split()[1], 16) == 0
 
 
 def test_an_inherited_descriptor_reaches_the_command(launch: Launch, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         started = launch("--", "sh", "-c", f"echo through > /proc/self/fd/{file.fileno()}", pass_fds=[file.fileno()])
 
-        assert started.wait(timeout=30) == 0
+        assert started.wait(timeout=90) == 0
     assert (tmp_path / "file").read_text() == "through\n"
 
 
@@ -123,7 +123,7 @@ def test_it_ends_when_circusd_is_gone(launch: Launch, tmp_path: Path) -> None:
         eventually(lambda: not killed.alive)
         started = launch("--", "touch", str(mark), env=env)
 
-        assert started.wait(timeout=30) == 123
+        assert started.wait(timeout=90) == 123
     assert started.communicate()[1] == "xboard-circus launcher: circusd is gone\n"
     assert not mark.exists()
 
@@ -132,7 +132,7 @@ def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) 
     with subprocess.Popen(["sleep", "60"]) as stranger:
         started = launch("--", "echo", "ran", env={**PATH, "XBOARD_CIRCUSD": f"{stranger.pid}:1"})
 
-        output, _ = started.communicate(timeout=30)
+        output, _ = started.communicate(timeout=90)
         stranger.kill()
 
     assert (started.returncode, output) == (123, "")
@@ -161,7 +161,7 @@ def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) 
 def test_what_can_not_be_started(launch: Launch, arguments: list[str], code: int, says: str) -> None:
     started = launch(*arguments)
 
-    _, errors = started.communicate(timeout=30)
+    _, errors = started.communicate(timeout=90)
 
     assert started.returncode == code
     assert errors.startswith("xboard-circus launcher: ")
@@ -181,7 +181,7 @@ def test_the_folder_is_entered_as_the_user_that_the_command_gets(launch: Launch,
 
     name = pwd.getpwuid(65534).pw_name
     why = f"no working directory {inside} as user {name}: Permission denied"
-    assert started.communicate(timeout=30)[1] == f"xboard-circus launcher: {why}\n"
+    assert started.communicate(timeout=90)[1] == f"xboard-circus launcher: {why}\n"
     assert started.returncode == 121
 
 
@@ -190,7 +190,7 @@ def test_limits_are_set_soft_and_hard(launch: Launch) -> None:
         "--rlimit", "nofile=500", "--rlimit", "core=0", "--", "sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"
     )
 
-    assert started.communicate(timeout=30)[0].split() == ["500", "500", "0"]
+    assert started.communicate(timeout=90)[0].split() == ["500", "500", "0"]
 
 
 def test_unlimited_files_means_as_many_as_the_hard_limit_has(launch: Launch) -> None:
@@ -198,7 +198,7 @@ def test_unlimited_files_means_as_many_as_the_hard_limit_has(launch: Launch) -> 
 
     started = launch("--rlimit", "nofile=-1", "--", "sh", "-c", "ulimit -n")
 
-    assert started.communicate(timeout=30)[0].split() == [str(hard)]
+    assert started.communicate(timeout=90)[0].split() == [str(hard)]
 
 
 @AS_ROOT
@@ -211,7 +211,7 @@ def test_it_becomes_the_user_with_home_and_groups(launch: Launch) -> None:
         env={**PATH, "HOME": "/root", "USER": "root"},
     )
 
-    first, second = started.communicate(timeout=30)[0].splitlines()
+    first, second = started.communicate(timeout=90)[0].splitlines()
     assert first == f"{nobody.pw_uid} {nobody.pw_gid} {nobody.pw_dir} nobody nobody"
     assert second.split()[1:] == [str(nobody.pw_gid)]
 
@@ -276,20 +276,20 @@ def test_no_key_of_roots_goes_to_what_an_install_runs_as_the_services_user() -> 
 def test_users_and_groups_may_be_numbers(launch: Launch) -> None:
     started = launch("--uid", "12345", "--gid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
 
-    assert started.communicate(timeout=30)[0] == "12345 54321 54321\n"
+    assert started.communicate(timeout=90)[0] == "12345 54321 54321\n"
 
 
 @AS_ROOT
 def test_a_number_without_a_user_gets_no_group_of_roots(launch: Launch) -> None:
     """Given a number that is nobody's, as in a container, then the group is that number, unless it is a named one's."""
     started = launch("--uid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
-    assert started.communicate(timeout=30)[0] == "54321 54321 54321\n"
+    assert started.communicate(timeout=90)[0] == "54321 54321 54321\n"
 
     users = {user.pw_uid for user in pwd.getpwall()}
     group = next(group for group in grp.getgrall() if group.gr_gid not in users)
     refused = launch("--uid", str(group.gr_gid), "--", "true")
     why = f"there is no user {group.gr_gid}, and group {group.gr_gid} is {group.gr_name}; name the group: gid = "
-    assert why in refused.communicate(timeout=30)[1]
+    assert why in refused.communicate(timeout=90)[1]
     assert refused.returncode == 122
 
 

@@ -38,7 +38,7 @@ def of_kinds(c: Circusd, *kinds: str) -> list[dict[str, Any]]:
         records = losses(c)
         return records if [record["kind"] for record in records] == list(kinds) else None
 
-    return eventually(found, timeout=60, every=0.2, what=f"the ledger has {kinds}")
+    return eventually(found, every=0.2, what=f"the ledger has {kinds}")
 
 
 def recorded(c: Circusd, *pids: int) -> None:
@@ -47,7 +47,7 @@ def recorded(c: Circusd, *pids: int) -> None:
     def has_them() -> bool:
         return set(pids) <= {each.pid for each in search(c.folder / "ledger.db", kind=("ready",))}
 
-    eventually(has_them, timeout=60, every=0.1, what=f"{pids} are recorded as ready")
+    eventually(has_them, every=0.1, what=f"{pids} are recorded as ready")
 
 
 def life(c: Circusd) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_it_is_told_while_circusd_is_down_and_again_when_one_runs(tmp_path: Path
         assert (back["pid"], back["data"]["successor"]) == (old, c.pid)
         assert back["data"]["gap"] > 0
         assert f"circusd runs again, as pid {c.pid}" in c.run_cli("why", "circusd").stdout
-        eventually(lambda: "port_freed" in c.run_cli("events").stdout, timeout=60, what="it has taken over")
+        eventually(lambda: "port_freed" in c.run_cli("events").stdout, what="it has taken over")
         assert f"circusd was lost: circusd (pid {old})" in c.run_cli("why").stdout
         assert names(told(hook)) == [("circusd", "lost", "problem"), ("circusd", "lost", "recovered")]
 
@@ -130,7 +130,7 @@ def test_an_end_that_was_asked_for_is_no_loss(tmp_path: Path, way: str) -> None:
         if way == "circusctl restart":
             before = c.wait_ready()
             assert c.run_circusctl("restart").returncode == 0
-            eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60)
+            eventually(lambda: not set(before) & set(c.wait_ready()))
         elif way == "restart":
             assert c.run_cli("restart").returncode == 0
         else:
@@ -180,7 +180,7 @@ def test_a_circusd_that_the_monitor_brings_back_is_told(tmp_path: Path) -> None:
 
         os.kill(c.pid, signal.SIGSTOP)
 
-        eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
+        eventually(lambda: has_successor(c), what="a new circusd answers")
         lost, back = of_kinds(c, "circusd_lost", "circusd_back")
         assert lost["cause"] == "unhealthy"
         assert "did not answer any more, so the monitor killed it" in back["reason"]

@@ -10,11 +10,11 @@ QUICK = {
     "health.period": 0.3,
     "health.timeout": 3,  # eleven processes on a crowded machine answer late, and are not to be taken for hung
     "health.failure_threshold": 2,
-    "graceful_timeout": 60,
+    "graceful_timeout": 600,
     **FAST_RESTARTS,
 }
 
-PATIENT = "--ws none --timeout-graceful-shutdown 60"
+PATIENT = "--ws none --timeout-graceful-shutdown 590"
 
 
 def probed(c: Circusd) -> list[int]:

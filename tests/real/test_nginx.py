@@ -69,7 +69,7 @@ def nginx(folder: Path, *, backend: int, port: int) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(90)
 
 
 def is_root() -> bool:
@@ -172,7 +172,7 @@ def test_a_rolling_reload_behind_nginx_loses_nothing(behind: tuple[Circusd, int]
     with Load(f"http://127.0.0.1:{port}/", rate=50, connections=5) as load:
         eventually(lambda: load.answered > 20)
         c.do("xboard_reload", name="web", by="a test")
-        eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=60, what="the reload is done")
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is done")
         answered = load.answered
         eventually(lambda: load.answered > answered + 20)
 

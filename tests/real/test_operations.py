@@ -51,7 +51,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         for process in made.monitors():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-                process.wait(60)
+                process.wait(90)
         ended = made.run(Command(".venv/bin/xboard-circus clean"))
         assert ended.returncode == 0, ended.stderr
         shutil.rmtree(made.runtime, ignore_errors=True)

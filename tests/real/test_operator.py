@@ -31,8 +31,8 @@ from .processes import process
 
 
 def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path: Path) -> None:
-    """Given a replaced worker that drains for 30 s, when another watcher's worker dies, then it is back within 2 s."""
-    draining = Watcher("slow", told={"drain": "30"}, options={"graceful_timeout": 40})
+    """Given a replaced worker that drains, when another watcher's worker dies, then it is back within 2 s."""
+    draining = Watcher("slow", told={"drain": "held"}, options={"graceful_timeout": 600})
     with circusd(tmp_path, watchers=[draining, Watcher()], check_delay=1) as c:
         old, _ = c.wait_ready(name="slow")
         dead, _ = c.wait_ready()
@@ -75,7 +75,7 @@ def test_a_stop_ends_a_halted_worker_by_the_signal_that_lets_it_drain(tmp_path: 
         halted, _ = c.wait_ready()
         kill(halted, signal.SIGSTOP)
 
-        c.do("stop", name="web", waiting=True, timeout=30)
+        c.do("stop", name="web", waiting=True, timeout=90)
 
         ends = eventually(lambda: [end for end in c.events.named("end") if end.message["pid"] == halted])
         assert [end.message["signal"] for end in ends] == ["SIGTERM"]
@@ -101,10 +101,10 @@ def test_a_stop_that_has_to_kill_answers_when_nothing_is_listed_any_more(tmp_pat
     """
     watcher = Watcher(numprocesses=20, options={"graceful_timeout": 0.5}, told={"boot": "ignore-term"})
     with circusd(tmp_path, watchers=[watcher], check_delay=5) as c:
-        c.wait_ready(20, timeout=40)
+        c.wait_ready(20)
 
         with c.answering():
-            c.do("stop", name="web", waiting=True, timeout=20)
+            c.do("stop", name="web", waiting=True, timeout=90)
 
         assert c.call("list", name="web")["pids"] == []
         assert [found.pid for found in c.processes()] == [c.pid]
@@ -116,7 +116,7 @@ def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None
     with being_replaced(tmp_path, phase) as (c, _), c.answering():
         before = {found.pid for found in c.processes()} - {c.pid}
 
-        c.do("restart", name="web", waiting=True, timeout=60)  # a successor that has read "slow 30" gets its time
+        c.do("restart", name="web", waiting=True, timeout=90)  # a successor that has read "slow 30" gets its time
 
         c.wait_ready()
         eventually(lambda: len(c.processes()) == 3 + FORKSERVERS, what="circusd, two workers and their forkserver")
@@ -139,7 +139,7 @@ def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
         c.do("decr", name="web", waiting=True)
 
         c.wait_ready(1)
-        eventually(lambda: len(c.workers()) == 1, timeout=20, what="who was told to go is gone")
+        eventually(lambda: len(c.workers()) == 1, what="who was told to go is gone")
         holds(lambda: len(c.workers()) == 1, seconds=1)
 
 
@@ -147,7 +147,7 @@ def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
 def draining_decr(folder: Path, *, graceful_timeout: float) -> Iterator[tuple[Circusd, int]]:
     """Three workers of `slow`, of which one drains for all of *graceful_timeout* because of a `decr`, beside `web`."""
     options = {"graceful_timeout": graceful_timeout}
-    slow = Watcher("slow", numprocesses=3, told={"drain": "60"}, options=options)
+    slow = Watcher("slow", numprocesses=3, told={"drain": "600"}, options=options)
     with circusd(folder, watchers=[slow, Watcher()], check_delay=1) as c:
         c.wait_ready(3, name="slow")
         c.wait_ready()
@@ -180,8 +180,8 @@ def test_a_stop_while_a_decr_drains_waits_for_its_turn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [{"signum": 9}, {"graceful_timeout": 0.5}])
 def test_a_kill_of_a_worker_that_drains_ends_it(tmp_path: Path, how: dict[str, float]) -> None:
-    """Given a worker that drains for 60 s, when circusctl kills it, then it is gone; Circus would do nothing."""
-    with draining_decr(tmp_path, graceful_timeout=60) as (c, old):
+    """Given a worker that drains for ten minutes, when circusctl kills it, then it is gone; Circus would do nothing."""
+    with draining_decr(tmp_path, graceful_timeout=600) as (c, old):
         whom = process(old)
 
         assert c.call("kill", name="slow", pid=old, **how)["status"] == "ok"
@@ -220,7 +220,7 @@ def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
         before = c.wait_ready()
 
         c.do("restart", waiting=False)
-        eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60)
+        eventually(lambda: not set(before) & set(c.wait_ready()))
         kill(c.workers()[0])
         c.wait_ready()
 

@@ -194,12 +194,12 @@ def test_a_child_that_keeps_the_listener_is_named_by_all_and_left_alone(tmp_path
         c.tell(c.workers()[0], "hidden_heir")
         (heir,) = eventually(lambda: [each for each in c.processes() if "listener.accept" in each.command])
         assert c.run_cli("reload", "web").returncode == 0
-        eventually(shared, timeout=30)
+        eventually(shared)
         (told,) = c.told("port_shared")
         for word in (f"pid {heir.pid} (", "python", f"user {pwd.getpwuid(os.getuid()).pw_name}"):
             assert word in told.reason
         assert c.run_cli("restart", "--no-preflight").returncode == 0
-        eventually(shared, timeout=30)
+        eventually(shared)
         doctor = c.run_cli("doctor").stdout
         assert f"shares the listening socket: pid {heir.pid} (" in doctor
         assert "until then web waits" not in doctor
@@ -221,7 +221,7 @@ def test_who_listens_beside_the_workers_is_named(tmp_path: Path) -> None:
         c.tell(c.workers()[0], "heir_beside")
         (heir,) = eventually(lambda: [each for each in c.processes() if "listener.accept" in each.command])
         c.do("xboard_reload", name="web")
-        eventually(lambda: c.told("port_shared"), timeout=30)
+        eventually(lambda: c.told("port_shared"))
         assert f"pid {heir.pid} (" in c.told("port_shared")[0].reason
         assert c.verdict() == "degraded"
 
@@ -358,8 +358,8 @@ def test_a_lone_server_that_binds_by_itself_and_hangs_is_ended_first(tmp_path: P
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         eventually(lambda: c.serves())
         (hangs,) = eventually(c.workers)
-        eventually(lambda: c.state()["watchers"][0]["workers"][0]["latency"], what="the url was probed")
-        c.tell(hangs, "block 60")
+        eventually(lambda: c.worker(hangs)["latency"] and c.words() == ["up"], what="it is up, and was probed")
+        c.tell(hangs, "block 600")
 
         eventually(lambda: int(c.get(timeout=1)) != hangs, timeout=60)
 

@@ -118,7 +118,7 @@ def test_an_interrupt_ends_the_trial_too(tmp_path: Path, signum: signal.Signals)
         eventually(lambda: c.starts())
         command.send_signal(signum)
 
-        assert command.wait(60) == 128 + signum
+        assert command.wait(90) == 128 + signum
         assert is_clean(c)
 
 

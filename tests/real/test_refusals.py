@@ -71,7 +71,7 @@ def test_what_the_probe_sends_can_be_what_the_app_wants(tmp_path: Path) -> None:
         def ready() -> list[int]:
             return [pid for name in WANTED for pid, worker in up(c, name).items() if worker["ready"]]
 
-        old = eventually(lambda: found if len(found := ready()) == len(WANTED) else None, timeout=60)
+        old = eventually(lambda: found if len(found := ready()) == len(WANTED) else None)
 
         result = c.run_cli("reload", timeout=180)
 

@@ -79,7 +79,7 @@ class ReadyWorkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(15)
+        self._thread.join(90)
         self._client.stop()
 
     def _look(self) -> None:
@@ -250,7 +250,7 @@ def test_stop_ends_a_reload_and_circusd_answers(tmp_path: Path) -> None:
     """Given a reload whose new worker takes its time, when stopped, then all are gone at once, and it was stopped."""
     with circusd(tmp_path, numprocesses=2) as c:
         c.wait_ready()
-        c.set("boot", "slow 30")
+        c.set("boot", "slow 600")
         with begun(c, "reload", "--no-preflight") as command, c.answering():
             eventually(lambda: len(c.watcher()["workers"]) == 3)
             c.do("stop", name="web", waiting=True)
@@ -268,11 +268,11 @@ def test_who_has_not_got_ready_when_the_watcher_is_stopped_has_not_failed(tmp_pa
     """Given a reload whose new worker is in its startup, when the watcher is stopped, then that is why it ended."""
     with circusd(tmp_path, numprocesses=1) as c:
         c.wait_ready()
-        c.set("boot", "slow 30")
+        c.set("boot", "slow 600")
         c.do("xboard_reload", name="web")
         eventually(lambda: c.log().count("Waiting for application startup") == 2)
 
-        c.do("stop", name="web", waiting=True, timeout=30)
+        c.do("stop", name="web", waiting=True, timeout=90)
 
         ends = eventually(lambda: ended if len(ended := c.events.named("end")) == 2 else None)
         assert [end.message["cause"] for end in ends] == ["commanded", "commanded"]
@@ -282,7 +282,7 @@ def test_a_reload_whose_circusd_dies_tells_so(tmp_path: Path) -> None:
     """Given a reload whose new worker takes its time, when circusd dies, then the command says so."""
     with circusd(tmp_path, numprocesses=1) as c:
         c.wait_ready()
-        c.set("boot", "slow 30")
+        c.set("boot", "slow 600")
         with begun(c, "reload", "--no-preflight") as command:
             eventually(lambda: len(c.watcher()["workers"]) == 2)
             c.kill9()
@@ -295,7 +295,7 @@ def test_a_reload_whose_circusd_dies_tells_so(tmp_path: Path) -> None:
 def is_asked(private: str) -> bool:
     """The worker has a request to answer, by what it tells on its private socket."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(90)
         connection.connect(private)
         connection.sendall(b"GET /-/worker HTTP/1.0\r\n\r\n")
         body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
@@ -371,13 +371,13 @@ def test_where_memory_is_short_the_new_worker_is_killed_and_no_healthy_one(tmp_p
         c.set("boot", "eat 200")
         with memory_group(c.pid, limit=2 << 30) as group:
             c.do("xboard_reload", name="web", by="the test")
-            eventually(lambda: reload_of(c)["state"] == "done", timeout=60)
+            eventually(lambda: reload_of(c)["state"] == "done")
             old = c.wait_ready()
             assert {adjustment(pid) for pid in old} == {adjustment(c.pid)}
 
             group.leave(100 << 20)
             c.do("xboard_reload", name="web", by="the test")
-            failed = eventually(lambda: told if (told := reload_of(c))["state"] == "failed" else None, timeout=60)
+            failed = eventually(lambda: told if (told := reload_of(c))["state"] == "failed" else None)
             assert "out of memory" in failed["reason"]
             assert set(c.ready()) == set(old)
 

@@ -214,7 +214,7 @@ def test_new_workers_take_over_one_by_one(c: Circusd) -> None:
     assert colour(c) == "red"
     eventually(lambda: reload_of(c)["state"] == "done")
     c.write_ini()
-    c.do("reloadconfig", waiting=True, timeout=60)
+    c.do("reloadconfig", waiting=True, timeout=90)
 
 
 def test_a_command_that_does_not_start_replaces_no_worker(c: Circusd) -> None:
@@ -225,7 +225,7 @@ def test_a_command_that_does_not_start_replaces_no_worker(c: Circusd) -> None:
     pids = c.workers()
 
     c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "nosuch:app"), "graceful_timeout": 7})
-    replies = [c.call("reloadconfig", waiting=True, timeout=60) for _ in range(2)]
+    replies = [c.call("reloadconfig", waiting=True, timeout=90) for _ in range(2)]
 
     for reply in replies:
         assert reply["status"] == "error", reply
@@ -250,7 +250,7 @@ def test_who_dies_while_a_reload_prepares_is_replaced_by_what_served(shared: Cir
 
     c.write_ini(watcher__web={"cmd": command.replace("backend:app", "nosuch:app"), **RUNS_HOLD})
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(c.call, "reloadconfig", waiting=True, timeout=60)
+        answer = pool.submit(c.call, "reloadconfig", waiting=True, timeout=90)
         eventually(lambda: "run.before" in reload_of(c)["reason"], what="it prepares")
         for pid in pids:
             kill(pid)
@@ -268,18 +268,18 @@ def test_a_reload_that_fails_at_the_second_worker_leaves_none_with_the_changed_o
     """Given an environment in which one worker alone starts, when the ini is read again, all serve with the old one."""
     (c.folder / "only_one.py").write_text(ONLY_ONE)
     c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "only_one:app")})
-    c.do("reloadconfig", waiting=True, timeout=60)
+    c.do("reloadconfig", waiting=True, timeout=90)
     old = c.wait_ready()
 
     c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "only_one:app")}, env__web={"COLOUR": "red"})
-    reply = c.call("reloadconfig", waiting=True, timeout=60)
+    reply = c.call("reloadconfig", waiting=True, timeout=90)
 
     assert (reply["status"], reload_of(c)["replaced"]) == ("error", []), reply
     assert "were replaced by ones with the former: 1" in reply["reason"]
     assert len(set(c.wait_ready()) & set(old)) == 1
     assert {colour(c) for _ in range(20)} == {""}
     c.write_ini()
-    c.do("reloadconfig", waiting=True, timeout=60)
+    c.do("reloadconfig", waiting=True, timeout=90)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_restart_loses_nothing_and_leaves_nothing_of_the_old_one(tmp_path: Path)
 
         with under_load(c):
             said = done(c, "restart")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
 
         assert "web: 2 of 2 up\nready\n" in said
         assert len(circusds(c)) == 1
@@ -240,7 +240,7 @@ def test_restart_on_a_unix_socket_loses_nothing(request: pytest.FixtureRequest) 
 
         with under_load(c, path=f"{short}/x.sock"):
             done(c, "restart", "--no-preflight")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
 
         assert len(circusds(c)) == 1
 
@@ -252,7 +252,7 @@ def test_a_restart_under_overload_loses_nothing(tmp_path: Path) -> None:
         before = c.processes()
 
         with held_loops(c.url, clients=28) as kept, Load(f"{c.url}/block?s=0.25", rate=3, timeout=120) as new:
-            eventually(lambda: len(kept) > 28 and new.answered > 3, timeout=60)
+            eventually(lambda: len(kept) > 28 and new.answered > 3)
             done(c, "restart", "--no-preflight")
             eventually(lambda: gone(before), timeout=120, what="the old ones end")
 
@@ -300,7 +300,7 @@ def test_a_restart_by_a_worker_loses_nothing(tmp_path: Path) -> None:
 
         with under_load(c):
             done(c, "restart", "--no-preflight")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
 
         assert len(circusds(c)) == 1
 
@@ -349,7 +349,7 @@ def test_a_restart_on_a_venv_made_anew_with_another_python_and_back_loses_nothin
                 before = c.processes()
                 make(python)
                 said = done(c, "restart")
-                eventually(lambda: gone(before), timeout=60, what="the old ones end")  # noqa: B023
+                eventually(lambda: gone(before), what="the old ones end")  # noqa: B023
                 (left,) = circusds(c)
                 programs = {Path(f"/proc/{pid}/exe").resolve() for pid in (left.pid, *c.wait_ready())}
                 assert {each.is_relative_to(venv) for each in programs} == {python == "--copies"}
@@ -424,7 +424,7 @@ def test_a_successor_that_dies_leaves_the_old_workers_serving(tmp_path: Path) ->
             done(c, "restart", "--no-preflight")
 
         assert len(circusds(c)) == 1
-        eventually(lambda: not {each.pid for each in c.processes()} & set(old), timeout=60)
+        eventually(lambda: not {each.pid for each in c.processes()} & set(old))
         why = f"circusd (pid {c.pid}) left in a restart, and the next one ended with exit code 7"
         eventually(lambda: why in done(c, "events", "--kind", "circusd_lost"), every=0.2, what="the ledger tells it")
         assert done(c, "events", "--json").count('"circusd_lost"') == 1
@@ -546,13 +546,13 @@ def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_p
             with begun(c, "restart", "--no-preflight") as restarting:
                 second = successor(c)
                 os.kill(c.pid, signal.SIGKILL)
-                _, errors = restarting.communicate(timeout=60)
+                _, errors = restarting.communicate(timeout=90)
             assert restarting.returncode == 0, errors
             assert circusds(c) == [second]
 
             with begun(c, "restart", "--no-preflight") as restarting:
                 assert successor(c).signal(signal.SIGKILL)
-                _, errors = restarting.communicate(timeout=60)
+                _, errors = restarting.communicate(timeout=90)
             assert restarting.returncode == 1
             assert "the workers of the old circusd serve on" in errors
             done(c, "start")
@@ -573,7 +573,7 @@ def test_a_successor_that_hangs_leaves_the_old_workers_serving(tmp_path: Path) -
                 ) as restarting:
                     hangs = eventually(partial(newcomer, c, known), every=0.005)
                     assert hangs.signal(signal.SIGSTOP)
-                    _, errors = restarting.communicate(timeout=60)
+                    _, errors = restarting.communicate(timeout=90)
                 if restarting.returncode:
                     break
                 hangs.signal(signal.SIGCONT)
@@ -589,7 +589,7 @@ def test_a_successor_that_hangs_leaves_the_old_workers_serving(tmp_path: Path) -
             assert (started.returncode, "Cure: run `xboard-circus restart`" in started.stderr) == (1, True)
 
             done(c, "restart", "--no-preflight")
-            eventually(lambda: not {each.pid for each in c.processes()} & {*old, hangs.pid}, timeout=60)
+            eventually(lambda: not {each.pid for each in c.processes()} & {*old, hangs.pid})
 
         assert len(circusds(c)) == 1
 
@@ -613,7 +613,7 @@ def test_what_is_asked_between_two_circusds_is_answered_by_the_new_one(tmp_path:
                 assert (status.returncode, "no reply within" in status.stderr) == (1, True), status
                 eventually(lambda: is_connected(c.endpoint), what="circusctl is connected")
                 assert second.signal(ending)
-                _, errors = restarting.communicate(timeout=60)
+                _, errors = restarting.communicate(timeout=90)
 
             assert (restarting.returncode == 0) == (ending == signal.SIGCONT), errors
             if ending == signal.SIGKILL:
@@ -691,7 +691,7 @@ def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path)
 
         with under_load(c), begun(c, "restart", "--no-preflight") as one, begun(c, "restart", "--no-preflight") as two:
             said = [each.communicate(timeout=90) for each in (one, two)]
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
 
         assert (one.returncode, two.returncode) == (0, 0), said
         assert all(output.endswith("web: 2 of 2 up\nready\n") for output, _ in said), said
@@ -749,7 +749,7 @@ def test_a_circusd_that_hangs_is_replaced_without_a_lost_request(tmp_path: Path)
         with under_load(c):
             assert process(c.pid).signal(signal.SIGSTOP)
             said = done(c, "restart", "--no-preflight")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
 
         assert "is killed, its workers serve on" in said
         assert len(circusds(c)) == 1
@@ -768,7 +768,7 @@ def test_the_healthy_one_of_two_serves_over_a_restart_and_a_reload_while_the_oth
         with under_load(c):
             c.run_cli("restart", "--no-preflight", "--timeout", "5")
             eventually(lambda: c.watcher()["cooldown_until"] is not None, what="slot 2 cools down anew")
-            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), what="the old ones end")
             (healthy,) = c.ready()
             c.run_cli("reload", "--no-preflight")
             holds(lambda: c.serves(), seconds=0.5)
@@ -797,12 +797,12 @@ def test_a_restart_of_a_circusd_that_still_boots_stops_no_watcher_for_good(
 
         with Load(c.url_of("late"), rate=50, path=path) as load, begun(c, "restart", "--no-preflight") as first:
             c.write_ini(circus={"warmup_delay": 60})
-            (booting,) = eventually(partial(settled, c, circusds(c)[0], True), timeout=60, what="another circusd")
+            (booting,) = eventually(partial(settled, c, circusds(c)[0], True), what="another circusd")
             eventually(lambda: c.watcher()["armed"] and c.watcher("late")["status"] == "starting")
             c.write_ini()
             done(c, "restart", "--no-preflight")
-            first.communicate(timeout=60)
-            eventually(lambda: gone([*before, booting]), timeout=60, what="the old ones end")
+            first.communicate(timeout=90)
+            eventually(lambda: gone([*before, booting]), what="the old ones end")
 
         assert load.lost == []
         assert len(c.wait_ready(name="late")) == 2
@@ -818,7 +818,7 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
         for name in ("api", "plain"):
             c.do("stop", name=name, waiting=True)
 
-        c.do("restart", waiting=True, timeout=60)
+        c.do("restart", waiting=True, timeout=90)
         assert [c.status(name) for name in ("api", "plain")] == ["stopped", "stopped"]
         said = done(c, "restart", "--no-preflight")
 
@@ -871,7 +871,7 @@ def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: 
         with under_load(c):
             for order in ({"but": ["plugin:xboard"], "match": "regex"}, {}):
                 web, beside = c.ready(), c.workers("plain")
-                assert c.call("restart", timeout=60, waiting=True, **order)["status"] == "ok"
+                assert c.call("restart", timeout=90, waiting=True, **order)["status"] == "ok"
                 assert not set(web) & set(c.wait_ready())
                 assert not set(beside) & set(eventually(lambda: c.workers("plain")))
                 assert plugin.alive == bool(order)

@@ -34,7 +34,7 @@ def test_workers_of_an_earlier_circusd_serve_on_until_new_ones_do(tmp_path: Path
                 ("reload", "web", "--no-preflight"),
             )
         ]
-        by_circusctl = c.call("restart", name="web", waiting=True, timeout=60)
+        by_circusctl = c.call("restart", name="web", waiting=True, timeout=90)
         by_page = c.call("restart", name="web", match="simple", by="page", timeout=60)
 
         assert "then `xboard-circus reload web`" in shown
@@ -79,5 +79,5 @@ def test_the_healthy_one_of_two_serves_until_its_successor_does(tmp_path: Path) 
             eventually(lambda: [pid for pid in c.ready() if pid not in old])
             assert process(old[1]).alive, "it was ended before its successor was ready"
             c.finish(held)
-            assert restart.wait(60) == 0
+            assert restart.wait(90) == 0
         assert not set(old) & set(c.wait_ready())

@@ -134,7 +134,7 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
             lambda: host.show(UNIT, "NRestarts") == "1" and host.show(UNIT, "ActiveState") == "active", timeout=60
         )
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
-        eventually(lambda: losses(host) == ["circusd_lost"], timeout=60, every=0.3)
+        eventually(lambda: losses(host) == ["circusd_lost"], every=0.3)
 
         with taken_over(c, host):
             host.ctl("stop", UNIT)
@@ -146,7 +146,7 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
             pid = held.readline().strip()
             host.ctl("stop", "--no-block", UNIT)
             told_in(host, "kill", "-CONT", pid)
-            eventually(lambda: host.show(UNIT, "ActiveState") == "inactive", timeout=60, what="the stop replaces it")
+            eventually(lambda: host.show(UNIT, "ActiveState") == "inactive", what="the stop replaces it")
             assert host.processes(UNIT) == []
         told_in(host, "systemctl", "start", UNIT)
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
@@ -155,8 +155,8 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
         host.boot()
         eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=120, every=0.2, what="it is started")
         assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
-        eventually(lambda: losses(host) == ["circusd_lost", "host_restarted"], timeout=60, every=0.3)
-        eventually(lambda: len(told(hook, "recovered")) > 1, timeout=60, what="each is told")
+        eventually(lambda: losses(host) == ["circusd_lost", "host_restarted"], every=0.3)
+        eventually(lambda: len(told(hook, "recovered")) > 1, what="each is told")
         assert {each["watcher"] for each in told(hook)} == {"circusd"}
         # Of one that was lost with its plugin the next one tells, as over.
         assert any("was killed or crashed" in each["reason"] for each in told(hook)[:-1])
@@ -192,7 +192,7 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         assert not load.workers <= before
         assert (folder / "ledger.db").exists()
         if FORKSERVERS:
-            eventually(lambda: forks_again(host), every=2, timeout=60, what="a worker is forked in the sandbox")
+            eventually(lambda: forks_again(host), every=2, what="a worker is forked in the sandbox")
 
         told_in(host, str(SCRIPT), "remove", *words)
         eventually(lambda: not host.processes(UNIT))

@@ -10,8 +10,8 @@ from circus.exc import CallError
 from .harness import PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .state_words import is_leaving
 
-LONG = {"graceful_timeout": 60}
-PATIENT = "--ws none --timeout-graceful-shutdown 50"
+LONG = {"graceful_timeout": 600}
+PATIENT = "--ws none --timeout-graceful-shutdown 590"
 
 
 def terminate(c: Circusd) -> None:

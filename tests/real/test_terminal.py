@@ -22,7 +22,7 @@ from .parts import find, needs
 from .test_cli import begun
 
 NUMBERS = itertools.count()
-PATIENCE = 40.0
+PATIENCE = 90.0
 
 
 class Terminal:

@@ -109,7 +109,7 @@ def test_a_restart_of_one_loses_no_connection_of_either(c: Circusd, name: str) -
     old, beside = c.workers(name), c.workers(other(name))
 
     with Load(c.url_of(other(name)), rate=50) as load:
-        c.do("restart", name=name, match="simple", waiting=True, timeout=30)
+        c.do("restart", name=name, match="simple", waiting=True, timeout=90)
         fresh = c.wait_ready(name=name)
 
     assert not set(fresh) & set(old)
@@ -145,8 +145,8 @@ def test_both_ports_are_handed_over_to_the_next_circusd(tmp_path: Path) -> None:
             c.kill9()
             c.start_again()
             for name in NAMES:
-                eventually(lambda name=name: not old & set(c.wait_ready(name=name)), timeout=60)  # type: ignore[misc]
-            eventually(lambda: not old & {found.pid for found in c.processes()}, timeout=60)
+                eventually(lambda name=name: not old & set(c.wait_ready(name=name)))  # type: ignore[misc]
+            eventually(lambda: not old & {found.pid for found in c.processes()})
             served = web.answered, page.answered
             eventually(lambda: web.answered > served[0] + 25 and page.answered > served[1] + 25)
 

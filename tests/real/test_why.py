@@ -41,7 +41,7 @@ def why(c: Circusd, whom: str | int, *, expect: str = "") -> tuple[dict[str, Any
         assert expect in reply["text"], reply["text"]
         return reply["record"], reply["text"]
 
-    return eventually(told, timeout=60, every=0.2, what=f"why {whom} tells {expect!r}")
+    return eventually(told, every=0.2, what=f"why {whom} tells {expect!r}")
 
 
 def probed(c: Circusd, number: int | None = None) -> list[int]:

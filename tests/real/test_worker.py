@@ -70,7 +70,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(30)
+        self.sock.settimeout(90)
         self.sock.connect(str(self._path))
 
 
@@ -132,7 +132,7 @@ class Worker:
             assert self.popen.poll() is None, self.log
             return self.ready_file.exists()
 
-        eventually(ready, timeout=60)
+        eventually(ready)
         return self
 
     def terminate(self) -> None:
@@ -328,7 +328,7 @@ def test_probes_of_one_path_share_one_call(steady: Worker) -> None:
     for probe in probes:
         probe.start()
     for probe in probes:
-        probe.join(30)
+        probe.join(90)
 
     assert [answer["ok"] for answer in answers] == [True] * 5
     assert calls_of(steady, "/status/200") == before + 1
@@ -466,7 +466,7 @@ def test_what_does_not_start(
 ) -> None:
     worker = place.start(*arguments, env=env, fd=False)
 
-    assert worker.popen.wait(timeout=60) == code
+    assert worker.popen.wait(timeout=90) == code
     assert last_line in worker.log.splitlines()[-1]
 
 
@@ -476,7 +476,7 @@ def test_an_unbound_descriptor_is_refused(place: Place) -> None:
         command = [sys.executable, "-m", "xboard_circus.worker", APP, "--fd", str(unbound.fileno())]
         worker = place.start_command(command, env={}, fds=[unbound.fileno()])
 
-        assert worker.popen.wait(timeout=60) == 3
+        assert worker.popen.wait(timeout=90) == 3
         assert "it is not bound yet" in worker.log
         assert unbound.getsockname()[1] == 0
 
@@ -549,7 +549,7 @@ def test_a_preflight_keeps_off_the_public_socket(place: Place) -> None:
     assert worker.tell("live=/")["live"]["ok"]
     assert not worker.holds_public_socket()
     worker.popen.terminate()
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
 
 def test_sigabrt_leaves_the_stack_of_the_blocked_line(place: Place) -> None:
@@ -560,7 +560,7 @@ def test_sigabrt_leaves_the_stack_of_the_blocked_line(place: Place) -> None:
 
         worker.popen.send_signal(signal.SIGABRT)
 
-        assert worker.popen.wait(timeout=60) == -signal.SIGABRT
+        assert worker.popen.wait(timeout=90) == -signal.SIGABRT
     assert "in block_the_loop" in worker.log
 
 
@@ -630,7 +630,7 @@ def test_a_lifespan_that_fails_has_the_last_word_whoever_asks_meanwhile(place: P
 
         go.touch()
 
-        assert worker.popen.wait(timeout=60) == 3
+        assert worker.popen.wait(timeout=90) == 3
     assert "no database" in worker.log
     assert "CancelledError" not in worker.log
     assert "private_socket" not in worker.log
@@ -683,7 +683,7 @@ def test_the_port_outlives_the_worker_that_hands_it_over(place: Place, stack: tu
         eventually(lambda: load.answered > answered + 20)
         successor = place.start(*stack).wait_ready()
         worker.popen.terminate()
-        assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+        assert worker.popen.wait(timeout=90) == -signal.SIGTERM
         answered = load.answered
         eventually(lambda: load.answered > answered + 20)
 
@@ -813,7 +813,7 @@ def test_what_is_not_taken_over(answer: Answering, timeout: float) -> None:
         thread = threading.Thread(target=pose)
         thread.start()
         taken = handover.take_over(path, instance="this", address=sock.getsockname(), timeout=timeout)
-        thread.join(60)
+        thread.join(90)
 
     assert taken is None
 
@@ -870,7 +870,7 @@ def test_it_ends_by_the_signal_and_leaves_no_files(place: Place) -> None:
 
     worker.popen.terminate()
 
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
     assert list(place.runtime.iterdir()) == []
 
 
@@ -881,7 +881,7 @@ def test_a_recycled_worker_says_so_by_its_exit_code(place: Place) -> None:
         with worker.connect() as connection:
             get(connection, "/", "connection: close")
 
-    assert worker.popen.wait(timeout=60) == EXIT_RECYCLED
+    assert worker.popen.wait(timeout=90) == EXIT_RECYCLED
     assert list(place.runtime.iterdir()) == []
 
 
@@ -898,7 +898,7 @@ def test_a_client_that_does_not_read_its_websocket_makes_no_crash_of_the_end(
         assert unread.recv(12) == b"HTTP/1.1 101"
         get(connection, "/", "connection: close")
 
-        assert worker.popen.wait(timeout=60) == EXIT_RECYCLED
+        assert worker.popen.wait(timeout=90) == EXIT_RECYCLED
     assert "Application shutdown complete." in worker.log
     assert list(place.runtime.iterdir()) == []
 
@@ -917,7 +917,7 @@ def test_open_connections_get_one_more_answer(place: Place, stack: tuple[str, ..
 
         eventually(lambda: not worker.holds_public_socket())
         assert all(CLOSES in answer for answer in (get(idle), get(unread), read_answer(busy)))
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
     assert "Traceback" not in worker.log
 
 
@@ -933,7 +933,7 @@ def test_a_request_of_which_a_part_has_arrived_is_waited_for(place: Place, stack
         half.sendall(b"alhost\r\n\r\n")
 
         assert CLOSES in read_answer(half)
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
 
 @each_stack
@@ -954,7 +954,7 @@ def test_a_handshake_that_takes_long_is_waited_for(place: Place, stack: tuple[st
 
         with context.wrap_socket(connected, server_hostname="localhost") as late:
             assert CLOSES in get(late)
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
     assert "Traceback" not in worker.log
 
 
@@ -968,7 +968,7 @@ def test_a_second_sigterm_changes_nothing(place: Place) -> None:
         worker.popen.terminate()
 
         assert CLOSES in read_answer(busy)
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
 
 def test_a_second_sigint_ends_the_drain(place: Place) -> None:
@@ -981,7 +981,7 @@ def test_a_second_sigint_ends_the_drain(place: Place) -> None:
 
         worker.popen.send_signal(signal.SIGINT)
 
-        worker.popen.wait(timeout=60)
+        worker.popen.wait(timeout=90)
 
 
 @each_stack
@@ -998,7 +998,7 @@ def test_event_streams_end_whole_at_the_limit(place: Place, stack: tuple[str, ..
 
         assert b"".join(iter(lambda: events.recv(65536), b"")).endswith(b"data: tick\n\n\r\n0\r\n\r\n")
         assert not read_until_cut(drip).endswith(b"0\r\n\r\n")
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
     assert worker.log.count("Traceback") <= 1  # of the answer that was cancelled
 
 
@@ -1021,7 +1021,7 @@ def test_a_request_that_is_cut_at_the_limit_is_counted_in_the_log(place: Place, 
         eventually(lambda: worker.tell()["requests_active"] == 2)
 
         worker.popen.terminate()
-        assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+        assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
     told = "Cut 2 request(s) at the drain limit of 1 s; raise --timeout-graceful-shutdown / graceful_timeout"
     assert told in worker.log
@@ -1048,7 +1048,7 @@ def test_websockets_are_closed_with_1012_spread_over_the_drain(
             opened_after.send("still there?")
             assert opened_after.recv(timeout=30) == "still there?"
             assert close_code(opened_after) == 1012
-    assert worker.popen.wait(timeout=30) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
     assert "Traceback" not in worker.log
 
 
@@ -1093,7 +1093,7 @@ def test_twenty_websockets_are_closed_one_after_the_other_and_a_request_keeps_it
     assert steps >= 5, moments
     assert moments[-1] < answered_at
     assert body.startswith(b"HTTP/1.1 200")
-    assert worker.popen.wait(timeout=20) == -signal.SIGTERM
+    assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("turns", range(20, 24))
@@ -1172,7 +1172,7 @@ def test_no_request_is_lost_when_a_worker_is_told_to_go(place: Place, stack: tup
         for worker in workers:
             place.start(*stack, *keep_alive).wait_ready()
             worker.popen.terminate()
-            assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+            assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
     assert {worker.pid for worker in workers} <= set().union(*(load.workers for load in loads))
     assert [load.lost for load in loads] == [[]] * 4
@@ -1214,7 +1214,7 @@ def test_a_worker_with_one_pipe_for_both_outputs_prints_on_when_circusd_is_gone(
     with printing(0) as (circusd, worker):
         circusd.kill()
         circusd.wait()
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=90)
         assert worker.returncode == 0
 
 
@@ -1225,5 +1225,5 @@ def test_a_worker_does_not_hold_the_pipe_that_circusd_itself_writes_into() -> No
         os.close(writing)
         assert os.read(reading, 100) == b"begun"
         os.close(reading)
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=90)
         assert worker.returncode != 0

@@ -30,7 +30,7 @@ class Transfers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(90)
 
     @property
     def lost(self) -> dict[str, int]:

@@ -172,7 +172,7 @@ def running(app: Any, **uvicorns: Any) -> Iterator[tuple[uvicorn.Server, int]]:
             yield server, listener.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(90)
 
 
 def state(*watchers: dict[str, Any]) -> dict[str, Any]:
