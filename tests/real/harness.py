@@ -103,8 +103,12 @@ def holds(condition: Callable[[], object], *, seconds: float, every: float = 0.0
 
 
 def crowding() -> float:
-    """How many times longer things may take here than on a machine of our own: 1 with up to two processes a core."""
-    return max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
+    """How many times longer things may take here than on a machine of our own: 1 with up to two processes a core.
+
+    By those that run now, or did on the average of a minute, which knows little yet of a load that has just begun.
+    """
+    average, _, _, running, _ = Path("/proc/loadavg").read_text().replace("/", " ").split()[:5]
+    return max(1.0, max(float(average), int(running)) / (2 * (os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True)

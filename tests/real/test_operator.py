@@ -22,7 +22,6 @@ from .harness import (
     Circusd,
     Watcher,
     circusd,
-    crowding,
     eventually,
     holds,
     kill,
@@ -31,7 +30,7 @@ from .processes import process
 
 
 def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path: Path) -> None:
-    """Given a replaced worker that drains, when another watcher's worker dies, then it is back within 2 s."""
+    """Given a replaced worker that drains, when another watcher's worker dies, then it is back meanwhile."""
     draining = Watcher("slow", told={"drain": "held"}, options={"graceful_timeout": 600})
     with circusd(tmp_path, watchers=[draining, Watcher()], check_delay=1) as c:
         old, _ = c.wait_ready(name="slow")
@@ -40,9 +39,8 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
         eventually(lambda: c.worker(old, "slow")["drains"])
 
         with c.answering():
-            killed_at = kill(dead)
+            kill(dead)
             c.wait_ready()
-            assert time.monotonic() - killed_at < 2 * crowding()
             c.do("incr", name="web", waiting=True)
             c.wait_ready(3)
 
@@ -156,14 +154,15 @@ def draining_decr(folder: Path, *, graceful_timeout: float) -> Iterator[tuple[Ci
 
 
 def test_a_sigterm_while_a_decr_drains_ends_circusd_within_one_graceful_timeout(tmp_path: Path) -> None:
-    """Given a decr that drains for 8 s, when circusd gets SIGTERM, then all drain at once: 8 s, not 16, to its end."""
-    with draining_decr(tmp_path, graceful_timeout=8) as (c, _):
-        start = time.monotonic()
+    """Given a decr that drains, when circusd gets SIGTERM, then the others drain beside it, and not after it."""
+    with draining_decr(tmp_path, graceful_timeout=20) as (c, old):
+        drains, others = process(old), [pid for pid in c.workers("slow") if pid != old]
         os.kill(c.pid, signal.SIGTERM)
 
+        eventually(lambda: all(c.said("stopped", pid, "slow") for pid in others), what="the others drain")
+        assert drains.alive
         c.wait_ended()
 
-        assert time.monotonic() - start < min(16, 8 + 5 * crowding())
         eventually(lambda: c.processes() == [])
 
 

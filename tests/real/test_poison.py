@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from .bus import Event
+from .facts_of_state import pace_of
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .test_why import why
@@ -177,11 +177,6 @@ def test_a_poisonous_route_is_refused_where_that_is_wanted(tmp_path: Path) -> No
         assert send_one(c, "/pid") == 200
 
 
-def paces(deaths: list[Any]) -> list[float]:
-    """For each death the seconds from the start of the worker to the next start of its slot, as decided."""
-    return [event.message["lived"] + event.message["wait"] for event in deaths]
-
-
 def test_workers_that_claim_poison_are_not_restarted_without_a_pace(tmp_path: Path) -> None:
     """Given workers that die and claim each time that another request ran, then it is believed; but a slot is started
     once in `restart.delay` at most, and not at once as after its first failure."""
@@ -197,4 +192,4 @@ def test_workers_that_claim_poison_are_not_restarted_without_a_pace(tmp_path: Pa
 
         assert c.told("poison")
         assert {event.message["blames"] for event in deaths[:10]} == {"GET /claimed"}
-        assert min(paces(deaths[2:])) > 1.2  # `lived` is measured a moment before or after the decision
+        assert min(pace_of(death) for death in deaths[2:]) > 1.2

@@ -6,7 +6,6 @@ import itertools
 import json
 import random
 import signal
-import socket
 import threading
 import time
 from collections import deque
@@ -68,7 +67,7 @@ class ReadyWorkers:
         self.crowded = 1.0
         self._name = name
         self._stop = threading.Event()
-        self._client = CircusClient(endpoint=c.endpoint, timeout=10)
+        self._client = CircusClient(endpoint=c.endpoint, timeout=PATIENCE)
         self._thread = threading.Thread(target=self._look, daemon=True, name="ready-workers")
 
     def __enter__(self) -> "ReadyWorkers":
@@ -292,35 +291,21 @@ def test_a_reload_whose_circusd_dies_tells_so(tmp_path: Path) -> None:
         assert "web: circusd ended in the middle of the reload; `xboard-circus start` starts it" in said
 
 
-def is_asked(private: str) -> bool:
-    """The worker has a request to answer, by what it tells on its private socket."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(90)
-        connection.connect(private)
-        connection.sendall(b"GET /-/worker HTTP/1.0\r\n\r\n")
-        body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
-    return bool(json.loads(body)["requests_active"])
-
-
 def test_a_slow_drain_holds_up_nothing_else(tmp_path: Path) -> None:
-    """Given a reload whose old worker drains for 20 s, when another watcher's worker dies, then one is up in 2 s."""
-    slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 25")
+    """Given a reload whose old worker drains, when another watcher's worker dies, then one is up while it does."""
+    options = {"graceful_timeout": 600}
+    slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 590", options=options)
     with circusd(tmp_path, watchers=[slow, Watcher("web", numprocesses=1)]) as c:
         old = c.wait_ready(name="slow")[0]
         crashed = c.wait_ready(name="web")[0]
-        with Load(f"{c.url_of('slow')}/slow?s=20", rate=2, seconds=0.3, timeout=60) as load, c.answering():
-            eventually(lambda: is_asked(c.worker(old, "slow")["socket"]), what="the request has arrived")
+        held = c.hold_each([old], name="slow")
+        with c.answering():
             c.do("xboard_reload", name="slow", by="the test")
             eventually(lambda: c.worker(old, "slow")["drains"], what="the old one drains")
-            at = kill(crashed)
+            kill(crashed)
             eventually(lambda: c.ready("web") not in ([], [crashed]), what="the crash is put right")
-            took = time.monotonic() - at
-            drains = c.worker(old, "slow")["drains"]
-            load.stop()
-
-        assert took < 2 * crowding()
-        assert drains
-        assert (load.lost, load.workers) == ([], {old})
+        assert c.worker(old, "slow")["drains"]
+        c.finish(held, name="slow")
         eventually(lambda: reload_of(c, "slow")["state"] == "done")
 
 
@@ -421,9 +406,9 @@ def test_a_reload_with_websockets_does_not_wait_for_the_drain_limit(tmp_path: Pa
     closed_by_server = pytest.importorskip("websockets.exceptions").ConnectionClosed
     web = Watcher(
         app="streams_app:app",
-        arguments="--ws auto --timeout-graceful-shutdown 300",
+        arguments="--ws auto --timeout-graceful-shutdown 590",
         numprocesses=1,
-        options={**READY, "graceful_timeout": 310, "worker.websocket_spread": 2},
+        options={**READY, "graceful_timeout": 600, "worker.websocket_spread": 2},
     )
     with circusd(tmp_path, watchers=[web]) as c, contextlib.ExitStack() as opened, ThreadPoolExecutor(20) as pool:
         (old,) = c.wait_ready()
@@ -435,12 +420,10 @@ def test_a_reload_with_websockets_does_not_wait_for_the_drain_limit(tmp_path: Pa
             return time.monotonic(), client.close_code
 
         closed = [pool.submit(heard, client) for client in clients]
-        began = time.monotonic()
         result = c.run_cli("reload", "--no-preflight")
         assert result.returncode == 0, result.stdout + result.stderr
-        eventually(lambda: old not in c.workers(), timeout=90)
+        eventually(lambda: old not in c.workers(), what="it is gone, long before the drain limit")
 
-        assert time.monotonic() - began < 200
-        moments = sorted(at for at, _ in (each.result(timeout=90) for each in closed))
+        moments = sorted(at for at, _ in (each.result(timeout=60) for each in closed))
         assert {code for _, code in (each.result() for each in closed)} == {1012}
         assert sum(later - earlier > 0.02 for earlier, later in itertools.pairwise(moments)) >= 4, moments

@@ -341,7 +341,7 @@ def calls_of(worker: Worker, path: str) -> int:
 
 def test_a_call_that_does_not_end_is_not_followed_by_another(steady: Worker) -> None:
     """Given a path that can't be cancelled, when it is asked again, then that is said, until it has ended."""
-    path = "live=/stuck?s=5"
+    path = "live=/stuck?s=12"
     late = steady.tell(f"{path}&timeout=0.2")["live"]
 
     again = steady.tell(f"{path}&timeout=0.2")["live"]

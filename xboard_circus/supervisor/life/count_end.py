@@ -120,7 +120,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         data["budget"] = {"before": used, "after": budget.used(now), "limit": budget.limit}
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **data)
     else:
-        _count_failure(armed, worker, gone, data, used)
+        _count_failure(armed, worker, gone, data, used, now)
     if armed.folder is not None:
         worker_files.remove(armed.folder, worker.token, worker_files.LEFT)
     if armed.is_running():
@@ -128,8 +128,10 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
 
 
-def _count_failure(armed: ArmedWatcher, worker: Worker, gone: Gone, data: dict[str, Any], used: int) -> None:
-    now, budget, cause, reason = armed.clock(), armed.budget, gone.cause, gone.reason
+def _count_failure(
+    armed: ArmedWatcher, worker: Worker, gone: Gone, data: dict[str, Any], used: int, now: float
+) -> None:
+    budget, cause, reason = armed.budget, gone.cause, gone.reason
     armed.fleet.failures += 1
     was_cooling = budget.is_cooling(worker.slot, now)
     poison, is_new = _poison(armed.poisons, budget, worker, data, now)
