@@ -176,20 +176,20 @@ class Alerter(Part):
         except CircusdGone as gone:
             self._alerting.unanswered(str(gone), self._clock())
             if (CIRCUSD, Trouble.SILENT) in self._alerting.open:
-                await self._look_after_ports()
+                await self._look_after_ports(4 * PORTS_WITHIN)
             self._review([])
             return None
 
     async def _take_loss(self, reason: str) -> None:
         """Send the alert on a circusd that is gone; it has which ports answer without it, if they do so at once."""
-        await self._look_after_ports()
+        await self._look_after_ports(PORTS_WITHIN)
         self._alerting.lost(reason, self._clock())
         self._review([])
 
-    async def _look_after_ports(self) -> None:
+    async def _look_after_ports(self, within: float) -> None:
         look, self._serving_on = self.in_thread(serving_on, [*served(self._watchers.values())]), None
         with suppress(TimeoutError, asyncio.TimeoutError):
-            self._serving_on = await asyncio.wait_for(look, PORTS_WITHIN)
+            self._serving_on = await asyncio.wait_for(look, within)
 
     def _begin(self, circusd: CircusdEntry) -> None:
         self._file = _ConfigFile(Path(str(circusd["config_file"])))

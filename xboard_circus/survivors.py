@@ -9,7 +9,7 @@ from xboard_circus.host import procs
 from xboard_circus.host.sockets import for_client
 from xboard_circus.probe import probe_url
 
-ASKED_WITHIN = 1.0
+ASKED_WITHIN = 3.0
 
 
 class Served(NamedTuple):

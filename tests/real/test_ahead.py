@@ -15,8 +15,9 @@ from .test_runtime_folder_lost import take_away
 
 HANGS = ("sleep", "spin", "deadlock", "regex")
 RUNS = "restart budget used up; its successor runs already"
-BLOCK = "/block?s=7"
-"""A loop that stands still: long enough for a successor on a crowded machine, and for less than twelve probes."""
+BLOCK = "/block?s=20"
+"""A loop that stands still: long enough for a successor on a crowded machine, and for less than SPARED probes."""
+SPARED = 60
 OPTIONS = {"health.period": 1, "health.timeout": 1, **FAST_RESTARTS}
 
 
@@ -38,7 +39,7 @@ def ahead(c: Circusd) -> list[Event]:
 def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> None:
     """Given nine workers, when two hang, and then two, each in another way, then the successor of each is up before it
     is killed as hung; its death counts once, with its stacks and its place taken."""
-    options = {**OPTIONS, "health.timeout": 3, "health.failure_threshold": 2, "restart.burst": 1}
+    options = {**OPTIONS, "health.timeout": 10, "health.failure_threshold": 2, "restart.burst": 1}
     watcher = Watcher(numprocesses=9, options=options)
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         pids = probed(c)
@@ -66,7 +67,7 @@ def test_a_successor_serves_before_a_hung_worker_is_killed(tmp_path: Path) -> No
 def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> None:
     """Given the only worker with a long request, when another blocks its loop for a while, then its successor answers
     meanwhile; both requests are answered by it, it drains, nothing is counted, and the next block gets no successor."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 12})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": SPARED})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
         (old,) = probed(c)
         held = c.hold_each([old])
@@ -91,7 +92,7 @@ def test_a_worker_that_comes_back_drains_and_loses_nothing(tmp_path: Path) -> No
 def test_a_blocked_worker_is_shown_as_such_beside_its_successor(tmp_path: Path) -> None:
     """Given the only worker, when it gets a successor long before a probe of it fails, then the verdict is not `ok`,
     and a reload of it says that it is being replaced; and when it is ended as hung, then no next try is announced."""
-    options = {**OPTIONS, "health.timeout": 8, "health.failure_threshold": 1}
+    options = {**OPTIONS, "health.timeout": 20, "health.failure_threshold": 1}
     with circusd(tmp_path, numprocesses=1, options=options, plugins=BUNDLE) as c:
         (old,) = probed(c)
 
@@ -110,7 +111,7 @@ def test_a_blocked_worker_is_shown_as_such_beside_its_successor(tmp_path: Path) 
 def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> None:
     """Given the only worker, when it hangs and no new one comes up, then it is kept and killed as ever; the failed
     successor uses no restart budget."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.failure_threshold": 4})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.failure_threshold": 12})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         (old,) = probed(c)
 
@@ -129,7 +130,7 @@ def test_one_whose_successor_fails_is_kept_until_it_hangs(tmp_path: Path) -> Non
 def test_one_that_comes_back_serves_on_while_its_successor_does_not(tmp_path: Path) -> None:
     """Given the only worker, when its loop is blocked, and its successor hangs and is killed, and none comes up after
     it, then the successor got none ahead, and the old one serves until another does, and drains then."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 12})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": SPARED})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
         (old,) = probed(c)
 
@@ -171,7 +172,7 @@ def test_one_that_can_be_asked_no_more_leaves_its_successor_alone(tmp_path: Path
 def test_a_reload_replaces_one_that_is_kept_since_its_successor_died(tmp_path: Path) -> None:
     """Given the only worker, when its loop is blocked, and a reload begins, and then its successor dies in its start,
     then the reload replaces the old worker, whose request is answered."""
-    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": 20})
+    watcher = Watcher(numprocesses=1, options={**OPTIONS, "health.period": 0.3, "health.failure_threshold": SPARED})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, ThreadPoolExecutor(1) as pool:
         (old,) = probed(c)
 
@@ -245,7 +246,7 @@ def test_one_whose_live_path_waits_gets_none(tmp_path: Path) -> None:
 def test_a_successor_that_the_next_request_blocks_is_up_and_hangs_too(tmp_path: Path) -> None:
     """Given the only worker, whose live path takes its time, when each request blocks the loop that takes it, then its
     successor is up before it takes one, and hangs as any other does; it is not taken for one that starts."""
-    options = {**OPTIONS, "health.live_path": "/health/live", "health.failure_threshold": 2}
+    options = {**OPTIONS, "health.live_path": "/health/live", "health.failure_threshold": 8}
     watcher = Watcher(numprocesses=1, options=options)
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c, contextlib.ExitStack() as clients:
         (old,) = probed(c)

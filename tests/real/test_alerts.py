@@ -299,7 +299,7 @@ def test_a_circusd_that_does_not_answer_is_told_by_its_plugin(tmp_path: Path) ->
     with hook_server() as hook, alerting(tmp_path, {"hook": hook_section(tmp_path, hook, on="silent")}) as c:
         c.past[-1].signal(signal.SIGSTOP)
         try:
-            (silent,) = eventually(lambda: told(hook), timeout=SOON, what="the silence is told")
+            (silent,) = eventually(lambda: told(hook, "problem"), timeout=SOON, what="the silence is told")
         finally:
             c.past[-1].signal(signal.SIGCONT)
         assert (silent["watcher"], silent["kind"], silent["severity"]) == ("circusd", "silent", "critical")

@@ -540,7 +540,7 @@ MOMENTS: dict[str, tuple[Reach, str]] = {
 
 def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_path: Path) -> None:
     """Given a restart, when the old circusd is killed, or then the new one, then 0 lost, the words say what runs."""
-    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)]) as c:
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 8)]) as c:
         c.wait_ready()
         with under_load(c):
             with begun(c, "restart", "--no-preflight") as restarting:
@@ -608,7 +608,7 @@ def test_what_is_asked_between_two_circusds_is_answered_by_the_new_one(tmp_path:
                 assert second.signal(signal.SIGSTOP)
                 eventually(partial(gone, [old]), what="the old one ends")
 
-                waiting = pool.submit(c.run_circusctl, "--timeout", "60", "status")
+                waiting = pool.submit(c.run_circusctl, "status", timeout=2 * PATIENCE)
                 status = c.run_cli("status")
                 assert (status.returncode, "no reply within" in status.stderr) == (1, True), status
                 eventually(lambda: is_connected(c.endpoint), what="circusctl is connected")
