@@ -475,14 +475,14 @@ def test_code_that_cannot_be_imported_ends_a_reload_before_a_worker_is_touched(t
 
 
 def test_code_whose_import_takes_too_long_ends_a_reload_with_that_reason(tmp_path: Path) -> None:
-    with circusd(tmp_path, watchers=[simple(tmp_path, **{"health.startup_timeout": 2})]) as c:
+    with circusd(tmp_path, watchers=[simple(tmp_path, **{"health.startup_timeout": 6})]) as c:
         pids = up(c, 2)
         write_app(tmp_path, version=2, before="import time; time.sleep(600)")
 
         reload(c, "failed")
 
         said = c.watcher()["reload"]["reason"]
-        assert "not up within health.startup_timeout = 2 s" in said  # and why, where no core was free for it
+        assert "not up within health.startup_timeout = 6 s" in said  # and why, where no core was free for it
         assert up(c, 2) == pids
 
 
@@ -490,7 +490,7 @@ def test_code_whose_import_takes_too_long_ends_a_reload_with_that_reason(tmp_pat
 def test_an_import_that_a_signal_stops_is_tried_again_and_says_nothing_of_the_code(
     tmp_path: Path, times: int, end: str
 ) -> None:
-    watcher = simple(tmp_path, **{"health.startup_timeout": 8})
+    watcher = simple(tmp_path, **{"health.startup_timeout": 15})
     with circusd(tmp_path, watchers=[watcher]) as c:
         known, pids = [forkserver(c).pid], up(c, 2)
         write_app(tmp_path, version=2, before="import time; time.sleep(1)")
@@ -500,7 +500,7 @@ def test_an_import_that_a_signal_stops_is_tried_again_and_says_nothing_of_the_co
             kill(known[-1], signal.SIGSTOP)
         eventually(lambda: c.watcher()["reload"]["state"] == end, timeout=2 * PATIENCE, what=f"the reload is {end}")
 
-        said = "the forkserver did not answer within 8 s, since a signal has stopped it"
+        said = "the forkserver did not answer within 15 s, since a signal has stopped it"
         assert (said in c.watcher()["reload"]["reason"]) == (end == "failed")
         assert said in c.log("circusd")
         assert (up(c, 2) == pids) == (end == "failed")

@@ -56,12 +56,12 @@ def test_a_trial_runs_as_a_worker_would_and_leaves_nothing(tmp_path: Path) -> No
         ),
         pytest.param(
             Watcher(told={"boot": "ignore-term", "ready": "500"}, options={"graceful_timeout": 1}),
-            "not ready within health.startup_timeout = 8 s; /health/ready says: status 500",
+            "not ready within health.startup_timeout = 15 s; /health/ready says: status 500",
             id="never ready, and deaf to SIGTERM",
         ),
         pytest.param(
             Watcher(told={"ready": "400"}),
-            "not ready within health.startup_timeout = 8 s; /health/ready says: status 400: it answers, but refuses "
+            "not ready within health.startup_timeout = 15 s; /health/ready says: status 400: it answers, but refuses "
             "the probe; set health.host to a name that it allows",
             id="does not know localhost",
         ),
@@ -69,7 +69,7 @@ def test_a_trial_runs_as_a_worker_would_and_leaves_nothing(tmp_path: Path) -> No
 )
 def test_a_trial_that_fails_is_an_error_with_the_last_lines(tmp_path: Path, watcher: Watcher, words: str) -> None:
     """Given an app that can't get ready, when checked deeply, then exit 1 with the reason, its log, and it is gone."""
-    options = {"health.ready_path": "/health/ready", "health.startup_timeout": 8, **watcher.options}
+    options = {"health.ready_path": "/health/ready", "health.startup_timeout": 15, **watcher.options}
     watcher = Watcher(told=watcher.told, options=options)
     with circusd(tmp_path, watchers=[watcher], start=False) as c:
         code, level, told = checked(c)

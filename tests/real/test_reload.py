@@ -27,7 +27,7 @@ from .transfers import Transfers
 
 pytestmark = pytest.mark.real
 READY = {"health.ready_path": "/health/ready", "health.live_path": "/health/live"}
-TOO_LATE = "not ready within health.startup_timeout = 8 s"
+TOO_LATE = "not ready within health.startup_timeout = 15 s"
 PACE = 144.6  # mean of a gap between 1 and 1000 ms whose logarithm is evenly spread, in ms
 
 
@@ -178,7 +178,7 @@ def test_bad_code_ends_the_reload_and_the_old_workers_serve_on(
     tmp_path: Path, setting: str, value: str, reason: str, more: list[str]
 ) -> None:
     """Given code that can't get ready, when reloaded with the command line, then exit 1, old pids, nothing lost."""
-    options = {**READY, "health.startup_timeout": 8}
+    options = {**READY, "health.startup_timeout": 15}
     with circusd(tmp_path, options=options) as c:
         before = c.wait_ready()
         c.set(setting, value)

@@ -12,7 +12,7 @@ OPTIONS = {
     "health.period": 0.3,
     "health.timeout": 1,
     "health.failure_threshold": 2,
-    "health.startup_timeout": 6,
+    "health.startup_timeout": 15,
     "graceful_timeout": 2,
     **FAST_RESTARTS,
 }

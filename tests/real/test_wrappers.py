@@ -17,7 +17,7 @@ QUICK = {
     "health.live_path": "/health/live",
     "health.ready_path": "/health/ready",
     "health.period": 0.3,
-    "health.startup_timeout": 8,
+    "health.startup_timeout": 20,
     "graceful_timeout": 5,
     **FAST_RESTARTS,
 }
