@@ -23,7 +23,7 @@ from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.record import record_of
 
 from .browsing import Visit, chromium
-from .harness import PATIENCE, Circusd
+from .harness import PATIENCE, Circusd, crowding
 from .parts import needs
 from .visitor import served, state, watcher, worker
 
@@ -156,7 +156,9 @@ def test_a_flood_freezes_nothing_and_what_is_left_out_is_counted(visit: Visit) -
     # Each half second brings lines, and the page's state comes each second.
     assert (after["TaskDuration"] - before["TaskDuration"]) / (2 * seconds) < 0.1
     assert visit.page.locator("#log .line").count() < 200
-    assert flooded < max(AT_ONCE, 3 * quiet)  # a machine that is busy with other tests is slow without a flood, too
+    assert flooded < max(
+        AT_ONCE * crowding(), 3 * quiet
+    )  # a machine that is busy with other tests is slow without a flood, too
 
 
 def test_a_long_log_is_filtered_searched_and_read_back_to_its_rotated_files(visit: Visit) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from xboard_circus.core.restart_limits import SERVED
 
+from .facts_of_state import pace_of
 from .harness import Circusd, Watcher, circusd, eventually, is_well, kill
 from .load import Load
 
@@ -65,5 +66,5 @@ def test_a_worker_that_dies_young_cools_down_all_the_same_after_one_that_has_ser
         kill(pid)
 
         eventually(lambda: c.words() == ["held"])
-        assert 15 < c.watcher()["workers"][0]["next_try"] < 30
+        assert pace_of(c.failures()[-1]) == 30
         assert c.verdict() == "looping"

@@ -144,8 +144,8 @@ def signal_one(c: Circusd) -> None:
 
 
 def expire(c: Circusd) -> None:
-    c.do("set", name="web", options={"max_age": 1, "max_age_variance": 0}, waiting=True)
     old = c.wait_ready()
+    c.do("set", name="web", options={"max_age": 1, "max_age_variance": 0}, waiting=True)
     eventually(lambda: not set(old) & set(c.workers()))
     c.do("set", name="web", options={"max_age": 0}, waiting=True)
 
