@@ -36,13 +36,21 @@ async def hello() -> str:
 APP
 
 # Ports that nobody has, so that the machine's own 8000, 8080 and 5555 do not matter; nor is one given to a client
-# meanwhile. circusd takes the one after its own, too.
+# meanwhile, or to a test that runs beside this. circusd takes the one after its own, too.
 set -- $("$folder/venv/bin/python" - <<'PORTS'
 import random
+import socket
+from contextlib import suppress
 from pathlib import Path
 
-low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-print(*random.sample(range(low - 12_000, low, 2), 3))
+below_the_tests = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) - 12_000
+ports = []
+for port in random.sample(range(below_the_tests - 1000, below_the_tests, 2), 500):
+    with suppress(OSError), socket.create_server(("", port)), socket.create_server(("", port + 1)):
+        ports.append(port)
+    if len(ports) == 3:
+        break
+print(*ports)
 PORTS
 )
 xboard-circus init --app hello:app --port "$1" --page-port "$2" --endpoint-port "$3"

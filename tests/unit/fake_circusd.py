@@ -53,7 +53,7 @@ class FakeCircusd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leaving.set()
-        self._thread.join(5)
+        self._thread.join(60)
         self._router.close()
         self._context.term()
 

@@ -48,7 +48,7 @@ class FakeSink:
 
     def deliver(self, message: Message) -> None:
         self.is_tried.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.failures:
             raise self.failures.pop(0)
         self.delivered.append(message.id)

@@ -52,6 +52,6 @@ def test_the_look_for_systemds_job_needs_no_further_thread(monkeypatch: pytest.M
         ends = EndBySignal(Supervisor())  # type: ignore[arg-type]
         monkeypatch.setattr(threading.Thread, "start", no_thread)
         ends.end(stopped.set)
-        await asyncio.wait_for(stopped.wait(), 1)
+        await asyncio.wait_for(stopped.wait(), 60)
 
     asyncio.run(end())

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from real.free_ports import free_port
 
 import xboard_circus
 from xboard_circus.checks import (
@@ -1446,8 +1447,9 @@ def test_a_finding_is_one_line_with_its_place(write: Write) -> None:
 def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(xboard_circus.__file__).parents[1]))
     (tmp_path / "mine.py").write_text("")
-    file = write_config(tmp_path, NewBackend(app="mine:app", port=28_001, live_path="/live"))
-    file.write_text(file.read_text().replace(":5555", ":15555").replace(":5556", ":15556"))
+    port, page, endpoint, pubsub = (free_port() for _ in range(4))
+    file = write_config(tmp_path, NewBackend(app="mine:app", port=port, page_port=page, live_path="/live"))
+    file.write_text(file.read_text().replace(":5555", f":{endpoint}").replace(":5556", f":{pubsub}"))
 
     found = check(file, others=list)
 

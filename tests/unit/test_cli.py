@@ -674,7 +674,7 @@ def circusd_process(folder: Path, *, deaf: bool = False) -> Iterator[subprocess.
         yield process
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -705,7 +705,7 @@ def test_stop_asks_circusd_to_quit_and_waits_for_its_end(folder: Path) -> None:
             result = run("stop")
 
         assert (result.exit_code, result.stdout) == (0, "stopped circusd of circus.ini and all that it ran\n")
-        assert process.wait(5) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
         assert (record_of(folder)["pid"], record_of(folder)["stopped_by_operator"]) == (process.pid, True)
 
 
@@ -757,7 +757,7 @@ def test_a_circusd_that_does_not_answer_is_ended_by_signals(folder: Path) -> Non
         screen = io.StringIO()
         stopping.stop(instance, found, Progress(Console(file=screen)), slack=0.3)
 
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     told = screen.getvalue()
     assert f"circusd (pid {process.pid}) does not answer" in told
     assert "has not ended in time; SIGKILL" in told
@@ -1070,7 +1070,7 @@ def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
         assert result.exit_code == 0
         assert result.stdout.startswith(f"stopping {said}")
         assert f"an orphan of our circusd {2**22 + 7}, which is gone" in result.stdout
-        assert (orphan.wait(5), stranger.poll()) == (-signal.SIGTERM, None)
+        assert (orphan.wait(60), stranger.poll()) == (-signal.SIGTERM, None)
 
 
 def test_clean_says_whose_an_orphan_of_another_user_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1280,7 +1280,7 @@ def test_who_fills_the_queue_of_the_endpoint_has_no_circusd_killed(folder: Path)
         os.utime(folder / "runtime" / instance.id / runtime.LIFE, (0, time.time() - 60))
         with progress() as shown:
             assert leave(instance, found, successor, shown) is not None
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 @contextlib.contextmanager
@@ -1557,7 +1557,7 @@ def test_a_restart_starts_nothing_that_was_stopped_while_it_tried_the_new_code(
             instance.write_record(identity)
             instance.mark_stopped()
             process.kill()
-            process.wait(5)
+            process.wait(60)
             circusd.close()
 
         monkeypatch.setattr(restarting, "try_new_code", stop_meanwhile)

@@ -50,14 +50,14 @@ def until(loop: asyncio.AbstractEventLoop, done: Callable[[], object]) -> None:
         while not done():
             await asyncio.sleep(0.001)
 
-    loop.run_until_complete(asyncio.wait_for(wait(), 10))
+    loop.run_until_complete(asyncio.wait_for(wait(), 60))
 
 
 def closed(loop: asyncio.AbstractEventLoop, client: socket.socket) -> bool:
     """Return whether the connection of *client* ends without a byte, within 10 s."""
     client.setblocking(False)
     try:
-        return loop.run_until_complete(asyncio.wait_for(loop.sock_recv(client, 1), 10)) == b""
+        return loop.run_until_complete(asyncio.wait_for(loop.sock_recv(client, 1), 60)) == b""
     except ConnectionResetError:  # what it sent was not read
         return True
 
@@ -160,7 +160,7 @@ def test_it_closes_where_many_descriptors_are_open(loop: asyncio.AbstractEventLo
         client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
         client.settimeout(10)
         client.sendall(SIGNATURE)
-        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 10))[0])
+        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 60))[0])
         accepted.sendall(b"last")
         guarded.close()
 
@@ -231,7 +231,7 @@ def test_a_greeting_may_come_in_pieces(loop: asyncio.AbstractEventLoop, guarded:
             client.sendall(SIGNATURE[at : at + 1])
             loop.run_until_complete(asyncio.sleep(0.005))
         client.sendall(b"more")
-        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 10))[0])
+        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 60))[0])
         got = bytearray()
 
         def whole() -> bool:

@@ -332,7 +332,7 @@ def test_a_locked_file_refuses_at_once_and_takes_it_later(store: LedgerStore, pa
             store.append([record(1)])
 
         assert caught.value.trouble is LedgerTrouble.LOCKED
-        assert time.monotonic() - began_at < 2
+        assert time.monotonic() - began_at < 4.5  # SQLite itself would wait for 5 s
         other.execute("ROLLBACK")
     store.append([record(1)])
     assert reasons(search(store.path)) == ["r0", "r1"]

@@ -386,7 +386,7 @@ def test_a_prober_out_of_descriptors_blames_nobody(tmp_path: Path) -> None:
 
 def test_a_silent_worker_holds_up_no_other(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.sock" for number in range(20)]
-    targets = [Target(number, str(path), REQUEST, 0.5) for number, path in enumerate(paths)]
+    targets = [Target(number, str(path), REQUEST, 3.0) for number, path in enumerate(paths)]
 
     def reply(connection: socket.socket) -> None:
         number = int(Path(connection.getsockname()).stem)
@@ -404,8 +404,8 @@ def test_a_silent_worker_holds_up_no_other(tmp_path: Path) -> None:
     found = serve_all(paths)
 
     assert [pid for pid, one in found.items() if one.outcome is Outcome.REPORT] == list(range(0, 20, 2))
-    assert max(one.latency for one in found.values() if one.outcome is Outcome.REPORT) < 0.4
-    assert time.monotonic() - began_at < 2.0  # ten silences of half a second, side by side
+    assert max(one.latency for one in found.values() if one.outcome is Outcome.REPORT) < 2.5
+    assert time.monotonic() - began_at < 15.0  # ten silences of three seconds, side by side
 
 
 def test_the_request_names_what_is_to_be_asked_and_no_more() -> None:
