@@ -334,8 +334,8 @@ def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict_and_is_told(tmp_
 
 
 def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
-    """Given a worker that takes 5 s to drain, when the service is stopped, then it is given them, and all is gone."""
-    with service(tmp_path, told={"drain": "5"}) as (c, host):
+    """Given a worker that takes its time to drain, when the service is stopped, then it gets it, and all is gone."""
+    with service(tmp_path, told={"drain": "held"}) as (c, host):
         workers = c.wait_ready()
         everything = host.processes(UNIT)
         assert (host.runtime / NAME).stat().st_mode & 0o777 == 0o700
@@ -343,6 +343,7 @@ def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
         assert (host.show(UNIT, "WatchdogUSec"), host.show(UNIT, "TimeoutStopUSec")) == ("38s", "23s")
         host.ctl("stop", "--no-block", UNIT)
         eventually(lambda: host.show(UNIT, "StatusText").startswith("stopping; "))
+        c.set("drain", "")
         eventually(lambda: host.show(UNIT, "ActiveState") == "inactive", timeout=90, every=0.1)
 
         assert host.show(UNIT, "Result") == "success"
@@ -378,10 +379,11 @@ def test_what_is_in_flight_is_answered(tmp_path: Path, drop_in: str, then: str) 
 
 def test_an_end_from_elsewhere_is_known_as_one_and_answered_with_a_start(tmp_path: Path) -> None:
     """Given a service that runs, when circusd is told to quit, then systemd knows at once, and starts it again."""
-    with service(tmp_path, told={"drain": "5"}) as (c, host):
+    with service(tmp_path, told={"drain": "held"}) as (c, host):
         c.wait_ready()
         c.do("quit")
         eventually(lambda: host.show(UNIT, "ActiveState") == "deactivating")
+        c.set("drain", "")
         eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=90, every=0.1)
         eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=90, every=0.1)
         assert c.serves()
