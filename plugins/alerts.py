@@ -45,8 +45,8 @@ USE = "xboard_circus.plugins.alerts.Alerts"
 PERIOD = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
-CLOSE_SECONDS = 2.5  # the host of the parts gives 3
-PORTS_WITHIN = 1.0
+CLOSE_SECONDS = 2.5  # the host of the parts gives 3, and 15 where circusd was lost
+PORTS_WITHIN = 4.0
 SETTLED = 0.1  # seconds after an event: several at once are one query
 KINDS = frozenset(
     {"restart", "cooldown", "unhealthy", "port_refused", "port_shared", "output_lost", "poison", "command"}
@@ -156,13 +156,11 @@ class Alerter(Part):
 
     async def close(self) -> None:
         """Give waiting alerts a moment; the rest is sent after the next start."""
-        give_up_at = asyncio.get_running_loop().time() + CLOSE_SECONDS
         if self._losing is not None:
             await self._losing
         self._review([])
         deliveries = [section.delivery for section in self._sections.values()]
-        left = give_up_at - asyncio.get_running_loop().time()
-        await asyncio.gather(*(each.drain(left) for each in deliveries))
+        await asyncio.gather(*(each.drain(CLOSE_SECONDS) for each in deliveries))
         for delivery in deliveries:
             delivery.end()
         self._save()
@@ -176,20 +174,20 @@ class Alerter(Part):
         except CircusdGone as gone:
             self._alerting.unanswered(str(gone), self._clock())
             if (CIRCUSD, Trouble.SILENT) in self._alerting.open:
-                await self._look_after_ports(4 * PORTS_WITHIN)
+                await self._look_after_ports()
             self._review([])
             return None
 
     async def _take_loss(self, reason: str) -> None:
-        """Send the alert on a circusd that is gone; it has which ports answer without it, if they do so at once."""
-        await self._look_after_ports(PORTS_WITHIN)
+        """Send the alert on a circusd that is gone; it has which ports answer without it, if they do soon."""
+        await self._look_after_ports()
         self._alerting.lost(reason, self._clock())
         self._review([])
 
-    async def _look_after_ports(self, within: float) -> None:
+    async def _look_after_ports(self) -> None:
         look, self._serving_on = self.in_thread(serving_on, [*served(self._watchers.values())]), None
         with suppress(TimeoutError, asyncio.TimeoutError):
-            self._serving_on = await asyncio.wait_for(look, within)
+            self._serving_on = await asyncio.wait_for(look, PORTS_WITHIN)
 
     def _begin(self, circusd: CircusdEntry) -> None:
         self._file = _ConfigFile(Path(str(circusd["config_file"])))
