@@ -936,14 +936,20 @@ def test_a_request_of_which_a_part_has_arrived_is_waited_for(place: Place, stack
     assert worker.popen.wait(timeout=90) == -signal.SIGTERM
 
 
-@each_stack
-def test_a_handshake_that_takes_long_is_waited_for(place: Place, stack: tuple[str, ...]) -> None:
-    """Given a client that has connected and one that has hung up, of a worker with TLS, when the handshake comes two
-    seconds after the drain has begun, then the client is answered, and the end does not wait for the other."""
+def certified(place: Place) -> tuple[Path, ssl.SSLContext]:
+    """Return the certificate of a worker, and what a client that trusts it connects with."""
     certificate, authority = place.folder / "certificate.pem", trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
     context = ssl.create_default_context()
     authority.configure_trust(context)
+    return certificate, context
+
+
+@each_stack
+def test_a_handshake_that_takes_long_is_waited_for(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a client that has connected and one that has hung up, of a worker with TLS, when the handshake comes two
+    seconds after the drain has begun, then the client is answered, and the end does not wait for the other."""
+    certificate, context = certified(place)
     worker = place.start(*stack, "--ssl-certfile", str(certificate)).wait_ready()
     before = sockets_of(worker.pid)
     with worker.connect() as connected:
@@ -955,6 +961,31 @@ def test_a_handshake_that_takes_long_is_waited_for(place: Place, stack: tuple[st
         with context.wrap_socket(connected, server_hostname="localhost") as late:
             assert CLOSES in get(late)
     assert worker.popen.wait(timeout=90) == -signal.SIGTERM
+    assert "Traceback" not in worker.log
+
+
+@each_stack
+@pytest.mark.parametrize("shakes_hands", [False, True], ids=["no handshake", "no request and no goodbye"])
+def test_silent_clients_of_a_worker_with_tls_leave_descriptors_to_others(
+    place: Place, stack: tuple[str, ...], shakes_hands: bool
+) -> None:
+    """Given three times as many clients as a worker with TLS has descriptors, that connect and do no more, or end the
+    handshake and do no more, then descriptors never run out, and another client is answered."""
+    certificate, context = certified(place)
+    few = ["sh", "-c", 'ulimit -n 128; exec "$0" "$@"', sys.executable, "-m", "xboard_circus.worker", APP, *stack]
+    fd = place.listener.fileno()
+    command = [*few, "--no-access-log", "--ssl-certfile", str(certificate), "--fd", str(fd)]
+    worker = place.start_command(command, env={}, fds=[fd]).wait_ready()
+    with contextlib.ExitStack() as held:
+        for number in range(384):
+            client = held.enter_context(worker.connect())
+            if shakes_hands:
+                held.enter_context(context.wrap_socket(client, server_hostname="localhost"))
+            if number % 8 == 7:  # an answer after every eight: all of them are accepted
+                with worker.connect() as other, context.wrap_socket(other, server_hostname="localhost") as other:
+                    assert get(other).startswith(b"HTTP/1.1 200 ")
+                eventually(lambda: len(sockets_of(worker.pid)) < 100, what="descriptors are free")
+    assert "No connection can be accepted" not in worker.log
     assert "Traceback" not in worker.log
 
 

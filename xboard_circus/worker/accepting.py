@@ -7,6 +7,7 @@ tenth of a second: by all connections, a new worker among siblings with idle one
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import mmap
@@ -76,11 +77,11 @@ class Acceptor:
     does anything wait for the turns of a loop that is busy itself: it had left the listener alone for long enough.
 
     Attributes:
-        attaching: Accepted connections that the loop does not serve yet.
+        attaching: Accepted connections that the loop does not serve yet, the oldest first.
     """
 
     def __init__(self, counts: Counts, *, attach: Attach, clock: Callable[[], float] = time.monotonic) -> None:
-        self.attaching: set[asyncio.Task[None]] = set()
+        self.attaching: dict[asyncio.Task[None], socket.socket] = {}
         self._counts, self._attach, self._clock = counts, attach, clock
         self._listeners: Sequence[socket.socket] = ()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -104,6 +105,11 @@ class Acceptor:
         for pause in self._pauses.values():
             pause.cancel()
         self._listeners = ()
+
+    def end_oldest(self) -> None:
+        """End the oldest connection that the loop does not serve yet: its transport reads the end, and closes."""
+        with contextlib.suppress(OSError):  # the client has hung up
+            self.attaching.pop(next(iter(self.attaching))).shutdown(socket.SHUT_RDWR)
 
     def note(self) -> None:
         """Note that the loop turns, while we accept any; each tenth of a second."""
@@ -153,6 +159,6 @@ class Acceptor:
             self._pause(listener, RETRY_AFTER)
             return 0
         task = asyncio.get_running_loop().create_task(self._attach(connection))
-        self.attaching.add(task)
-        task.add_done_callback(self.attaching.discard)
+        self.attaching[task] = connection
+        task.add_done_callback(lambda done: self.attaching.pop(done, None))
         return self._counts.note(1, now)

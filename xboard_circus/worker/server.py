@@ -155,6 +155,7 @@ class SheddingServer(uvicorn.Server):
         log.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
+        self._shed: WeakSet[Any] = WeakSet()
         self._idle_since: dict[Any, float] = {}  # by the last request of a connection
         self._looked_at = 0.0
         self._handshakes: WeakSet[Any] = WeakSet()
@@ -190,6 +191,9 @@ class SheddingServer(uvicorn.Server):
             )
             return made
 
+        # The loop gives each handshake a minute. One user of the host could hold all descriptors with those.
+        if config.is_ssl and len(self._acceptor.attaching) > self._most_connections // 2:
+            self._acceptor.end_oldest()
         with contextlib.suppress(OSError):  # such as a handshake that fails
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=config.ssl)
 
@@ -216,6 +220,9 @@ class SheddingServer(uvicorn.Server):
         for connection in self._silent & before:
             if not connection.transport.is_closing() and not has_unread(connection):
                 close(connection)
+                self._shed.add(connection)
+            elif connection in self._shed and not connection.transport.get_write_buffer_size():
+                connection.transport.abort()  # TLS waits half a minute for the client's goodbye
 
 
 class WorkerServer(SheddingServer):
