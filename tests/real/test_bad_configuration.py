@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,31 @@ def test_reloadconfig_refuses_what_check_refuses(c: Circusd, option: str, value:
     c.write_ini()
     c.do("reloadconfig", waiting=True)
     assert c.wait_ready() == pids
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "says"),
+    [
+        ("set", {"options": {"numprocesses": -3}}, "numprocesses = -3: too small; write 0 or more"),
+        ("incr", {"nb": -3}, "numprocesses = -3: too small; write 0 or more"),
+        ("set", {"options": {"shell": True}}, "shell = True: a signal reaches only the shell in front of the worker"),
+        ("set", {"options": {"send_hup": True}}, "send_hup = True: `circusctl reload` would send SIGHUP"),
+    ],
+)
+def test_a_command_that_would_end_the_workers_is_refused_before_anything_is_touched(
+    c: Circusd, command: str, given: dict[str, Any], says: str
+) -> None:
+    """Given two workers, when a command brings an option that ends them all or that they cannot have, then it is
+    refused with the reason, under any spelling of the name, and the same workers serve on."""
+    pids = c.workers()
+    before = c.call("options", name="web")["options"]
+
+    reply = c.call(command, name="WEB", waiting=True, **given)
+
+    assert (reply["status"], reply["reason"][: len(says)]) == ("error", says)
+    assert c.call("options", name="web")["options"] == before
+    holds(lambda: c.workers() == pids and c.watcher()["numprocesses"] == 2, seconds=1)
+    assert c.serves()
 
 
 def test_a_number_that_is_put_back_in_the_ini_is_put_back(c: Circusd) -> None:

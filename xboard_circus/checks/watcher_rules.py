@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
-from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
+from xboard_circus.options.circus import HARM_ARMED, HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours, suggestion
 from xboard_circus.worker import MODULE, runs_worker
 
@@ -95,11 +95,9 @@ def _command(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         hint = f"put {command[0]} into [env:{watcher.name}]"
         yield Finding(ERROR, "cmd", "a variable in front of the command does not work where a watcher is armed", hint)
     if watcher.shell and is_armed(watcher) and runs_worker(watcher.cmd, watcher.args):
-        what = "a signal reaches only the shell in front of the worker, which lives on and keeps the port"
-        yield Finding(ERROR, "shell", what, "take it out; where the command needs a shell, cmd = sh -c 'exec ...'")
+        yield Finding(ERROR, "shell", *HARM_ARMED["shell"])
     if str(watcher.given.get("send_hup", "")).lower() in ("true", "yes", "on", "1") and is_armed(watcher):
-        what = "`circusctl reload` would send SIGHUP, which ends uvicorn with every request in flight"
-        yield Finding(ERROR, "send_hup", what, "take it out; `xboard-circus reload` replaces worker by worker")
+        yield Finding(ERROR, "send_hup", *HARM_ARMED["send_hup"])
     workers = argument(command, "--workers")
     if is_armed(watcher) and workers not in (None, "1"):
         hint = f"take it out and write numprocesses = {workers}"

@@ -36,6 +36,18 @@ CIRCUS_OPTIONS = frozenset(_CIRCUS.split())
 SOCKET_OPTIONS = frozenset(_SOCKET.split())
 HOOKS = frozenset(_HOOKS.split())
 
+HARM_ARMED = {
+    "shell": (
+        "a signal reaches only the shell in front of the worker, which lives on and keeps the port",
+        "take it out; where the command needs a shell, cmd = sh -c 'exec ...'",
+    ),
+    "send_hup": (
+        "`circusctl reload` would send SIGHUP, which ends uvicorn with every request in flight",
+        "take it out; `xboard-circus reload` replaces worker by worker",
+    ),
+}
+"""Options that an armed watcher may not have: why, and what to do."""
+
 # The name after these belongs to the hook, the stream or the user.
 WATCHER_PREFIXES = ("stdout_stream.", "stderr_stream.", "hooks.", "rlimit_", "flapping.")
 
@@ -64,6 +76,8 @@ def misread(section: str, option: str, value: str) -> WrongValueError | None:
 
 def misset(option: str, value: object) -> WrongValueError | None:
     """Return what is wrong with the *value* of a watcher's option that no file has given, but a command; or None."""
+    if option == "numprocesses" and isinstance(value, int) and value < 0:
+        return WrongValueError("too small", "write 0 or more")  # in a file 0 starts nothing, here it ends all
     if isinstance(value, int | float):
         is_finite = value - value == 0  # Circus takes 0.5 from a command where it takes whole numbers from a file
         return misread("watcher", option, str(math.floor(value) if is_finite else value))

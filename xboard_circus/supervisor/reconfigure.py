@@ -6,7 +6,7 @@ value, and does so again at each later call.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -17,7 +17,8 @@ from circus.exc import MessageError
 from xboard_circus.core.ports import renamed
 from xboard_circus.core.reason import raised
 from xboard_circus.core.sentences import Say
-from xboard_circus.options.circus import misset
+from xboard_circus.options.circus import HARM_ARMED, misset
+from xboard_circus.options.kinds import WrongValueError
 from xboard_circus.options.reading import shown
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher
 from xboard_circus.supervisor.replace import rolling
@@ -177,13 +178,19 @@ def refuse_unsound(file: str) -> None:
         raise MessageError(Say.INI_REFUSED(file=file, why=[str(error) for error in errors]))
 
 
-def refuse_options(props: Mapping[str, Any]) -> None:
-    """Raise MessageError, in the words of `check`, if a command brings an option with a value that no watcher takes."""
+def refuse_options(props: Mapping[str, Any], armed: Collection[str]) -> None:
+    """Raise MessageError, in the words of `check`, if a command brings an option with a value that no watcher takes.
+
+    Or none of the *armed* ones: Circus sets it at once, and replaces the workers.
+    """
     options = props.get("options")
     given = {**options} if isinstance(options, Mapping) else {}
     more = {"graceful_timeout": props.get("graceful_timeout"), "numprocesses": props.get("nb")}
     for name, value in {**more, **given}.items():
-        if wrong := misset(str(name), value):
+        wrong = misset(str(name), value)
+        if value and name in HARM_ARMED and str(props.get("name")).lower() in armed:
+            wrong = WrongValueError(*HARM_ARMED[name])
+        if wrong:
             raise MessageError(f"{name} = {shown(value)}: {wrong}")
 
 

@@ -102,7 +102,7 @@ class Requests:
             try:
                 if name in JUDGED:
                     reconfigure.refuse_unsound(self._supervisor.config_file)
-                reconfigure.refuse_options(props)
+                reconfigure.refuse_options(props, self._supervisor.armed)
                 answer = execute(arbiter, props)
             except Exception as error:
                 if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_stopping(arbiter):
