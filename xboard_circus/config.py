@@ -20,6 +20,7 @@ from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_s
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import raised
 from xboard_circus.errors import XboardError
+from xboard_circus.host.written_files import settle
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
 from xboard_circus.options.ini_scan import Scan
@@ -153,7 +154,7 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
 
     A command that *looks*, and runs nothing that the file names, puts no variable of ours into another user's file.
     """
-    path, shown = Path(config_file).absolute(), str(config_file)
+    path, shown = _absolute(config_file), str(config_file)
     scans = read_scans(path, shown)
     lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
     if lines:
@@ -165,9 +166,18 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
         raise XboardError(f"{shown}: Circus cannot read it: {raised(error)}{cure}") from error
 
 
+def _absolute(config_file: str | Path) -> Path:
+    """Return the path of an ini in the folder of the shell: a link that leads there stays, as it may lead elsewhere."""
+    folder = os.environ.get("PWD", "")
+    with suppress(OSError):
+        if os.path.isabs(folder) and os.path.samefile(folder, ".") and settle(Path(folder)).links <= {0, os.geteuid()}:
+            return Path(folder, config_file)
+    return Path(config_file).absolute()
+
+
 def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:
     """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
-    path, shown = Path(config_file).absolute(), str(config_file)
+    path, shown = _absolute(config_file), str(config_file)
     try:
         scans = read_scans(path, shown)
     except XboardError:

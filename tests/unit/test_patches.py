@@ -48,8 +48,9 @@ from xboard_circus.supervisor.supervisor import Supervisor
 class Ours:
     """What stands in the place of an armed watcher where nothing is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "") -> None:
         self.hooks = ArmedHooks({}, {})
+        self.supervisor = SimpleNamespace(folder=("/srv/current", folder))
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: None
@@ -60,7 +61,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
     watcher = arbiter.watchers[0]
     command = SimpleNamespace(name="xboard_test", execute=lambda *args: {})
     return [
-        *of_watcher.patches_of(watcher, Ours()),
+        *of_watcher.patches_of(watcher, Ours(watcher.working_dir)),
         of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
         of_watcher.try_helper_again(watcher),
         of_watcher.start_helper_without_process(watcher),

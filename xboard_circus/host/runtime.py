@@ -39,7 +39,7 @@ from typing import Any
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
 from xboard_circus.host.users import group_of, groups_of
-from xboard_circus.host.written_files import plain_opener
+from xboard_circus.host.written_files import plain_opener, settle
 
 # Python's own digest, as random.py imports it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in the
 # plugin. The name is that of Python 3.12, then that of earlier ones; a Python for FIPS may lack both.
@@ -129,8 +129,22 @@ def instance_id(config_file: str | os.PathLike[str]) -> str:
 
 
 def instance_at(file: str) -> str:
-    """Return the name of the instance of the ini at *file*, a path without links."""
-    return digest(file)[:12]
+    """Return the name of the instance of the ini at *file*, a path without links.
+
+    A circusd that was started through a link, which leads to the next release by now, is that of the file there.
+    """
+    own = digest(file)[:12]
+    with suppress(XboardError):  # the folder is another user's: all else says so
+        behind_link = [name for name in supervisors().values() if name != own and _is_led_to(name, file)]
+        known = [name for name in (own, *behind_link) if has_record(name)]
+        return next(filter(supervisor_of, known), [*known, own][0])
+    return own
+
+
+def _is_led_to(instance: str, file: str) -> bool:
+    """Return whether the ini of *instance* is *file* by now, through links that its owner, root or this user made."""
+    led = settle(Path((read_record(instance) or {}).get("config_file") or "/"))
+    return led.file == file and led.links <= {0, os.geteuid(), led.owner}
 
 
 def instance_dir(instance: str) -> Path:

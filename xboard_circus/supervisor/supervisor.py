@@ -70,6 +70,8 @@ class Supervisor:
         self.clock = time.monotonic
         self.config_file = os.path.abspath(getattr(arbiter, "config_file", None) or "circus.ini")
         self.instance = runtime.instance_id(self.config_file)
+        folder = os.path.dirname(self.config_file)
+        self.folder = folder, os.path.realpath(folder)
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}

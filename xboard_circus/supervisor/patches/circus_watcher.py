@@ -24,6 +24,7 @@ class Ours(Protocol):
     """Methods of an armed watcher in place of Circus's own."""
 
     hooks: ArmedHooks
+    supervisor: Any
 
     def spawn(self, original: Original) -> Any: ...
     def reap(self, original: Original, pid: int, status: int | None) -> None: ...
@@ -45,6 +46,17 @@ def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
     Fact: call_hook looks each name up in this dict at each call.
     """
     return ours.hooks
+
+
+@replaces("Watcher.working_dir")
+def working_dir(original: str, _: object, ours: Ours) -> str:
+    """Enter the folder of the ini as its path names it, through a link to a release too.
+
+    Without it: A deployment swaps the link, `reload` says that all is well, and the new workers have the old code.
+    Fact: Circus takes its own folder, in which the kernel has no links; of PWD it reads `ino`, which no stat has.
+    """
+    folder, real = ours.supervisor.folder
+    return folder if original == real else original
 
 
 class _KeepsKnown(Patch):
@@ -246,6 +258,7 @@ OF_WATCHER = (
     watcher_start,
     watcher_reload,
     set_opt,
+    working_dir,
 )
 
 
