@@ -403,6 +403,30 @@ def test_start_opens_no_log_of_circusd_through_another_users_link(tmp_path: Path
         assert target.read_text() == ""
 
 
+def test_roots_circusd_writes_to_no_log_through_the_link_of_an_account_of_the_system(tmp_path: Path) -> None:
+    """Given root's circusd, whose logs are where a user of no watcher may write, as in /var/log, then that user's links
+    get neither circusd's own lines nor those of a watcher that Circus has read before anything of ours ran."""
+    user, targets = www_data(), {name: tmp_path / f"roots-{name}" for name in ("first", "circusd")}
+    assert user is not None
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name, target in targets.items():
+        target.write_text("root's own\n")
+        (logs / f"{name}.log").symlink_to(target)
+    os.chown(logs, user.pw_uid, user.pw_gid)
+    prints = f"sh -c 'while sleep 0.1; do echo printed; touch {tmp_path}/has-printed; done'"
+    first = Watcher("first", numprocesses=1, armed=False, listens=False, command=prints, options={"priority": 9})
+    lines = {"logoutput": str(logs / "circusd.log")}
+    with circusd(tmp_path, watchers=[first, Watcher(numprocesses=1)], circus=lines, start=False) as c:
+        c.start_again()
+        c.wait_ready()
+        (tmp_path / "has-printed").unlink(missing_ok=True)
+        eventually((tmp_path / "has-printed").exists, what="the watcher prints")
+        c.do("incr", name="web", waiting=True)
+
+        assert {name: target.read_text() for name, target in targets.items()} == dict.fromkeys(targets, "root's own\n")
+
+
 def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: Path) -> None:
     """Given a program in a folder closed to www-data, when the watcher starts, then the reason names it."""
     program = tmp_path / "private" / "sleep"

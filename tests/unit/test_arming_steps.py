@@ -26,7 +26,6 @@ from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
 from xboard_circus.supervisor.patches import circus_process as of_process
-from xboard_circus.supervisor.patches import circus_stream as log
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
 from xboard_circus.supervisor.port import PortGuard
@@ -44,7 +43,6 @@ OF_ALL: list[PatchKind[Any]] = [
     controller.watch_command,
     controller.dispatch,
     controller.answer_empty_messages,
-    log.rotate_log,
     of_arbiter.child_ended,
     of_arbiter.log_user_signals,
 ]

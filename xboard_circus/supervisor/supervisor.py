@@ -1,7 +1,6 @@
 """Supervise all armed watchers of one circusd: one clock, one state, prompt reaping."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -38,7 +37,6 @@ from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import command_line, evidence
 from xboard_circus.supervisor.patches import boot, circus_arbiter, circus_process, circus_watcher, patch
-from xboard_circus.supervisor.patches.circus_stream import rotate_log
 from xboard_circus.supervisor.port import named
 
 if TYPE_CHECKING:
@@ -143,7 +141,6 @@ class Supervisor:
             circus_process.bound_command_lines(arbiter),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
-            rotate_log(logging.getLogger()),
             circus_arbiter.child_ended(arbiter, self._child_ended),
             circus_arbiter.log_user_signals(arbiter),
         ]

@@ -39,7 +39,13 @@ from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported
-from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
+from xboard_circus.supervisor.patches.circus_stream import (
+    name_of,
+    open_again,
+    open_no_link,
+    read_without_waiting,
+    rotate_log,
+)
 from xboard_circus.supervisor.patches.patch import Original, replaces
 from xboard_circus.worker.limits import raise_limits
 from xboard_circus.worker.unread_output import outlast_reader
@@ -125,7 +131,7 @@ def boot(original: Original, _: object) -> Original:
         begin_clean()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         raise_limits()  # what stays too low the workers log
-        narrow_logs(arbiter)
+        open_logs_again(arbiter)
         try:
             refuse_beside_another(arbiter)
             fork_plugin(arbiter)
@@ -238,16 +244,24 @@ def fork_plugin(arbiter: Any) -> None:
 
 
 @contained(None)
-def narrow_logs(arbiter: Any) -> None:
-    """Withdraw what `umask` forbids from the logs that are open already."""
-    if not isinstance(arbiter.umask, int):
-        return
-    streams = (stream for each in arbiter.watchers for stream in (each.stdout_stream, each.stderr_stream))
-    logs: list[Any] = [getattr(stream, "_file", None) for stream in streams]
-    logs += [handler.stream for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
-    for log in logs:
+def open_logs_again(arbiter: Any) -> None:
+    """Open the logs of watchers and circusd's own again, as Circus has opened them before anything of ours ran.
+
+    Root's would be behind links of other users, and written to from here on. What `umask` forbids is withdrawn.
+    """
+    umask = arbiter.umask if isinstance(arbiter.umask, int) else 0
+    for stream in (stream for each in arbiter.watchers for stream in (each.stdout_stream, each.stderr_stream)):
+        try:
+            if os.geteuid() == 0:
+                open_again(stream)
+        except OSError as error:
+            stream._file = open(os.devnull, "a+")  # noqa: SIM115 - Circus writes to it without a look
+            logger.error("xboard: %s: %s", name_of(stream), error.strerror)
         with suppress(AttributeError, OSError, ValueError):  # none, another user's, closed
-            narrow(log.fileno(), arbiter.umask)
+            narrow(stream._file.fileno(), umask)
+    for handler in {*logging.root.handlers, *logger.handlers}:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            narrow(handler.stream.fileno(), umask)
 
 
 @contextmanager
@@ -396,7 +410,7 @@ def skip_first_start(hooks: dict[str, Any]) -> None:
     hooks["before_start"] = not_now
 
 
-KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
+KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (bind_unix_socket, CircusSocket),
     (close_without_lingering, CircusSocket),
     (pass_reused_pids, Pidfile),
@@ -405,6 +419,7 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
     (close_guards, Controller),
     (open_no_link, _FileStreamBase),
     (read_without_waiting, Redirector),
+    (rotate_log, logging.getLogger()),
 )
 
 

@@ -76,8 +76,8 @@ LOG_BYTES = 10 << 20
 def rotate_log(handlers: list[logging.Handler], _: object) -> list[logging.Handler]:
     """Let circusd rotate its log file. A logger that was set up by `loggerconfig` is left as it is.
 
-    Without it: circusd's log grows without bound.
-    Fact: Circus writes to it with a WatchedFileHandler, which only follows what others rotate.
+    Without it: circusd's log grows without bound; and root's goes through a link of another user's.
+    Fact: Circus writes to it with a WatchedFileHandler, which only follows what others rotate, by any link.
     """
     return [_rotating(each) for each in handlers]
 
