@@ -10,7 +10,7 @@ import io
 import shlex
 import stat
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +27,8 @@ OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
 LARGEST = 64 * 1024
 """Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
+MOST_FILES = 50
+"""Of a watcher: each is read for each new worker, and by root's `check` of another user's ini."""
 MOST_STEPS = 1 << 22
 """Of the look for the end of each ``${`` in a value: 30,000 of them took minutes, in which Python did nothing else."""
 NO_SUCH_FILE = frozenset({errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENOTDIR})
@@ -84,8 +86,15 @@ def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Pa
     return named + [EnvFile(OPTION, folder / name) for name in options.worker.env_file or ()]
 
 
-def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
+def refuse_many(files: Sequence[EnvFile]) -> None:
+    """Raise EnvFileError if *files* are more than a watcher may have."""
+    if len(files) > MOST_FILES:
+        raise EnvFileError(files[-1].option, f"{len(files)} env files are too many", f"name {MOST_FILES} at most")
+
+
+def values(files: Sequence[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
     """Return what *files* add to *environ*, which overrides them. ``${NAME}`` is replaced. Raises EnvFileError."""
+    refuse_many(files)
     found: dict[str, str] = {}
     known, size = ChainMap(dict(environ), found), 0
     for file in files:

@@ -185,6 +185,18 @@ def test_check_names_a_missing_file(tmp_path: Path) -> None:
         assert [(each.level, each.what) for each in found] == [(Level.ERROR, f"there is no file {tmp_path}/.env")]
 
 
+def test_more_files_than_fifty_are_refused_by_their_number(tmp_path: Path) -> None:
+    """Given 50 env files, and one more in the command, then the 50 are read, and the 51 are neither read nor used."""
+    for number in range(50):
+        (tmp_path / f"{number}.env").write_text(f"V{number}=1")
+    fifty = f"{OPTION} = {', '.join(f'{number}.env' for number in range(50))}"
+
+    assert judged(tmp_path, fifty) == []
+    (found,) = judged(tmp_path, fifty, cmd=f"{WORKER} --env-file 0.env")
+    assert found.level is Level.ERROR
+    assert f"{found.what}; {found.hint}" == "51 env files are too many; name 50 at most"
+
+
 def test_check_warns_of_a_secret_that_everybody_may_read_and_shows_no_value(tmp_path: Path) -> None:
     written(tmp_path, "LEVEL=info\nDB_PASSWORD=hunter2", mode=0o644)
 

@@ -30,7 +30,13 @@ def added_by(config: Config, watcher: WatcherConfig) -> dict[str, str]:
 
 def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Yield what is wrong with each env file of a watcher."""
-    for file in of_watcher(config, watcher):
+    files = of_watcher(config, watcher)
+    try:
+        env_files.refuse_many(files)
+    except EnvFileError as error:
+        yield Finding(ERROR, error.option, error.what, error.hint)
+        return
+    for file in files:
         try:
             found = {str(each.key): each.value or "" for each in file.read()}
             env_files.values([file], watcher.env)
