@@ -12,7 +12,7 @@ import pytest
 from xboard_circus.config import load
 from xboard_circus.core.incidents import DAY
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
-from xboard_circus.logs.lines import LONGEST, LinesAbove, time_of
+from xboard_circus.logs.lines import LEVELS, LONGEST, MOST_PIDS, LinesAbove, time_of
 from xboard_circus.plugins.log_pruner import removed
 
 AT = time.mktime((2026, 11, 24, 20, 47, 29, 0, 0, -1))
@@ -150,6 +150,20 @@ def test_a_number_in_front_of_a_line_that_is_no_pid_hides_no_log(tmp_path: Path)
     labels = [above.labels(one, text)[0] for text in ("[71] | up", f"[{'9' * 5000}] | ERROR", "[72] | up")]
 
     assert labels == [71, 71, 72]
+
+
+def test_forged_pids_fill_no_memory(tmp_path: Path) -> None:
+    """Given a log with more pids than a host has, as an app can print them, then those of its workers are known on,
+    and the others are forgotten."""
+    above, one = LinesAbove(), log(tmp_path)
+
+    for forged in range(1000, 21_000):
+        above.labels(one, f"[{forged}] | up")
+        if forged % 500 == 0:
+            above.labels(one, "[71] | ERROR it broke")
+
+    assert len(above._levels) == MOST_PIDS
+    assert above.labels(one, "[71] |   the rest of it") == (71, LEVELS["ERROR"])
 
 
 def test_the_tail_goes_back_into_rotated_files(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _LEVEL = re.compile(
     rf'(?<![A-Za-z])(?:({_NAMES})(?![A-Za-z])|(?i:level"?[=:]\s?"?({_NAMES}))\b|Traceback \(most recent call last\))'
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+MOST_PIDS = 1000
+"""Pids whose last level is known: an app may print any number of others in front of its lines."""
 _LEVEL_WITHIN = 120  # characters: behind them is what the app says, not how it says it
 
 
@@ -65,7 +67,10 @@ class LinesAbove:
         """Return the pid, if there is one, and the level of the next line of a log."""
         pid = self._pids[log.id] = pid_of(text) or self._pids.get(log.id)
         level = level_of(text) or self._levels.get((log.id, pid), LEVELS["INFO"])
-        self._levels[log.id, pid] = level
+        self._levels.pop((log.id, pid), None)
+        self._levels[log.id, pid] = level  # the last one now
+        if len(self._levels) > MOST_PIDS:
+            del self._levels[next(iter(self._levels))]
         return pid, level
 
 
