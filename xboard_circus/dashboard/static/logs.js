@@ -44,7 +44,10 @@ export class Logs {
     this.server.addEventListener("change", () => this.listFiles());
     this.file.addEventListener("change", () => this.choose(""));
     for (const each of [this.level, this.slot]) each.addEventListener("change", () => this.refilter());
-    this.filter.addEventListener("input", () => this.refilter());
+    this.filter.addEventListener("input", () => {
+      this.isLinked = false;
+      this.refilter();
+    });
     this.time.addEventListener("change", () => this.time.value && this.choose(String(new Date(this.time.value).getTime() / 1000)));
     this.wrap.addEventListener("click", () => this.setWrap(!this.list.wraps));
     this.pause.addEventListener("click", () => this.setPaused(!this.isPaused));
@@ -60,6 +63,7 @@ export class Logs {
       choose(this.server, serverId);
       choose(this.level, level);
       choose(this.slot, slot);
+      if (this.filter.value !== filter) this.isLinked = true; // one that another made: an expression could take for ever
       this.filter.value = filter;
     }
     this.fileWished = file || null;
@@ -250,7 +254,7 @@ export class Logs {
   setFilter() {
     const level = Number(this.level.value);
     const { value } = this.filter;
-    const [pattern, isRight] = patternOf(value);
+    const [pattern, isRight] = patternOf(value, this.isLinked);
     set(this.filter, "aria-invalid", isRight ? null : "true");
     this.list.filter((line) => line.level >= level && (!this.slot.value || this.slotOf(line) === Number(this.slot.value)) && (!value || pattern.test(plain(line.text))));
   }
@@ -384,9 +388,10 @@ function withTogether(files) {
   return [...files, ...together];
 }
 
-/** What finds a text, and where it is a regular expression that too; and whether it is one. */
-function patternOf(value) {
+/** What finds a text, and where the reader has typed a regular expression that too; and whether it is one. */
+function patternOf(value, isPlain) {
   const literal = value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  if (isPlain) return [new RegExp(literal, "i"), true];
   try {
     return [new RegExp(`${literal}|${new RegExp(value).source}`, "i"), true];
   } catch {
