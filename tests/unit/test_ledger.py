@@ -2,6 +2,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import sqlite3
 import stat
@@ -540,6 +541,9 @@ def test_a_full_disk_keeps_what_is_stored_and_takes_more_once_there_is_room(
         store.append([record(2, time=time.time())])
 
         assert caught.value.trouble is LedgerTrouble.FULL
+        # Which disk, and how full: circusd's folder and its logs may lie on others.
+        said = rf"ledger {disk}/ledger.db: No space left on device: [\d.]+ \w+ of [\d.]+ \w+ used on {disk}, 0 B free"
+        assert re.fullmatch(said, str(caught.value))
         assert len(search(store.path, limit=100_000)) == stored + 1
         assert reasons(search(store.path, limit=1)) == ["r2"]
 

@@ -1,6 +1,7 @@
 """Open or create the ledger's file: readable for its user only, bounded by SQLite itself."""
 
 import enum
+import errno
 import logging
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.file_rights import others_at, take
-from xboard_circus.host.mounts import is_mounted_alone
+from xboard_circus.host.mounts import is_mounted_alone, why_unwritten
 from xboard_circus.host.written_files import NO_PLAIN_FILE, opener, plain_opener
 
 log = logging.getLogger(__name__)
@@ -110,10 +111,13 @@ def ledger_errors(path: Path) -> Iterator[None]:
     """Raise errors of SQLite and the system as a LedgerError of the ledger at *path*."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise LedgerError(path, trouble_of(error), str(error)) from error
-    except OSError as error:
-        raise LedgerError(path, LedgerTrouble.UNUSABLE, error.strerror or str(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        trouble = trouble_of(error) if isinstance(error, sqlite3.Error) else LedgerTrouble.UNUSABLE
+        if trouble is LedgerTrouble.FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            full = why_unwritten(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), str(path))
+            raise LedgerError(path, LedgerTrouble.FULL, full) from error
+        what = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise LedgerError(path, trouble, what) from error
 
 
 def open_to_write(
