@@ -548,3 +548,22 @@ def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_
     found = folder.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, NOBODY.gid, 0o1775)
     assert not written_files.share(folder, NOBODY)
+
+
+def test_the_lock_that_uv_leaves_in_a_venv_opens_nothing(tmp_path: Path) -> None:
+    """Given a .venv of uv's, whose lock every user may write, then root may run what is there; not so with any other
+    file that is open to all, or with a folder of that name."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    for lock in (venv / ".lock", venv / "bin" / ".lock"):
+        lock.touch()
+        lock.chmod(0o777)
+    me = {0, os.geteuid()}
+
+    assert [*writers.below(venv, me)] == [(writers.ANYBODY.name, venv / "bin" / ".lock")]
+    (venv / "bin" / ".lock").unlink()
+    assert [*writers.below(venv, me)] == []
+    (venv / ".lock").unlink()
+    (venv / ".lock").mkdir()
+    (venv / ".lock").chmod(0o777)
+    assert [*writers.below(venv, me)] == [(writers.ANYBODY.name, venv / ".lock")]

@@ -21,6 +21,8 @@ from typing import NamedTuple
 from xboard_circus.host import servers
 from xboard_circus.host.written_files import read_whole, walk
 
+UV_LOCK = ".lock"
+"""Of uv's, open to all, in the .venv that it has made: it locks that file, and nobody runs or reads it."""
 _LONGEST_WAY = 255
 _ACL = "system.posix_acl_access"
 _ACL_HEADER = 4
@@ -170,7 +172,7 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
         for uid in sorted(_named_at(place, find) - {*trusted}):
             yield servers.name_of(uid), place
         if not os.path.islink(place):
-            if ANYBODY.has(place, os.W_OK):
+            if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
                 yield ANYBODY.name, place
         elif seen.isdisjoint((target := place.resolve(), *target.parents)):
             yield from ((user.name, where) for user, where in besides(place, trusted))
