@@ -154,7 +154,7 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
 
     A command that *looks*, and runs nothing that the file names, puts no variable of ours into another user's file.
     """
-    path, shown = _absolute(config_file), str(config_file)
+    path, shown = path_of(config_file), str(config_file)
     scans = read_scans(path, shown)
     lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
     if lines:
@@ -166,18 +166,22 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
         raise XboardError(f"{shown}: Circus cannot read it: {raised(error)}{cure}") from error
 
 
-def _absolute(config_file: str | Path) -> Path:
+def path_of(config_file: str | Path) -> Path:
     """Return the path of an ini in the folder of the shell: a link that leads there stays, as it may lead elsewhere."""
     folder = os.environ.get("PWD", "")
     with suppress(OSError):
         if os.path.isabs(folder) and os.path.samefile(folder, ".") and settle(Path(folder)).links <= {0, os.geteuid()}:
             return Path(folder, config_file)
-    return Path(config_file).absolute()
+    try:
+        return Path(config_file).absolute()
+    except FileNotFoundError:
+        cure = "`cd` into one that is there, or name the file by its whole path"
+        raise XboardError(f"{config_file}: the current folder was removed; {cure}") from None
 
 
 def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:
     """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
-    path, shown = _absolute(config_file), str(config_file)
+    path, shown = path_of(config_file), str(config_file)
     try:
         scans = read_scans(path, shown)
     except XboardError:

@@ -27,6 +27,7 @@ from fake_circusd import UNKNOWN, Answer, FakeCircusd, always, in_turn
 from rich.console import Console
 from state_views import watcher_view, worker_view
 
+import xboard_circus
 from xboard_circus import preflight
 from xboard_circus.checks import endpoint_rules
 from xboard_circus.circus_client import CircusdClient
@@ -1842,3 +1843,20 @@ def test_ctrl_c_ends_a_command_where_it_can_be_ended(tmp_path: Path, step: str, 
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
 
     assert (done.stdout, done.stderr) == (f"{said}interrupted\n", "")
+
+
+@pytest.mark.parametrize("command", ["status", "check", "start"])
+def test_a_relative_ini_in_a_folder_that_was_removed_is_one_line(tmp_path: Path, command: str) -> None:
+    """Given a shell in a folder that is gone, as after a deployment, then a command says so, and what to do."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f'rmdir {gone} && exec "$0" -m xboard_circus {command} -c circus.ini'
+    env = {**os.environ, "PYTHONPATH": str(Path(xboard_circus.__file__).parent.parent)}
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable], cwd=gone, env=env, capture_output=True, text=True, check=False
+    )
+
+    said = "circus.ini: the current folder was removed; `cd` into one that is there, or name the file by its whole path"
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr
+    assert "traceback" not in (done.stdout + done.stderr).lower()

@@ -41,7 +41,7 @@ def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
     """Return the file, or None and why it cannot be read."""
     shown = str(config_file)
     try:
-        unread = list(_unreadable(Path(config_file).absolute(), shown))
+        unread = list(_unreadable(configuration.path_of(config_file), shown))
         return (None, unread) if unread else (configuration.load(config_file), [])
     except XboardError as error:
         return None, [Finding(ERROR, "", str(error).removeprefix(f"{shown}: "), "", file=shown)]
