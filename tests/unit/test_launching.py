@@ -42,7 +42,7 @@ def test_no_folder_of_logs_is_open_to_the_writing_of_all(tmp_path: Path, umask: 
     ini.write_text(f"[circus]\numask = {umask}\n[watcher:web]\ncmd = sleep 60\n")
     before = os.umask(0o022)
     try:
-        assert launching.make_folders(Instance(ini)) is None
+        assert launching.make_folders(Instance(ini), starts=True) is None
     finally:
         os.umask(before)
 
@@ -57,7 +57,7 @@ def test_root_makes_no_folder_of_logs_behind_another_users_link(tmp_path: Path) 
     ini.write_text("[circus]\nlogoutput = link/new/circusd.log\n[watcher:web]\ncmd = sleep 60\n")
     os.chown(tmp_path / "link", 65534, -1, follow_symlinks=False)
 
-    refused = launching.make_folders(Instance(ini))
+    refused = launching.make_folders(Instance(ini), starts=False)
 
     assert "link/new: the folder for logs cannot be made: another user's link is in the place of a folder" in str(
         refused

@@ -50,6 +50,19 @@ def test_every_replaced_worker_is_a_line(folder: Path) -> None:
         assert [(each["name"], each["by"].partition(",")[0]) for each in asked] == [("web", "xboard-circus reload")]
 
 
+def test_a_reload_makes_no_folder_for_the_output_of_a_circusd(folder: Path) -> None:
+    """Given a folder where logs/ cannot be made, as in a container with a read-only root, and no log of the ini in it.
+
+    A file in its place is refused to root as well.
+    """
+    (folder / "logs").write_text("")
+    last = reloading(state="done", done=2, replaced=[[10, 20], [11, 21]])
+    with running(folder, xboard_state=states(folder, last), xboard_reload=begins()):
+        result = run("reload", "--no-preflight")
+
+    assert (result.exit_code, result.stdout.splitlines()[-1:]) == (0, ["reloaded"]), result.stderr
+
+
 def test_a_failure_is_told_with_the_log_and_with_who_serves_on(folder: Path) -> None:
     failed = reloading(state="failed", done=1, replaced=[[10, 20]], reason="it died", log="first\nBoom: no key\n")
     with running(folder, xboard_state=states(folder, failed), xboard_reload=begins()):

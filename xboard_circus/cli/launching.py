@@ -109,10 +109,14 @@ def alone(instance: Instance) -> AbstractContextManager[None]:
     return locked(path, f"try again later: another start or stop of {instance.shown} is at work", within=LOCK_WITHIN)
 
 
-def make_folders(instance: Instance) -> XboardError | None:
-    """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed."""
+def make_folders(instance: Instance, *, starts: bool) -> XboardError | None:
+    """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed.
+
+    With *starts*, logs/ too, where `launch` puts circusd's output: a container has none, and its root is read-only.
+    """
     set_umask(instance.config.circus.get("umask"))
-    for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
+    of_launch = [instance.config.folder / "logs"] if starts else []
+    for folder in [*of_launch, *config.log_folders(instance.config)]:
         try:
             refuse_behind_link(folder)
             folder.mkdir(0o775, parents=True, exist_ok=True)  # also with umask = 000

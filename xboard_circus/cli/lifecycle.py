@@ -129,7 +129,7 @@ def check_file(instance: Instance, *, starts: bool = True) -> None:
     With *starts*, circusd starts next, with the environment of this process.
     """
     refuse_others_folder(instance.config.folder)
-    failure = launching.make_folders(instance)
+    failure = launching.make_folders(instance, starts=starts)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
     report = check.check(instance.config_file, running=instance.find() is not None, starts=starts)
     show(report)
