@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from xboard_circus.host import last_words, runtime
+from xboard_circus.host import circusd_record, last_words, runtime
 
 from .alert_servers import hook_server
 from .containers import WITH_LITTLE_PATIENCE
@@ -94,6 +94,27 @@ def test_a_circusd_that_hangs_when_it_is_to_quit_is_killed(tmp_path: Path, monke
         assert first.wait(90) == 1
         assert "giving up: web could not be kept up" in (c.folder / "first.log").read_text().splitlines()[-1]
         eventually(lambda: c.processes() == [], what="what was killed with it is gone")
+
+
+def test_a_hung_circusd_is_replaced_whatever_another_container_on_its_volume_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c, ("-c", WITH_LITTLE_PATIENCE)):
+        c.wait_ready(timeout=90)
+        monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+        instance, hung = runtime.instance_id(c.ini), c.state()["circusd"]["pid"]
+        own = circusd_record.read(instance)
+        assert own is not None
+        other = own._replace(started=own.started + 1)  # with our pid, as containers have
+        circusd_record.write(instance, other)
+        eventually(lambda: circusd_record.read(instance)[:2] == own[:2], timeout=90, what="it is ours again")  # type: ignore[index]
+
+        os.kill(hung, signal.SIGSTOP)
+        circusd_record.write(instance, other)
+
+        eventually(lambda: not psutil.pid_exists(hung), timeout=90, what="it was killed")
+        c.wait_ready(timeout=90)
+        assert c.state()["circusd"]["pid"] != hung
 
 
 def test_who_is_told_to_end_before_circusd_can_take_the_signal_ends_well(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +93,66 @@ def test_a_file_that_was_cleared_away_is_written_again(file: Path) -> None:
     bench.tick_later()
 
     assert is_ordered() is False
+
+
+def test_a_record_of_another_containers_circusd_is_replaced_by_our_own(file: Path) -> None:
+    """Given a second container on the same volume, whose circusd has written its own record, also with our pid."""
+    bench = Bench()
+    for pid in (bench.identity.pid, bench.identity.pid + 1):
+        circusd_record.write(INSTANCE, CircusdLife(pid=pid, started=bench.identity.started + 1))
+        bench.tick_later()
+
+        found = circusd_record.read(INSTANCE)
+        assert found is not None
+        assert found[:2] == bench.identity
+
+    circusd_record.amend(INSTANCE, bench.identity, next_ended=3)  # it is ours still, and keeps what others have added
+    bench.tick_later()
+    found = circusd_record.read(INSTANCE)
+    assert found is not None
+    assert found.next_ended == 3
+
+
+def test_a_circusd_that_ends_leaves_the_record_to_the_other(file: Path) -> None:
+    bench = Bench()
+    bench.arbiter.stop()
+    other = CircusdLife(pid=bench.identity.pid + 1, started=7)
+    circusd_record.write(INSTANCE, other)
+
+    bench.tick_later()
+
+    found = circusd_record.read(INSTANCE)
+    assert found is not None
+    assert found[:2] == other[:2]
+
+
+HOLDS = """
+import sys
+from xboard_circus.core.lost import CircusdLife
+from xboard_circus.host import circusd_record
+life = CircusdLife(pid=1, started=int(sys.argv[2]))
+print(circusd_record.claim(sys.argv[1], life, None), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_circusd_that_serves_in_another_container_is_not_lost(file: Path) -> None:
+    """Given a record whose pid is none of ours, and a process that holds its lock, or has ended."""
+    gone, code = 999, [sys.executable, "-c", HOLDS, INSTANCE, "999"]
+    record = CircusdLife(pid=2**22 + 1, started=gone, boot=circusd_record.boot(), workers={"web": {"a1": "7:1"}})
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "False\n"
+        circusd_record.write(INSTANCE, record)
+        beside = Bench().lifetime
+        other.communicate()
+    assert (beside.loss, beside.left) == (None, {})
+
+    circusd_record.write(INSTANCE, record)
+    after = Bench().lifetime
+
+    assert after.loss is not None
+    assert (after.loss.kind, after.left) == ("circusd_lost", record.workers)
 
 
 def test_that_it_lives_is_the_time_of_the_file(file: Path) -> None:

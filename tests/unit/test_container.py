@@ -1,12 +1,17 @@
 """What the first process of a container says where it starts nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from xboard_circus.container import health_check, run
 from xboard_circus.container.run import check_failure
+from xboard_circus.core.lost import CircusdLife
+from xboard_circus.host import circusd_record, procs, runtime
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,48 @@ def test_a_check_that_fails_by_itself_prints_its_report(
 
     assert "failed by an error of its own, see above" in check_failure(tmp_path / "circus.ini", 3)
     assert "Traceback: ..." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("offset", [0, 1], ids=["our pid", "another pid"])
+@pytest.mark.parametrize("is_renewed", [True, False], ids=["works", "hangs"])
+def test_the_record_of_another_container_hides_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_renewed: bool, offset: int
+) -> None:
+    """Given a second container on the same volume, whose circusd has replaced the record of ours."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    monkeypatch.setattr(health_check, "circusd_answers", lambda _: False)
+    ini, own = tmp_path / "circus.ini", procs.Identity.of(os.getpid())
+    instance, clock = runtime.instance_id(ini), SimpleNamespace(now=1000.0)
+    assert own is not None
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    ours, other = CircusdLife(own.pid, own.started), CircusdLife(own.pid + offset, own.started + 1)
+    watch = run.CircusdWatch(ini, own.pid)
+
+    def write(life: CircusdLife) -> None:
+        circusd_record.write(instance, life)
+        os.utime(
+            runtime.instance_dir(instance) / runtime.LIFE, (clock.now, clock.now)
+        )  # that of two writes may be the same
+
+    write(other)  # before ours has begun
+    for clock.now in (1100.0, 1200.0, 1300.0, 1400.0):
+        assert not watch.is_overdue()
+    write(ours)
+    assert not watch.is_overdue()
+
+    found = []
+    for clock.now in (1401.0, 1419.0, 1422.0, 1425.0, 1428.0):
+        if is_renewed:
+            write(ours)
+            found.append(watch.is_overdue())
+        write(other)
+        found.append(watch.is_overdue())
+
+    assert found[-1] != is_renewed
+    assert not any(found[:-1])
+    left = circusd_record.read(instance)
+    assert left is not None
+    assert (left[:2], left.why) == (other[:2], "")
 
 
 def test_the_health_check_imports_next_to_nothing() -> None:

@@ -12,7 +12,7 @@ from xboard_circus.container.volumes import complaints, warnings
 from xboard_circus.core.restart_limits import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, last_words, runtime
+from xboard_circus.host import circusd_record, last_words, procs, runtime
 
 DONE, TOLD, OUR_BUG = 0, 1, 3
 VARIABLE = re.compile(r"\$\(circus\.env\.(\w+)\)")
@@ -26,11 +26,13 @@ class CircusdWatch:
     """Watch the circusd of *ini* that runs as *pid*: it hangs, or had to quit long ago and is still there.
 
     circusd renews the time of its record every 5 s, so watching it costs nothing. One that has not for *patience*
-    seconds is queried, three times, because a disk that cannot be written is no reason to kill it.
+    seconds is queried, three times, because a disk that cannot be written is no reason to kill it. A record of the
+    circusd of another container, on the same volume, is none of ours, and renews nothing.
     """
 
     def __init__(self, ini: Path, pid: int, *, patience: float = PATIENCE) -> None:
-        self._ini, self._pid, self._patience = ini, pid, patience
+        self._ini, self._patience = ini, patience
+        self._circusd = procs.Identity(pid, procs.start_time(pid) or 0)
         self._instance = runtime.instance_id(ini)
         self._quits_since: float | None = None
         self._seen: float | None = None
@@ -43,7 +45,8 @@ class CircusdWatch:
             self._quits_since = self._quits_since or now
             return now > self._quits_since + QUIT_WITHIN
         life = circusd_record.read(self._instance)
-        seen = life.seen if life is not None and life.pid == self._pid else None  # None: it has no record yet
+        # None: it has no record yet.
+        seen = life.seen if life is not None and self._circusd == (life.pid, life.started) else self._seen
         if seen is None or seen != self._seen:
             self._seen, self._seen_at, self._unanswered = seen, now, 0
         elif now > self._seen_at + self._patience and self._unanswered < QUESTIONS:
@@ -52,7 +55,7 @@ class CircusdWatch:
 
             self._unanswered = 0 if circusd_answers(self._ini) else self._unanswered + 1
             if self._unanswered == QUESTIONS:
-                circusd_record.amend(self._instance, why=Say.FIRST_PROCESS_ENDED_IT())
+                circusd_record.amend(self._instance, self._circusd, why=Say.FIRST_PROCESS_ENDED_IT())
         return self._unanswered == QUESTIONS
 
 

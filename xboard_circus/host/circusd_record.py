@@ -4,6 +4,7 @@ The next circusd reads there whether this one got a stop request. The file's own
 alive.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -73,6 +74,22 @@ def forget(instance: str) -> None:
     """Remove the record, because no record of a circusd is better than a wrong report of its loss."""
     with suppress(OSError):
         _path(instance).unlink()
+
+
+def claim(instance: str, life: CircusdLife, before: CircusdLife | None) -> bool:
+    """Lock the byte of `started` in ``life.lock`` while this process runs; return whether that of *before* still is.
+
+    Containers with one volume share the record, and see no process of each other. The kernel ends a lock with its
+    process, and no child inherits it.
+    """
+    with suppress(XboardError, OSError):
+        lock = os.open(runtime.state_dir(instance) / "life.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        for started in (life.started, before.started if before is not None else life.started):
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, started)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def note_seen(instance: str) -> None:

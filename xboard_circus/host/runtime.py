@@ -5,6 +5,7 @@
     <root>/<instance>/circusd.json            the circusd that supervises this instance, and its endpoint
     <root>/<instance>/gate-<n>                the same of the next circusd, which waits while it is there
     <state>/<instance>/life.json              its sign of life, and whether it got a stop request
+    <state>/<instance>/life.lock              locked at the byte of its start time while it runs
     <state>/<instance>/<plugin>-left.json     events that the ledger's disk did not take before the end
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
@@ -152,6 +153,11 @@ def instance_dir(instance: str) -> Path:
     return _made(root() / _valid(instance))
 
 
+def state_dir(instance: str) -> Path:
+    """Return the folder for what *instance* leaves to its next circusd, made if it is missing."""
+    return _made(_made_root(state_root_path()) / _valid(instance))
+
+
 def _made_root(folder: Path) -> Path:
     if not os.path.isdir(folder.parent):
         with _errors_of(f"can't make {folder.parent}"):
@@ -251,7 +257,7 @@ def name_successor(instance: str, gate: int) -> None:
 
 def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:
     """Write *fields* as JSON into a file of *instance*, of mode 0600, whole or not at all."""
-    path = _made(_made_root(_root_path_of(file_name)) / _valid(instance)) / file_name
+    path = (state_dir(instance) if file_name == LIFE else instance_dir(instance)) / file_name
     with _errors_of(f"can't write {path}"):
         write_whole(path, json.dumps(fields))
 

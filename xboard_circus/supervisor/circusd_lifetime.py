@@ -46,7 +46,8 @@ class Lifetime:
     @contained(None)
     def _begin(self) -> None:
         before = circusd_record.read(self._supervisor.instance)
-        if before is not None and circusd_record.is_over(before, boot=self._life.boot):
+        serves_elsewhere = circusd_record.claim(self._supervisor.instance, self._life, before)
+        if before is not None and not serves_elsewhere and circusd_record.is_over(before, boot=self._life.boot):
             self.left, self.graces = dict(before.workers), before.graces
             kills, told = circusd_record.kills_since(before), circusd_record.is_reported(before)
             boot, pid = self._life.boot, self._life.pid
@@ -76,11 +77,18 @@ class Lifetime:
             self._is_failing = True
 
     def _note(self) -> None:
-        if self._is_written and self._life.kills == circusd_record.kills_of(os.getpid()):
-            with suppress(FileNotFoundError):  # another process has cleared the folder
-                circusd_record.note_seen(self._supervisor.instance)
-                return
-        self._write()
+        if self._is_written and self._life.kills == circusd_record.kills_of(os.getpid()) and self._is_recorded():
+            circusd_record.note_seen(self._supervisor.instance)
+        else:
+            self._write()
+
+    def _is_recorded(self) -> bool:
+        """Return whether the record is ours: the folder may be cleared, or be that of another container too.
+
+        One that ends leaves the record to the other.
+        """
+        found = circusd_record.read(self._supervisor.instance)
+        return found is not None and (self._life.is_ordered or found[:2] == self._life[:2])
 
     def view(self) -> dict[str, Any] | None:
         """Return the loss of the circusd before this one, for the state."""
