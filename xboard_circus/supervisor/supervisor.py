@@ -273,6 +273,8 @@ class Supervisor:
             return
         logger.warning("xboard: circusd stood still for %.1f s, which count for no limit", late)
         self.paused_for += late
+        # A report that came before this look is not moved into the future.
+        self.probers = {name: (by, min(at + late, self._ticked_at)) for name, (by, at) in self.probers.items()}
         for armed in self.armed.values():
             for worker in armed.fleet:
                 armed.happen(worker, Paused(late))
