@@ -26,6 +26,8 @@ def test_one_watcher_is_stopped_started_scaled_and_signalled_and_the_other_serve
         assert f"  numprocesses = 3  (in force; {c.ini.name}:" in said(c, "describe", "web")
 
         by_slot = c.by_wid()
+        refused = c.run_cli("signal", "web", "HUP")  # uvicorn does not handle it
+        assert (refused.returncode, "SIGHUP would end web #1" in refused.stderr, c.by_wid()) == (1, True, by_slot)
         assert said(c, "signal", "web:2", "TERM") == f"sent SIGTERM to web #2 (pid {by_slot[2]})\n"
         eventually(lambda: by_slot[2] not in c.workers() and len(c.wait_ready(3)) == 3, what="another one is there")
         assert {by_slot[1], by_slot[3]} <= {*c.workers()}

@@ -1473,7 +1473,7 @@ def test_each_command_that_changes_something_is_interrupted_by_a_test() -> None:
     ("command", "order", "done", "said"),
     [
         (
-            ["signal", "web", "HUP"],
+            ["signal", "web", "HUP", "--yes"],
             "signal",
             "sent SIGHUP to web #1 (pid 701)\n",
             "whether web #2 (pid 702) got SIGHUP is not known; not begun: web #3 (pid 703)",
@@ -1658,11 +1658,43 @@ def test_signal_reaches_the_workers_that_are_meant(folder: Path, target: str, na
     with running(folder, signal=always(OK)) as fake:
         two = watcher(worker(pid=701), worker(pid=702, slot=2), worker("held", pid=0, slot=3), numprocesses=3)
         fake.answers["xboard_state"] = always(state(two, config_file=folder / "circus.ini"))
-        result = run("signal", target, name)
+        result = run("signal", target, name, "--yes")  # another's process may have that pid
 
     asked = [each["properties"] for each in fake.asked if each["command"] == "signal"]
     assert [(each["pid"], each["signum"], each["name"]) for each in asked] == [(pid, 1, "web") for pid in pids]
     assert result.stdout.splitlines()[-1] == f"sent SIGHUP to web #{pids[-1] - 700} (pid {pids[-1]})"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "is_refused"),
+    [
+        pytest.param("trap - USR1", ["USR1"], True, id="not handled"),
+        pytest.param("trap - USR1", ["USR1", "--yes"], False, id="yes"),
+        pytest.param("trap '' USR1", ["USR1"], False, id="ignored"),
+        pytest.param("trap : USR1", ["USR1"], False, id="handled"),
+        pytest.param("trap - TERM", ["TERM"], False, id="an order to end"),
+        pytest.param("trap - WINCH", ["WINCH"], False, id="harmless"),
+    ],
+)
+def test_a_signal_that_would_end_a_worker_with_its_requests_is_refused(
+    folder: Path, script: str, arguments: list[str], is_refused: bool
+) -> None:
+    with subprocess.Popen(["sh", "-c", f"{script}; echo; read line"], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with running(folder, signal=always(OK)) as fake:
+            one = watcher(worker(pid=process.pid), numprocesses=1)
+            fake.answers["xboard_state"] = always(state(one, config_file=folder / "circus.ini"))
+            result = run("signal", "web", *arguments)
+        process.communicate()
+
+    assert (result.exit_code, "signal" in fake.commands()) == ((1, False) if is_refused else (0, True)), result.stderr
+    if is_refused:
+        assert result.stderr == (
+            f"xboard-circus: SIGUSR1 would end web #1 (pid {process.pid}) with what is in flight: it has no handler "
+            "there; no signal was sent: `xboard-circus reload web` replaces workers, `stop web` ends them, --yes sends "
+            "it anyway\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,13 @@ def lines(*records: Record, of: int = 0) -> list[str]:
     return text_of(story_of(records[of], records, now=NOW + 100)).splitlines()
 
 
+def test_an_end_by_a_signal_that_circus_sent_was_not_by_itself() -> None:
+    sent = death(1, "commanded", "commanded: SIGHUP sent by Circus", signal="SIGHUP")
+
+    assert not [line for line in lines(sent) if "asked by" in line]
+    assert [line for line in lines(death(1)) if "asked by" in line] == ["  asked by: none: it ended by itself"]
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [

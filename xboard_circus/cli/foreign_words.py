@@ -36,7 +36,10 @@ WORDS = (
     ForeignWord("tail", "`xboard-circus logs NAME`, with `-f` to follow it"),
     ForeignWord("maintail", "`xboard-circus logs circusd`, with `-f` to follow it"),
     ForeignWord("attach send fg", _STDIN),
-    ForeignWord("sendSignal", "`xboard-circus signal NAME HUP`, or `NAME:SLOT` for one worker"),
+    ForeignWord(
+        "sendSignal",
+        "`xboard-circus signal NAME[:SLOT] USR1`, where the app handles it; HUP would end uvicorn: `reload`",
+    ),
     ForeignWord("startOrRestart startOrReload startOrGracefulReload", "`xboard-circus start`, then `reload`"),
     ForeignWord("kill shutdown", "`xboard-circus stop` stops circusd and all that it runs"),
     ForeignWord("delete del remove", _SECTION.format("delete it there")),
@@ -61,7 +64,10 @@ WORDS = (
     ForeignWord("install uninstall autoinstall publish package install-otel uninstall-otel", _MODULE),
     ForeignWord("module:install module:uninstall module:update module:generate module:publish", _MODULE),
     ForeignWord("link interact unlink monitor unmonitor plus register login logout", _CLOUD),
-    ForeignWord("trigger", "no messages to an app: call a route of it, or `xboard-circus signal NAME USR1`"),
+    ForeignWord(
+        "trigger",
+        "no messages to an app: call a route of it, or `xboard-circus signal NAME USR1`, where the app handles it",
+    ),
     ForeignWord("inspect", "no debugger is attached; a hung worker's stacks are in `xboard-circus why`"),
     ForeignWord("profile:cpu profile:mem", "no profiler inside: `py-spy` or `memray` attach to a pid of `status`"),
     ForeignWord("serve expose", _FILES),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from shlex import quote
@@ -24,7 +23,7 @@ from xboard_circus.cli.lifecycle import (
     stop_all,
 )
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
-from xboard_circus.cli.screen import ignored, interrupted, progress, say
+from xboard_circus.cli.screen import agree, ignored, interrupted, progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import OF_UNIT, kept
 from xboard_circus.core.verdict import predecessors, serving
@@ -197,9 +196,7 @@ def _agree(found: Costs, *, yes: bool) -> None:
     if not found.losing or yes:
         return
     cost = f"requests to {', '.join(sorted(found.losing))} fail until the new workers are up"
-    if not sys.stdin.isatty():
-        raise XboardError(f"{cost}; nothing was stopped: `xboard-circus restart --yes` restarts all the same")
-    click.confirm(f"{cost}. Restart?", abort=True)
+    agree(cost, "Restart?", "nothing was stopped: `xboard-circus restart --yes` restarts all the same")
 
 
 def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:

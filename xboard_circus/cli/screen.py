@@ -18,6 +18,7 @@ from rich.style import Style
 from rich.text import Text
 
 from xboard_circus.checks.findings import Level, Report
+from xboard_circus.errors import XboardError
 from xboard_circus.masking import printable
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -62,6 +63,13 @@ def interrupted(what: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Abort) as error:
         raise KeyboardInterrupt(what) from error
+
+
+def agree(cost: str, question: str, otherwise: str) -> None:
+    """Ask on a terminal whether to go on at this *cost*; XboardError with *otherwise* without one."""
+    if not sys.stdin.isatty():
+        raise XboardError(f"{cost}; {otherwise}")
+    click.confirm(f"{cost}. {question}", abort=True)
 
 
 def show(found: Report, *, down_to: Level = Level.WARNING) -> None:

@@ -7,13 +7,18 @@ import click
 
 from xboard_circus.cli.context import Number, complete_names, for_instance, name_argument, timeout_option
 from xboard_circus.cli.lifecycle import await_ready, inactive, one_by_one
-from xboard_circus.cli.screen import interrupted, say
+from xboard_circus.cli.screen import agree, interrupted, say
+from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import MOST_SLOTS, WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import serving
+from xboard_circus.core.worker_phases import ORDERS
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs
 from xboard_circus.instance import Instance
 from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
+
+NAMED = 3
 
 
 def signal_named(context: click.Context, parameter: click.Parameter, text: str) -> signals.Signals:
@@ -73,16 +78,23 @@ def _how_far(instance: Instance, name: str, count: int) -> str:
 @click.command()
 @click.argument("target", metavar="NAME[:SLOT|:PID]", shell_complete=complete_names)
 @click.argument("signum", metavar="SIG", callback=signal_named)
+@click.option("--yes", is_flag=True, help="Do not ask, although the signal ends workers at once.")
 @for_instance
-def signal(instance: Instance, target: str, signum: signals.Signals) -> None:
+def signal(instance: Instance, target: str, signum: signals.Signals, yes: bool) -> None:
     """Send signal SIG, such as HUP or USR1, to each worker of watcher NAME, or to one by slot or pid.
 
-    A worker that a signal ends is replaced. INT, TERM, KILL and its stop_signal order its end; an end by another one
-    is counted as a failure.
+    Where a worker has no handler for SIG, which would end it with what it has in flight, it asks first; not for INT,
+    TERM and KILL, which order an end. A worker that SIG ends is replaced, and counts as no failure.
     """
     with interrupted("no signal was sent"):
         watcher, workers = _targets(instance, instance.running(), target)
-    pids = {f"{watcher['name']} #{each['slot']} (pid {each['pid']})": each["pid"] for each in workers}
+        pids = {f"{watcher['name']} #{each['slot']} (pid {each['pid']})": each["pid"] for each in workers}
+        ending = [named for named, pid in pids.items() if signum not in ORDERS and procs.would_end(pid, signum)]
+        if ending and not yes:
+            cost = f"{signum.name} would end {some_of(ending, NAMED)} with what is in flight: it has no handler there"
+            name = quote(watcher["name"])
+            cure = f"`xboard-circus reload {name}` replaces workers, `stop {name}` ends them, --yes sends it anyway"
+            agree(cost, f"Send it? `xboard-circus reload {name}` loses nothing.", f"no signal was sent: {cure}")
     for named, rest in one_by_one(pids):
         with interrupted(f"whether {named} got {signum.name} is not known{rest}"), instance.client() as client:
             client.call("signal", name=watcher["name"], pid=pids[named], signum=int(signum))

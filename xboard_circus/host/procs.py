@@ -31,6 +31,10 @@ MARKS = frozenset(
 """Variables by which we know what is ours. What runs for the user beside us has none of them."""
 _CHUNK = 1 << 14
 _ENDED = frozenset("ZXx")
+_HARMLESS = {
+    *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
+}
 Found = TypeVar("Found")
 Missing = TypeVar("Missing")
 
@@ -109,11 +113,10 @@ def folder_of(pid: int) -> str:
 def users_of(pid: int) -> set[int]:
     """Return the real, effective and saved uid of *pid*, of which a program with the setuid bit has several; none if
     it is gone."""
-    with suppress(psutil.Error, OSError, ValueError, StopIteration):
+    with suppress(psutil.Error, OSError, ValueError, KeyError):
         if sys.platform != "linux":
             return set(psutil.Process(pid).uids())
-        lines = _read(f"/proc/{pid}/status").splitlines()  # a tenth of psutil's work
-        return set(map(int, next(line for line in lines if line.startswith(b"Uid:")).split()[1:4]))
+        return set(map(int, _status(pid)[b"Uid"][:3]))  # a tenth of psutil's work
     return set()
 
 
@@ -382,12 +385,29 @@ def first_thread(pid: int) -> FirstThread | None:
     with suppress(OSError, ValueError, IndexError):
         ran, queued = map(int, _read(f"/proc/{pid}/schedstat").split()[:2])
     with suppress(OSError, ValueError, LookupError):
-        lines = [line.partition(b":") for line in _read(f"/proc/{pid}/status").splitlines()]
-        found = {name: value.split() for name, _, value in lines}
+        found = _status(pid)
         names = b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"
         waits, turns = (int(found.get(each, [b"0"])[0]) for each in names)
         return FirstThread(found[b"State"][0] == b"T", ran / 1e9, waits, turns, queued / 1e9)
     return None
+
+
+def would_end(pid: int, signum: int) -> bool:
+    """Return whether *signum* ends *pid*, which neither handles nor ignores nor blocks it; False where that is unknown.
+
+    Only as its default action is: SIGSTOP, SIGCONT and their like end nothing.
+    """
+    with suppress(OSError, ValueError, LookupError):
+        found, bit = _status(pid), 1 << signum - 1
+        masks = [int(found[name][0], 16) for name in (b"SigCgt", b"SigIgn", b"SigBlk")]
+        return signum not in _HARMLESS and not any(mask & bit for mask in masks)
+    return False
+
+
+def _status(pid: int) -> dict[bytes, list[bytes]]:
+    """Return what /proc/PID/status has, by name."""
+    lines = [line.partition(b":") for line in _read(f"/proc/{pid}/status").splitlines()]
+    return {name: value.split() for name, _, value in lines}
 
 
 def _read(path: str) -> bytes:

@@ -132,7 +132,8 @@ def _who(record: Record) -> str:
         return WHO[by]() if by in WHO else by
     if record.cause in ("killed from outside", "out of memory"):
         return Told.BY_OUTSIDER()
-    return Told.BY_NOBODY() if record.kind in DEATHS else ""
+    # A command's end without an asker is by a signal, which the reason names.
+    return Told.BY_NOBODY() if record.kind in DEATHS and record.cause != Cause.COMMANDED.value else ""
 
 
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
