@@ -80,7 +80,7 @@ class Bench:
     publish = Supervisor.publish
 
     def __init__(self) -> None:
-        self.arbiter = FakeArbiter()
+        self.arbiter, self.armed = FakeArbiter(), dict[str, Any]()
         self.journal = Journal(epoch="e")
         self.requests = Requests(cast(Supervisor, self))
         patch.install(self.requests.patches())
