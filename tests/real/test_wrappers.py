@@ -137,19 +137,27 @@ def folder_of(c: Circusd) -> Path:
     return c.runtime / "r" / c.instance / "web"
 
 
+def next_pids(number: int) -> list[int]:
+    """Return which pids the kernel gives next: from its last one on, and from 300 on behind the largest."""
+    last = int(Path("/proc/loadavg").read_text().split()[-1])
+    largest = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return [pid if pid < largest else pid - largest + 300 for pid in range(last + 1, last + 1 + number)]
+
+
 def test_files_of_the_dead_do_not_speak_for_a_new_worker(tmp_path: Path) -> None:
     """Given marks under each pid that a new worker may get, then it is up when it says so itself, not before."""
     with circusd(tmp_path, numprocesses=1, options=QUICK) as c:
         (first,) = c.wait_ready()
         c.set("boot", "held")
-        newest = max(int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal())
-        for pid in range(newest, newest + 2000):
+        pids = next_pids(2000)
+        for pid in pids:
             (folder_of(c) / f"{pid}.ready").touch()
             (folder_of(c) / f"{pid}.up").touch()
 
         kill(first)
         eventually(lambda: len(c.starts()) == 2)
         holds(lambda: all(worker["ready_for"] is None for worker in c.watcher()["workers"]), seconds=1)
+        assert set(c.workers()) <= set(pids), "no proof: others have got these pids"
 
         c.set("boot", "")
         c.wait_ready()
