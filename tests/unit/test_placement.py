@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from xboard_circus.cli import restarting
 from xboard_circus.errors import XboardError
 from xboard_circus.host import placement, procs
 from xboard_circus.host.procs import Identity
@@ -126,3 +127,15 @@ def test_what_this_user_may_not_take_over_is_named(monkeypatch: pytest.MonkeyPat
 
 def refuse(*_: object) -> None:
     raise PermissionError
+
+
+def test_nobody_enters_where_the_circusd_of_another_user_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root would start there what that user has put in the place of Python."""
+    entered: list[procs.Identity] = []
+    monkeypatch.setattr(placement, "enter", entered.append)
+    monkeypatch.setattr(procs, "user_of", lambda _: os.geteuid() + 1)
+
+    with pytest.raises(XboardError, match="is run by"):
+        restarting._move_to(CIRCUSD)
+
+    assert entered == []

@@ -72,10 +72,8 @@ def restart(
         if (recorded := runtime.supervisor_of(instance.id)) is not None:
             _move_to(recorded)  # first: its endpoint may be in its network alone
         found = instance.find()
-        if found is not None:
-            _refuse_other_user(found)
-            if found.identity != recorded:
-                _move_to(found.identity)
+        if found is not None and found.identity != recorded:
+            _move_to(found.identity)
         # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
         check_file(instance)
         if found is not None:
@@ -105,6 +103,7 @@ def restart(
 
 def _move_to(circusd: procs.Identity) -> None:
     """Move this command to where *circusd* lives, for the next one; XboardError where that one would not live on."""
+    _refuse_other_user(circusd)  # first: what root starts in namespaces of another user's is what that user put there
     _refuse_service(circusd)
     placement.enter(circusd)
 
@@ -136,9 +135,8 @@ def _refuse_service(circusd: procs.Identity) -> None:
         raise XboardError(f"{by}: `{restart}` restarts it{how}")
 
 
-def _refuse_other_user(found: Snapshot | Silent) -> None:
-    """Raise XboardError if another user runs the circusd that was *found*: the next one would be ours."""
-    circusd = found.identity
+def _refuse_other_user(circusd: procs.Identity) -> None:
+    """Raise XboardError if another user runs *circusd*: the next one would be ours."""
     user = procs.user_of(circusd.pid)
     if user is not None and user != os.geteuid():
         name = servers.name_of(user)
