@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import re
 import shutil
-import socket
 import subprocess
 from collections import Counter
 
@@ -57,32 +56,6 @@ def _lost(loads: list[Load]) -> Found:
     outcomes = Counter(request.outcome for request in requests if request.lost)
     kinds = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
     return Found(outcomes.total(), f"of {len(requests)}" + (f": {kinds}" if kinds else ""))
-
-
-class Counted:
-    """A number of requests, always as many at once as there are connections: a worker does the same work each time."""
-
-    def __init__(self, port: int) -> None:
-        self._sent = 0
-        self._connections = [socket.create_connection(("127.0.0.1", port), TIMEOUT) for _ in range(CONNECTIONS)]
-
-    def send(self, number: int, path: str) -> int:
-        """Send about *number* requests, each with an id in the place of ``{id}``; return how many answers are 200."""
-        answered = 0
-        for _ in range(number // CONNECTIONS):
-            for connection in self._connections:
-                self._sent += 1
-                connection.sendall(f"GET {path.format(id=self._sent)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-            for connection in self._connections:
-                text = more = connection.recv(1 << 16)
-                while more and not re.search(rb"\r\n\r\n\d+$", text):  # the pid
-                    text += (more := connection.recv(1 << 16))
-                answered += text.startswith(b"HTTP/1.1 200 ")
-        return answered
-
-    def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
 
 
 def requests_a_second(port: int, *, kept: bool) -> Found:

@@ -15,11 +15,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import suppress
 from functools import cache, partial
 from typing import NamedTuple
 
-from bench.loads import Counted, Loads, requests_a_second
+from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import CHECKOUT, Never, NotHere, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
@@ -36,11 +36,8 @@ IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
 BURST = 40
 BURSTS, APART = 5, 0.2
-RECORD_RUNS = 7
 SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
 IN_KILLS = 4  # the same of those that wait for the next kill
-RECORD_REQUESTS = 320
-RECORD_TURNS = 10
 RECORD_PATHS = ("/", "/items/{id}")
 ROLES = {"resource_tracker": "resource tracker", "circus.plugins": "plugin process", "circus.circusd": "circusd"}
 ROLES |= {"httpok": "httpok", "supervisord": "supervisord", "gunicorn": "master", "pm2": "pm2", "systemd": "systemd"}
@@ -214,29 +211,6 @@ def throughput(rival: Rival) -> list[Found]:
         return [requests_a_second(it.port, kept=kept) for kept in (True, False)]
 
 
-def record_cost(rival: Rival) -> list[Found]:
-    """Return what the record of requests costs a worker: two workers, with it and without, loaded in turn."""
-    with ExitStack() as stack:
-        both = {record: stack.enter_context(Running(rival, 1, record=record)) for record in (False, True)}
-        workers = {record: process(min(it.serving())) for record, it in both.items()}
-        clients = {record: stack.enter_context(closing(Counted(it.port))) for record, it in both.items()}
-        found = []
-        for path in RECORD_PATHS:
-            runs = []
-            for _ in range(1 + RECORD_RUNS):
-                spent = Counter[bool]()
-                for record in (False, True, True, False) * (RECORD_TURNS // 2):  # other load meets both
-                    before = cpu(workers[record])
-                    answered = clients[record].send(RECORD_REQUESTS, path)
-                    spent[record] += round(1e9 * (cpu(workers[record]) - before) / answered / RECORD_TURNS)
-                runs.append(spent)
-            # Not of the first run, in which code is warmed up.
-            off, on = (statistics.median(run[record] / 1e3 for run in runs[1:]) for record in (False, True))
-            note = f"medians of {RECORD_RUNS}: {on:.1f} us with it, {off:.1f} us without"
-            found.append(Found(100 * (on / off - 1), note))
-        return [*found, Found(pss(workers[True]) - pss(workers[False]))]
-
-
 def record_instructions(rival: Rival) -> list[Found]:
     """Return what the record of requests costs in machine instructions, which no other load on the machine changes."""
     if shutil.which("valgrind") is None:
@@ -377,10 +351,8 @@ def rows(size: Size) -> list[Row]:
     of_app = f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}"
     lost_meanwhile = lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later")
     back = ("from that second start until two new workers are ready", "s")
-    recorded = [f"GET {path} with the record of requests: more" for path in RECORD_PATHS]
-    spent = tuple((f"{each} processor time", "%") for each in recorded)
-    counted = tuple((f"{each} machine instructions", "%") for each in recorded)
-    more_memory = ("a worker with the record of requests: more PSS", "MiB")
+    more = "with the record of requests: more machine instructions"
+    counted = tuple((f"GET {path} {more}", "%") for path in RECORD_PATHS)
     kinds = tuple((f"throughput, {kind}", "requests/s") for kind in ("keep-alive", "new connections"))
     return [
         Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
@@ -402,7 +374,6 @@ def rows(size: Size) -> list[Row]:
         *memory_rows("memory-heavy", "app that imports pandas", size, heavy="pandas"),
         Row("burst", ((f"{BURST} connections at once to 4 workers: share of one worker", "%"),), burst),
         Row("throughput", kinds, throughput, [OURS, UVICORN_WORKERS]),
-        Row("record", (*spent, more_memory), record_cost, [OURS]),
         Row("record-instructions", counted, record_instructions, [OURS], runs=1),
         *(probing_row(number) for number in (10, 50, 200)),
     ]

@@ -24,9 +24,8 @@ from tests.real.processes import Process, end_marked, marked, process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
-SETTINGS = {"period": 1, "reset": 300, "level": "server", "record": True}
-"""Of ours alone: seconds between probes, and until a failure is forgotten, what is imported before a fork, and whether
-requests are noted."""
+SETTINGS = {"period": 1, "reset": 300, "level": "server"}
+"""Of ours alone: seconds between probes, and until a failure is forgotten, and what is imported before a fork."""
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "GRANIAN", "WEB_CONCURRENCY", "SUPERVISOR")
 
 
