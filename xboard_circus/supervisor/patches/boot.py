@@ -46,7 +46,7 @@ from xboard_circus.supervisor.patches.circus_stream import (
     read_without_waiting,
     rotate_log,
 )
-from xboard_circus.supervisor.patches.patch import Original, replaces
+from xboard_circus.supervisor.patches.patch import Original, wraps
 from xboard_circus.worker.limits import raise_limits
 from xboard_circus.worker.unread_output import outlast_reader
 
@@ -55,27 +55,23 @@ OTHER_ENDS_WITHIN, LOOK_EVERY = 10.0, 0.1
 STATS = "circusd-stats"
 
 
-@replaces("CircusSocket.bind_and_listen")
-def bind_unix_socket(original: Original, _: object) -> Original:
+@wraps("CircusSocket.bind_and_listen")
+def bind_unix_socket(original: Original, _: object, shared: Any) -> None:
     """Remove the file of a unix socket without a listener; leave one with a listener to the port guard.
 
     Without it: After a kill of circusd a backend on a unix socket does not come back: its file already exists.
     Fact: Circus refuses a path that exists, and ends with exit code 0.
     """
-
-    def bind_and_listen(shared: Any) -> None:
-        if shared.is_unix and not shared.replace and is_socket(shared.path):
-            if takes_connections(Path(shared.path)):
-                logger.warning("xboard: %s is in use; it is bound when it is free", shared.path)
-                return
-            os.unlink(shared.path)
-        original(shared)
-
-    return bind_and_listen
+    if shared.is_unix and not shared.replace and is_socket(shared.path):
+        if takes_connections(Path(shared.path)):
+            logger.warning("xboard: %s is in use; it is bound when it is free", shared.path)
+            return
+        os.unlink(shared.path)
+    original(shared)
 
 
-@replaces("CircusSocket.close")
-def close_without_lingering(original: Original, _: object) -> Original:
+@wraps("CircusSocket.close")
+def close_without_lingering(original: Original, _: object, shared: Any) -> None:
     """Close a socket that workers share without waiting for what it has to send.
 
     Without it: A worker that has shut the listener down and connected it keeps circusd in close() for ever.
@@ -83,37 +79,29 @@ def close_without_lingering(original: Original, _: object) -> Original:
 
     Circus would remove the path of a unix socket that it has not bound, which is that of an earlier circusd's workers.
     """
-
-    def close(shared: Any) -> None:
-        if shared.is_unix and shared.fileno() != -1 and not is_listening(shared):
-            socket.socket.close(shared)
-            return
-        with suppress(OSError):
-            unix_sockets.do_not_linger(shared.fileno())
-        original(shared)
-
-    return close
+    if shared.is_unix and shared.fileno() != -1 and not is_listening(shared):
+        socket.socket.close(shared)
+        return
+    with suppress(OSError):
+        unix_sockets.do_not_linger(shared.fileno())
+    original(shared)
 
 
-@replaces("Pidfile.validate")
-def pass_reused_pids(original: Original, _: object) -> Original:
+@wraps("Pidfile.validate")
+def pass_reused_pids(original: Original, _: object, pidfile: Any) -> int | None:
     """Pass over a pid file of a circusd that is gone, although another process has its pid by now.
 
     Without it: After a kill of circusd, or a reset of the host, circusd does not start while any process has that pid.
     Fact: Circus takes each process with the pid in `pidfile` for a circusd.
     """
-
-    def validate(pidfile: Any) -> int | None:
-        with suppress(PermissionError):  # another user's process
-            pid: int | None = original(pidfile)
-            return pid if pid and procs.user_of(pid) == os.geteuid() and procs.config_file_of(pid) else None
-        return None
-
-    return validate
+    with suppress(PermissionError):  # another user's process
+        pid: int | None = original(pidfile)
+        return pid if pid and procs.user_of(pid) == os.geteuid() and procs.config_file_of(pid) else None
+    return None
 
 
-@replaces("Arbiter.initialize")
-def boot(original: Original, _: object) -> Original:
+@wraps("Arbiter.initialize")
+def boot(original: Original, _: object, arbiter: Any) -> None:
     """End circusd with an exit code other than 0 beside another one of its file, mark its plugins, guard its events.
 
     Without it: A second circusd on the same file ends with exit code 0, so its service manager believes that all is
@@ -126,63 +114,51 @@ def boot(original: Original, _: object) -> Original:
     circusd at the usual limit. Where the program that starts circusd blocks SIGTERM, all processes below would inherit
     that: no worker would drain, and a restart would lose what is in flight when they are killed.
     """
-
-    def initialize(arbiter: Any) -> None:
-        begin_clean()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        raise_limits()  # what stays too low the workers log
-        open_logs_again(arbiter)
-        try:
-            refuse_beside_another(arbiter)
-            fork_plugin(arbiter)
-            vars(arbiter)[PASSED] = passed_listeners(arbiter)
-            withhold_files(arbiter)
-            with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
-                original(arbiter)
-        except Exception as error:
-            logger.error("xboard: circusd cannot start: %s", error)
-            raise SystemExit(1) from error
-        mark_helpers(arbiter)
-        withhold_helpers(arbiter)
-        keep_stopped(arbiter)
-
-    return initialize
+    begin_clean()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    raise_limits()  # what stays too low the workers log
+    open_logs_again(arbiter)
+    try:
+        refuse_beside_another(arbiter)
+        fork_plugin(arbiter)
+        vars(arbiter)[PASSED] = passed_listeners(arbiter)
+        withhold_files(arbiter)
+        with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
+            original(arbiter)
+    except Exception as error:
+        logger.error("xboard: circusd cannot start: %s", error)
+        raise SystemExit(1) from error
+    mark_helpers(arbiter)
+    withhold_helpers(arbiter)
+    keep_stopped(arbiter)
 
 
-@replaces("Controller.initialize")
-def guard_commands(original: Original, _: object) -> Original:
+@wraps("Controller.initialize")
+def guard_commands(original: Original, _: object, controller: Any) -> None:
     """Guard the endpoint of commands: only circusd's user and `endpoint_owner` get through to Circus.
 
     Without it: Every user of the host can make circusd run any command, as circusd's user.
     Fact: ZeroMQ accepts every connection to a TCP endpoint and does not say whose it is.
     """
-
-    def initialize(controller: Any) -> None:
-        try:
-            with behind_guard(controller, "endpoint", controller.arbiter):
-                original(controller)
-        except Exception as error:
-            # Circus would log a traceback, and end with exit code 0.
-            logger.error("xboard: circusd cannot start: %s", error)
-            raise SystemExit(1) from error
-
-    return initialize
+    try:
+        with behind_guard(controller, "endpoint", controller.arbiter):
+            original(controller)
+    except Exception as error:
+        # Circus would log a traceback, and end with exit code 0.
+        logger.error("xboard: circusd cannot start: %s", error)
+        raise SystemExit(1) from error
 
 
-@replaces("Controller.stop")
-def close_guards(original: Original, _: object) -> Original:
+@wraps("Controller.stop")
+def close_guards(original: Original, _: object, controller: Any) -> None:
     """Close the guarded endpoints with the controller, after the last answer has gone out.
 
     Without it: An arbiter that makes room for its successor (`circusctl restart`) keeps the port.
     Fact: The listener is ours, not ZeroMQ's.
     """
-
-    def stop(controller: Any) -> None:
-        for guarded in vars(controller.arbiter).pop(GUARDS, {}).values():
-            guarded.close()
-        original(controller)
-
-    return stop
+    for guarded in vars(controller.arbiter).pop(GUARDS, {}).values():
+        guarded.close()
+    original(controller)
 
 
 def begin_clean() -> None:

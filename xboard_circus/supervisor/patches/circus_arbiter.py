@@ -17,7 +17,7 @@ from circus.exc import ConflictError
 from circus.watcher import Watcher
 
 from xboard_circus.core.sentences import Say
-from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces, wraps
 
 REAP_WITHIN = 0.05
 BACKLOG = 2048  # Circus's own default
@@ -46,19 +46,15 @@ def stop(original: Original, arbiter: Any, *, ordered: Callable[[], None], besid
     return stop
 
 
-@replaces("Arbiter.start_watcher")
-def start_watcher(original: Original, _: object, prepare: Callable[[Any], None]) -> Original:
+@wraps("Arbiter.start_watcher")
+def start_watcher(original: Original, _: object, prepare: Callable[[Any], None], watcher: Any) -> Any:
     """Prepare plugins and Circus's own helpers that `reloadconfig` makes again.
 
     Without it: A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank.
     Fact: Circus starts it right after it makes it.
     """
-
-    def start_watcher(watcher: Any) -> Any:
-        prepare(watcher)
-        return original(watcher)
-
-    return start_watcher
+    prepare(watcher)
+    return original(watcher)
 
 
 @replaces("Arbiter.reload_from_config")
@@ -114,19 +110,15 @@ def reap_for_a_while(
     return reap_processes
 
 
-@replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller)
-def manage_quietly(original: Original, arbiter: Any) -> Original:
+@wraps("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller)
+async def manage_quietly(original: Original, arbiter: Any) -> None:
     """Skip Circus's periodic look while another command runs.
 
     Without it: A ConflictError with its traceback for nearly every operator command buries our own lines in the log.
     Fact: The periodic call runs into the lock of every exclusive command that takes longer than check_delay.
     """
-
-    async def manage_watchers() -> None:
-        if running_command(arbiter) is None:
-            await original()
-
-    return manage_watchers
+    if running_command(arbiter) is None:
+        await original()
 
 
 class _OnSignals(Patch):

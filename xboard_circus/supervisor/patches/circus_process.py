@@ -16,7 +16,7 @@ from circus import logger
 from circus.process import Process
 
 from xboard_circus.host.procs import command_line, session_of
-from xboard_circus.supervisor.patches.patch import Original, replaces
+from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
 
 LONGEST_NAME = 200
 OUR_PLUGINS = "xboard_circus.plugins."
@@ -196,37 +196,29 @@ def closed_streams(process: Any) -> list[int]:
     return [number for number, is_closed in enumerate(closed) if is_closed]
 
 
-@replaces("Process.spawn", at=lambda _: Process)
-def fork_where_imported(original: Original, _: object, forked: Callable[[Any], Forked | None]) -> Original:
+@wraps("Process.spawn", at=lambda _: Process)
+def fork_where_imported(original: Original, _: object, forked: Callable[[Any], Forked | None], process: Any) -> Any:
     """Have a worker forked where a forkserver has imported the server, and the plugin from circusd at its start.
 
     Without it: Each imports all anew, which takes a quarter of a second, and 20 MiB for a worker or 7 for the plugin.
     Fact: Circus starts each process by Popen.
     """
-
-    def spawn(process: Any) -> Any:
-        worker = forked(process)
-        if worker is None:
-            return original(process)
-        process.started, process._worker = time.time(), worker
-        return None
-
-    return spawn
+    worker = forked(process)
+    if worker is None:
+        return original(process)
+    process.started, process._worker = time.time(), worker
+    return None
 
 
-@replaces("process.get_cmdline", at=lambda _: circus.process)
-def bound_command_lines(original: Original, _: object) -> Original:
+@wraps("process.get_cmdline", at=lambda _: circus.process)
+def bound_command_lines(original: Original, _: object, process: Any) -> list[str]:
     """Read no more than the name of a program out of what a process shows as its command line.
 
     Without it: `circusctl stats` reads GiBs into circusd, or fails for all watchers where one worker shows a lone `"`.
     Fact: Circus has psutil read it without a bound, and splits the first word as a shell would.
     """
-
-    def get_cmdline(process: Any) -> list[str]:
-        words = command_line(process.pid)
-        return [shlex.quote(words[0][:LONGEST_NAME])] if words else []
-
-    return get_cmdline
+    words = command_line(process.pid)
+    return [shlex.quote(words[0][:LONGEST_NAME])] if words else []
 
 
 @contextlib.contextmanager

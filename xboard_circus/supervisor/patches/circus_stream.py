@@ -10,37 +10,29 @@ from circus.util import LOG_FMT
 
 from xboard_circus.host.written_files import opener
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, RotatingLog
-from xboard_circus.supervisor.patches.patch import Original, replaces
+from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
 
 
-@replaces("_FileStreamBase._open")
-def open_no_link(_: Original, __: object) -> Original:
+@wraps("_FileStreamBase._open")
+def open_no_link(_: Original, __: object, stream: Any) -> IO[str]:
     """Open a log of a watcher, but no link of another user's where circusd is root.
 
     Without it: A user who may write the folder of a log has root write what he wants into any file.
     Fact: Circus opens the name with open(), again at each rotation.
     """
-
-    def _open(stream: Any) -> IO[str]:
-        return open(stream._filename, "a+", opener=opener)
-
-    return _open
+    return open(stream._filename, "a+", opener=opener)
 
 
-@replaces("Redirector.add_redirections")
-def read_without_waiting(original: Original, _: object) -> Original:
+@wraps("Redirector.add_redirections")
+def read_without_waiting(original: Original, _: object, redirector: Any, process: Any) -> None:
     """Read the output of processes without waiting for it.
 
     Without it: A worker that takes its own output back out of the pipe has circusd wait in read() for ever.
     Fact: Circus reads when epoll has seen something, from a pipe that blocks; it belongs to the worker's user.
     """
-
-    def add_redirections(redirector: Any, process: Any) -> None:
-        for _, pipe in redirector.get_process_pipes(process):
-            os.set_blocking(pipe.fileno(), False)
-        original(redirector, process)
-
-    return add_redirections
+    for _, pipe in redirector.get_process_pipes(process):
+        os.set_blocking(pipe.fileno(), False)
+    original(redirector, process)
 
 
 def open_again(stream: Any) -> None:

@@ -17,7 +17,7 @@ from xboard_circus.options.circus import misset
 from xboard_circus.options.reading import Problem, is_ours
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
-from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces, wraps
 
 
 class Ours(Protocol):
@@ -211,37 +211,29 @@ def watcher_start(original: Original, watcher: Any, ours: Ours) -> Original:
     return _busy(ours, original)
 
 
-@replaces("Watcher._reload")
-def watcher_reload(original: Original, watcher: Any, ours: Ours) -> Original:
+@wraps("Watcher._reload")
+def watcher_reload(original: Original, _: object, ours: Ours, graceful: bool = True, sequential: bool = False) -> Any:
     """Begin a rolling reload, and let Circus go on meanwhile.
 
     Without it: `circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok.
     Fact: _reload spawns numprocesses more and lets manage_processes end the oldest, ready or not.
     """
-
-    def reload(graceful: bool = True, sequential: bool = False) -> Any:
-        if not (graceful and ours.begin_reload()):
-            return original(graceful=graceful, sequential=sequential)
-        return _nothing_to_do()
-
-    return reload
+    if not (graceful and ours.begin_reload()):
+        return original(graceful=graceful, sequential=sequential)
+    return _nothing_to_do()
 
 
-@replaces("Watcher.set_opt")
-def set_opt(original: Original, watcher: Any, ours: Ours) -> Original:
+@wraps("Watcher.set_opt")
+def set_opt(original: Original, _: object, ours: Ours, key: str, value: Any) -> Any:
     """Keep our part of the environment when an operator sets another one.
 
     Without it: `circusctl set NAME env ...`: program not found, all workers cooling down.
     Fact: set_opt replaces the whole environment; only before_start would add our part again.
     """
-
-    def set_opt(key: str, value: Any) -> Any:
-        answer = original(key, value)
-        if key == "env":
-            ours.give_environment()
-        return answer
-
-    return set_opt
+    answer = original(key, value)
+    if key == "env":
+        ours.give_environment()
+    return answer
 
 
 OF_WATCHER = (

@@ -1,5 +1,6 @@
 """Replace one method or attribute of a Circus object: check that it fits, install it, undo it."""
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,6 +90,24 @@ def replaces(
     patched object from the given one.
     """
     return lambda make: PatchKind(where, make, at, by)
+
+
+def wraps(
+    where: str, *, at: Callable[[Any], Any] = lambda given: given
+) -> Callable[[Callable[..., Any]], PatchKind[...]]:
+    """Make a function the patch of *where*, as `replaces` does; it is called in place of the original.
+
+    It gets the original, the object and what else the patch is given, and then the arguments of the call.
+    """
+
+    def decorate(function: Callable[..., Any]) -> PatchKind[...]:
+        @functools.wraps(function)
+        def make(*given: Any, **named: Any) -> Original:
+            return lambda *args, **kwargs: function(*given, *args, **named, **kwargs)
+
+        return PatchKind(where, make, at, Patch)
+
+    return decorate
 
 
 def install(patches: Sequence[Patch]) -> None:
