@@ -245,8 +245,8 @@ def start(rival: Rival) -> list[Found]:
 @cache
 def _stages() -> str:
     """Return how long each stage of a start takes, the median of some that are traced; that costs a few ms."""
-    found = [traced().stages for _ in range(TRACED)]
-    took = {stage: statistics.median(each[stage][0] for each in found) for stage in found[0]}
+    found = [traced() for _ in range(TRACED)]
+    took = {stage: statistics.median(each[stage] for each in found) for stage in found[0]}
     return "ms of each stage: " + "; ".join(f"{stage} {ms:.0f}" for stage, ms in took.items())
 
 

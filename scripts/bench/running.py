@@ -173,14 +173,10 @@ class Running:
     # -- records of the app --
 
     def recorded(self, what: str) -> list[tuple[int, float]]:
-        """Return pid and instant of every line of *what*: starts, ready or hung."""
-        return [(pid, at) for pid, at, _ in self.marks(what)]
-
-    def marks(self, what: str) -> list[tuple[int, float, float]]:
-        """Return pid, instant and processor time of every line of *what*."""
+        """Return pid and instant of every line of *what*: starts, ready, hung, or a stage of a start."""
         file = self.folder / what
         lines = file.read_text().splitlines() if file.exists() else []
-        return [(int(pid), float(at), float(cpu)) for pid, at, cpu in map(str.split, lines)]
+        return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
 
     def has_written(self, text: str) -> bool:
         """Return whether *text* is in any file that it has written: output, logs, records."""
