@@ -47,7 +47,7 @@ def obituary() -> Loss | None:
     if found is None or str(procs.Identity(found.pid, found.started)) != os.environ.get("XBOARD_CIRCUSD"):
         return None
     now = time.time()
-    loss = witnessed(found, kills=circusd_record.kills_since(found), now=now)
+    loss = witnessed(found, kills=circusd_record.kills_in(found.kills), now=now)
     if loss is not None:
         circusd_record.amend(instance, _of(loss), gone_at=now, witness=str(procs.Identity.of(os.getpid()) or ""))
     return loss

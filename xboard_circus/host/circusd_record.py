@@ -6,7 +6,7 @@ alive.
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,6 @@ def is_reported(life: CircusdLife) -> bool:
     except ValueError:
         return False
     return procs.is_running(witness.pid, witness.started)
-
-
-def kills_since(life: CircusdLife) -> Mapping[str, int]:
-    """Return the current values of the counts in *life*."""
-    return kills_in(life.kills)
 
 
 def _path(instance: str) -> Path:

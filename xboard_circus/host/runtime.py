@@ -250,7 +250,7 @@ def name_successor(instance: str, gate: int) -> None:
     successor = _identity_in(read_file(instance, file) or {})
     if successor is None or not procs.is_running(successor.pid, successor.started):
         raise XboardError("the next circusd, which was to take over, is gone")
-    path = _root_path_of(file) / instance / file
+    path = root_path() / instance / file
     with _errors_of(f"can't rename {path}"):
         path.replace(path.with_name(RECORD))
 
@@ -299,7 +299,7 @@ def read_record(instance: str) -> dict[str, Any] | None:
 
 def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
     """Return what `write_file` wrote; None for a missing or partial file. XboardError as `read_record`."""
-    folder = _root_path_of(file_name)
+    folder = state_root_path() if file_name == LIFE else root_path()
     for step in (folder, folder / _valid(instance)):
         try:
             _check(step)
@@ -310,10 +310,6 @@ def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _root_path_of(file_name: str) -> Path:
-    return state_root_path() if file_name == LIFE else root_path()
 
 
 def supervisor_of(instance: str) -> procs.Identity | None:

@@ -49,7 +49,7 @@ class Lifetime:
         serves_elsewhere = circusd_record.claim(self._supervisor.instance, self._life, before)
         if before is not None and not serves_elsewhere and circusd_record.is_over(before, boot=self._life.boot):
             self.left, self.graces = dict(before.workers), before.graces
-            kills, told = circusd_record.kills_since(before), circusd_record.is_reported(before)
+            kills, told = circusd_record.kills_in(before.kills), circusd_record.is_reported(before)
             boot, pid = self._life.boot, self._life.pid
             self.loss = found(before, boot=boot, kills=kills, successor=pid, now=time.time(), is_reported=told)
         self._at_exit(_wound_up, self._supervisor.instance, self._supervisor.identity)

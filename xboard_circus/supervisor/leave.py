@@ -83,7 +83,7 @@ def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Ite
     One without an inbox binds the endpoints anew, and requests the watchers' from the workers. Without a gate systemd
     keeps them for the circusd that it starts next.
     """
-    listeners = [*boot.guarded_listeners(supervisor.arbiter), *boot.unclaimed_listeners(supervisor.arbiter)]
+    listeners = boot.own_listeners(supervisor.arbiter)
     listeners += {id(shared): shared for shared in of_watchers if is_listening(shared)}.values()
     try:
         if gate is None:

@@ -277,14 +277,10 @@ def passed_listener(arbiter: Any, name: str) -> socket.socket | None:
     return found
 
 
-def unclaimed_listeners(arbiter: Any) -> list[socket.socket]:
-    """Return the listeners that were passed on for watchers that have not started yet."""
-    return list(vars(arbiter).get(PASSED, {}).values())
-
-
-def guarded_listeners(arbiter: Any) -> list[socket.socket]:
-    """Return the listeners of the guarded endpoints."""
-    return [guarded.listener for guarded in vars(arbiter).get(GUARDS, {}).values()]
+def own_listeners(arbiter: Any) -> list[socket.socket]:
+    """Return the listeners of guarded endpoints, and those passed on for watchers that have not started yet."""
+    guarded = [each.listener for each in vars(arbiter).get(GUARDS, {}).values()]
+    return [*guarded, *vars(arbiter).get(PASSED, {}).values()]
 
 
 def instance_of(arbiter: Any) -> str:
