@@ -4,14 +4,8 @@ An "until ready" ends when the new worker's app has started; an "until answered"
 gets there within the bound has the value None.
 """
 
-import os
-import re
-import shutil
 import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,7 +16,7 @@ from typing import NamedTuple
 from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
-from bench.running import CHECKOUT, Never, NotHere, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
+from bench.running import Never, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
 from bench.starts import traced
 from tests.real.processes import Process, process
 
@@ -38,13 +32,10 @@ BURST = 40
 BURSTS, APART = 5, 0.2
 SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
 IN_KILLS = 4  # the same of those that wait for the next kill
-RECORD_PATHS = ("/", "/items/{id}")
 ROLES = {"resource_tracker": "resource tracker", "circus.plugins": "plugin process", "circus.circusd": "circusd"}
 ROLES |= {"httpok": "httpok", "supervisord": "supervisord", "gunicorn": "master", "pm2": "pm2", "systemd": "systemd"}
 ROLES |= dict.fromkeys(("-m uvicorn", "-m hypercorn", "-m granian"), "parent")
 """What a process other than a worker is, by a part of its command; the first counts."""
-COUNTED_REQUESTS = (200, 1200)
-"""The difference is what requests take: start and warm-up are the same in both."""
 
 
 class Size(NamedTuple):
@@ -211,31 +202,6 @@ def throughput(rival: Rival) -> list[Found]:
         return [requests_a_second(it.port, kept=kept) for kept in (True, False)]
 
 
-def record_instructions(rival: Rival) -> list[Found]:
-    """Return what the record of requests costs in machine instructions, which no other load on the machine changes."""
-    if shutil.which("valgrind") is None:
-        raise NotHere("it takes valgrind")
-    found = []
-    for path in RECORD_PATHS:
-        off, on = (_instructions(path.replace("{id}", "7"), how) for how in ((), ("record",)))
-        found.append(Found(100 * (on / off - 1), f"{on:.0f} of one request with it, {off:.0f} without"))
-    return found
-
-
-def _instructions(path: str, how: tuple[str, ...]) -> float:
-    """Return the machine instructions of one request, as callgrind counts them."""
-    counts = []
-    with tempfile.TemporaryDirectory() as folder:
-        path_of_ours = f"{CHECKOUT}:{CHECKOUT}/scripts"
-        environ = os.environ | {"BENCH_FOLDER": folder, "PYTHONHASHSEED": "0", "PYTHONPATH": path_of_ours}
-        valgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m")
-        for number in COUNTED_REQUESTS:
-            command = (*valgrind, "bench.serving", path, str(number), *how)
-            ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=600)
-            counts.append(int(re.findall(r"Collected : (\d+)", ended.stderr)[-1]))
-    return (counts[1] - counts[0]) / (COUNTED_REQUESTS[1] - COUNTED_REQUESTS[0])
-
-
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
@@ -351,8 +317,6 @@ def rows(size: Size) -> list[Row]:
     of_app = f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}"
     lost_meanwhile = lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later")
     back = ("from that second start until two new workers are ready", "s")
-    more = "with the record of requests: more machine instructions"
-    counted = tuple((f"GET {path} {more}", "%") for path in RECORD_PATHS)
     kinds = tuple((f"throughput, {kind}", "requests/s") for kind in ("keep-alive", "new connections"))
     return [
         Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
@@ -374,6 +338,5 @@ def rows(size: Size) -> list[Row]:
         *memory_rows("memory-heavy", "app that imports pandas", size, heavy="pandas"),
         Row("burst", ((f"{BURST} connections at once to 4 workers: share of one worker", "%"),), burst),
         Row("throughput", kinds, throughput, [OURS, UVICORN_WORKERS]),
-        Row("record-instructions", counted, record_instructions, [OURS], runs=1),
         *(probing_row(number) for number in (10, 50, 200)),
     ]
