@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from xboard_circus.core.kept_variables import OF_SESSION
+from xboard_circus.core.kept_variables import OF_UNIT
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .processes import Process
@@ -127,13 +127,13 @@ def test_a_restart_by_an_alerts_command_harms_no_later_one(tmp_path: Path) -> No
 
 
 def own_variables(circusd: Process) -> dict[str, str]:
-    """Return the environment of a circusd, without what is of a shell."""
-    return {name: value for name, value in circusd.environ.items() if OF_SESSION.fullmatch(name) is None}
+    """Return the environment of a circusd, without what is of a unit of systemd."""
+    return {name: value for name, value in circusd.environ.items() if OF_UNIT.fullmatch(name) is None}
 
 
 def given(c: Circusd) -> dict[str, str]:
-    """Return the environment of the first circusd of a test, without what is of a shell."""
-    return {name: value for name, value in c.environ().items() if OF_SESSION.fullmatch(name) is None}
+    """Return the environment of the first circusd of a test, without what is of a unit of systemd."""
+    return {name: value for name, value in c.environ().items() if OF_UNIT.fullmatch(name) is None}
 
 
 def run_by_app(c: Circusd, *words: str, **query: str) -> tuple[int, str]:

@@ -328,13 +328,19 @@ async def test_the_body_of_a_request_to_upgrade_is_no_request(
 
 
 @each_parser
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 4, 40, None])
 @in_a_loop
-async def test_a_request_to_upgrade_without_a_body_is_answered_as_any(parser: str) -> None:
+async def test_a_request_to_upgrade_without_a_body_is_answered_as_any(parser: str, at: int | None) -> None:
+    """Given some behind each other, also where a read ends within the end of its headers, then none is lost."""
     connection = Connection(parser)
     connection.may_answer.set()
+    first = UPGRADE % (1, b"h2c", b"Content-Length: 0\r\n")
+    sent = first + UPGRADE % (2, b"h2c", b"") + GET % 3
+    cut = 0 if at is None else len(first) - at
 
-    await connection.send(UPGRADE % (1, b"h2c", b"Content-Length: 0\r\n") + UPGRADE % (2, b"h2c", b"") + GET % 3)
-    await turns()
+    for piece in [bytes([byte]) for byte in sent] if at is None else [sent[:cut], sent[cut:]]:
+        connection.protocol.data_received(piece)
+        await turns()
 
     assert connection.answered == [1, 2, 3]
 

@@ -12,6 +12,7 @@ from circus.exc import ConflictError, MessageError
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.patches import patch
+from xboard_circus.supervisor.reconfigure import refuse_options
 from xboard_circus.supervisor.supervisor import Supervisor
 
 
@@ -238,6 +239,13 @@ def test_an_option_that_no_watcher_takes_is_refused(bench: Bench, command: str, 
         bench.give(command, lambda: "done", name="api", **props)
 
     assert f"refused: {why}" in bench.told()[-1][1]
+
+
+@pytest.mark.parametrize("name", ["Web", "web", "WEB"])
+def test_no_spelling_of_a_watchers_name_passes_what_harms_its_workers(name: str) -> None:
+    """Circus keeps the name as the ini has it, and finds a watcher by it in small letters."""
+    with pytest.raises(MessageError, match="send_hup = True"):
+        refuse_options({"name": name, "options": {"send_hup": True}}, ["Web"])
 
 
 def test_options_that_circus_takes_from_a_command_are_taken(bench: Bench) -> None:

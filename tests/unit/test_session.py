@@ -59,3 +59,54 @@ def test_what_cannot_be_looked_at_is_not_taken_for_gone(monkeypatch: pytest.Monk
             with pytest.raises(OSError, match=f"pid {left.pid} is there, and cannot be looked at"):
                 session.end(leader, left.started + 1, grace=5)
         assert procs.is_running(*left)
+
+
+MEMBER = """
+import os, sys
+from xboard_circus.host import session
+if os.fork():  # what leads the group, as the first of a pipeline
+    os.wait()
+    os._exit(0)
+os.environ["XBOARD_SESSION"] = str(os.getsid(0))
+{group}
+session.leave_workers()
+print(os.getsid(0) == os.getpid())
+"""
+
+
+@pytest.mark.parametrize("group", ["", "os.setpgid(0, 0)"], ids=["of a group", "a group's leader"])
+def test_a_command_of_an_app_leaves_the_session_of_its_worker(group: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMBER.replace("{group}", group)],
+        start_new_session=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+    assert (done.stdout, done.stderr) == (b"True\n", b"")
+
+
+def test_a_command_leaves_the_session_of_a_worker_that_is_gone() -> None:
+    """Given another group than the worker's, which no process is in any more, then the command leaves all the same."""
+    script = MEMBER.replace("    os.wait()\n", "").replace("{group}", WAITING)
+    leader = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE)
+    leader.wait(60)
+    with leader:
+        assert leader.stdout is not None
+        assert leader.stdout.read() == b"True\n"
+
+
+WAITING = """
+import time
+if os.fork():  # it leads a group of its own, and runs on
+    os.setpgid(0, 0)
+    os.wait()
+    os._exit(0)
+while os.getpgid(0) == os.getsid(0):
+    try:
+        os.setpgid(0, os.getppid())
+    except PermissionError:
+        time.sleep(0.01)
+while os.path.exists(f"/proc/{os.getsid(0)}"):
+    time.sleep(0.01)
+"""

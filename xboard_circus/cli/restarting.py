@@ -25,7 +25,7 @@ from xboard_circus.cli.lifecycle import (
 from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
 from xboard_circus.cli.screen import agree, ignored, interrupted, progress, say
 from xboard_circus.config import is_backend
-from xboard_circus.core.kept_variables import OF_UNIT, kept
+from xboard_circus.core.kept_variables import OF_UNIT, kept, of_circusd
 from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, placement, procs, runtime, servers
@@ -103,6 +103,8 @@ def restart(
 
 def _move_to(circusd: procs.Identity) -> None:
     """Move this command to where *circusd* lives, for the next one; XboardError where that one would not live on."""
+    if not procs.is_running(*circusd):  # a pid of another container, or gone
+        return
     _refuse_other_user(circusd)  # first: what root starts in namespaces of another user's is what that user put there
     _refuse_service(circusd)
     placement.enter(circusd)
@@ -166,6 +168,8 @@ def _keep_variables(found: Snapshot | Silent, *, cold: bool) -> None:
 
     In a process of the backend, such as a worker's or an alert's command, they replace all others, also for *cold*.
     """
+    for name in filter(OF_UNIT.fullmatch, [*os.environ]):
+        del os.environ[name]
     before = procs.environ(found.identity.pid)
     is_inside = "XBOARD_CIRCUSD" in os.environ or found.identity.pid in procs.ancestors()
     if cold and not is_inside:
@@ -173,9 +177,7 @@ def _keep_variables(found: Snapshot | Silent, *, cold: bool) -> None:
     if not before:
         say("the environment of the circusd that runs can't be read: the next one has that of this terminal", "yellow")
         return
-    for name in filter(OF_UNIT.fullmatch, [*os.environ]):
-        del os.environ[name]
-    missing = kept(before, {} if is_inside else os.environ)
+    missing = of_circusd(before) if is_inside else kept(before, os.environ)
     if is_inside:
         os.environ.clear()
         say("the next circusd has the variables of the one that runs, because a process of its backend restarts it")

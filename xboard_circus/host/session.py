@@ -59,6 +59,7 @@ def leave_workers() -> None:
     """Leave the session of the worker whose app has run this program, because what is in it ends with the worker."""
     own = os.getsid(0)
     if str(own) in (os.environ.get("XBOARD_SESSION"), procs.launcher_in(os.environ)):
-        with suppress(PermissionError):  # it is a group's leader, and the worker is gone
-            os.setpgid(0, own)
+        with suppress(PermissionError):  # no group of that session is left to go to
+            if os.getpgid(0) == os.getpid():  # a group's leader makes no session
+                os.setpgid(0, own)
             os.setsid()

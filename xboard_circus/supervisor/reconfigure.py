@@ -188,7 +188,7 @@ def refuse_options(props: Mapping[str, Any], armed: Collection[str]) -> None:
     more = {"graceful_timeout": props.get("graceful_timeout"), "numprocesses": props.get("nb")}
     for name, value in {**more, **given}.items():
         wrong = misset(str(name), value)
-        if value and name in HARM_ARMED and str(props.get("name")).lower() in armed:
+        if value and name in HARM_ARMED and str(props.get("name")).lower() in {each.lower() for each in armed}:
             wrong = WrongValueError(*HARM_ARMED[name])
         if wrong:
             raise MessageError(f"{name} = {shown(value)}: {wrong}")
