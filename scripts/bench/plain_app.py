@@ -39,7 +39,6 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/", response_class=PlainTextResponse)
 @app.get("/health", response_class=PlainTextResponse)
-@app.get("/items/{id}", response_class=PlainTextResponse)
 async def pid() -> str:
     return str(os.getpid())
 

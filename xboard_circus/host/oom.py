@@ -63,11 +63,11 @@ def kill_like_others(pid: int) -> None:
     See /proc/PID/oom_score_adj in proc(5).
     """
     with suppress(OSError):
-        usual = adjustment_of(os.getpid()).read_text()
+        usual = _adjustment(os.getpid()).read_text()
         for each in _with_descendants(pid):
             with suppress(OSError):
-                if adjustment_of(each).read_text().strip() == FIRST_CHOICE:
-                    adjustment_of(each).write_text(usual)
+                if _adjustment(each).read_text().strip() == FIRST_CHOICE:
+                    _adjustment(each).write_text(usual)
 
 
 def _with_descendants(pid: int) -> Iterator[int]:
@@ -82,8 +82,7 @@ def _with_descendants(pid: int) -> Iterator[int]:
                 left += map(int, path.read_text().split())
 
 
-def adjustment_of(pid: int) -> Path:
-    """Return the file with the place of *pid* before the OOM killer."""
+def _adjustment(pid: int) -> Path:
     return Path(f"/proc/{pid}/oom_score_adj")
 
 

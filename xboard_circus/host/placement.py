@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
-from xboard_circus.host.oom import CGROUPS, adjustment_of
+from xboard_circus.host.oom import CGROUPS
 from xboard_circus.host.programs import output_of
 
 NAMESPACES = {"user": 0x10000000, "net": 0x40000000, "mnt": 0x00020000}
@@ -102,19 +103,19 @@ def live_as(pid: int) -> list[str]:
     inherited: list[tuple[str, Callable[[int], Any], Callable[[int, Any], object]]] = [
         ("niceness", partial(os.getpriority, os.PRIO_PROCESS), partial(os.setpriority, os.PRIO_PROCESS)),
         ("processors", os.sched_getaffinity, os.sched_setaffinity),
-        (
-            "oom_score_adj",
-            lambda of: adjustment_of(of).read_text().strip(),
-            lambda of, to: adjustment_of(of).write_text(to),
-        ),
+        ("oom_score_adj", lambda of: _oom_score(of).read_text().strip(), lambda of, to: _oom_score(of).write_text(to)),
     ]
     lost = []
     for name, read, write in inherited:
         with suppress(OSError):  # gone, or hidden
-            if (own := read(os.getpid())) == (theirs := read(pid)):
+            if (own := read(0)) == (theirs := read(pid)):
                 continue
             try:
-                write(os.getpid(), theirs)
+                write(0, theirs)
             except OSError:
                 lost.append(f"{name} {own} in place of {theirs}")
     return lost
+
+
+def _oom_score(pid: int) -> Path:
+    return Path(f"/proc/{pid or 'self'}/oom_score_adj")
