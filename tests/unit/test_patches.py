@@ -59,10 +59,9 @@ class Ours:
 def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
     """Return one patch of each kind, on a real Circus."""
     watcher = arbiter.watchers[0]
-    ours: Any = Ours(watcher.working_dir)
     command = SimpleNamespace(name="xboard_test", execute=lambda *args: {})
     return [
-        *of_watcher.patches_of(watcher, ours),
+        *of_watcher.patches_of(watcher, Ours(watcher.working_dir)),
         of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
         of_watcher.try_helper_again(watcher),
         of_watcher.start_helper_without_process(watcher),

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from circus import logger
 from circus.arbiter import _ENV_EXCEPTIONS
@@ -19,12 +19,27 @@ from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.patches.patch import Original, Patch, replaces, wraps
 
-if TYPE_CHECKING:
-    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+class Ours(Protocol):
+    """Methods of an armed watcher in place of Circus's own."""
+
+    hooks: ArmedHooks
+    supervisor: Any
+
+    def spawn(self, original: Original) -> Any: ...
+    def reap(self, original: Original, pid: int, status: int | None) -> None: ...
+    async def manage(self) -> None: ...
+    async def until_killed(self, killed: Awaitable[None]) -> None: ...
+    def stop_begins(self) -> bool: ...
+    def busy_by(self, change: int) -> None: ...
+    def waits_for_workers(self) -> bool: ...
+    def begin_reload(self) -> bool: ...
+    async def spawn_all(self, original: Original) -> None: ...
+    def give_environment(self) -> None: ...
 
 
 @replaces("Watcher.hooks")
-def hooks(_: object, watcher: Any, ours: "ArmedWatcher") -> ArmedHooks:
+def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
     """Run the user's hooks, with ours behind them.
 
     Without it: A stop or a signal is noticed too late, or the user's own hook is replaced.
@@ -34,7 +49,7 @@ def hooks(_: object, watcher: Any, ours: "ArmedWatcher") -> ArmedHooks:
 
 
 @replaces("Watcher.working_dir")
-def working_dir(original: str, _: object, ours: "ArmedWatcher") -> str:
+def working_dir(original: str, _: object, ours: Ours) -> str:
     """Enter the folder of the ini as its path names it, through a link to a release too.
 
     Without it: A deployment swaps the link, `reload` says that all is well, and the new workers have the old code.
@@ -68,7 +83,7 @@ class _Tolerant(dict[int, Any]):
 
 
 @replaces("Watcher.processes", by=_KeepsKnown)
-def processes(original: dict[int, Any], watcher: Any, ours: "ArmedWatcher") -> dict[int, Any]:
+def processes(original: dict[int, Any], watcher: Any, ours: Ours) -> dict[int, Any]:
     """Let a watcher's processes be taken out twice, and a watcher run though all its workers have to wait.
 
     Without it: `reload` and `decr` end in a KeyError and never answer; a start stops a watcher whose port is taken.
@@ -79,7 +94,7 @@ def processes(original: dict[int, Any], watcher: Any, ours: "ArmedWatcher") -> d
 
 
 @replaces("Watcher.spawn_process")
-def spawn_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def spawn_process(original: Original, watcher: Any, ours: Ours) -> Original:
     """Spawn behind the launcher, where the slot need not wait; no exception leaves it.
 
     Without it: A program that is missing for a moment stops the whole watcher, healthy workers too.
@@ -89,7 +104,7 @@ def spawn_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Ori
 
 
 @replaces("Watcher.spawn_processes")
-def spawn_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def spawn_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Begin a start when the forkserver has imported the server, beside everything else that circusd does.
 
     Without it: The workers of a start are not forked: each imports the server, all at the same time.
@@ -99,7 +114,7 @@ def spawn_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> O
 
 
 @replaces("Watcher.reap_process")
-def reap_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def reap_process(original: Original, watcher: Any, ours: Ours) -> Original:
     """Leave a live process alone, and count each end.
 
     Without it: circusd freezes for good when `stop` meets a process that is being killed; ends go uncounted.
@@ -109,7 +124,7 @@ def reap_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Orig
 
 
 @replaces("Watcher.manage_processes")
-def manage_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def manage_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Keep up the number of serving workers, and end those that serve least when there are too many.
 
     Without it: Fewer workers wanted: the healthy one is killed and the one that waits is kept.
@@ -119,7 +134,7 @@ def manage_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> 
 
 
 @replaces("Watcher.kill_process")
-def kill_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def kill_process(original: Original, watcher: Any, ours: Ours) -> Original:
     """Let the end of a worker go on where it cannot be signalled.
 
     Without it: A stop never ends, and a worker that a reload replaces is leaving for ever.
@@ -139,7 +154,7 @@ def kill_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Orig
 
 
 @replaces("Watcher.kill_processes")
-def kill_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Answer a stop when what got SIGKILL is really dead.
 
     Without it: `stop` answers while processes that it has killed are still listed and hold the port.
@@ -149,7 +164,7 @@ def kill_processes(original: Original, watcher: Any, ours: "ArmedWatcher") -> Or
 
 
 @replaces("Watcher.send_signal_process")
-def send_signal_process(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Original:
     """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached.
 
     Without it: A stop that has to kill ends the jobs that the app has given a session of their own.
@@ -173,7 +188,7 @@ def send_signal_process(original: Original, watcher: Any, ours: "ArmedWatcher") 
 
 
 @replaces("Watcher._stop")
-def watcher_stop(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
     """Note each stop, and let the workers serve on when only circusd ends.
 
     Without it: Our own spawn in the middle of a stop is one too many; a restart of circusd loses requests.
@@ -187,7 +202,7 @@ def watcher_stop(original: Original, watcher: Any, ours: "ArmedWatcher") -> Orig
 
 
 @replaces("Watcher._start")
-def watcher_start(original: Original, watcher: Any, ours: "ArmedWatcher") -> Original:
+def watcher_start(original: Original, watcher: Any, ours: Ours) -> Original:
     """Mark the watcher as busy while Circus starts it.
 
     Without it: Our own spawn in the middle of a start is one worker too many.
@@ -197,9 +212,7 @@ def watcher_start(original: Original, watcher: Any, ours: "ArmedWatcher") -> Ori
 
 
 @wraps("Watcher._reload")
-def watcher_reload(
-    original: Original, _: object, ours: "ArmedWatcher", graceful: bool = True, sequential: bool = False
-) -> Any:
+def watcher_reload(original: Original, _: object, ours: Ours, graceful: bool = True, sequential: bool = False) -> Any:
     """Begin a rolling reload, and let Circus go on meanwhile.
 
     Without it: `circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok.
@@ -211,7 +224,7 @@ def watcher_reload(
 
 
 @wraps("Watcher.set_opt")
-def set_opt(original: Original, _: object, ours: "ArmedWatcher", key: str, value: Any) -> Any:
+def set_opt(original: Original, _: object, ours: Ours, key: str, value: Any) -> Any:
     """Keep our part of the environment when an operator sets another one.
 
     Without it: `circusctl set NAME env ...`: program not found, all workers cooling down.
@@ -241,7 +254,7 @@ OF_WATCHER = (
 )
 
 
-def patches_of(watcher: Any, ours: "ArmedWatcher") -> list[Patch]:
+def patches_of(watcher: Any, ours: Ours) -> list[Patch]:
     """Return the patches of one armed watcher."""
     return [kind(watcher, ours) for kind in OF_WATCHER]
 
@@ -253,7 +266,7 @@ def _nothing_to_do() -> asyncio.Future[None]:
     return done
 
 
-def _busy(ours: "ArmedWatcher", coroutine: Callable[..., Any]) -> Callable[..., Any]:
+def _busy(ours: Ours, coroutine: Callable[..., Any]) -> Callable[..., Any]:
     """Mark this watcher as busy until *coroutine* is done."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
