@@ -10,17 +10,15 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import Never, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
-from bench.starts import traced
 from tests.real.processes import Process, process
 
-TRACED = 5
 HANG = "/hang"
 NAMED_WITHIN = 3.0
 YES_OR_NO = "yes or no"
@@ -205,15 +203,7 @@ def throughput(rival: Rival) -> list[Found]:
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
-        return [Found(_until_answered(it) - at, _stages() if rival.name == OURS else "")]
-
-
-@cache
-def _stages() -> str:
-    """Return how long each stage of a start takes, the median of some that are traced; that costs a few ms."""
-    found = [traced() for _ in range(TRACED)]
-    took = {stage: statistics.median(each[stage] for each in found) for stage in found[0]}
-    return "ms of each stage: " + "; ".join(f"{stage} {ms:.0f}" for stage, ms in took.items())
+        return [Found(_until_answered(it) - at)]
 
 
 def start_all(rival: Rival, workers: int) -> list[Found]:

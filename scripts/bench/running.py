@@ -83,7 +83,7 @@ class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
 
     As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *given*
-    are other `SETTINGS`. With *traced*, its Python processes record when they reach a stage of a start.
+    are other `SETTINGS`.
     """
 
     def __init__(
@@ -93,7 +93,6 @@ class Running:
         *,
         env: dict[str, str] | None = None,
         start: bool = True,
-        traced: bool = False,
         **given: object,
     ) -> None:
         self.workers, self._starts_at_once = workers, start
@@ -106,8 +105,6 @@ class Running:
         self.words |= {"control": free_port(), "pubsub": free_port()}
         self.words["processes"] = " ".join(f"-p web:web_{number}" for number in range(workers))
         self._env = env or {}
-        if traced:
-            shutil.copy(HERE / "stages.py", self.folder / "sitecustomize.py")
         settings = self.folder / rival.settings
         if rival.settings:
             text = (HERE / "settings" / rival.settings).read_text()
@@ -173,7 +170,7 @@ class Running:
     # -- records of the app --
 
     def recorded(self, what: str) -> list[tuple[int, float]]:
-        """Return pid and instant of every line of *what*: starts, ready, hung, or a stage of a start."""
+        """Return pid and instant of every line of *what*: starts, ready or hung."""
         file = self.folder / what
         lines = file.read_text().splitlines() if file.exists() else []
         return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
