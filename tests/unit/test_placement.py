@@ -133,6 +133,7 @@ def test_nobody_enters_where_the_circusd_of_another_user_lives(monkeypatch: pyte
     """Root would start there what that user has put in the place of Python."""
     entered: list[procs.Identity] = []
     monkeypatch.setattr(placement, "enter", entered.append)
+    monkeypatch.setattr(procs, "is_running", lambda *_: True)
     monkeypatch.setattr(procs, "user_of", lambda _: os.geteuid() + 1)
 
     with pytest.raises(XboardError, match="is run by"):

@@ -29,9 +29,8 @@ def without_upgrades(protocol: Any) -> type[asyncio.Protocol]:
             try:
                 super().feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                if self.connection._should_upgrade():
+                if not self.connection.parse_on(data[upgrade.args[0] :]):
                     raise
-                self.connection.parse_on(data[upgrade.args[0] :])
 
     # Not by super(), which each request would pay.
     kept = {"_begin_request": protocol.on_headers_complete, "_end_request": protocol.on_message_complete}
@@ -66,12 +65,15 @@ class _WithoutUpgrades(asyncio.Protocol):
         if not self.head_to_parse:
             self._end_request()
 
-    def parse_on(self: Any, rest: "bytes | bytearray") -> None:
-        """Parse what follows the headers: the body, or the next request."""
+    def parse_on(self: Any, rest: "bytes | bytearray") -> bool:
+        """Parse what follows the headers, the body or the next request; False where a WebSocket does."""
+        if self._should_upgrade():
+            return False
         if head := self.head_to_parse:
             self.head_to_parse, self.parser = b"", self.new_parser(self)
         if head or rest:
             self.parser.feed_data(head + rest)
+        return True
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
