@@ -193,6 +193,82 @@ def test_the_instance_is_named_by_the_real_path_of_its_file(tmp_path: Path) -> N
     assert ids != {runtime.instance_id(tmp_path / "other.ini")}
 
 
+@pytest.fixture
+def releases(root: Path, tmp_path: Path) -> Path:
+    for number in range(1, 4):
+        (tmp_path / f"r{number}").mkdir()
+        (tmp_path / f"r{number}" / "circus.ini").touch()
+    return tmp_path
+
+
+def lead(link: Path, release: str) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(release)
+
+
+def record(ini: Path, circusd: procs.Identity, **more: object) -> str:
+    """Record *circusd* as its start does, and return the name of the instance."""
+    instance = runtime.instance_id(ini)
+    runtime.write_record(instance, **circusd._asdict(), config_file=str(ini), **more)
+    return instance
+
+
+def test_a_release_by_its_own_path_is_not_the_circusd_that_has_gone_on_to_the_next(
+    releases: Path, gone: procs.Identity
+) -> None:
+    current, r1, r2 = (releases / name / "circus.ini" for name in ("current", "r1", "r2"))
+    lead(current.parent, "r1")
+    stopped = record(current, gone, stopped_by_operator=True)
+    lead(current.parent, "r2")
+    assert runtime.instance_id(current) == stopped  # the monitor must not start it
+
+    running = record(r2, own())
+
+    assert runtime.instance_id(current) == runtime.instance_id(r2) == running
+    assert runtime.supervisor_of(runtime.instance_id(r1)) is None
+    other = record(r1, procs.Identity(own().pid, own().started - 1))
+    assert other not in (running, stopped)
+    assert (runtime.instance_id(r1), runtime.instance_id(r2)) == (other, running)
+
+
+def test_two_links_lead_to_their_own_circusds_whatever_release_they_were_started_in(
+    releases: Path, gone: procs.Identity
+) -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        second = procs.Identity.of(process.pid)
+        assert second is not None
+        staging, production = releases / "staging" / "circus.ini", releases / "production" / "circus.ini"
+        lead(staging.parent, "r2")
+        lead(production.parent, "r1")
+        names = record(staging, own()), record(production, second)
+
+        lead(production.parent, "r2")
+        lead(staging.parent, "r3")
+
+        assert (runtime.instance_id(staging), runtime.instance_id(production)) == names
+        assert runtime.instance_id(releases / "r1" / "circus.ini") not in names
+        lead(production.parent, "r1")
+        production.parent.unlink()  # and not made again yet
+        assert runtime.instance_id(releases / "r1" / "circus.ini") == names[1]
+
+
+def test_the_ini_of_a_circusd_that_is_gone_is_not_looked_at(
+    releases: Path, gone: procs.Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given one on a mount that is dead, when other instances look for theirs, then none of them waits for it."""
+    current, r1, r3 = (releases / name / "circus.ini" for name in ("current", "r1", "r3"))
+    record(r1, gone)
+    monkeypatch.setattr(runtime, "settle", lambda path: pytest.fail(f"looks at {path}"))
+    assert runtime.instance_id(r3) == runtime.digest(r3)[:12]
+    monkeypatch.undo()
+    monkeypatch.setenv(runtime.VARIABLE, str(releases / "run"))
+    lead(current.parent, "r2")
+    record(current, procs.Identity(gone.pid, gone.started + 1))
+    record(r3, own())
+    monkeypatch.setattr(runtime, "settle", lambda path: pytest.fail(f"looks at {path}"))
+    assert runtime.instance_id(r3) == runtime.digest(r3)[:12]
+
+
 def test_each_watcher_has_a_folder_of_its_own(root: Path) -> None:
     watchers = ["web", "we_b", "we b", "we/b", "..", ".", "", "circusd.json", "x" * 40, "x" * 41, "wéb"]
 

@@ -36,7 +36,7 @@ def clean(instance: Instance, dry_run: bool) -> int:
     """
     problems, own, below = [], set[int](), list[procs.Identity]()
     with _interrupted(UNTOUCHED, dry_run), contextlib.suppress(NoLockFile):
-        if not dry_run and runtime.has_folder(instance.id):  # else no start is at work
+        if not dry_run and os.path.isdir(runtime.root_path() / instance.id):  # else no start is at work
             click.get_current_context().with_resource(launching.alone(instance))
     with _interrupted(UNTOUCHED, dry_run):
         found = None

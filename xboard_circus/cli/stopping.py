@@ -84,7 +84,7 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     else:
         known = list(circusd_record.workers(instance.id))
         is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
-    return lambda: procs.started_by(circusd, known) if is_guarded else procs.below(circusd)
+    return lambda: [it for it in procs.below(circusd) if not is_guarded or it in known or procs.was_started(it.pid)]
 
 
 def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:

@@ -40,7 +40,7 @@ def read(instance: str) -> CircusdLife | None:
 def _workers_in(tokens: Any) -> dict[str, str]:
     # An older release recorded a list of tokens.
     found = tokens if isinstance(tokens, dict) else dict.fromkeys(tokens, "")
-    return {str(token): str(identity) for token, identity in found.items() if worker_files.is_token(str(token))}
+    return {str(token): str(each) for token, each in found.items() if worker_files.NAME.fullmatch(f"{token}.sock")}
 
 
 def write(instance: str, life: CircusdLife) -> None:

@@ -5,7 +5,6 @@ Only `try_bind` on a numeric address is quick enough for circusd's loop: call th
 goes no further.
 """
 
-import contextlib
 import errno
 import os
 import signal
@@ -14,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from xboard_circus.core.ports import Holder
-from xboard_circus.errors import PortError, XboardError
+from xboard_circus.errors import PortError
 from xboard_circus.host import circusd_record, procs, runtime, servers, sockets
 from xboard_circus.masking import safe_command
 
@@ -35,7 +34,7 @@ def holders(host: str, port: int) -> list[Holder]:
     if not all(listening.pids for listening in found):
         # Its holder may have ended, or passed it on, between the query for listeners and the look at the files.
         found = sockets.listening(addresses, port)
-    lines, circusds = [], recorded_circusds()
+    lines, circusds = [], runtime.supervisors()
     for listening in found:
         lines += [each for pid in sorted(listening.pids) if (each := holder_of(pid, str(listening), circusds))]
         if not listening.pids:
@@ -50,7 +49,7 @@ def orphans(instance: str) -> list[Holder]:
     So is a worker that this circusd has recorded: the mark of one that may not be dumped (prctl) cannot be read. Never
     ourselves, nor our ancestors.
     """
-    circusds = recorded_circusds()
+    circusds = runtime.supervisors()
     marked = (holder_of(pid, circusds=circusds) for pid, environ in _marked(instance) if not _is_detached(pid, environ))
     ours = (each for each in marked if each is not None and each.instance == instance and each.circusd is not None)
     found = [each for each in ours if not each.circusd_alive and each.lost and _is_running(each)]
@@ -134,13 +133,6 @@ def try_bind(host: str, port: int) -> OSError | None:
     return taken or (None if None in errors else errors[0])
 
 
-def recorded_circusds() -> dict[procs.Identity, str]:
-    """Return the recorded circusds, with their instances; none where the runtime folder cannot be trusted."""
-    with contextlib.suppress(XboardError):
-        return runtime.supervisors()
-    return {}
-
-
 def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str] | None = None) -> Holder | None:
     """Return the facts of *pid*, which holds *address*; None if it is gone.
 
@@ -150,7 +142,7 @@ def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str
     if started is None:
         return None
     environ = procs.environ(pid)
-    circusds = recorded_circusds() if circusds is None else circusds
+    circusds = runtime.supervisors() if circusds is None else circusds
     instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {}, circusds)
     user, command, cwd = procs.user_of(pid), command_of(pid), procs.folder_of(pid)
     if procs.start_time(pid) != started:
@@ -247,7 +239,7 @@ def _marks(
 
 def _with_children(holders: Iterable[Holder]) -> list[Holder]:
     """Return the running processes of *holders*, and what runs below them for the same circusd; parents first."""
-    processes, circusds = procs.snapshot(), recorded_circusds()
+    processes, circusds = procs.snapshot(), runtime.supervisors()
     children = defaultdict(list)
     for pid, stat in processes.items():
         children[stat.parent].append(pid)

@@ -443,11 +443,6 @@ def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
     return session_of(child) == child and "XBOARD_INSTANCE" in marks and is_launched
 
 
-def started_by(circusd: "Identity", known: Collection["Identity"]) -> list["Identity"]:
-    """Return the children that *circusd* has started, *known* ones among them; none if it is gone."""
-    return [each for each in below(circusd) if each in known or was_started(each.pid)]
-
-
 def open_pidfd(pid: int) -> int | None:
     """Open a descriptor of *pid* alone; None where kernel, sandbox or this build of Python cannot.
 

@@ -132,20 +132,29 @@ def instance_id(config_file: str | os.PathLike[str]) -> str:
 def instance_at(file: str) -> str:
     """Return the name of the instance of the ini at *file*, a path without links.
 
-    A circusd that was started through a link, which leads to the next release by now, is that of the file there.
+    A circusd that was started through a link, which leads to the next release by now, is that of the file there. One
+    that its operator stopped stays that too: its monitor must not start it, and its alerts wait under its name.
     """
-    own = digest(file)[:12]
-    with suppress(XboardError):  # the folder is another user's: all else says so
-        behind_link = [name for name in supervisors().values() if name != own and _is_led_to(name, file)]
-        known = [name for name in (own, *behind_link) if has_record(name)]
-        return next(filter(supervisor_of, known), [*known, own][0])
-    return own
+    name = digest(file)[:12]
+    known = supervisors()
+    # The ini of one that is gone may be on a mount that is gone too.
+    for circusd in sorted(known, key=lambda each: (not procs.is_running(*each), known[each] != name)):
+        if _is_led_to(known[circusd], file):
+            return known[circusd]
+    while name in known.values():  # that of a circusd whose link leads elsewhere by now
+        name = digest(name)[:12]
+    return name
 
 
 def _is_led_to(instance: str, file: str) -> bool:
     """Return whether the ini of *instance* is *file* by now, through links that its owner, root or this user made."""
-    led = settle(Path((read_record(instance) or {}).get("config_file") or "/"))
-    return led.file == file and led.links <= {0, os.geteuid(), led.owner}
+    is_named = instance == digest(file)[:12]
+    ini = (read_record(instance) or {}).get("config_file") or (file if is_named else "/")
+    if ini == file or (instance == digest(ini)[:12] and supervisor_of(instance) is None):
+        return bool(ini == file)  # no look at the ini of a circusd that is gone and was started through no link
+    led = settle(Path(ini))
+    is_led = led.file == file and (is_named or led.links <= {0, os.geteuid(), led.owner})
+    return is_led or (is_named and led.owner is None)  # the link was removed
 
 
 def instance_dir(instance: str) -> Path:
@@ -197,11 +206,6 @@ def is_ours(folder: Path) -> bool:
 def has_record(instance: str) -> bool:
     """Return whether a record of *instance* is there, of whatever circusd."""
     return os.path.exists(root_path() / _valid(instance) / RECORD)
-
-
-def has_folder(instance: str) -> bool:
-    """Return whether the folder of *instance* is there, and make nothing."""
-    return os.path.isdir(root_path() / _valid(instance))
 
 
 def safe_name(watcher: str) -> str:
@@ -319,11 +323,15 @@ def supervisor_of(instance: str) -> procs.Identity | None:
 
 
 def supervisors() -> dict[procs.Identity, str]:
-    """Return the recorded circusds of this user, running or not, with the instance that each supervises."""
+    """Return the recorded circusds of this user, running or not, with the instance that each supervises.
+
+    None where the folder cannot be trusted: all else says so.
+    """
     found = {}
-    for folder in _folders(root_path()):
-        if _INSTANCE.fullmatch(folder.name) and (circusd := _identity_in(read_record(folder.name) or {})) is not None:
-            found[circusd] = folder.name
+    with suppress(XboardError):
+        for folder in filter(lambda each: _INSTANCE.fullmatch(each.name), _folders(root_path())):
+            if (circusd := _identity_in(read_record(folder.name) or {})) is not None:
+                found[circusd] = folder.name
     return found
 
 

@@ -37,11 +37,6 @@ def new_token() -> str:
     return os.urandom(4).hex()
 
 
-def is_token(name: str) -> bool:
-    """Return whether *name* may be one that `new_token` returned."""
-    return NAME.fullmatch(f"{name}.sock") is not None
-
-
 def is_usable(folder: Path | None) -> bool:
     """Return whether workers can make files in their runtime folder."""
     return folder is not None and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
