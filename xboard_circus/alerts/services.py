@@ -34,11 +34,6 @@ def is_installed() -> bool:
     return find_spec("apprise") is not None
 
 
-def is_address(text: str) -> bool:
-    """Return whether *text* has the form of one address."""
-    return re.fullmatch(r"[a-z0-9]+://\S+", text, re.IGNORECASE) is not None
-
-
 @dataclass(frozen=True)
 class ServiceSink:
     """Send alerts to a service by Apprise.
@@ -62,7 +57,7 @@ class ServiceSink:
         if not is_installed():
             raise AlertError(f"{MISSING}: {CURE}")
         url = self.url.read()
-        if not is_address(url):
+        if not re.fullmatch(r"[a-z0-9]+://\S+", url, re.IGNORECASE):
             raise AlertError(f"what {self.url} holds is no address of Apprise, such as slack://...")
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
         if self.ca_file is not None:

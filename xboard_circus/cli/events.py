@@ -53,7 +53,8 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
         data = {"record": found._asdict(), "history": [each._asdict() for each in history]}
         print(json.dumps({**masked(data), "text": text}))
     else:
-        print_story(text)
+        for each in text.splitlines():
+            print(painted(fitted(each), "bold" if is_of_app(each) else ""))
 
 
 def complain_of_silence(instance: Instance) -> None:
@@ -138,12 +139,6 @@ def _current(instance: Instance) -> Mapping[str, Present]:
         if isinstance(found := instance.find(), Snapshot):
             return {bus_name(each["name"]): present(each, now=time.time()) for each in found.watchers}
     return {}
-
-
-def print_story(text: str) -> None:
-    """Print the text of `why`, on a terminal with the frames of the app in bold."""
-    for each in text.splitlines():
-        print(painted(fitted(each), "bold" if is_of_app(each) else ""))
 
 
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:

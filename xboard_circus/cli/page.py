@@ -76,8 +76,7 @@ def address_of(config: Config) -> tuple[str, int]:
             raise XboardError(f"{config.shown}: [{watcher.section}]: the address of the dashboard is unknown; {hint}")
         return for_client(shared.host), shared.port
     if config.circus["httpd"]:
-        host = str(config.circus["httpd_host"])
-        return for_client(host), int(config.circus["httpd_port"])
+        return for_client(str(config.circus["httpd_host"])), int(config.circus["httpd_port"])
     hint = "`xboard-circus init` writes a [watcher:dashboard], or write httpd = True into [circus]"
     raise XboardError(f"{config.shown}: there is no dashboard in it; {hint}")
 

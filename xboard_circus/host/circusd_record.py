@@ -117,8 +117,7 @@ def workers(instance: str) -> dict[procs.Identity, str]:
 
 def kills_of(pid: int) -> dict[str, int]:
     """Return how many processes the kernel has killed, out of memory: in the cgroup of *pid*, then on the host."""
-    own = oom.count_file_of(pid)
-    return kills_in(str(path) for path in (own, oom.HOST) if path is not None)
+    return kills_in(str(path) for path in (oom.count_file_of(pid), oom.HOST) if path is not None)
 
 
 def kills_in(files: Iterable[str]) -> dict[str, int]:
@@ -129,8 +128,7 @@ def kills_in(files: Iterable[str]) -> dict[str, int]:
 
 def is_over(life: CircusdLife, *, boot: str) -> bool:
     """Return whether the circusd of *life* is gone: in another start of the host its pid is another's."""
-    is_same_boot = not life.boot or life.boot == boot
-    return not (is_same_boot and procs.is_running(life.pid, life.started))
+    return life.boot not in ("", boot) or not procs.is_running(life.pid, life.started)
 
 
 def lost(instance: str) -> CircusdLife | None:

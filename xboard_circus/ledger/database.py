@@ -318,8 +318,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most
     if is_new or pragma("auto_vacuum") == VACUUM_ON_REQUEST:
         pragma("auto_vacuum = FULL")  # deleted pages are given back to the disk
     # A log beside a file that is mounted alone would be lost with the container, and the events in it.
-    mode = "DELETE" if is_mounted_alone(path) else "WAL"
-    pragma(f"journal_mode = {mode}")
+    pragma("journal_mode = DELETE" if is_mounted_alone(path) else "journal_mode = WAL")
     pragma("synchronous = NORMAL")
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")
