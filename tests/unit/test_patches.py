@@ -23,6 +23,7 @@ from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.pidfile import Pidfile
 from circus.process import Process
+from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
@@ -340,10 +341,33 @@ def test_a_circusd_that_something_starts_waits_for_the_end_of_another(
     monkeypatch.setattr(boot, "OTHER_ENDS_WITHIN", 4)
     monkeypatch.setattr(os, "isatty", lambda _: is_typed)
 
+    signals = SimpleNamespace()
+    arbiter = SimpleNamespace(config_file="/x/circus.ini", ctrl=SimpleNamespace(sys_hdl=signals))
     with nullcontext() if starts else pytest.raises(XboardError, match=f"pid {other.pid} runs on"):
-        boot.refuse_beside_another(SimpleNamespace(config_file="/x/circus.ini"))
+        boot.refuse_beside_another(arbiter)
 
     assert [*runs] == [False] * (is_typed and not starts)
+    assert not starts or not vars(signals)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_to_end_ends_a_circusd_that_waits_for_another(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Circus queues a quit on its loop, which does not run yet: its workers would be started first."""
+    runs = iter([Identity(os.getppid(), 1), None])
+    monkeypatch.setattr(runtime, "supervisor_of", lambda _: next(runs))
+    waits = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(boot, "time", waits)
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    loop = SimpleNamespace(add_callback_from_signal=lambda *_: None)
+    signals = SysHandler(SimpleNamespace(loop=loop, dispatch=None))
+    try:
+        with pytest.raises(SystemExit) as end:
+            boot.refuse_beside_another(SimpleNamespace(config_file="/x/a.ini", ctrl=SimpleNamespace(sys_hdl=signals)))
+    finally:
+        signals.stop()
+
+    assert not end.value.code
+    assert [*runs] == [None]
 
 
 def test_a_pid_that_is_another_process_by_now_keeps_no_circusd_from_starting(tmp_path: Path) -> None:

@@ -194,13 +194,17 @@ def refuse_beside_another(arbiter: Any) -> None:
     """Raise XboardError where another circusd supervises the same file, before anything of that is bound.
 
     Without a terminal it waits for a while for that one's end: what starts circusd again whenever it ends, such as a
-    loop of a shell, would otherwise do that without a pause once a restart has replaced its own.
+    loop of a shell, would otherwise do that without a pause once a restart has replaced its own. A signal to end ends
+    the wait, and circusd: Circus leaves that to its loop, which does not run yet.
     """
+    signals = vars(arbiter.ctrl.sys_hdl)
+    signals["quit"] = sys.exit
     give_up_at = time.monotonic() + (0.0 if os.isatty(0) else OTHER_ENDS_WITHIN)
     while (other := _other_of(arbiter)) is not None:
         if time.monotonic() >= give_up_at:
             raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
         time.sleep(LOOK_EVERY)
+    del signals["quit"]
 
 
 def _other_of(arbiter: Any) -> procs.Identity | None:
