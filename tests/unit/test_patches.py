@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, ru
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
 from xboard_circus.host.procs import Identity
+from xboard_circus.rotating_log import RotatingLog
 from xboard_circus.supervisor.life.output import Tail
 from xboard_circus.supervisor.patches import boot, patch
 from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
@@ -139,15 +141,51 @@ def on_circus(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any], Any]) -> No
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Iterator[logging.Logger]:
-    """A root logger as circusd has one."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
+    """A root logger as circusd has one; what writes to its log is closed, also where the patch was taken off."""
+    made = list[RotatingLog]()
+
+    def make(*args: Any, **options: Any) -> RotatingLog:
+        made.append(RotatingLog(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(log, "RotatingLog", make)
     logger = logging.Logger("circusd")
     handler = WatchedFileHandler(tmp_path / "circusd.log")
     handler.setFormatter(logging.Formatter(LOG_FMT))
     logger.addHandler(handler)
     yield logger
-    for each in logger.handlers:
+    for each in (*logger.handlers, *made):
         each.close()
+
+
+@pytest.fixture
+def own_log(root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A log of circusd that everybody may read, which Circus has opened and ours writes to."""
+    path = tmp_path / "circusd.log"
+    path.chmod(0o644)
+    log.rotate_log(root).install()
+    monkeypatch.setattr(logging.getLogger("circus"), "handlers", root.handlers)
+    return path
+
+
+def test_umask_is_for_the_log_of_a_circusd_that_has_logged_nothing_yet(own_log: Path) -> None:
+    boot.open_logs_again(SimpleNamespace(umask=0o077, watchers=[]))
+
+    assert stat.S_IMODE(own_log.stat().st_mode) == 0o600
+
+
+def test_a_log_of_another_user_is_left_as_it_is(own_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    logging.getLogger("circus").warning("a line")
+    monkeypatch.setattr(os, "fchmod", refuse)
+
+    boot.open_logs_again(SimpleNamespace(umask=0o077, watchers=[]))
+
+    (line,) = own_log.read_text().splitlines()
+    assert line.endswith("a line")
 
 
 def test_every_kind_of_patch_is_tested_here(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:

@@ -230,6 +230,8 @@ def open_logs_again(arbiter: Any) -> None:
     Root's would be behind links of other users, and written to from here on. What `umask` forbids is withdrawn.
     """
     umask = arbiter.umask if isinstance(arbiter.umask, int) else 0
+    handlers = {*logging.root.handlers, *logger.handlers}
+    logs: list[Any] = [each.stream for each in handlers if isinstance(each, logging.FileHandler)]
     for stream in (stream for each in arbiter.watchers for stream in (each.stdout_stream, each.stderr_stream)):
         try:
             if os.geteuid() == 0:
@@ -237,11 +239,10 @@ def open_logs_again(arbiter: Any) -> None:
         except OSError as error:
             stream._file = open(os.devnull, "a+")  # noqa: SIM115 - Circus writes to it without a look
             logger.error("xboard: %s: %s", name_of(stream), error.strerror)
+        logs.append(getattr(stream, "_file", None))
+    for log in logs:
         with suppress(AttributeError, OSError, ValueError):  # none, another user's, closed
-            narrow(stream._file.fileno(), umask)
-    for handler in {*logging.root.handlers, *logger.handlers}:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            narrow(handler.stream.fileno(), umask)
+            narrow(log.fileno(), umask)
 
 
 @contextmanager

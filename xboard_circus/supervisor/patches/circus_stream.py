@@ -81,6 +81,8 @@ def _rotating(handler: logging.Handler) -> logging.Handler:
     ours = RotatingLog(handler.baseFilename, max_bytes=LOG_BYTES, old_files=CIRCUSD_OLD_FILES)
     ours.setFormatter(handler.formatter)
     ours.setLevel(handler.level)
+    with suppress(OSError):  # the first line tries again
+        ours.stream = ours._open()  # at once, because `umask` is to narrow what Circus has made
     with suppress(OSError):  # a full disk: what waits to be written is lost, and that is no reason to arm nothing
         handler.close()  # a removed handler that is installed again opens its file again
     return ours
