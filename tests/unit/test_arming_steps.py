@@ -16,7 +16,7 @@ from circus_in_process import eventually, is_alive, process_of, running, watcher
 
 from xboard_circus.core.state_names import Role
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import runtime, worker_files
 from xboard_circus.supervisor import arming
 from xboard_circus.supervisor import supervisor as supervisor_module
 from xboard_circus.supervisor.bus import commands
@@ -415,3 +415,35 @@ def test_what_is_raised_for_want_of_a_patch_is_told_without_a_traceback(
 
     assert [record.exc_info for record in caplog.records] == [None]
     assert "Watcher.gone" in caplog.text
+
+
+def test_a_tick_that_fails_is_followed_by_one_that_looks_after_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a step keeps failing, limits of starts would be noticed late: nobody says what is under way."""
+
+    async def run() -> None:
+        async with running(watcher_of("web"), monkeypatch=monkeypatch) as arbiter:
+            supervisor, waits = arbiter.xboard, list[float]()
+            with monkeypatch.context() as spoilt:
+                spoilt.setattr(supervisor.lifetime, "tick", fault)
+                spoilt.setattr(supervisor, "soon", waits.append)
+                supervisor._tick()
+            supervisor.soon(0)
+            assert waits[-1] == supervisor_module.TICK_FAST
+
+    asyncio.run(run())
+
+
+def test_a_death_is_counted_whatever_its_worker_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        web = watcher_of("web")
+        async with running(web, monkeypatch=monkeypatch) as arbiter:
+            monkeypatch.setattr(worker_files, "cut_of", fault)
+            fleet = arbiter.xboard.armed["web"].fleet
+            worker = process_of(web)
+
+            worker.kill()
+            await eventually(lambda: worker.pid not in fleet.workers)
+
+            assert (fleet.ends.total(), fleet.failures) == (1, 1)
+
+    asyncio.run(run())

@@ -249,7 +249,7 @@ class Supervisor:
             return
         self.soon(TICK_FAST if self._work() else TICK_SLOW)
 
-    @contained(False)
+    @contained(True)
     def _work(self) -> bool:
         """Do what is due; return whether something is under way."""
         self._ticked_at = self.clock()

@@ -85,7 +85,7 @@ def settle(armed: ArmedWatcher) -> None:
 def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     """Find the cause of an end, count it against the restart budget of its slot, and publish the evidence.
 
-    Bookkeeping comes before files: no file operation keeps a death from being counted.
+    No file operation keeps a death from being counted: what is read before the bookkeeping is contained.
     """
     if not armed.fleet.drop(worker):
         return
@@ -93,7 +93,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     words = armed.tails.pop(worker.pid, None) or output.LastWords()
     before, recycled = worker.life, code == EXIT_RECYCLED and armed.limits_requests
     oom, limit = evidence.oom_of(armed.supervisor.oom, worker, code), float(armed.watcher.graceful_timeout)
-    cut = worker_files.cut_of(armed.folder, worker.token)
+    cut = contained((0, 0.0))(worker_files.cut_of)(armed.folder, worker.token)
     armed.happen(worker, Ended(now, code, oom, words.tail, armed.watcher.cmd, recycled, *cut, limit))
     assert isinstance(worker.life.phase, Gone)
     gone = worker.life.phase
