@@ -121,10 +121,10 @@ export class LineList {
     this.draw();
   }
 
-  /** Bring a line to a part of the view's height. */
+  /** Bring a line to a part of the view's height; one that the filter hides has no place. */
   bring(line, part = 1 / 3) {
     this.follows = false;
-    this.shift = (line.top - this.begin) * ROW - this.height * part - this.top;
+    if (this.fits(line)) this.shift = (line.top - this.begin) * ROW - this.height * part - this.top;
     this.draw();
   }
 
