@@ -397,6 +397,7 @@ def look_at_a_moment_of_the_small_curves(visit: Visit) -> None:
     expect(cross).to_have_count(0)
 
 
+@pytest.mark.timeout(1800)  # two minutes alone, and over ten on a machine that does ten other things
 def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp_path: Path) -> None:
     """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
     (tmp_path / "app.py").touch()
