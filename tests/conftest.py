@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import itertools
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ with suppress(ImportError):  # where a few tests run that need no more than pyte
 
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
+_NUMBERS = itertools.count()
 # Last they would run for minutes with nothing left to run beside them.
 LONG = (
     "test_restart.py",
@@ -76,6 +78,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _mixed(name: str) -> bytes:
     return hashlib.md5(name.encode(), usedforsecurity=False).digest()
+
+
+@pytest.fixture(autouse=True)
+def _runtime_folder_of_its_own(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lead tests of the pure parts away from the instances that this host runs or has run; real ones take their own."""
+    if "real" not in request.keywords:
+        folder = tmp_path_factory.getbasetemp() / f"r{next(_NUMBERS)}"  # short: paths of sockets may have 107 bytes
+        monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(folder))
 
 
 @pytest.fixture
