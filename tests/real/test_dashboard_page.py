@@ -120,7 +120,7 @@ def test_one_worker_is_reloaded_and_its_sibling_stays(visit: Visit, shared: Circ
 
     visit.row(old).get_by_role("button", name=re.compile("^Reload worker")).click()
 
-    expect(visit.page.get_by_role("status").filter(has_text=str(old))).to_be_visible()
+    expect(visit.page.locator(".toast").filter(has_text=str(old))).to_be_visible()
     expect(visit.row(old)).to_have_count(0, timeout=PATIENCE * 2000)
     visit.sees(sibling, "up")
     assert sibling in shared.wait_ready(timeout=PATIENCE)
