@@ -219,6 +219,7 @@ def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "", level: str = "
     totals = []
     for workers in sizes:
         with Running(rival, workers, level=level, period=2, env={"BENCH_IMPORT": heavy}) as it:
+            time.sleep(3)  # until they have settled
             totals.append(sum(map(pss, it.processes())))
     return [*map(Found, totals), Found((totals[-1] - totals[0]) / (sizes[-1] - sizes[0]))]
 

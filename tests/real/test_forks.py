@@ -346,6 +346,26 @@ def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_pat
         eventually(lambda: not stopped.alive, what="it is ended")
 
 
+def test_it_gives_back_what_only_the_import_has_read_of_libraries(tmp_path: Path) -> None:
+    """Given workers that are forked, when no more is for a while, then less of the libraries' files is in its memory
+    than half of a worker's, and the next worker, which has it for its parent, serves as the others do."""
+
+    def read_of_libraries(pid: int) -> int:
+        pages = psutil.Process(pid).memory_maps()
+        return sum(each.private_clean + each.shared_clean for each in pages if ".so" in each.path)
+
+    with circusd(tmp_path, numprocesses=2) as c:
+        one, other = c.wait_ready()
+        served = forkserver(c)
+        eventually(lambda: read_of_libraries(served.pid) < read_of_libraries(other) / 2)
+
+        kill(one)
+        (new,) = eventually(lambda: {*c.ready()} - {one, other})
+        assert is_forked(c, new)
+        assert forkserver(c).pid == served.pid
+        eventually(lambda: c.get() == str(new))
+
+
 def test_nothing_is_left_of_it_after_a_stop(tmp_path: Path) -> None:
     with circusd(tmp_path) as c:
         c.wait_ready()

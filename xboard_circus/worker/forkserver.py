@@ -36,6 +36,8 @@ MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
 STREAMS = {1: "stdout", 2: "stderr"}
 ADOPTED_POLL = 0.0002
 LATELY = 0.1  # seconds in which a change counts as one after the fork: a look at all files takes as long as a fork
+QUIET = 1.0  # seconds without an order: the workers of a start are forked
+MADV_DONTNEED = 4
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
@@ -107,8 +109,15 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     gc.collect()  # after the app alone: in what is frozen there is nothing to find
     gc.freeze()
     orders.send(READY)
+    orders.settimeout(QUIET)
     while True:
-        message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
+        try:
+            message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
+        except TimeoutError:
+            orders.settimeout(None)
+            with suppress(OSError):  # a kernel without /proc/PID/smaps
+                give_back_libraries()
+            continue
         if not message:
             os._exit(0)  # the app's exit handlers are for the workers, which live on
         order = json.loads(message)
@@ -250,6 +259,25 @@ def shared_memory() -> set[str]:
             if rights[1:2] + rights[3:4] == "ws" and name and name[0].endswith(" (deleted)\n"):
                 found.add(f"{name[0].removesuffix(' (deleted)' + chr(10))} ({inode})")
     return found
+
+
+def give_back_libraries() -> None:
+    """Unmap the pages of libraries that were only read, most of them in the import; the kernel's cache keeps them.
+
+    Those that are read again are mapped again. What this process has itself written to a mapping, such as addresses
+    that the linker put in, would be lost (madvise(2)), so a mapping with any such page keeps all.
+    """
+    import ctypes  # not in the time of a start, and in no worker
+
+    libc = ctypes.CDLL(None)
+    with open("/proc/self/smaps", "rb") as maps:
+        for line in maps:
+            name, *values = line.split()
+            if not name.endswith(b":"):
+                span, rights, inode = name, values[0], values[3]
+            elif name == b"Anonymous:" and values[0] == b"0" and inode != b"0" and b"w" not in rights:
+                start, end = (int(address, 16) for address in span.split(b"-"))
+                libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
 
 
 def threads() -> int:
