@@ -290,6 +290,27 @@ def test_a_restart_from_another_terminal_keeps_the_variables_of_the_first(tmp_pa
         assert "SSH_TTY" not in environ
 
 
+def test_a_restart_keeps_a_variable_that_begins_as_those_of_a_unit_do(tmp_path: Path) -> None:
+    """Given an ini whose port is in LISTEN_PORT, when restarted from a shell that has it, and one of a unit's, then 0
+    lost, and the new workers have LISTEN_PORT alone."""
+    port = str(free_port())
+    with circusd(tmp_path, watchers=[Watcher(port=int(port))], start=False) as c:
+        c.write_ini(socket__web={"port": "$(circus.env.LISTEN_PORT)"})
+        c.extra_env = {"LISTEN_PORT": port, "WATCHDOG_PATH": "of-the-backend"}
+        done(c, "start")
+        before = [*circusds(c), *map(process, c.wait_ready())]
+
+        c.extra_env |= {"LISTEN_FDS": "1", "WATCHDOG_USEC": "1"}
+        with under_load(c):
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), what="the old ones end")
+
+        for pid in c.wait_ready():
+            environ = procs.environ(pid) or {}
+            assert (environ["LISTEN_PORT"], environ["WATCHDOG_PATH"]) == (port, "of-the-backend")
+            assert not {"LISTEN_FDS", "WATCHDOG_USEC"} & environ.keys()
+
+
 def test_a_restart_by_a_worker_loses_nothing(tmp_path: Path) -> None:
     """Given a restart with the variables of a worker, as its app starts it, then 0 lost, and another circusd runs."""
     with circusd(tmp_path) as c:

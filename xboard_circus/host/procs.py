@@ -438,8 +438,7 @@ def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
     workers; but its launcher was the worker's, or, if an app started it, it has none.
     """
     marks = environ(child) or {}
-    launchers = map(str, (child, *forkservers))
-    is_launched = "XBOARD_WID" not in marks or launcher_in(marks) in launchers
+    is_launched = "XBOARD_WID" not in marks or launcher_in(marks) in map(str, (child, *forkservers))
     return session_of(child) == child and "XBOARD_INSTANCE" in marks and is_launched
 
 
