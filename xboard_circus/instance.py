@@ -75,7 +75,7 @@ class Instance:
         if (others := links - {0, os.geteuid(), owner}) and os.geteuid() in (0, self.owner):
             link = f"a link of {servers.name_of(min(others))}'s"
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
-        self.id, self.unread = runtime.instance_at(self._file), ""
+        self.id, self.unread = runtime.instance_at(self._file, str(config.path_of(config_file))), ""
         looks = looks and not runtime.has_record(self.id)  # a user who has started it has trusted its owner
         try:
             self.config = config.load(config_file, looks=looks)

@@ -243,6 +243,7 @@ def test_two_links_lead_to_their_own_circusds_whatever_release_they_were_started
         names = record(staging, own()), record(production, second)
 
         lead(production.parent, "r2")
+        assert (runtime.instance_id(staging), runtime.instance_id(production)) == names  # both lead to one release
         lead(staging.parent, "r3")
 
         assert (runtime.instance_id(staging), runtime.instance_id(production)) == names

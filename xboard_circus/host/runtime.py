@@ -126,30 +126,31 @@ def digest(text: str | os.PathLike[str]) -> str:
 
 def instance_id(config_file: str | os.PathLike[str]) -> str:
     """Return the name of the instance that *config_file* describes: the same before and after a restart of circusd."""
-    return instance_at(os.path.realpath(config_file))
+    return instance_at(os.path.realpath(config_file), os.path.abspath(config_file))
 
 
-def instance_at(file: str) -> str:
-    """Return the name of the instance of the ini at *file*, a path without links.
+def instance_at(file: str, path: str) -> str:
+    """Return the name of the instance of the ini at *file*, a path without links, to which *path* leads.
 
-    A circusd that was started through a link, which leads to the next release by now, is that of the file there. One
-    that its operator stopped stays that too: its monitor must not start it, and its alerts wait under its name.
+    A circusd that was started through a link, which leads to the next release by now, is that of the file there; of two
+    the one that was started by this path. One that its operator stopped stays that too: its monitor must not start it,
+    and its alerts wait under its name.
     """
-    name = digest(file)[:12]
-    known = supervisors()
+    name, known = digest(file)[:12], supervisors()
+    inis = {each: (read_record(known[each]) or {}).get("config_file") for each in known}
     # The ini of one that is gone may be on a mount that is gone too.
-    for circusd in sorted(known, key=lambda each: (not procs.is_running(*each), known[each] != name)):
-        if _is_led_to(known[circusd], file):
-            return known[circusd]
+    for each in sorted(known, key=lambda it: (not procs.is_running(*it), inis[it] != path, known[it] != name)):
+        if _is_led_to(known[each], inis[each], file):
+            return known[each]
     while name in known.values():  # that of a circusd whose link leads elsewhere by now
         name = digest(name)[:12]
     return name
 
 
-def _is_led_to(instance: str, file: str) -> bool:
-    """Return whether the ini of *instance* is *file* by now, through links that its owner, root or this user made."""
+def _is_led_to(instance: str, ini: str | None, file: str) -> bool:
+    """Return whether the *ini* of *instance* is *file* by now, through links that its owner, root or this user made."""
     is_named = instance == digest(file)[:12]
-    ini = (read_record(instance) or {}).get("config_file") or (file if is_named else "/")
+    ini = ini or (file if is_named else "/")
     if ini == file or (instance == digest(ini)[:12] and supervisor_of(instance) is None):
         return bool(ini == file)  # no look at the ini of a circusd that is gone and was started through no link
     led = settle(Path(ini))
