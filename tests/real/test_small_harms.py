@@ -38,7 +38,7 @@ def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path, tra
             env=c.environ(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,  # it waits for 10 s, once it has begun
             check=False,
         )
 
