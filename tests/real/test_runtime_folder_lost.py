@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from .facts_of_state import held, looks_well
-from .harness import BUNDLE, Circusd, circusd, circusd_as, eventually, kill
+from .harness import BUNDLE, Circusd, circusd, circusd_as, eventually, holds, kill
 from .processes import process
+from .state_words import health_of
 from .test_users import library_path, open_folder, python  # noqa: F401 - fixtures
 
 OPTIONS = {
@@ -49,19 +50,69 @@ def take_away(c: Circusd) -> None:
     shutil.rmtree((c.runtime / "r").rename(c.runtime / "gone"), ignore_errors=True)
 
 
-def test_a_worker_that_nobody_can_probe_any_more_is_not_shown_as_well(c: Circusd) -> None:
-    """Given two workers that are probed, when the runtime folder is removed, none is shown as well without a probe."""
-    before = c.last_told()
+def told_of(c: Circusd, *, after: int) -> set[int | None]:
+    """Return the workers of which it is told that they cannot be probed."""
+    return {each.pid for each in c.told("unprobed", after=after)}
+
+
+def test_workers_that_nobody_can_probe_any_more_are_told_and_replaced_by_others_that_are_probed(c: Circusd) -> None:
+    """Given two workers that are probed, when the runtime folder is removed, then it is told of each, none is shown as
+    well without a probe, and others that are probed take their places, without a failure."""
+    before, old = c.last_told(), set(c.workers())
 
     take_away(c)
 
-    def is_honest() -> bool:
-        workers = c.watcher()["workers"]
-        return len(workers) >= 2 and all(can_be_asked(worker) or not looks_well(worker) for worker in workers)
+    eventually(lambda: told_of(c, after=before) == old, what="an event tells of each")
 
-    eventually(is_honest, what="each worker can be probed, or its health is unknown")
-    eventually(lambda: c.call("xboard_events", after=before)["events"], what="an event tells of it")
+    def are_probed() -> bool:
+        workers = c.watcher()["workers"]
+        assert all(can_be_asked(worker) or not looks_well(worker) for worker in workers)
+        fresh = [each for each in workers if looks_well(each) and each["latency"] is not None]
+        return len(fresh) == 2 and not old & {each["pid"] for each in fresh}
+
+    eventually(are_probed, what="others are in their places, and are probed")
+    assert c.failures(after=before) == []
     assert c.serves()
+
+
+def test_a_worker_that_cannot_be_probed_is_told_once_not_shown_as_well_and_not_replaced_in_vain(tmp_path: Path) -> None:
+    """Given a file in the place of their runtime folder, then the health of both workers is unknown at once, and later
+    by their probes; it is told once of each; none is replaced, as another could not be probed either; and both are well
+    when the folder is there again."""
+    # An earlier probe proves a worker's health for more than 500 s.
+    with circusd(tmp_path, options={**OPTIONS, "health.timeout": 100}, plugins=BUNDLE, check_delay=1) as c:
+        pids = c.wait_ready()
+        eventually(lambda: [looks_well(each) for each in c.watcher()["workers"]] == [True] * 2, what="both are probed")
+        before, prober = c.last_told(), c.plugin("xboard")
+        prober.signal(signal.SIGSTOP)
+        eventually(lambda: c.state()["probers"][0]["round_age"] > 1, what="no report is on its way")
+
+        with in_the_way(c):
+            eventually(lambda: told_of(c, after=before) == {*pids}, what="an event tells of each")
+            assert are_unknown(c, "its private socket is gone from the runtime folder, so it cannot be probed")
+            prober.signal(signal.SIGCONT)
+            eventually(
+                lambda: are_unknown(c, "private socket unreachable: Not a directory"), what="it is probed in vain"
+            )
+            wait_for_a_look(c)
+            holds(lambda: c.workers() == pids, seconds=2)
+            assert len(c.told("unprobed", after=before)) == 2
+
+        eventually(
+            lambda: [looks_well(each) for each in c.watcher()["workers"]] == [True] * 2, what="both are well again"
+        )
+        assert c.workers() == pids
+
+
+def are_unknown(c: Circusd, why: str) -> bool:
+    return all((health_of(each), each["reason"]) == ("unknown", why) for each in c.watcher()["workers"])
+
+
+def wait_for_a_look(c: Circusd) -> None:
+    """Wait until circusd has looked after the folders once more: its record, that is removed, is there again."""
+    record = c.runtime / "r" / c.instance / "circusd.json"
+    record.unlink()
+    eventually(record.exists, what="circusd has looked after its folders")
 
 
 def test_circusd_is_found_and_restarted_after_that(c: Circusd) -> None:

@@ -27,6 +27,7 @@ class Worker:
         started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
         token: The name of its files in the runtime folder.
         ended_at: When its end was seen first, as a start time; from then on the system may give its pid away again.
+        is_lost: At the last look it was up without its private socket; that is reported once.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes at the last look, or None.
@@ -46,6 +47,7 @@ class Worker:
     life: Life
     follows: int | None = None
     ended_at: int | None = None
+    is_lost: bool = False
     probe: Mapping[str, Any] = field(default_factory=dict)
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     rss: int | None = None

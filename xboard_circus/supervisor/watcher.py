@@ -473,20 +473,18 @@ class ArmedWatcher:
         workers that lost their private socket with it."""
         if self.folder is None or not self.has_private_socket:
             return
-        if not runtime.is_ours(self.folder):
-            self._make_folder_again()
-        for worker in self.fleet:
-            if self.lacks_socket(worker) and worker.life.reason != Say.SOCKET_GONE():
-                self.happen(worker, worker_phases.Lost(Say.SOCKET_GONE()))
-                self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
-
-    def _make_folder_again(self) -> None:
         try:
-            self.folder = self._made_folder()
-            self.give_environment()
+            if not runtime.is_ours(self.folder):
+                self.folder = self._made_folder()
+                self.give_environment()
         except XboardError as error:  # what lies in its place is not ours, and there is no other place
             if str(error) != self.last_reason:
                 self.note_reason(str(error))
+        for worker in self.fleet:
+            was_lost, worker.is_lost = worker.is_lost, self.lacks_socket(worker)
+            if worker.is_lost and not was_lost:
+                self.happen(worker, worker_phases.Lost(Say.SOCKET_GONE()))
+                self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
 
     def _made_folder(self) -> Path:
         return runtime.watcher_dir(self.supervisor.instance, self.name, *users.user_of(self.watcher))
