@@ -111,6 +111,11 @@ def crowding() -> float:
     return max(1.0, max(float(average), int(running)) / (2 * (os.cpu_count() or 1)))
 
 
+def time_to_start() -> float:
+    """The `health.startup_timeout` of a test that waits for its end: as short as workers here come up within it."""
+    return max(25.0, 8 * crowding())
+
+
 @dataclass(frozen=True)
 class Watcher:
     """One ``[watcher:NAME]`` of the test's ini, with a socket of its own unless *listens* is off.
@@ -448,12 +453,12 @@ class Circusd:
         reply: dict[str, Any] = json.loads(result.stdout)
         return reply
 
-    def run_cli(self, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def run_cli(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Run ``xboard-circus ARGUMENTS -c INI`` in the folder of the test."""
         command = [self.python, "-m", "xboard_circus", *arguments, "-c", str(self.ini)]
         return self._run(command, timeout)
 
-    def run_circusctl(self, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def run_circusctl(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         # By itself it waits 5 s for an answer, in which a crowded machine does not restart a worker.
         waits = ["--timeout", f"{timeout:.0f}"]
         command = [self.python, "-m", "circus.circusctl", "--endpoint", self.endpoint, *waits, *arguments]

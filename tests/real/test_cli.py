@@ -102,11 +102,11 @@ def test_two_starts_at_once_make_one_circusd(tmp_path: Path) -> None:
         threads = [threading.Thread(target=lambda: said.append(done(c, "start"))) for _ in range(2)]
         for thread in threads:
             thread.start()
-        eventually(lambda: len(c.starts()) == 2, what="both workers start")
+        eventually(lambda: len(c.starts()) == 2, timeout=240, what="both workers start")
         holds(lambda: said == [], seconds=1, what="one says that it is ready while they start")
         c.set("boot", "")
         for thread in threads:
-            thread.join(120)
+            thread.join(240)
 
         assert sorted("runs already" in each for each in said) == [False, True]
         assert [each.splitlines()[-1] for each in said] == ["ready", "ready"]

@@ -4,13 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from .harness import BUNDLE, FAST_RESTARTS, WORKER, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import (
+    BUNDLE,
+    FAST_RESTARTS,
+    PATIENCE,
+    WORKER,
+    Circusd,
+    Watcher,
+    circusd,
+    eventually,
+    kill,
+    time_to_start,
+)
 
 QUICK = {
     "health.period": 0.3,
     "health.timeout": 1,
     "health.failure_threshold": 2,
-    "health.startup_timeout": 5,
     "graceful_timeout": 2,
     **FAST_RESTARTS,
 }
@@ -24,13 +34,14 @@ wait $child || wait $child
 ARGUMENTS = "-m xboard_circus.worker backend:app --fd $(circus.sockets.web) --no-access-log --ws none"
 
 
-def watcher_for(way: str, folder: Path) -> Watcher:
+def watcher_for(way: str, folder: Path, **more: object) -> Watcher:
+    options = {**QUICK, **more}
     if way == "behind a wrapper":
         (folder / "wrap.sh").write_text(WRAPPER)
-        return Watcher(command=f"sh wrap.sh {WORKER}", options=QUICK)
+        return Watcher(command=f"sh wrap.sh {WORKER}", options=options)
     if way == "behind a shell":
-        return Watcher(options={**QUICK, "shell": True})
-    return Watcher(command="python", options={**QUICK, "args": ARGUMENTS})
+        return Watcher(options={**options, "shell": True})
+    return Watcher(command="python", options={**options, "args": ARGUMENTS})
 
 
 WAYS = ["behind a wrapper", "in args"]
@@ -44,14 +55,27 @@ def serving(c: Circusd) -> set[int]:
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_probed_and_lives_beyond_its_time_to_start(tmp_path: Path, way: str) -> None:
     """Given the worker written so, when more than health.startup_timeout is over, then the same ones serve, probed."""
-    watcher = watcher_for(way, tmp_path)
-    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+    startup = time_to_start()
+    with circusd(
+        tmp_path, watchers=[watcher_for(way, tmp_path, **{"health.startup_timeout": startup})], plugins=BUNDLE
+    ) as c:
         eventually(lambda: len(serving(c)) == 2, what="both serve")
         pids, before = c.workers(), c.last_told()
 
-        eventually(lambda: [each["latency"] for each in c.watcher()["workers"]].count(None) == 0, what="each is probed")
-        holds(lambda: c.workers() == pids and not c.failures(after=before), seconds=7, what="a serving one was killed")
+        are_probed_beyond(c, startup)
+
+        assert c.failures(after=before) == []
+        assert c.workers() == pids
         assert c.serves()
+
+
+def are_probed_beyond(c: Circusd, startup: float) -> None:
+    """Wait until all workers were probed, and their start has been over for some rounds of circusd's."""
+    eventually(lambda: [each["latency"] for each in c.watcher()["workers"]].count(None) == 0, what="each is probed")
+    over = "their time to start is over"
+    eventually(
+        lambda: all(each["age"] > startup + 2 for each in c.watcher()["workers"]), timeout=startup + PATIENCE, what=over
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -72,28 +96,26 @@ def test_it_is_replaced_when_it_hangs(tmp_path: Path, way: str) -> None:
 def test_behind_a_shell_it_lives_though_the_check_refuses_it(tmp_path: Path) -> None:
     """Given shell = True, when it is checked, then `check` says why not and what to write; run all the same, by bare
     circusd, its workers are probed and outlive health.startup_timeout."""
-    with circusd(tmp_path, watchers=[watcher_for("behind a shell", tmp_path)], plugins=BUNDLE) as c:
-        eventually(lambda: len(serving(c)) == 2, what="both serve")
-        eventually(lambda: [each["latency"] for each in c.watcher()["workers"]].count(None) == 0, what="each is probed")
-        pids, before = serving(c), c.last_told()
+    startup = time_to_start()
+    shell = watcher_for("behind a shell", tmp_path, **{"health.startup_timeout": startup})
+    with circusd(tmp_path, watchers=[shell], plugins=BUNDLE) as c:
+        pids = eventually(lambda: found if len(found := serving(c)) == 2 else None, what="both serve")
+        before = c.last_told()
 
         result = c.run_cli("check")
 
         assert result.returncode == 1, result
         assert "shell = True: a signal reaches only the shell" in result.stdout + result.stderr
         assert "cmd = sh -c 'exec ...'" in result.stdout + result.stderr
-        startup = QUICK["health.startup_timeout"]
-        eventually(
-            lambda: all(each["age"] > startup + 1 for each in c.watcher()["workers"]), what="their start is over"
-        )
-        assert (serving(c), c.failures(after=before)) == (pids, [])
+        are_probed_beyond(c, startup)
+        assert c.failures(after=before) == []
+        eventually(lambda: serving(c) == pids, what="the same ones serve")
 
 
 def test_a_wrapper_that_is_killed_takes_its_worker_along(tmp_path: Path) -> None:
     """Given workers behind a wrapper, when a wrapper is killed, then no unknown worker is left on the port."""
     with circusd(tmp_path, watchers=[watcher_for("behind a wrapper", tmp_path)], plugins=BUNDLE) as c:
-        eventually(lambda: len(serving(c)) == 2, what="both serve")
-        old = serving(c)
+        old = eventually(lambda: found if len(found := serving(c)) == 2 else None, what="both serve")
 
         for wrapper in c.workers():
             kill(wrapper)

@@ -205,6 +205,7 @@ def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path
         dead, sibling = c.wait_ready()
         with in_the_way(c):
             before = c.last_told()
+            c.set("boot", "held")  # one that was up for 5 s would be started again whatever the limit
             kill(dead)
 
             (failure,) = eventually(lambda: [each for each in c.failures(after=before) if each.pid == dead])

@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from .harness import BUNDLE, FAST_RESTARTS, HERE, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import (
+    BUNDLE,
+    FAST_RESTARTS,
+    HERE,
+    PATIENCE,
+    Circusd,
+    Watcher,
+    circusd,
+    eventually,
+    holds,
+    kill,
+    time_to_start,
+)
 from .processes import process
 
 WORKER = "python -m xboard_circus.worker backend:app --ws none --fd $(circus.sockets.web)"
@@ -53,13 +65,19 @@ def probed(c: Circusd) -> dict[str, Any]:
 )
 def test_a_worker_behind_a_wrapper_is_probed_and_replaced_like_any_other(tmp_path: Path, command: str) -> None:
     """Given a wrapper, then its worker is ready, outlives startup_timeout, is reloaded, and ends with `stop`."""
-    with circusd(tmp_path, watchers=[wrapped(command, **{"health.startup_timeout": 6})], plugins=BUNDLE) as c:
+    startup = time_to_start()
+    with circusd(tmp_path, watchers=[wrapped(command, **{"health.startup_timeout": startup})], plugins=BUNDLE) as c:
         first, before = probed(c), c.last_told()
         start = c.starts()[-1]
         assert start.pid != first["pid"]
 
-        holds(lambda: [each["pid"] for each in c.watcher()["workers"]] == [first["pid"]], seconds=7)
+        eventually(
+            lambda: c.worker(first["pid"])["age"] > startup + 2,
+            timeout=startup + PATIENCE,
+            what="it outlives its start",
+        )
         assert c.failures(after=before) == []
+        assert [each["pid"] for each in c.watcher()["workers"]] == [first["pid"]]
 
         def is_reloaded() -> bool:
             result = c.run_cli("reload", "--no-preflight")
