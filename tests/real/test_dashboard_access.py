@@ -241,22 +241,22 @@ def test_an_error_of_our_own_carries_the_policy_as_well(settings: Settings, monk
     assert (answer.status, "content-security-policy" in answer.headers) == (500, True)
 
 
-# --- ten thousand tries ---
+# --- thousands of tries ---
 
 
-def test_ten_thousand_tries_are_refused_cheaply_and_the_owner_comes_in(settings: Settings) -> None:
-    """Given 10,000 wrong tokens from the owner's own address, when they end, then the owner comes in at once."""
+def test_two_thousand_tries_are_refused_cheaply_and_the_owner_comes_in(settings: Settings) -> None:
+    """Given 2,000 wrong tokens from the owner's own address, when they end, then the owner comes in at once."""
     token = load_or_make(settings.folder).admin
     with served(settings) as visitor:
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=60)) as connection:
             used_before = time.process_time()
-            counted = Counter(wrong_token(connection, number) for number in range(10_000))
-            each = (time.process_time() - used_before) / 10_000
+            counted = Counter(wrong_token(connection, number) for number in range(2000))
+            each = (time.process_time() - used_before) / 2000
         limited = visitor.try_token("wrong")
         let_in = visitor.try_token(token)
 
     assert counted[401] < 30
-    assert counted[429] == 10_000 - counted[401]
+    assert counted[429] == 2000 - counted[401]
     assert each < 0.005  # processor seconds of server and client together: a render of the page alone would be as much
     assert (limited.status, int(limited.headers["retry-after"]) <= LONGEST_WAIT) == (429, True)
     assert let_in.status == 200
