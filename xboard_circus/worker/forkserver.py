@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -44,6 +45,10 @@ ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 IMPORTED_LATE = {"HTTP_PROTOCOLS": "http", "WS_PROTOCOLS": "ws", "LIFESPAN": "lifespan", "LOOP_FACTORIES": "loop"}
 """Tables from which uvicorn imports by name when the server begins, each with the option of the entry; which of them
 exist depends on its version."""
+
+_OF_LAUNCHER = re.compile(rb"(?<![^\0])(XBOARD_LAUNCHER|%b)=[^\0]*" % SPACE.encode())
+_ONLY_READ = re.compile(rb"^(\w+)-(\w+) r-[x-]p \S+ \S+ [1-9].*\n(?:[A-Z].*\n)*?Anonymous: +0 kB", re.MULTILINE)
+"""Mappings of files in /proc/PID/smaps (proc_pid_smaps(5)), without a page that the process has written."""
 
 
 class CannotFork(Exception):
@@ -78,29 +83,17 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     before_app = shared_memory()
     try:
         import_modules(modules, before, before_app)
-    except CannotFork as error:
-        orders.send(str(error).encode())
-        os._exit(0)
-    gc.freeze()  # a collection would otherwise write into each page that the workers share
-    gc.enable()
-    of_server = imported_files()
-    files, home = Files(of_server), os.stat(".")
-    config: uvicorn.Config | None = None
-    code = AppCode(options["app"], options["app_dir"])
-    if level == "app":
-        for name in NOT_FOR_THE_APP:
-            os.environ.pop(name, None)
-        os.environ["XBOARD_SESSION"] = ""  # the app may keep a copy, and this is not the session of its worker
-        values = {name: os.environ.get(name) for name in OF_CIRCUSD}
-        config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
-        importlib.import_module(options["app"].partition(":")[0])
-        for name, value in values.items():  # a file never sets these for a worker
-            os.environ.pop(name, None)
-            os.environ.update({} if value is None else {name: value})
-    code.look()  # here, where it writes into no page that is shared
-    files_of_app = Files(imported_files() - of_server)
-    del of_server  # here, not in each worker
-    try:
+        gc.freeze()  # a collection would otherwise write into each page that the workers share
+        gc.enable()
+        of_server = imported_files()
+        files, home = Files(of_server), os.stat(".")
+        config: uvicorn.Config | None = None
+        code = AppCode(options["app"], options["app_dir"])
+        if level == "app":
+            config = import_app(options, configure)
+        code.look()  # here, where it writes into no page that is shared
+        files_of_app = Files(imported_files() - of_server)
+        del of_server  # here, not in each worker
         refuse_what_a_fork_would_share(before, before_app)
     except CannotFork as error:
         orders.send(str(error).encode())
@@ -152,6 +145,20 @@ def import_server(options: Mapping[str, Any]) -> None:
         from fastapi import FastAPI
 
         FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
+
+
+def import_app(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> uvicorn.Config:
+    """Import the app in the environment of a worker, and return the configuration with which it was."""
+    for name in NOT_FOR_THE_APP:
+        os.environ.pop(name, None)
+    os.environ["XBOARD_SESSION"] = ""  # the app may keep a copy, and this is not the session of its worker
+    values = {name: os.environ.get(name) for name in OF_CIRCUSD}
+    config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
+    importlib.import_module(options["app"].partition(":")[0])
+    for name, value in values.items():  # a file never sets these for a worker
+        os.environ.pop(name, None)
+        os.environ.update({} if value is None else {name: value})
+    return config
 
 
 def import_modules(names: Iterable[str], before: Mapping[int, str], before_app: set[str]) -> None:
@@ -271,13 +278,9 @@ def give_back_libraries() -> None:
 
     libc = ctypes.CDLL(None)
     with open("/proc/self/smaps", "rb") as maps:
-        for line in maps:
-            name, *values = line.split()
-            if not name.endswith(b":"):
-                span, rights, inode = name, values[0], values[3]
-            elif name == b"Anonymous:" and values[0] == b"0" and inode != b"0" and b"w" not in rights:
-                start, end = (int(address, 16) for address in span.split(b"-"))
-                libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+        for start, end in _ONLY_READ.findall(maps.read()):
+            length = ctypes.c_size_t(int(end, 16) - int(start, 16))
+            libc.madvise(ctypes.c_void_p(int(start, 16)), length, MADV_DONTNEED)
 
 
 def threads() -> int:
@@ -388,11 +391,7 @@ def place(given: list[int], numbers: list[int]) -> list[int]:
 
 def retitle(command: bytes) -> bytes:
     """Write *command* into the command line that /proc and ps show of this process; return the former one."""
-
-    def write(old: bytes) -> bytes:
-        return command[: len(old) - 1].ljust(len(old), b"\0")
-
-    return rewrite(ARGUMENTS, write)
+    return rewrite(ARGUMENTS, lambda old: command[: len(old) - 1].ljust(len(old), b"\0"))
 
 
 def show_launcher(identity: str) -> None:
@@ -401,15 +400,11 @@ def show_launcher(identity: str) -> None:
     By it, `clean` and the next circusd know a worker, and the processes in its session. `SPACE` holds the room for it.
     """
 
-    def write(old: bytes) -> bytes:
-        entries = old.split(b"\0")
-        for at, entry in enumerate(entries):
-            if (name := entry.partition(b"=")[0].decode(errors="replace")) in ("XBOARD_LAUNCHER", SPACE):
-                ours = f"XBOARD_LAUNCHER={identity}" if name == SPACE else ""
-                entries[at] = ours.encode().ljust(len(entry), b"\0")
-        return b"\0".join(entries)
+    def entry(found: re.Match[bytes]) -> bytes:
+        ours = f"XBOARD_LAUNCHER={identity}" if found[1] == SPACE.encode() else ""
+        return ours.encode().ljust(len(found[0]), b"\0")
 
-    rewrite(ENVIRONMENT, write)
+    rewrite(ENVIRONMENT, lambda old: _OF_LAUNCHER.sub(entry, old))
 
 
 def rewrite(fields: slice, change: Callable[[bytes], bytes]) -> bytes:
