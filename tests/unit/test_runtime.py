@@ -231,9 +231,11 @@ def test_a_release_by_its_own_path_is_not_the_circusd_that_has_gone_on_to_the_ne
     assert (runtime.instance_id(r1), runtime.instance_id(r2)) == (other, running)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
 def test_two_links_lead_to_their_own_circusds_whatever_release_they_were_started_in(
-    releases: Path, gone: procs.Identity
+    releases: Path, is_killed: bool
 ) -> None:
+    """Also where one of them was killed: it has to be started again, though the other one's link leads there too."""
     with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
         second = procs.Identity.of(process.pid)
         assert second is not None
@@ -241,6 +243,10 @@ def test_two_links_lead_to_their_own_circusds_whatever_release_they_were_started
         lead(staging.parent, "r2")
         lead(production.parent, "r1")
         names = record(staging, own()), record(production, second)
+
+        if is_killed:
+            process.kill()
+            process.wait()
 
         lead(production.parent, "r2")
         assert (runtime.instance_id(staging), runtime.instance_id(production)) == names  # both lead to one release

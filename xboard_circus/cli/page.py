@@ -84,8 +84,7 @@ def address_of(config: Config) -> tuple[str, int]:
 def link_to(config: Config, host: str, port: int, token: str) -> str:
     """Return the link; the part behind the # is for the page's script, and no server ever sees it."""
     root = (options_of(config, None).root_path or "").rstrip("/")
-    place = f"[{host}]" if ":" in host else host
-    return f"http://{place}:{port}{root}/login#token={token}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{root}/login#token={token}"
 
 
 def has_browser() -> bool:

@@ -132,14 +132,18 @@ def instance_id(config_file: str | os.PathLike[str]) -> str:
 def instance_at(file: str, path: str) -> str:
     """Return the name of the instance of the ini at *file*, a path without links, to which *path* leads.
 
-    A circusd that was started through a link, which leads to the next release by now, is that of the file there; of two
-    the one that was started by this path. One that its operator stopped stays that too: its monitor must not start it,
-    and its alerts wait under its name.
+    A circusd that was started through a link, which leads to the next release by now, is that of the file there; but
+    the one that was started by this *path*, if it is gone too, comes before one that was started through another link.
+    One that its operator stopped stays that too: its monitor must not start it, and its alerts wait under its name.
     """
     name, known = digest(file)[:12], supervisors()
     inis = {each: (read_record(known[each]) or {}).get("config_file") for each in known}
-    # The ini of one that is gone may be on a mount that is gone too.
-    for each in sorted(known, key=lambda it: (not procs.is_running(*it), inis[it] != path, known[it] != name)):
+
+    def rank(circusd: procs.Identity) -> tuple[bool, ...]:
+        ini, is_gone = inis[circusd], not procs.is_running(*circusd)
+        return is_gone or ini not in (path, file), ini != path, is_gone, known[circusd] != name
+
+    for each in sorted(known, key=rank):  # the ini of one that is gone may be on a mount that is gone too
         if _is_led_to(known[each], inis[each], file):
             return known[each]
     while name in known.values():  # that of a circusd whose link leads elsewhere by now

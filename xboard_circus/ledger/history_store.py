@@ -205,8 +205,7 @@ def _unpacked(blob: bytes) -> Figures | None:
     if not isinstance(blob, bytes) or len(blob) not in (_SIZE, _SLOT_SIZE):
         return None
     values = zip(struct.unpack(f"<{len(blob) // 2}e", blob), _UNITS, strict=False)
-    known = [each * unit if 0 <= each <= _LARGEST else None for each, unit in values]
-    return (*known, None)[: len(FIGURES)]
+    return (*(each * unit if 0 <= each <= _LARGEST else None for each, unit in values), None)[: len(FIGURES)]
 
 
 def _slots(blob: bytes) -> dict[int, bytes]:

@@ -118,8 +118,7 @@ def is_idle(connection: Any) -> bool:
         return False
     if connection.scope is not (cycle and cycle.scope):  # httptools begins a scope at the first byte of a request
         return False
-    half_read = getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not expose it
-    return not half_read
+    return not getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not expose it
 
 
 def is_silent(connection: Any) -> bool:
