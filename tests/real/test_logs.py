@@ -236,6 +236,34 @@ def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
         assert c.run_cli("stop").returncode == 0
 
 
+def test_a_pipe_in_the_place_of_circusds_log_holds_up_nobody(tmp_path: Path) -> None:
+    """Given a pipe that nobody reads in the place of circusd's log, then workers are replaced, a restart is refused
+    with the reason, circusd runs on, and a log is written again when the pipe is gone."""
+    with circusd(tmp_path, start=False, numprocesses=1) as c:
+        log = the_log(c, "circusd")
+        assert c.run_cli("start").returncode == 0
+        runs = c.state()["circusd"]["pid"]
+        log.path.unlink()
+        os.mkfifo(log.path)
+        try:
+            first = c.wait_ready()
+            kill(first[0])
+            eventually(lambda: c.ready() not in ([], first), what="another one serves")
+            second = c.wait_ready()
+            kill(second[0])  # by now circusd has written of the end of the first one
+            eventually(lambda: c.ready() not in ([], second), what="a third one serves")
+            refused = c.run_cli("restart")
+
+            assert refused.returncode == 1
+            assert f"{log.path} cannot be written, and circusd does not start; it is a pipe" in refused.stdout
+            assert c.state()["circusd"]["pid"] == runs
+        finally:
+            log.path.unlink()  # who reads it for a report would wait for a writer
+        kill(c.wait_ready()[0])
+        eventually(lambda: "killed from outside by SIGKILL" in log.path.read_text())
+        assert c.run_cli("stop").returncode == 0
+
+
 def test_logs_are_for_whom_the_umask_of_the_ini_lets(tmp_path: Path) -> None:
     """Given umask = 027 in [circus], then no log is for everybody: of a bare circusd, and of the command line, which
     also makes them so that were made before."""

@@ -1103,6 +1103,21 @@ def test_a_log_file_that_is_a_folder(on_host: OnHost, tmp_path: Path) -> None:
     ]
 
 
+def test_a_log_that_is_a_pipe(on_host: OnHost, tmp_path: Path) -> None:
+    """Circus does not append to one, and waits for the reader of its own log; /dev/stdout of circusd is another one."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "web.log").symlink_to("pipe")
+
+    assert on_host({"stdout_stream.filename": "web.log"}) == [
+        (
+            f"error stdout_stream.filename: {tmp_path}/web.log cannot be written, and Circus drops the watcher;"
+            " it is a pipe: delete it, or name another file"
+        )
+    ]
+    assert list(host_rules.not_writable("logoutput", tmp_path / "pipe", "circusd does not start"))
+    assert not list(host_rules.not_writable("logoutput", Path("/dev/stdout"), "circusd does not start"))
+
+
 def test_a_log_that_is_another_users_is_to_be_given_to_who_runs_circusd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

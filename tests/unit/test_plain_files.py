@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import logging
 import os
 import pwd
 import resource
@@ -26,6 +27,7 @@ from xboard_circus.host.file_rights import others_at
 from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
 from xboard_circus.logs.lines import open_log
+from xboard_circus.rotating_log import RotatingLog
 
 IN_OPEN = 0x20  # of inotify(7)
 TOO_MANY = r"\d+ options and \d+ variables are too many"
@@ -87,6 +89,28 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Pa
 
     with pytest.raises((OSError, XboardError)):
         reads(tmp_path / "pipe")
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_log_has_its_writer_wait_for_no_reader(tmp_path: Path) -> None:
+    """Given a pipe, when a log is opened there, then that is an error without a reader; with one that reads nothing,
+    lines are lost when it is full."""
+    os.mkfifo(tmp_path / "pipe")
+    log = RotatingLog(tmp_path / "pipe", max_bytes=1000, old_files=1)
+    line = logging.makeLogRecord({"msg": "x" * 65536})
+
+    with pytest.raises(OSError, match=f"it is a pipe that no process reads: '{tmp_path}/pipe'"):
+        open(tmp_path / "pipe", "ab", opener=written_files.opener).close()
+    log.emit(line)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for _ in range(3):
+        log.emit(line)
+
+    assert os.read(reader, 1 << 20).startswith(b"xxx")
+    log.emit(line)
+    assert os.read(reader, 1 << 20)
+    log.close()
+    os.close(reader)
 
 
 @pytest.mark.timeout(20)

@@ -367,8 +367,10 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
             yield Finding(WARNING, option, what, f"mkdir -p {shlex.quote(str(folder))}")
             return
     target = file if os.path.exists(file) else folder
-    if not os.path.isdir(folder) or os.path.isdir(file) or not os.access(target, os.W_OK):
-        hint = "name another file"
+    # Not what /dev/stdout leads to: circusd has another one.
+    is_pipe = os.path.exists(real := os.path.realpath(file)) and stat.S_ISFIFO(os.stat(real).st_mode)
+    if not os.path.isdir(folder) or os.path.isdir(file) or is_pipe or not os.access(target, os.W_OK):
+        hint = "it is a pipe: delete it, or name another file" if is_pipe else "name another file"
         if os.path.exists(target) and (owner := target.stat().st_uid) != os.geteuid():
             give = f"sudo chown {os.geteuid()} {shlex.quote(str(target))}"
             hint = f"it is {servers.name_of(owner)}'s: `{give}`, or {hint}"

@@ -29,6 +29,7 @@ _LINK_ABOVE = "another user's link is in the place of a folder on its way; put a
 
 NO_PLAIN_FILE = "it is no plain file"
 LEASED = "a process of its owner's holds a lease on it"
+_WHY = {errno.EWOULDBLOCK: LEASED, errno.ENXIO: "it is a pipe that no process reads"}
 LARGEST = 1 << 20
 
 
@@ -61,7 +62,7 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     """Open *path* as `open` does; if root opens it in a folder that another user may write, only a plain file.
 
     Through a link of that user's, also in the place of a folder, root would write a log into a file of its own, or make
-    one in /etc/logrotate.d; a pipe would block circusd.
+    one in /etc/logrotate.d. A pipe that no process reads is an error, because circusd would wait for its reader.
     """
     folder, name = os.path.split(os.path.abspath(path))
     try:
@@ -69,20 +70,19 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     except OSError as error:
         error.filename = folder
         raise
+    found = os.fstat(parent)
+    is_closed = os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022)
     try:
-        found = os.fstat(parent)
-        if os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022):
-            return os.open(name, flags, mode, dir_fd=parent)
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=parent)
+        descriptor = os.open(name, flags | os.O_NONBLOCK | (0 if is_closed else os.O_NOFOLLOW), mode, dir_fd=parent)
     except OSError as error:
         error.filename = os.fspath(path)
-        if isinstance(error, BlockingIOError):
-            error.strerror = LEASED
-        if error.errno not in (errno.ELOOP, errno.ENXIO):
+        error.strerror = _WHY.get(error.errno or 0, error.strerror)
+        if is_closed or error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
     else:
         found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # a second name may be that of a file of root's
+        # A second name may be that of a file of root's.
+        if is_closed or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
             return descriptor
         os.close(descriptor)
     finally:

@@ -120,13 +120,10 @@ def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
 
 
 def open_log(path: Path) -> io.FileIO:
-    """Open a log; a named pipe in its place would block an open() that waits for its writer.
-
-    A device has no log to be read, and may act when it is opened: see `written_files.plain_opener`.
-    """
+    """Open a log. A device has none to be read, and may act when it is opened: see `written_files.plain_opener`."""
     if stat.S_ISCHR(mode := path.stat().st_mode) or stat.S_ISBLK(mode):
         raise FileNotFoundError(errno.ENOENT, "it is a device", os.fspath(path))
-    return open(path, "rb", buffering=0, opener=lambda name, flags: opener(name, flags | os.O_NONBLOCK))
+    return open(path, "rb", buffering=0, opener=opener)
 
 
 def decoded(raw: bytes) -> str:
