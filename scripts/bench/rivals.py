@@ -89,10 +89,8 @@ HYPERCORN = "{python} -m hypercorn bench.plain_app:app -b 127.0.0.1:{port} -w {w
 UNSHARE = "test $(id -u) = 0 -a -x /usr/lib/systemd/systemd && unshare --mount mount -t cgroup2 none /sys/fs/cgroup"
 PROCESS_1 = dict.fromkeys(("orphan", "supervisor-killed"), "systemd is process 1, which nothing kills")
 OF_SYSTEMD = ("root, systemd, and leave to mount a control group tree", UNSHARE)
-PM2, OF_PM2 = (
-    "env PM2_HOME={folder} pm2-runtime start {file}",
-    ("pm2: npm install --global pm2", "command -v pm2-runtime"),
-)
+PM2 = "env PM2_HOME={folder} pm2-runtime start {file}"
+OF_PM2 = ("pm2: npm install --global pm2", "command -v pm2-runtime")
 OURS, UVICORN_WORKERS, BARE, FAKE, CLI = "xboard-circus", "uvicorn", "bare-uvicorn", "fake-workers", "cli"
 HOW_SYSTEMD = {"needs": OF_SYSTEMD, "cannot": PROCESS_1, "sweep": "sh {file} sweep"}
 ALL_RIVALS = (

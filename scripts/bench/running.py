@@ -87,13 +87,7 @@ class Running:
     """
 
     def __init__(
-        self,
-        rival: Rival,
-        workers: int,
-        *,
-        env: dict[str, str] | None = None,
-        start: bool = True,
-        **given: object,
+        self, rival: Rival, workers: int, *, env: dict[str, str] | None = None, start: bool = True, **given: object
     ) -> None:
         self.workers, self._starts_at_once = workers, start
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets

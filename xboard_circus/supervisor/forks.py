@@ -93,13 +93,8 @@ class Forks:
     def view(self) -> PreloadEntry:
         """Return its entry in `xboard_state`."""
         pid = None if self._process is None else self._process.pid
-        return {
-            "level": self._level,
-            "state": self.state,
-            "pid": pid,
-            "reason": self.reason,
-            "say": data_of(self.reason),
-        }
+        reason, say = self.reason, data_of(self.reason)
+        return {"level": self._level, "state": self.state, "pid": pid, "reason": reason, "say": say}
 
     def keep_up(self) -> None:
         """Start one if it is configured and missing, and the last one did not fail a moment ago."""

@@ -44,12 +44,8 @@ class PreparedPlugin:
         with closing(orders):  # without an order the child ends
             if not circus_process.is_like_circusd(process):
                 return None
-            order = {
-                "words": circus_process.arguments_of(process),
-                "env": process.env,
-                "folder": process.working_dir,
-                "closed": circus_process.closed_streams(process),
-            }
+            order = {"words": circus_process.arguments_of(process), "closed": circus_process.closed_streams(process)}
+            order |= {"env": process.env, "folder": process.working_dir}
             try:
                 orders.sendall(json.dumps(order).encode())
             except OSError:
