@@ -26,7 +26,7 @@ WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """What rich has a reader's browser fetch; without it the picture uses a font of the reader's."""
 
 
-def main() -> int:
+def main() -> None:
     """Run the commands, and write the picture."""
     screen = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     with tempfile.TemporaryDirectory() as place:
@@ -62,9 +62,7 @@ def main() -> int:
         finally:
             run("xboard-circus stop")
     PICTURE.write_text(WEB_FONT.sub("", screen.export_svg(title=TITLE)), encoding="utf-8")
-    print(f"wrote {PICTURE.relative_to(ROOT)}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

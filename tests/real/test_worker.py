@@ -481,8 +481,9 @@ def test_an_unbound_descriptor_is_refused(place: Place) -> None:
         assert unbound.getsockname()[1] == 0
 
 
-def test_the_number_of_workers_is_not_taken_from_the_environment(place: Place) -> None:
-    worker = place.start(env={"WEB_CONCURRENCY": "4"}).wait_ready()
+@pytest.mark.parametrize("env", [{"WEB_CONCURRENCY": "4"}, {"UVICORN_WORKERS": "4"}, {"UVICORN_RELOAD": "1"}])
+def test_the_number_of_workers_is_not_taken_from_the_environment(place: Place, env: dict[str, str]) -> None:
+    worker = place.start(env=env).wait_ready()
 
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
     assert children == ""

@@ -48,7 +48,9 @@ STARTUP_FAILURE = 3
 
 
 def read_options(argv: Sequence[str]) -> dict[str, Any]:
-    """Parse uvicorn's command line with uvicorn's own parser."""
+    """Parse uvicorn's command line with uvicorn's own parser; numprocesses is the number, not a variable's."""
+    for name in ("UVICORN_WORKERS", "UVICORN_RELOAD"):
+        os.environ.pop(name, None)
     try:
         options: dict[str, Any] = uvicorn_command.make_context(PROGRAM, list(argv)).params
     except click.exceptions.Exit as done:  # --help, --version
