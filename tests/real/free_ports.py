@@ -5,6 +5,7 @@ import fcntl
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,22 @@ def _is_free(port: int) -> bool:
                 trial.bind((host, port))
         except OSError:
             return False
-    return True
+    return _is_led_here(port)
+
+
+def _is_led_here(port: int) -> bool:
+    """Say whether who connects to *port* comes to its listener: a rule that a container has left leads elsewhere."""
+    with socket.socket() as listener, socket.socket() as client:
+        # Without a wait for late packets at its end, in which nobody could bind the port.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.settimeout(2)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+            client.connect(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def is_refused(port: int) -> bool:
