@@ -279,8 +279,7 @@ def give_back_libraries() -> None:
     libc = ctypes.CDLL(None)
     with open("/proc/self/smaps", "rb") as maps:
         for start, end in _ONLY_READ.findall(maps.read()):
-            length = ctypes.c_size_t(int(end, 16) - int(start, 16))
-            libc.madvise(ctypes.c_void_p(int(start, 16)), length, MADV_DONTNEED)
+            libc.madvise(ctypes.c_void_p(int(start, 16)), ctypes.c_size_t(int(end, 16) - int(start, 16)), MADV_DONTNEED)
 
 
 def threads() -> int:
