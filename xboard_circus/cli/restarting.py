@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from shlex import quote
 
 import click
@@ -86,19 +86,19 @@ def restart(
                 backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
                 try_new_code(instance, [each.name for each in backends])
         expected = launching.expected(instance)
-    with launching.alone(instance):
-        now = instance.find()
-        if found is not None and now is None:
-            _refuse_stopped(instance, found.identity)
-        found = None if cold else now
-        launched = None if found is None else _succeed(instance, found)
-        if launched is None:
-            launched = _restart_cold(instance)
-        elif isinstance(found, Snapshot):
-            with in_background(launched):
+    with ExitStack() as afterwards:
+        with launching.alone(instance):
+            now = instance.find()
+            if found is not None and now is None:
+                _refuse_stopped(instance, found.identity)
+            found = None if cold else now
+            launched = None if found is None else _succeed(instance, found, afterwards)
+            if launched is None:
+                launched = _restart_cold(instance)
+            elif isinstance(found, Snapshot):
                 for name in _still_stopped(found, expected):
                     del expected[name]
-    await_ready(instance, expected, timeout=timeout, launched=launched)
+        await_ready(instance, expected, timeout=timeout, launched=launched)
 
 
 def _move_to(circusd: procs.Identity) -> None:
@@ -199,11 +199,11 @@ def _agree(found: Costs, *, yes: bool) -> None:
     agree(cost, "Restart?", "nothing was stopped: `xboard-circus restart --yes` restarts all the same")
 
 
-def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
+def _succeed(instance: Instance, found: Snapshot | Silent, afterwards: ExitStack) -> Launched | None:
     """Replace the circusd that was *found* by a new one; None, with nothing done, if no worker could stay.
 
     The new one waits before the old one is ordered to leave, so whenever this process is killed, one of the two is in
-    charge.
+    charge. From the end of the old one on, also between two waits, Ctrl-C is reported as *afterwards* by the new one.
     """
     old = found.identity.pid
     launched = None
@@ -215,6 +215,7 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
                 launched.withdraw()
                 return None
             departure.await_end(shown)
+            afterwards.enter_context(in_background(launched))
     except KeyboardInterrupt as error:
         if launched is None or launched.withdraw():
             raise KeyboardInterrupt(f"{NOT_BEGUN}: circusd (pid {old}) runs on") from error
