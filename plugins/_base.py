@@ -25,7 +25,7 @@ from xboard_circus.core.lost import Loss, witnessed
 from xboard_circus.core.names import CIRCUSD, circusd_of, plugin_log_name
 from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, free_memory, procs
+from xboard_circus.host import circusd_record, own_memory, procs
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._log import Sparingly, open_log
 
@@ -346,7 +346,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         self, endpoint: str, pubsub_endpoint: str, check_delay: float, ssh_server: str | None = None, **config: str
     ) -> None:
         super().__init__(endpoint, pubsub_endpoint, check_delay, ssh_server=ssh_server, **config)
-        free_memory.keep_large_blocks_apart()
+        own_memory.keep_large_blocks_apart()
         self.options, self.problems = parse_plugin(config)
         self.home = Path(os.environ.get("XBOARD_HOME") or os.getcwd())
         self.commands = ThreadedCommands(endpoint)
@@ -390,6 +390,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
             with suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(signum, self.host.end, signal.Signals(signum).name)
         self.host.start(loop)
+        loop.call_later(own_memory.SETTLED, own_memory.give_back_libraries)
 
     def handle_recv(self, data: Sequence[bytes]) -> None:
         """Handle one message of the bus."""

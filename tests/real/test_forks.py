@@ -22,7 +22,7 @@ import pytest
 from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 
 from . import harness
-from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .memory_group import memory_group
 from .processes import Process, open_files, process
@@ -346,18 +346,28 @@ def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_pat
         eventually(lambda: not stopped.alive, what="it is ended")
 
 
+def read_of_libraries(pid: int) -> int:
+    pages = psutil.Process(pid).memory_maps()
+    return sum(each.private_clean + each.shared_clean for each in pages if ".so" in each.path)
+
+
 def test_it_gives_back_what_only_the_import_has_read_of_libraries(tmp_path: Path) -> None:
     """Given workers that are forked, when no more is for a while, then less of the libraries' files is in its memory
-    than half of a worker's, and the next worker, which has it for its parent, serves as the others do."""
+    than half of a worker's, and the next worker, which has it for its parent, serves as the others do. circusd and its
+    plugin give back as much of what the import of Circus has read."""
+    program = [sys.executable, "-c", "import circus.arbiter; print(flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as imports:
+        assert imports.stdout is not None
+        assert imports.stdout.readline()
+        of_circus = read_of_libraries(imports.pid)
+        imports.communicate(b"\n")
 
-    def read_of_libraries(pid: int) -> int:
-        pages = psutil.Process(pid).memory_maps()
-        return sum(each.private_clean + each.shared_clean for each in pages if ".so" in each.path)
-
-    with circusd(tmp_path, numprocesses=2) as c:
+    with circusd(tmp_path, numprocesses=2, plugins=BUNDLE) as c:
         one, other = c.wait_ready()
         served = forkserver(c)
         eventually(lambda: read_of_libraries(served.pid) < read_of_libraries(other) / 2)
+        both = c.pid, c.plugin("xboard").pid
+        eventually(lambda: max(map(read_of_libraries, both)) < of_circus * 0.6)
 
         kill(one)
         (new,) = eventually(lambda: {*c.ready()} - {one, other})

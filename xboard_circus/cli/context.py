@@ -3,7 +3,7 @@
 import getpass
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -57,16 +57,8 @@ def complete_names(context: click.Context, _: click.Parameter, beginning: str) -
         found = instance.find()
         if isinstance(found, Snapshot):
             names = [watcher["name"] for watcher in found.watchers]
-    return plain_words(names, beginning)
-
-
-def plain_words(words: Iterable[str], beginning: str) -> list[str]:
-    """Return those of *words* that begin so and that no shell reads anything in.
-
-    bash puts a word into the line as it is: in another user's ini a watcher may be named ``$(command)``. A colon ends a
-    word.
-    """
-    return [word for word in words if word.startswith(beginning) and re.fullmatch(r"[\w.+@/-]+", word)]
+    # bash puts a word into the line as it is: in another user's ini a watcher may be named ``$(command)``.
+    return [name for name in names if name.startswith(beginning) and re.fullmatch(r"[\w.+@/-]+", name)]
 
 
 name_argument = click.argument("name", shell_complete=complete_names)

@@ -1,4 +1,4 @@
-"""Find how much memory can be had, on the host and within the limits of control groups, and give back what is freed."""
+"""Find how much memory can be had, on the host and within the limits of control groups."""
 
 import os
 from pathlib import Path
@@ -34,16 +34,3 @@ def available() -> int:
     group = oom.count_file_of(os.getpid())
     limits = [limit_in(folder) for folder in group.parents] if group is not None else []
     return min([psutil.virtual_memory().available, *(limited[1] for limited in limits if limited is not None)])
-
-
-def keep_large_blocks_apart() -> None:
-    """Have malloc take each block of 128 KiB or more from the kernel, and give it back, for as long as we live.
-
-    glibc stops that once such a block was freed. Then the next, such as a larger table of Python's interned strings,
-    grows its heap, where the last one leaves a hole that is too small for it. Do nothing where there is no mallopt.
-    """
-    import ctypes  # circusd has it already, and with it the plugin that it forks
-
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-3, 128 << 10)  # M_MMAP_THRESHOLD

@@ -48,7 +48,7 @@ def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
         wanted = list(filter(is_wanted, arbiter.watchers))
         armed = [supervisor.armed[watcher.name] for watcher in wanted if watcher.name in supervisor.armed]
         able = [each for each in armed if each.reloads_rolling() and not each.why_alone() and each.port.socket()]
-        before = {each: each.reload for each in able if named is None or each.is_serving()}
+        before = {each: each.reload for each in able if named is None or each.fleet.up() or each.port.predecessors()}
         if named is not None and not before:
             return execute(arbiter, props)
         reloaded = [each.watcher for each in before]

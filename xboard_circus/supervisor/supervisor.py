@@ -25,7 +25,7 @@ from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker, uncreated_watcher
 from xboard_circus.core.worker_phases import Paused
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, free_memory, listeners, procs, runtime, service_manager, sockets
+from xboard_circus.host import circusd_record, listeners, own_memory, procs, runtime, service_manager, sockets
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.fields import HealthOptions, WatcherOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
@@ -92,12 +92,13 @@ class Supervisor:
         self._is_recorded = False
         self._record()
         self.lifetime = Lifetime(self)
-        free_memory.keep_large_blocks_apart()  # when the first forkserver is forked: what an app does is its own
+        own_memory.keep_large_blocks_apart()  # when the first forkserver is forked: what an app does is its own
         # A thread for `asyncio.to_thread`, which then needs no room for one: what a dead worker left may have used it.
         self.loop.run_in_executor(None, int)
         self._find_uncreated()
         self._install()
         self.soon(0)
+        self.loop.call_later(own_memory.SETTLED, own_memory.give_back_libraries)
 
     @classmethod
     def of(cls, arbiter: Any) -> "Supervisor":

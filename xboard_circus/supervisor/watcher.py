@@ -337,10 +337,6 @@ class ArmedWatcher:
         """Return whether a reload replaces the workers; Circus starts a stopped watcher, and may send SIGHUP."""
         return self.is_running() and not self.watcher.send_hup
 
-    def is_serving(self) -> bool:
-        """Return whether a worker serves, one of this circusd or of an earlier one."""
-        return bool(self.fleet.up()) or self.port.predecessors() > 0
-
     def begin_reload(self) -> bool:
         """Begin a rolling reload in place of Circus's own; return whether Circus has nothing left to do."""
         if not self.reloads_rolling():

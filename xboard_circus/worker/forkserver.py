@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import uvicorn.config
 
 from xboard_circus.core.reason import raised
+from xboard_circus.host.own_memory import give_back_libraries
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import NOT_FOR_THE_APP, OF_CIRCUSD
@@ -38,7 +39,6 @@ STREAMS = {1: "stdout", 2: "stderr"}
 ADOPTED_POLL = 0.0002
 LATELY = 0.1  # seconds in which a change counts as one after the fork: a look at all files takes as long as a fork
 QUIET = 1.0  # seconds without an order: the workers of a start are forked
-MADV_DONTNEED = 4
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
@@ -47,8 +47,6 @@ IMPORTED_LATE = {"HTTP_PROTOCOLS": "http", "WS_PROTOCOLS": "ws", "LIFESPAN": "li
 exist depends on its version."""
 
 _OF_LAUNCHER = re.compile(rb"(?<![^\0])(XBOARD_LAUNCHER|%b)=[^\0]*" % SPACE.encode())
-_ONLY_READ = re.compile(rb"^(\w+)-(\w+) r-[x-]p \S+ \S+ [1-9].*\n(?:[A-Z].*\n)*?Anonymous: +0 kB", re.MULTILINE)
-"""Mappings of files in /proc/PID/smaps (proc_pid_smaps(5)), without a page that the process has written."""
 
 
 class CannotFork(Exception):
@@ -108,8 +106,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
             message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
         except TimeoutError:
             orders.settimeout(None)
-            with suppress(OSError):  # a kernel without /proc/PID/smaps
-                give_back_libraries()
+            give_back_libraries()
             continue
         if not message:
             os._exit(0)  # the app's exit handlers are for the workers, which live on
@@ -266,20 +263,6 @@ def shared_memory() -> set[str]:
             if rights[1:2] + rights[3:4] == "ws" and name and name[0].endswith(" (deleted)\n"):
                 found.add(f"{name[0].removesuffix(' (deleted)' + chr(10))} ({inode})")
     return found
-
-
-def give_back_libraries() -> None:
-    """Unmap the pages of libraries that were only read, most of them in the import; the kernel's cache keeps them.
-
-    Those that are read again are mapped again. What this process has itself written to a mapping, such as addresses
-    that the linker put in, would be lost (madvise(2)), so a mapping with any such page keeps all.
-    """
-    import ctypes  # not in the time of a start, and in no worker
-
-    libc = ctypes.CDLL(None)
-    with open("/proc/self/smaps", "rb") as maps:
-        for start, end in _ONLY_READ.findall(maps.read()):
-            libc.madvise(ctypes.c_void_p(int(start, 16)), ctypes.c_size_t(int(end, 16) - int(start, 16)), MADV_DONTNEED)
 
 
 def threads() -> int:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 CIRCUSCTL = "circusctl"
-A_SIGNAL = Say.BY_SIGNAL()
 LONGEST = 120
 TURN = 0.05
 JUDGED = frozenset({"restart", "reload", "xboard_reload"})
@@ -122,7 +121,7 @@ class Requests:
     @contained(None)
     def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
         self._open = [request for request in self._open if request.runs()]
-        by = A_SIGNAL if self._is_signal else who(props)
+        by = Say.BY_SIGNAL() if self._is_signal else who(props)
         request = Request(name, by, _details(name, props), self.names_of(props))
         self._open.append(request)
         return request

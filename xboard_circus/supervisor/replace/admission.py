@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
-BY_OPERATOR = "operator"
-"""The kind of a replacement that a person requests; the others are `BLOCKED` and values of `Health`."""
-
 
 def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: float, reason: str) -> None:
     """Replace a worker that the prober found hung, sick or blocked, or that an operator named.
@@ -43,7 +40,7 @@ def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: fl
         swap = armed.swap_of(worker)
         new = None if swap is None else swap.new
         raise MessageError(Say.BEING_REPLACED(pid=pid) if new is None else Say.BEING_REPLACED_BY(pid=pid, new=new.pid))
-    if kind == BY_OPERATOR:
+    if kind == "operator":  # a person requests it; the other kinds are `BLOCKED` and values of `Health`
         _for_operator(armed, worker, reason)
         return
     if worker.up_since is None:
