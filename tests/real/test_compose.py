@@ -88,6 +88,22 @@ def test_dockers_own_compose_reads_it_and_the_example_changes_nothing() -> None:
     assert read_by_compose(f"--env-file={EXAMPLE}", *profiles) == read
 
 
+def test_a_second_backend_of_the_host_shares_nothing_with_the_first_where_its_env_says_so(tmp_path: Path) -> None:
+    """Given an .env with a name, image and addresses of its own, then no volume, network, image or port is the same."""
+    own = tmp_path / ".env"
+    changed = re.sub(r"^((?:COMPOSE_PROJECT_NAME|XBOARD_IMAGE)=).*", r"\1shop", EXAMPLE.read_text(), flags=re.MULTILINE)
+    own.write_text(re.sub(r"^(XBOARD_\w*LISTEN=.*:)\d+$", r"\g<1>9999", changed, flags=re.MULTILINE))
+
+    def taken(file: Path) -> set[str]:
+        read = read_by_compose(f"--env-file={file}")
+        backend = read["services"]["backend"]
+        named = {each["name"] for kind in ("volumes", "networks") for each in read[kind].values()}
+        return {read["name"], backend["image"], *(each["published"] for each in backend["ports"])} | named
+
+    assert {"xboard", "xboard_data", "xboard-backend", "8000"} <= taken(EXAMPLE)
+    assert taken(EXAMPLE).isdisjoint(taken(own))
+
+
 # -- what it does --
 
 
