@@ -11,6 +11,7 @@ import shlex
 import stat
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,13 +118,11 @@ def _in_command(cmd: object, args: object) -> Iterator[str]:
     if not runs_worker(cmd, args):
         return
     text = " ".join(map(str, args)) if isinstance(args, (list, tuple)) else str(args or "")
-    try:
+    with suppress(ValueError):
         words = shlex.split(f"{cmd} {text}")
-    except ValueError:
-        return
-    given = [word.partition("=")[2] for word in words if word.startswith(f"{ARGUMENT}=")]
-    given += [name for word, name in pairwise(words) if word == ARGUMENT]
-    yield from given[-1:]
+        given = [word.partition("=")[2] for word in words if word.startswith(f"{ARGUMENT}=")]
+        given += [name for word, name in pairwise(words) if word == ARGUMENT]
+        yield from given[-1:]
 
 
 def _is_odd(binding: "Binding") -> bool:

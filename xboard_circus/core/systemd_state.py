@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from xboard_circus.core.state_schema import State, WatcherEntry
+from xboard_circus.core.state_schema import State
 from xboard_circus.core.verdict import has_come_up, headline, running_reload
 
 LONGEST_STATUS = 400
@@ -49,8 +49,9 @@ class ServiceState:
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
         known = {name: headline(watcher["verdict"]) for name, watcher in watchers.items()}
         lines = [f"{name}: {known.get(name, 'circusd runs without it')}" for name in self.expected]
+        up = {name for name, watcher in watchers.items() if watcher["armed"] and has_come_up(watcher)}
         return SystemdNotice(
-            ready=bool(lines) and all(_has_come_up(watchers.get(name)) for name in self.expected),
+            ready=bool(lines) and up.issuperset(self.expected),
             proven=self._prove(state, queried_at),
             stopping=state["circusd"]["stopping"],
             reloading=any(map(running_reload, state["watchers"])),
@@ -61,10 +62,5 @@ class ServiceState:
         # The age counts from circusd's answer, so the round ended at this moment or later, never before.
         ended_at = max((queried_at - prober["round_age"] for prober in state["probers"]), default=float("-inf"))
         is_new = ended_at > self._proven_at
-        if is_new:
-            self._proven_at = queried_at
+        self._proven_at = queried_at if is_new else self._proven_at
         return is_new
-
-
-def _has_come_up(watcher: WatcherEntry | None) -> bool:
-    return watcher is not None and watcher["armed"] and has_come_up(watcher)

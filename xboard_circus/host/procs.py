@@ -349,12 +349,11 @@ def with_descendants(roots: Iterable[int], processes: Mapping[int, Stat]) -> set
 def read_stat(pid: int) -> Stat | None:
     """Read the facts of *pid*; None if it is gone or unreadable."""
     if sys.platform != "linux":
-        try:
+        with suppress(psutil.Error, OSError):
             process = psutil.Process(pid)
             state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
             return Stat(state, process.ppid(), 1, int(process.create_time() * TICKS))
-        except (psutil.Error, OSError):
-            return None
+        return None
     try:
         raw = _read(f"/proc/{pid}/stat")
     except OSError:

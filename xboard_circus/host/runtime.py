@@ -309,12 +309,9 @@ def read_record(instance: str) -> dict[str, Any] | None:
 def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
     """Return what `write_file` wrote; None for a missing or partial file. XboardError as `read_record`."""
     folder = state_root_path() if file_name == LIFE else root_path()
-    for step in (folder, folder / _valid(instance)):
-        try:
-            _check(step)
-        except FileNotFoundError:
-            return None
     try:
+        for step in (folder, folder / _valid(instance)):
+            _check(step)
         found = json.loads((folder / instance / file_name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
@@ -402,11 +399,8 @@ def _made(folder: Path) -> Path:
     # The user of a watcher must get through root's folders to its own, and see nothing on the way.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     with _errors_of(f"can't make {folder}"):
-        try:
+        with suppress(FileExistsError):
             folder.mkdir(mode)
-        except FileExistsError:
-            pass
-        else:
             folder.chmod(mode)  # the umask may have removed more
         _check(folder)
     return folder

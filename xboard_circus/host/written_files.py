@@ -311,10 +311,8 @@ def write(path: Path, text: str, mode: int) -> None:
 def delete(path: Path) -> None:
     """Delete the file, or the link, at *path*."""
     try:
-        with opened(path.parent) as folder:
+        with suppress(FileNotFoundError), opened(path.parent) as folder:
             os.unlink(path.name, dir_fd=folder)
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise XboardError(f"{path}: cannot be deleted: {error.strerror}") from None
 

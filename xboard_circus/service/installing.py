@@ -209,7 +209,7 @@ class Service:
         python = str(venv / "bin" / "python")
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         before = next(venv.glob("lib/python*/site-packages/xboard_circus-*.dist-info"), None)
-        self._shell.run(python, *pip, "--upgrade", *what)
+        self._shell.run(python, *pip, "--upgrade", *what, half=f"{venv} lacks packages, and nothing starts from it")
         if self._shell.dry_run:
             return
         if what != ["xboard-circus"]:

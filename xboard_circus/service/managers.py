@@ -31,22 +31,39 @@ class Shell:
         """Report one step, done or only planned: "write: FILE"."""
         self.note(f"would {what}" if self.dry_run else what)
 
-    def run(self, *command: str, may_fail: bool = False, within: int | None = None, late: str = "") -> None:
+    def run(
+        self, *command: str, may_fail: bool = False, within: int | None = None, late: str = "", half: str = ""
+    ) -> None:
         """Run *command* in the root folder, without any module of a user's; XboardError if it fails.
 
-        It is left after *within* seconds, with *late* as the error's cure.
+        It is left after *within* seconds, with *late* as the error's cure. Where *half* says what it leaves when it is
+        ended in its middle, Ctrl-C and the loss of the terminal do not reach it.
         """
-        self.report(f"run: {' '.join(command)}")
+        line = " ".join(command)
+        self.report(f"run: {line}")
         if self.dry_run:
             return
         try:
-            done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, check=False, timeout=within)
+            with subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, start_new_session=bool(half)) as process:
+                code = self._wait(process, within, half)
         except subprocess.TimeoutExpired:
-            raise XboardError(f"`{' '.join(command)}` has not ended within {within} s: {late}") from None
+            raise XboardError(f"`{line}` has not ended within {within} s: {late}") from None
         except OSError as error:
             raise XboardError(f"{command[0]} cannot be run: {error.strerror}") from None
-        if done.returncode and not may_fail:
-            raise XboardError(f"`{' '.join(command)}` ended with exit code {done.returncode}; what it said is above")
+        if code and not may_fail:
+            raise XboardError(f"`{line}` ended with exit code {code}; what it said is above")
+
+    def _wait(self, process: subprocess.Popen[bytes], within: int | None, half: str) -> int:
+        try:
+            return process.wait(within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        except KeyboardInterrupt:
+            if half:
+                self.note(f"waiting for its end: in its middle {half}. Ctrl-C again leaves pid {process.pid} running")
+                process.wait()
+            raise
 
 
 def succeeds(*command: str, user: str = "") -> bool:

@@ -153,10 +153,9 @@ def put_back(listener: socket.socket, wanted: Mapping[str, bytes], *, backlog: i
 
 def _value(of: socket.socket, name: str) -> bytes | None:
     """Return the value of an option; None if the family or this kernel has no such option."""
-    try:
+    with suppress(OSError):
         return of.getsockopt(*_INHERITED[name], 4 if name == "SO_LINGER" else _LARGEST)  # the time without it is kept
-    except OSError:
-        return None
+    return None
 
 
 def file_at(path: str) -> tuple[int, int] | None:

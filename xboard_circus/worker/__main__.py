@@ -187,9 +187,8 @@ def main(options: Mapping[str, Any], imported: forkserver.Imported | None) -> No
     outlive_output(surroundings.circusd)
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:
-        run(server, surroundings, code)
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            run(server, surroundings, code)
     finally:
         surroundings.remove_files()
     if not server.started:

@@ -45,26 +45,23 @@ def has_ended(process: Any) -> bool:
     """Return whether *process* is dead, reaped or not."""
     if process._worker.returncode is not None:
         return True
-    try:
+    with contextlib.suppress(ChildProcessError):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True
+    return True
 
 
 def children(process: Any) -> list[Any]:
     """Return all processes below *process* in its session; one in a session of its own is meant to outlive it."""
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         return [child for child in process._worker.children(recursive=True) if session_of(child.pid) == process.pid]
-    except psutil.NoSuchProcess:
-        return []
+    return []
 
 
 def resident(process: Any) -> int | None:
     """Return the resident memory of *process* in bytes."""
-    try:
+    with contextlib.suppress(psutil.Error):
         return int(process._worker.memory_info().rss)
-    except psutil.Error:
-        return None
+    return None
 
 
 def send(process: Any, signum: int) -> None:
