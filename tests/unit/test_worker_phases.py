@@ -73,6 +73,17 @@ Row = tuple[LifeEvent, object, list[Effect]]
 
 HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     "started, then up": (STARTING, [(CameUp(2.0), Up(2.0), CAME_UP)]),
+    "one that is up and refuses each probe is no late start, however long that lasts": (
+        STARTING,
+        [(CameUp(2.0), Up(2.0), CAME_UP), (tick(9999.0), Up(2.0), [])],
+    ),
+    "one that starts where there are to be fewer leaves at once, and its end costs nothing": (
+        STARTING,
+        [
+            (Ordered(1.0, OPERATOR, within=35.0), Leaving(OPERATOR, 1.0, 36.0, Starting(0.0)), [Effect.WAKE]),
+            (ended(1.5, -15), gone(Cause.COMMANDED, "commanded: operator", 1.5), []),
+        ],
+    ),
     "a late start is terminated and counts as failed, whatever its exit code": (
         STARTING,
         [
