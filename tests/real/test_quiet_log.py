@@ -22,7 +22,14 @@ def test_the_commands_of_an_operator_leave_no_traceback(tmp_path: Path) -> None:
         for name in ("restart", "reload", "incr", "decr", "stop", "start"):
             c.do(name, name="web", waiting=True)
         c.do("set", name="web", options={"numprocesses": 1}, waiting=True)
+        for name in ("kill", "signal"):
+            (one,) = c.wait_ready(1)
+            assert c.call(name, name="web", pid=one, signum="term")["status"] == "ok"
+            eventually(lambda: one not in c.workers())  # noqa: B023
+        c.do("reloadconfig", waiting=True)
         c.wait_ready(1)
+        c.do("rm", name="web", waiting=True)
+        eventually(lambda: "web" not in c.call("list")["watchers"])
 
         assert tracebacks(c) == []
 
