@@ -27,7 +27,8 @@ SHIPPED = sorted(
 
 ROOMS = (
     *("alerts", "checks", "cli", "container", "dashboard", "doctor", "host", "logs", "options", "plugins"),
-    *("service", "worker"),
+    *("service", "worker", "supervisor", "ledger", "."),
+    *(f"supervisor/{room}" for room in ("bus", "life", "patches", "replace")),
 )
 FORBIDDEN = {
     r"wedge[ds]?": "hung",
@@ -44,12 +45,15 @@ FORBIDDEN = {
     r"(?:every|each) (?:single )?restart": "failure: how the worker ended",
     r"restarts used up": "restart budget used up",
     r"no\. ?(?:\d+|\{\w+\})": "#1",
-    r"wid": "slot",
+    r"(?<![.-])wid": "slot",  # but Circus's variable, and an option of the launcher
     r"(?:say|says) otherwise": "the default",
 }
 ALLOWED = {
     # The field's own words, explained once where the other words are.
     "docs/design.md": ["(*half open*)"],
+    # Columns of databases that are there.
+    "xboard_circus/ledger/database.py": ["wid INTEGER"],
+    "xboard_circus/ledger/record.py": ["pid, wid,"],
 }
 
 
