@@ -50,6 +50,7 @@ def test_no_service_gains_rights_or_has_more_than_it_needs() -> None:
 def test_the_example_holds_every_variable_with_its_default() -> None:
     shown = dict(line.split("=", 1) for line in EXAMPLE.read_text().splitlines() if line and not line.startswith("#"))
     used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text()))
+    (used["COMPOSE_PROJECT_NAME"],) = re.findall(r"^name: (.*)", FILE.read_text(), re.MULTILINE)
     images = {"XBOARD_NGINX_IMAGE", "XBOARD_PROMETHEUS_IMAGE"}
 
     assert shown == {name: value for name, value in used.items() if name not in images}
