@@ -73,10 +73,6 @@ Row = tuple[LifeEvent, object, list[Effect]]
 
 HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     "started, then up": (STARTING, [(CameUp(2.0), Up(2.0), CAME_UP)]),
-    "one that is up and refuses each probe is no late start, however long that lasts": (
-        STARTING,
-        [(CameUp(2.0), Up(2.0), CAME_UP), (tick(9999.0), Up(2.0), [])],
-    ),
     "one that starts where there are to be fewer leaves at once, and its end costs nothing": (
         STARTING,
         [
