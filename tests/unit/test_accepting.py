@@ -5,8 +5,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+import uvloop
 
 from xboard_circus.worker.accepting import Acceptor, Counts
 
@@ -176,3 +178,70 @@ def test_a_listener_that_was_shut_down_is_left_alone_for_a_second(
 
     asyncio.run(run())
     assert worker.pauses == [1.0]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_is_attached_without_a_task(
+    listeners: tuple[socket.socket, socket.socket], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Given a burst, then the loop serves all of it, and made no task, which takes as long as half of attaching."""
+    made: list[asyncio.BaseTransport] = []
+    tasks: list[object] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        acceptor = Acceptor(Counts(0), attach=lambda accepted: loop.connect_accepted_socket(Protocol, accepted))
+
+        def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> "asyncio.Task[Any]":
+            tasks.append(coroutine)
+            return asyncio.Task(coroutine, loop=loop, **named)
+
+        loop.set_task_factory(make_task)
+        acceptor.start(listeners[:1])
+        until = time.monotonic() + 60
+        while (len(made) < BURST or acceptor.attaching) and time.monotonic() < until:
+            await asyncio.sleep(0)
+        acceptor.stop()
+        loop.set_task_factory(None)
+        assert (len(made), acceptor.attaching, tasks) == (BURST, {}, [])
+        for transport in made:
+            transport.close()
+        await asyncio.sleep(0)
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize(("error", "is_told"), [(ConnectionResetError(), False), (ValueError("of ours"), True)])
+def test_a_connection_that_cannot_be_attached_is_given_up(
+    listeners: tuple[socket.socket, socket.socket], error: Exception, is_told: bool
+) -> None:
+    """Given a handshake that fails, or an error of ours, then all are tried, and errors of ours logged."""
+    tried: list[socket.socket] = []
+    told: list[Any] = []
+
+    async def attach(connection: socket.socket) -> None:
+        with connection:
+            await asyncio.sleep(0.001)
+            tried.append(connection)
+            raise error
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        acceptor = Acceptor(Counts(0), attach=attach)
+        acceptor.start(listeners[:1])
+        until = time.monotonic() + 60
+        while len(tried) < BURST and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+        acceptor.stop()
+        assert is_told or acceptor.attaching == {}
+
+    asyncio.run(run())
+    assert told == is_told * BURST * [error]

@@ -40,13 +40,9 @@ def _counting(protocol: type[asyncio.Protocol], h11: Any) -> type[asyncio.Protoc
         def __init__(self, *args: Any, **named: Any) -> None:
             super().__init__(*args, **named)
             self.conn.__class__ = Connection
-            self.conn.most_headers = _limit(named["config"]) // LEAST_EACH
+            self.conn.most_headers = (self.config.h11_max_incomplete_event_size or DEFAULT_LIMIT) // LEAST_EACH
 
     return CountingH11Protocol
-
-
-def _limit(config: Any) -> int:
-    return config.h11_max_incomplete_event_size or DEFAULT_LIMIT
 
 
 class _HeaderLimit(asyncio.Protocol):
@@ -60,23 +56,20 @@ class _HeaderLimit(asyncio.Protocol):
     _pending = _of_request = 0
     _of_cycle: Any = None
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._limit = _limit(named["config"])
-
     def data_received(self: Any, data: bytes) -> None:
         pending, cycle = self._pending, self.cycle
-        if pending > self._limit:  # refused: over TLS more may come until the connection is closed
+        limit = self.config.h11_max_incomplete_event_size or DEFAULT_LIMIT
+        if pending > limit:  # refused: over TLS more may come until the connection is closed
             return
         self._pending = pending + len(data)
         self._receive(data)
         if self.cycle is not cycle:
             self._pending = 0
-        elif self._pending > self._limit:
+        elif self._pending > limit:
             self._refuse()
 
     def on_headers_complete(self: Any) -> None:
-        if len(self.headers) > self._limit // LEAST_EACH:
+        if len(self.headers) > (self.config.h11_max_incomplete_event_size or DEFAULT_LIMIT) // LEAST_EACH:
             raise ValueError("too many headers")  # httptools makes an error of it, which uvicorn answers with 400
         self._begin()
 

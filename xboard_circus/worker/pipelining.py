@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakMethod
+from weakref import ref
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
@@ -32,14 +32,16 @@ def one_at_a_time(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
 
 class _Flow(FlowControl):
-    """Read no further while too much waits."""
+    """Read no further while too much waits.
 
-    def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._is_full = WeakMethod(is_full)  # a closed connection would otherwise be kept until Python collects garbage
+    Attributes:
+        of: The connection; a closed one would otherwise be kept until Python collects garbage.
+    """
+
+    of: "ref[Any]"
 
     def resume_reading(self) -> None:
-        if self.read_paused and not ((is_full := self._is_full()) and is_full()):
+        if self.read_paused and not ((connection := self.of()) and connection.is_full()):
             super().resume_reading()
 
 
@@ -69,14 +71,15 @@ class _OneAtATime(asyncio.Protocol):
 
     def connection_made(self: Any, transport: Any) -> None:
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._is_full)
+        self.flow.__class__ = _Flow
+        self.flow.of = ref(self)
 
     def _is_busy(self: Any) -> bool:
         """Return whether a request has arrived as a whole and has no whole answer yet."""
         cycle = self.cycle
         return not (cycle is None or cycle.response_complete or cycle.more_body)
 
-    def _is_full(self: Any) -> bool:
+    def is_full(self: Any) -> bool:
         return self._is_busy() and len(self.conn.trailing_data[0]) > HIGH_WATER_LIMIT
 
 
@@ -116,7 +119,7 @@ class _OfHttpTools(_OneAtATime):
             self._parse_waiting()
             self.flow.resume_reading()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
         return len(self._waiting) > HIGH_WATER_LIMIT
 
     def _length_to_parse(self: Any, data: "bytes | bytearray") -> int:
@@ -140,5 +143,5 @@ class _OfHttpTools(_OneAtATime):
             piece = bytes(self._waiting[: self._length_to_parse(self._waiting)])
             del self._waiting[: len(piece)]
             self._parse(piece)
-        if self._is_full():
+        if self.is_full():
             self.flow.pause_reading()

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -173,6 +173,10 @@ class SheddingServer(uvicorn.Server):
             listener.listen(self.config.backlog)
         self._accept(sockets or [])
 
+    def _protocol(self) -> asyncio.Protocol:
+        config = self.config
+        return config.http_protocol_class(config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
+
     def _accept(self, listeners: list[socket.socket]) -> None:
         self._acceptor.start(listeners)
 
@@ -182,20 +186,11 @@ class SheddingServer(uvicorn.Server):
         self.end_idle(time.monotonic())
         return await super().on_tick(counter)
 
-    async def _attach(self, connection: socket.socket) -> None:
-        config = self.config
-
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
-                config=config, server_state=self.server_state, app_state=self.lifespan.state
-            )
-            return made
-
+    def _attach(self, connection: socket.socket) -> Coroutine[Any, Any, Any]:
         # The loop gives each handshake a minute. One user of the host could hold all descriptors with those.
-        if config.is_ssl and len(self._acceptor.attaching) > self._most_connections // 2:
+        if self.config.is_ssl and len(self._acceptor.attaching) > self._most_connections // 2:
             self._acceptor.end_oldest()
-        with contextlib.suppress(OSError):  # such as a handshake that fails
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection, ssl=config.ssl)
+        return asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
 
     def end_idle(self, now: float) -> None:
         """Close the connections that were not used for as long as they are kept alive, or half a second longer."""
