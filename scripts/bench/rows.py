@@ -155,8 +155,7 @@ def orphan_at_start(rival: Rival) -> list[Found]:
         it.until(lambda: (answer(it.port, "/") or "") not in {"", *map(str, orphans)}, 20, "an answer by a new one")
         answered = time.monotonic()
         time.sleep(3)  # the orphans drain
-        stay = len(orphans & set(it.serving()))
-        return [Found(answered - at, f"beside {left} orphans, of which {stay} serve on")]
+        return [Found(answered - at, f"beside {left} orphans, of which {len(orphans & set(it.serving()))} serve on")]
 
 
 def supervisor_killed(rival: Rival) -> list[Found]:

@@ -159,3 +159,22 @@ def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Pat
         shutil.chown(libraries, "root")  # the trap is sound
         c.run_cli("check")
         assert proof.exists()
+
+
+@pytest.mark.parametrize("variable", ["XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"])
+def test_root_makes_nothing_below_a_folder_of_another_user(open_folder: Path, variable: str) -> None:  # noqa: F811
+    """Given a runtime folder below another user's, who could exchange it for a link while root makes, gives away and
+    reads what is in it, when root starts circusd, then nothing is made in it, the cure is told, and none starts; one
+    without a state folder serves."""
+    folder, theirs = open_folder / variable, open_folder / f"{variable}-theirs"
+    for each in (folder, theirs):
+        each.mkdir(0o755)
+    shutil.chown(theirs, USER)
+    with circusd(folder, watchers=[Watcher()], env={variable: str(theirs / "run")}, start=False) as c:
+        result = c.run_cli("start")
+
+        assert [*theirs.glob("run/*")] == []
+        log = folder / "logs" / "circusd.log"
+        told = log.read_text() if log.exists() else result.stderr
+        assert f"it is below {theirs}, which is user {USER}'s: put it right, or set {variable}" in told
+        assert bool(c.processes()) == (variable == "XBOARD_STATE_DIR")

@@ -351,10 +351,8 @@ def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding
 
 
 def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    for name, stream in watcher.streams.items():
-        if "filename" in stream:
-            file = config.folder / stream["filename"]
-            yield from not_writable(f"{name}_stream.filename", file, "Circus drops the watcher")
+    for name, file in _streams(config, watcher):
+        yield from not_writable(f"{name}_stream.filename", file, "Circus drops the watcher")
 
 
 def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]:

@@ -79,10 +79,8 @@ def _runtime_folder(config: Config, instance: str) -> Iterator[Finding]:
 
 def _is_ours(holder: Holder, instance: str, circusd: procs.Identity | None) -> bool:
     """Return whether the holder is the circusd that runs this file, or one of its processes."""
-    if circusd is None:
-        return False
-    identity = circusd.pid, circusd.started
-    return identity in ((holder.pid, holder.started), holder.circusd if holder.instance == instance else None)
+    its = (holder.pid, holder.started), holder.circusd if holder.instance == instance else None
+    return circusd is not None and circusd in its
 
 
 def _not_bindable(address: Address, error: OSError) -> Finding:

@@ -173,9 +173,8 @@ def state_dir(instance: str) -> Path:
 
 
 def _made_root(folder: Path) -> Path:
-    if not os.path.isdir(folder.parent):
-        with _errors_of(f"can't make {folder.parent}"):
-            folder.parent.mkdir(parents=True, exist_ok=True)
+    with _errors_of(f"can't make {folder.parent}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     return _made(folder)
 
 
@@ -401,14 +400,17 @@ def _made(folder: Path) -> Path:
     with _errors_of(f"can't make {folder}"):
         with suppress(FileExistsError):
             folder.mkdir(mode)
+            _check(folder)  # first, or root would follow the link that another user puts there
             folder.chmod(mode)  # the umask may have removed more
         _check(folder)
     return folder
 
 
 def _check(folder: Path) -> None:
-    found = folder.lstat()
-    if stat.S_ISLNK(found.st_mode):
+    found, above = folder.lstat(), next(filter(_is_anothers, folder.parents), None)
+    if above is not None:
+        wrong = f"below {above}, which is user {above.owner()}'s"
+    elif stat.S_ISLNK(found.st_mode):
         wrong = "a symbolic link"
     elif not stat.S_ISDIR(found.st_mode):
         wrong = "no folder"
@@ -423,6 +425,17 @@ def _check(folder: Path) -> None:
         what, variable = "state", STATE_VARIABLE
     cure = f"put it right, or set {variable} to another folder, for circusd and every command"
     raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: {cure}")
+
+
+def _is_anothers(folder: Path) -> bool:
+    """Return whether this is root, and *folder* another user's, who may put another one, or a link, in the place of
+    what is below it at any time: also between a check of ours and what it is for.
+
+    An owner that this system has no user for does not count: a folder of the host in a container. Nor does the host's
+    root, whom a user namespace may show as another user.
+    """
+    owner, trusted = folder.stat().st_uid, (0, os.stat("/").st_uid)
+    return os.geteuid() == 0 and owner not in trusted and group_of(owner, None) is not None
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:

@@ -183,7 +183,6 @@ def _runs_still(lock: int) -> bool:
 
 def _end_left(instance: str, watcher: str) -> None:
     """End, in a thread, such a run of a circusd that is gone."""
-    orphans = {holder: procs.environ(holder.pid or 0) or {} for holder in listeners.orphans(instance)}
     marks = {"XBOARD_WORKER": TOKEN, "XBOARD_WATCHER": watcher}.items()
-    if left := [holder for holder, environ in orphans.items() if marks <= environ.items()]:
-        listeners.stop(left, grace=GRACE)
+    orphans = listeners.orphans(instance)
+    listeners.stop([each for each in orphans if marks <= (procs.environ(each.pid or 0) or {}).items()], grace=GRACE)
