@@ -314,7 +314,7 @@ def test_root_installs_no_service_from_what_is_another_users(shared_checkout: Pa
     assert sorted(shared_checkout.iterdir()) == before
 
 
-@pytest.mark.parametrize("script", ["test.sh", "check.sh", "build.sh", "build_site.sh"])
+@pytest.mark.parametrize("script", ["test.sh", "check.sh", "build.sh", "build_site.sh", "soak.sh", "deaths.sh"])
 @pytest.mark.parametrize("mode", [0o1775, 0o1757, None])
 def test_root_runs_no_tools_where_another_user_may_make_their_settings(
     shared_checkout: Path, script: str, mode: int | None
@@ -344,6 +344,30 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
 
     assert (told.returncode, told.stdout, ran.exists()) == (1, "", False)
     assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
+
+
+@pytest.mark.parametrize("program", ["soak", "deaths"])
+def test_what_runs_for_long_is_a_script_that_the_documents_name(tmp_path: Path, program: str) -> None:
+    """Given a checkout with a .venv that is installed, then its script of that name runs the program in tests/real."""
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    sums = subprocess.check_output(["cksum", "setup.cfg", "pyproject.toml"], cwd=tmp_path)
+    (tmp_path / ".venv" / ".installed-test").write_bytes(sums)
+
+    script = tmp_path / "scripts" / f"{program}.sh"
+    told = subprocess.run([script, "--help"], cwd="/", capture_output=True, text=True, check=False)
+
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"usage: scripts/{program}.sh ")
+    assert f"``scripts/{program}.sh" in told.stdout
+    for page in ("CONTRIBUTING.md", "README.md", "README.zh-CN.md", "docs/design.md"):
+        assert f"scripts/{program}.sh" in (ROOT / page).read_text(encoding="utf-8"), page
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])

@@ -1,6 +1,6 @@
 """Measure how the memory of circusd and of the plugin grows with deaths of workers.
 
-From the checkout: ``.venv/bin/python -m tests.real.deaths``.
+From the checkout: ``scripts/deaths.sh``.
 
 Kills workers, each when its slot is filled again, until enough have died in one life of circusd, and prints the
 resident memory per 1,000. The last lines are the result: the growth in the second half, per 1,000 deaths. Exits with 1
@@ -80,7 +80,9 @@ def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "scripts/deaths.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--deaths", type=int, default=5000, help="in one life of circusd (default 5000)")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")

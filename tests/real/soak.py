@@ -1,4 +1,4 @@
-"""Run rounds of random commands and faults on a real circusd: ``.venv/bin/python -m tests.real.soak --rounds 1000``.
+"""Run rounds of random commands and faults on a real circusd: ``scripts/soak.sh --rounds 1000``.
 
 After each round circusd has to answer, all workers have to serve, and no process of ours may be left that circusd does
 not know. The seed is printed first, and a run with the same seed does the same things; how far each gets before the
@@ -254,7 +254,9 @@ def soak(folder: Path, *, rounds: int, seed: int, left_out: list[str]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "scripts/soak.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None, help="another one each time without it")
     parser.add_argument("--without", action="append", default=[], choices=THINGS, metavar="THING", help="leave it out")
