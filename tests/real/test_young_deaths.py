@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xboard_circus.host.oom import HOST, count_in
 
+from . import held_looks
 from .harness import FAST_RESTARTS, Circusd, circusd, eventually, kill
 from .memory_group import memory_group
 
@@ -37,18 +38,26 @@ def cause_of_a_young_death(c: Circusd) -> str:
     return str(failure.message["cause"])
 
 
-def test_an_oom_kill_elsewhere_is_no_cause_of_the_death_of_a_worker_that_was_never_looked_at(tmp_path: Path) -> None:
-    """Given an OOM kill of another process, when a worker is killed right after its spawn, somebody killed it.
+def looks(folder: Path) -> int:
+    """Count circusd's looks at its workers so far."""
+    return (folder / "seen").read_text().count("\n")
 
-    Three tries: circusd looks at its workers each two seconds, and may have looked at this one by chance.
+
+def test_an_oom_kill_elsewhere_is_no_cause_of_the_death_of_a_worker_that_was_never_looked_at(tmp_path: Path) -> None:
+    """Given an OOM kill of another process, when a worker is killed that circusd has not looked at, somebody did.
+
+    circusd has looked at other workers before the OOM kill, and looks at none until the death.
     """
-    with circusd(tmp_path, numprocesses=1, options=FAST_RESTARTS) as c:
+    folder = tmp_path / "looks"
+    folder.mkdir()
+    options = {"hooks.before_spawn": "held_looks.install", **FAST_RESTARTS}
+    with circusd(tmp_path, numprocesses=1, options=options, env={held_looks.FOLDER: str(folder)}) as c:
         c.wait_ready()
-        causes = []
-        for _ in range(3):
-            eventually(lambda: c.worker(c.workers()[0])["age"] > 4.5, what="circusd has looked twice")
-            kill_for_want_of_memory()
-            causes.append(cause_of_a_young_death(c))
-            if causes[-1] == "killed from outside":
-                return
-        raise AssertionError(causes)
+        before = eventually(lambda: looks(folder))
+        eventually(lambda: looks(folder) >= before + 2, what="circusd knows the count of OOM kills")
+        (folder / "hold").touch()
+        eventually((folder / "held").exists, what="no look is under way, and none begins")
+
+        kill_for_want_of_memory()
+
+        assert cause_of_a_young_death(c) == "killed from outside"
