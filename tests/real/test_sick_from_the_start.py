@@ -1,11 +1,11 @@
 """A live path that fails from its first answer on is no good start: the worker is counted, replaced, and told of."""
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, kill, time_to_start
 
 OPTIONS = {
     "health.live_path": "/health/live",
@@ -18,21 +18,42 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("answer", ["500", "hang"])
-def test_one_of_three_that_never_answers_well_is_replaced(tmp_path: Path, answer: str) -> None:
-    """Given one of three whose live path fails from the first probe on, when its time to start is over, then it is
-    counted and replaced, the others are left alone, and all three serve when it is mended."""
-    watcher = Watcher(numprocesses=3, options=OPTIONS, told={"live.wid-2": answer})
-    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
-        sick = eventually(lambda: [start.pid for start in c.starts() if start.wid == 2])[0]
-        others = eventually(lambda: set(c.workers()) - {sick} if len(c.workers()) == 3 else None)
+def alerts(folder: Path) -> list[dict[str, Any]]:
+    """Return the alerts that the command of the ini was given."""
+    file = folder / "alerts"
+    return [json.loads(line) for line in file.read_text().splitlines() if line] if file.exists() else []
 
-        eventually(lambda: sick in [event.pid for event in c.failures()], what="its end is counted and published")
+
+def test_those_that_never_answer_well_are_replaced_and_one_alert_says_so(tmp_path: Path) -> None:
+    """Given two of four whose live path fails from the first probe on, one by 500, one by no answer, when their time to
+    start is over, then each is counted and replaced, one alert says so, and the others are left alone."""
+    slow = {**OPTIONS, "health.startup_timeout": time_to_start()}
+    watcher = Watcher(numprocesses=4, options=slow, told={"live.wid-2": "500", "live.wid-3": "hang"})
+    program = tmp_path / "notify"
+    program.write_text("#!/bin/sh\ncat >>alerts; echo >>alerts\n")
+    program.chmod(0o700)
+    # The incident lasts until the watcher is stopped, so that the second end of a worker is a part of it.
+    alert = {"type": "command", "command": "./notify", "on": "restart"}
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, start=False) as c:
+        c.write_ini(alert__run=alert, plugin__xboard={"alerts.recover_after": 600})
+        c.start_again()
+        eventually(lambda: len(c.starts()) >= 4)
+        first = {start.wid: start.pid for start in reversed(c.starts())}
+        sick = {first[2], first[3]}
+
+        eventually(lambda: sick <= {event.pid for event in c.failures()}, what="their ends are counted and published")
         c.set("live.wid-2", "")
+        c.set("live.wid-3", "")
 
         fresh = c.wait_ready()
-        assert sick not in fresh
-        assert others <= set(fresh)
+        assert not sick & set(fresh)
+        assert {first[1], first[4]} <= set(fresh)
+        (first_alert,) = eventually(lambda: alerts(tmp_path), what="an alert")
+        assert (first_alert["watcher"], first_alert["kind"]) == ("web", "restart")
+        assert first_alert["reason"].startswith("not up within health.startup_timeout")
+        c.do("stop", name="web", waiting=True)
+        eventually(lambda: "stopped" in [each["event"] for each in alerts(tmp_path)], what="the end of the incident")
+        assert [each["event"] for each in alerts(tmp_path)] == ["problem", "stopped"]
 
 
 def test_one_that_is_sick_before_the_prober_first_sees_it_is_replaced(tmp_path: Path) -> None:
