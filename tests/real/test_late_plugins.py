@@ -1,11 +1,13 @@
 """circusd is killed while a plugin still imports: the plugin notices it late, and ends all the same."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .processes import process, subreaper
 
 HOLD = """
 import os, sys, time
@@ -23,22 +25,35 @@ def plugins(c: Circusd) -> set[int]:
     return {found.pid for found in c.processes() if "bundle.Bundle" in found.command}
 
 
+def killed_while_it_imports(c: Circusd, flag: Path) -> set[int]:
+    """Start circusd and kill it while its plugin imports; return the pids of plugins that are left."""
+    flag.touch()
+    c.start_again()
+    eventually(lambda: plugins(c), what="the plugin is there, and imports")
+    c.kill9()
+    return plugins(c)
+
+
 @pytest.mark.parametrize("priority", [2, 0], ids=["the watcher starts first", "the plugin starts first"])
 def test_a_plugin_that_still_imports_when_circusd_is_killed_ends(tmp_path: Path, priority: int) -> None:
-    """Given a plugin that imports slowly, when circusd is killed meanwhile and started again, only its own is left."""
+    """Given a plugin that imports slowly, when circusd is killed meanwhile and started again, only its own is left;
+    whether init becomes the parent of what it leaves, or a subreaper that is older than circusd."""
     flag = tmp_path / "hold"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(HOLD.format(flag=str(flag)))
     watcher = Watcher(options={"priority": priority})
     env = {"PYTHONPATH": str(tmp_path / "site")}
-    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, env=env, check_delay=1, start=False) as c:
-        flag.touch()
-        c.start_again()
-        late = eventually(lambda: plugins(c), what="the plugin is there, and imports")
-        c.kill9()
-        flag.unlink()
-
-        eventually(lambda: not plugins(c) & late, what="the late plugin is gone")
+    with (
+        subreaper() as adopt,
+        circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, env=env, check_delay=1, start=False) as c,
+    ):
+        for is_below_us in (False, True):
+            if is_below_us:
+                adopt()
+            (late,) = killed_while_it_imports(c, flag)
+            assert (process(late).parent == os.getpid()) is is_below_us
+            flag.unlink()
+            eventually(lambda: not plugins(c), what="the late plugin is gone")
 
         c.start_again()
         pids = c.wait_ready()
