@@ -3,8 +3,8 @@
 What it does is said by small text files in BACKEND_DIR, read when they matter, so a test can change its mind while the
 backend runs. ``NAME.pid-4711`` goes before ``NAME.wid-2``, and that before plain ``NAME``:
 
-boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``, ``eat 200`` (MiB); at start: ``slow 2``, ``hang``,
-        ``held`` (as long as that is said); ``ignore-term``
+boot    at import: ``die`` (an exception), ``exit 7``, ``refuse WORDS`` (sys.exit), ``sleep 5``, ``eat 200`` (MiB);
+        at start: ``slow 2``, ``hang``, ``held`` (as long as that is said); ``ignore-term``
 live    what ``/health/live`` answers: see `answer_health`
 ready   the same for ``/health/ready``
 drain   seconds that the shutdown takes, or ``held`` (as long as that is said)
@@ -83,6 +83,8 @@ def import_as_told() -> None:
         raise RuntimeError("told to die at import")
     if verb == "exit":
         os._exit(int(value))
+    if verb == "refuse":
+        sys.exit(value)
     if verb == "sleep":
         time.sleep(float(value))
     if verb == "eat":
@@ -94,6 +96,9 @@ def import_after_fork() -> None:
         import_as_told()
     except RuntimeError:
         traceback.print_exc()
+        os._exit(1)
+    except SystemExit as left:
+        print(left, file=sys.stderr)
         os._exit(1)
 
 

@@ -115,7 +115,7 @@ def test_two_starts_at_once_make_one_circusd(tmp_path: Path) -> None:
 
 def test_start_of_an_app_that_dies_says_why_and_leaves_circusd_at_it(tmp_path: Path) -> None:
     """Given an app that dies at import, when started, then exit 1 with the reason, and circusd goes on trying."""
-    limits = {"restart.burst": 2, "restart.delay": 0.1, "restart.window": 60}
+    limits = {"restart.burst": 2, "restart.delay": 0.1, "restart.window": 600}
     with backend(tmp_path, Watcher(told={"boot": "die"}, numprocesses=1, options=limits)) as c:
         result = c.run_cli("start")
 
@@ -124,6 +124,12 @@ def test_start_of_an_app_that_dies_says_why_and_leaves_circusd_at_it(tmp_path: P
         assert "told to die at import" in result.stderr
         assert "still trying in the background: `xboard-circus status`" in result.stderr
         assert c.watcher()["cooldown_until"] is not None
+
+        c.set("boot", "refuse set DATABASE_URL in .env")
+        before = c.last_told()
+        c.do("xboard_retry", name="web")
+        refusal = eventually(lambda: c.failures(after=before))[0].message
+        assert (refusal["cause"], refusal["reason"]) == ("failed start", "exited with code 1: set DATABASE_URL in .env")
 
 
 def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tmp_path: Path) -> None:
