@@ -33,7 +33,7 @@ log = logging.getLogger("xboard_circus.plugins")
 
 PARENT_EVERY = 1.0
 CLOSE_SECONDS, LOST_SECONDS = 3.0, 15.0
-"""For the parts to close; the second where circusd is gone, so that nobody waits, and nobody else may report it."""
+"""For the parts to close; the second where circusd is gone, so that no part waits, and no other may report it."""
 LEAST_PAUSE = 0.05
 
 

@@ -83,7 +83,7 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     report = answer.report
     live, ready = report.get("live"), report.get("ready")
     failed = [path for path in (live, ready) if path is not None and path["ok"] is False]
-    # The ready path may name the dependency for want of which the live path fails.
+    # The ready path may name the dependency that the live path lacks.
     naming = (path for path in failed if key_of(reason_in(path)) == Say.STATUS_SAYING.name)
     failing = next(naming, failed[0] if failed else None)
     files_full = report.get("files_full") or 0

@@ -291,7 +291,7 @@ class HealthProber(Part):
                 watched.succeeded.add(worker)
 
     async def _native(self, name: str, pid: int) -> str:
-        """Return the native frames of a hung worker whose own watchdog thread tells nothing: C may hold the GIL."""
+        """Return the native frames of a hung worker without a report of its watchdog thread: C may hold the GIL."""
         answer = await self._send("xboard_requests", name=name)
         requests = next((each.get("requests") for each in answer.get("workers", ()) if each.get("pid") == pid), None)
         if requests and requests[0].get("state") == RUNNING:

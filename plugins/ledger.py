@@ -113,7 +113,7 @@ class Waiting:
         return chosen
 
     def all(self) -> list[Record]:
-        """Return all records that are to be stored now."""
+        """Return all records to store now."""
         return list(self._queue)
 
     def done(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Write the page on verdicts: for each case that `core.verdict.judge` tells apart, what it says, next, and the cure."""
+"""Write the page on verdicts: each case of `core.verdict.judge` with its sentence, the next step and the cure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -199,7 +199,7 @@ def delete_file(name: str, uploads: Uploads) -> None:
 
 @router.get("/health/live", tags=["health"])
 async def live() -> dict[str, str]:
-    """Say that the event loop runs. Asks nobody: a dead database is no reason to replace a worker."""
+    """Say that the event loop runs. Asks no dependency: a dead database is no reason to replace a worker."""
     return {"status": "ok"}
 
 

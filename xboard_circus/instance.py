@@ -68,7 +68,7 @@ class Instance:
         looks: bool = False,
     ) -> None:
         self.config_file, self.by, self.answer_within = config_file, by, answer_within
-        # Once: who puts a link in its place meanwhile would have us stop another circusd than this one.
+        # Once: a link put in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
         # As the kernel does in /tmp, see protected_symlinks in proc(5).
@@ -204,8 +204,8 @@ class Instance:
         return math.inf if life is None or circusd != (life.pid, life.started) else abs(time.time() - life.seen)
 
     def crowded_out(self, circusd: procs.Identity) -> str:
-        """Return why *circusd* answers nobody although it works: connections fill the queue of its endpoint; "" if none
-        do, or if it hangs.
+        """Return why *circusd* does not answer although it works: connections fill the queue of its endpoint; "" if
+        none do, or if it hangs.
 
         Any user of this host can make them, and must not have it killed by that.
         """

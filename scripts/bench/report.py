@@ -28,7 +28,7 @@ READMES = {CHECKOUT / "README.md": {}, CHECKOUT / "README.zh-CN.md": CHINESE}
 
 
 def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
-    """Return what a reader has to know of one call of the script to judge its figures."""
+    """Return what a reader needs of one call of the script to judge its figures."""
     load = [round(load_before, 2), round(os.getloadavg()[0], 2)]
     found = {"date": time.strftime("%Y-%m-%d %H:%M %z"), "command": command, "runs": runs, "rows": rows, "note": note}
     return {**found, "load_average": load, "machine": machine(), "versions": versions()}

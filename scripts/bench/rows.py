@@ -178,7 +178,7 @@ def supervisor_killed(rival: Rival) -> list[Found]:
 
 
 def idle(rival: Rival) -> list[Found]:
-    # No client waits for anything here, so each probes as its maker wants it: we every 2 s, httpok every 5.
+    # No client waits for anything here, so each probes at its default: we every 2 s, httpok every 5.
     with Running(rival, 2, period=2) as it:
         time.sleep(3)
         others = it.others()

@@ -1,4 +1,4 @@
-"""Withhold the secrets of the alerts from workers of another user, to whom copy_env gives circusd's environment."""
+"""Withhold the secrets of the alerts from workers of another user: with copy_env they get circusd's environment."""
 
 import os
 from collections.abc import Collection, Mapping

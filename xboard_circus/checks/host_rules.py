@@ -216,7 +216,7 @@ def _doings(found: list[tuple[Path, Path]]) -> str:
 def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
     import pwd
 
-    homes = {Path(each.pw_dir) for each in pwd.getpwall()}  # whose owner is right
+    homes = {Path(each.pw_dir) for each in pwd.getpwall()}  # each belongs to the right user
     shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place) or place in homes)
     places = dict.fromkeys(shlex.quote(str(place)) for _, place in found if str(place) not in shared)
     cures = [cure.format(" ".join(places))] if places else []

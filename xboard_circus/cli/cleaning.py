@@ -128,7 +128,7 @@ def strangers_on_ports(
 def _remove_files(instance: Instance, *, dry_run: bool) -> None:
     writer = host_rules.other_author(instance.config)
     for path, why in _stale_files(instance):
-        if writer is not None:  # who may write the ini, or put a link there, could name any file of ours
+        if writer is not None:  # a user who may write the ini, or put a link there, could name any file of ours
             complain(f"{path}: {why}; left alone, because {writer[0]} may write {writer[1]}: its user may delete it")
             continue
         say(f"{'would remove' if dry_run else 'removed'} {path}: {why}")

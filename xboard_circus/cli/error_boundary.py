@@ -22,7 +22,7 @@ from xboard_circus.masking import printable
 NEVER_SUGGESTED = ("stop", "clean", "restart", "remove")
 DONE, FAILED, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
 USED_UP = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""Disk, processes, memory or descriptors: no bug of ours, and no new file can tell of it."""
+"""Disk, processes, memory or descriptors: no bug of ours, and no report can be written."""
 NO_THREAD = "can't start new thread"
 HOW_FAR = "`xboard-circus status` how far the command came"
 

@@ -125,7 +125,7 @@ def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
         for worker in workers_worst_first(watcher):
             if not folds or not (is_ok or word_of(worker) == "up"):
                 cells = _of_worker(worker, summary.figures.get(worker["pid"]), traffic.get(worker["slot"]))
-                # The verdict has who holds the port, and each of forty workers would repeat it.
+                # The verdict names the holder of the port, and each of forty workers would repeat it.
                 notes = [plain(worker["reason"], "dim")] if worker["reason"] and worker["held_by"] != "port" else []
                 yield SummaryRow(watcher["name"], worker["slot"], cells, notes)
 

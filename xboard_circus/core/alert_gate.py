@@ -53,7 +53,7 @@ class Notice:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the incident is over, well again or not."""
+        """Return whether the incident is over, for whatever reason."""
         return self.about in (About.RECOVERED, About.STOPPED)
 
     @property

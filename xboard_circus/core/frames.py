@@ -1,4 +1,4 @@
-"""Tell the app's frames in a stack from those of libraries, and fold these: the app's are what one looks for.
+"""Separate the app's frames in a stack from those of libraries, and fold the latter: one looks for the app's.
 
 No effects: frames are lines as Python's faulthandler and tracebacks write them.
 """

@@ -1,4 +1,4 @@
-"""Decide the health of workers, and which are to be replaced.
+"""Decide the health of workers, and which of them to replace.
 
 Nothing in this module probes, waits or kills: one round of observations goes in, a verdict on every worker comes out.
 It requests a replacement in every round while the trouble lasts, because a request can get lost; circusd drops those

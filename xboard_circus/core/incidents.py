@@ -14,7 +14,7 @@ from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import availability, fails_whole, is_up
 
 PROBLEMS = {  # by name: the kinds that open it, and those that close it
-    "health": (("unhealthy",), ("recovered",)),  # of one worker, with whose end it ends, or of all
+    "health": (("unhealthy",), ("recovered",)),  # of one worker, and ends with it, or of all
     "port": (("port_refused", "port_shut"), ("port_freed", "ready")),
     "output": (("output_lost",), ("output_back",)),
     "before": (("before_failed",), ("before_done",)),
@@ -154,7 +154,7 @@ def fold(events: Happenings, troubled: Iterable[str]) -> list[IncidentRecord]:
             if old := event.data.get("follows"):
                 successors[event.watcher][old] = event
         incident = current.get(event.watcher)
-        # The end of a new worker beside one that serves on is told by the end of its reload, or as `kept`.
+        # The end of a new worker beside one that serves on is in the event of its reload's end, or in `kept`.
         is_beside = event.kind == "restart" and (event.watcher, event.data.get("follows")) in up
         problem = "" if is_beside else _problem(event)
         if incident is not None and incident.until is None and incident.is_lost_by(event.time):

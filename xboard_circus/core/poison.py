@@ -3,7 +3,7 @@
 A death speaks against one route, or against none:
 
 - Only the end of a worker that was up counts, but see below, and only one that the app brought about: a fault
-  (SIGSEGV, abort), an exit without a stop request, a hang, the kernel's kill for want of memory. No order, and no
+  (SIGSEGV, abort), an exit without a stop request, a hang, the kernel's OOM kill. No order, and no
   signal of others.
 - The request that a hung event loop ran is known to have done it.
 - Else there is a guess: the request that began last; for want of memory, the only one in flight. But a busy route is in

@@ -23,7 +23,7 @@ class RecycleLimits(NamedTuple):
 def due(
     limits: RecycleLimits, *, rss: int | None, requests: int | None, age: float | None, spread: float = 0.0
 ) -> str | None:
-    """Return why a worker is to be recycled now, or None.
+    """Return why to recycle a worker now, or None.
 
     *spread*, from 0 to 1 and the worker's own, raises its limits of requests and age by up to 20 %, so that workers
     that started together do not end together. An unknown value (None) is below every limit.

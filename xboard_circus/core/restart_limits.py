@@ -226,7 +226,7 @@ class RestartBudget:
             record.cooling, record.delay = False, max(self.limits.delay, self.limits.delay_after(self._count(record)))
 
     def wait(self, slot: int, now: float) -> float:
-        """Return the seconds until the next try of *slot*; 0.0 if they have passed, whether or not it is its turn."""
+        """Return the seconds until the next try of *slot*; 0.0 if they have passed, even if it is not its turn."""
         now = self._advance(now)
         record = self._slots.get(slot)
         return self._left(record) if record else 0.0

@@ -114,7 +114,7 @@ class Say(Template):
     REQUESTS_UNREADABLE = "this worker's record of requests is unreadable"
     REQUESTS_NOT_KEPT = "requests in flight are not recorded: {why}"
 
-    # Who wanted it
+    # Who ordered it
     OPERATOR = "operator"
     OPERATOR_BY = "operator: {by}"
     BY_CIRCUSCTL = "circusctl {command}"

@@ -126,7 +126,7 @@ def worker_words() -> list[str]:
 
 
 def has_come_up(watcher: WatcherEntry) -> bool:
-    """Return whether all configured workers have come up, whether they are well or not by now."""
+    """Return whether all configured workers have come up, sick ones among them."""
     return watcher["status"] == "active" and sum(map(is_up, watcher["workers"])) >= watcher["numprocesses"]
 
 

@@ -63,7 +63,7 @@ class Guarded:
             # At this address the page's relative links would lead elsewhere.
             await RedirectResponse(f"{root}/", 308)(scope, receive, send)
             return
-        # Whether a proxy has cut its prefix off or not, and uvicorn put one before.
+        # With or without the prefix: a proxy may have cut it off, and uvicorn put one before.
         while root and (path == root or path.startswith(f"{root}/")):
             path = path[len(root) :] or "/"
         scope.update(root_path=root, path=root + path)

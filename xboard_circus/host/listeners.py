@@ -59,7 +59,7 @@ def orphans(instance: str) -> list[Holder]:
 
 
 def _recorded_orphans(instance: str, circusds: Mapping[procs.Identity, str]) -> Iterator[Holder]:
-    """Yield the workers that a circusd of *instance* has recorded, and whose circusd is gone."""
+    """Yield the recorded workers of *instance* that have lost their circusd."""
     life = circusd_record.read(instance)
     if life is None:
         return

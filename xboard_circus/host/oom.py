@@ -1,5 +1,5 @@
-"""Distinguish the kernel's OOM killer from other senders of SIGKILL, by its own counts, and direct it to processes that
-serve nobody yet.
+"""Distinguish the kernel's OOM killer from other senders of SIGKILL, by its own counts, and direct it to processes
+that do not serve yet.
 
 Reads a few lines of /proc and /sys, which never block. Without them (macOS) the killer is unknown.
 """

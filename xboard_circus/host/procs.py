@@ -99,7 +99,7 @@ def user_of(pid: int) -> int | None:
 
 
 def by_psutil(pid: int, ask: Callable[[psutil.Process], Found], missing: Missing) -> Found | Missing:
-    """Return what psutil tells of *pid*; *missing* if that is gone or may not be looked at."""
+    """Return what psutil reports of *pid*; *missing* if that is gone or may not be looked at."""
     with suppress(psutil.Error, OSError, ValueError):
         return ask(psutil.Process(pid))
     return missing
@@ -309,7 +309,7 @@ def session_of(pid: int) -> int | None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose parent has ended (Linux: a child subreaper, see prctl(2))."""
+    """Adopt descendants that have lost their parent (Linux: a child subreaper, see prctl(2))."""
     import ctypes  # only a forkserver and a container's first process need it
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

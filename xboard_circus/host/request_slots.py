@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import mmap
 
 VARIABLE = "XBOARD_REQUESTS"
-"""The variable that tells a worker the number of its descriptor."""
+"""The variable with the number of a worker's descriptor."""
 
 MAGIC, VERSION = b"XBRQ", 3
 # magic, version, slots, serial of the one that runs, how many overwrite, mark, when it was last seen to run
@@ -109,7 +109,7 @@ def parse(data: bytes) -> SeenRequests:
     if len(taken) - len(found) > 1:  # the worker may have died while it wrote one
         raise Unreadable("it holds what is no request")
     if any(request.began_at > seen_at > 0 for request in found):
-        running = 0  # the loop has turned since, and nobody has looked again
+        running = 0  # the loop has turned since, and the thread has not looked again
     seen_over = sum(values[0] > 0 for values in all_slots[-OVERWRITTEN:])
     free = [each for values in all_slots if not values[0] and (each := _request(mark, *values[1:])) is not None]
     return SeenRequests(found, running, max(0, over - seen_over), [f"{each.method} {each.route}" for each in free])

@@ -146,7 +146,7 @@ def instance_at(file: str, path: str) -> str:
     for each in sorted(known, key=rank):  # the ini of one that is gone may be on a mount that is gone too
         if _is_led_to(known[each], inis[each], file):
             return known[each]
-    while name in known.values():  # that of a circusd whose link leads elsewhere by now
+    while name in known.values():  # that of a circusd that was started by a link, which leads elsewhere by now
         name = digest(name)[:12]
     return name
 

@@ -34,7 +34,7 @@ class EndpointServer(NamedTuple):
     refuses: bool = False
 
     def stranger(self, users: Collection[int]) -> str | None:
-        """Return the name of a listening user who is none of *users*; None without one."""
+        """Return the name of a user besides *users* who listens; None without one."""
         strangers = sorted(self.users - set(users))
         return name_of(strangers[0]) if strangers else None if self.users else "?"
 

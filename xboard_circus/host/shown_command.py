@@ -28,7 +28,7 @@ def show(words: Sequence[str], environ: Mapping[str, str]) -> None:
     """Show *words* and *environ* as if the kernel had started this process with them; raise OSError if it cannot.
 
     By PR_SET_MM_MAP (prctl(2)), which needs no privilege, and which container runtimes and systemd use as well. A
-    title as setproctitle writes it would go over the environment, by which others know whose this process is.
+    title as setproctitle writes it would go over the environment, by which others recognise this process.
     """
     with open("/proc/self/stat") as file:
         fields = file.read().rpartition(")")[2].split()

@@ -120,7 +120,7 @@ def code_of(folder: Path, token: str) -> str | None:
 def takes_connections(path: Path) -> bool:
     """Return whether a process listens on the unix socket *path*; one whose queue is full does.
 
-    The kernel refuses a connection to a socket whose process is gone.
+    The kernel refuses a connection to a socket of a process that is gone.
     """
     with unix_sockets.opened() as door:
         door.setblocking(False)

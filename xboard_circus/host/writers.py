@@ -22,7 +22,7 @@ from xboard_circus.host import servers
 from xboard_circus.host.written_files import read_whole, walk
 
 UV_LOCK = ".lock"
-"""Of uv's, open to all, in the .venv that it has made: it locks that file, and nobody runs or reads it."""
+"""Of uv's, open to all, in the .venv that it has made: it locks that file, and no program runs or reads it."""
 _LONGEST_WAY = 255
 _ACL = "system.posix_acl_access"
 _ACL_HEADER = 4

@@ -111,9 +111,9 @@ class Settled(NamedTuple):
 
 
 def settle(path: Path) -> Settled:
-    """Look where *path* leads, as `os.path.realpath` does, and whose that is, all in one moment.
+    """Return where *path* leads, as `os.path.realpath` does, and its owner, all in one moment.
 
-    Who may put a link in the place of a file exchanges it between two looks.
+    A user who may put a link in the place of a file could exchange it between two looks.
     """
     owner, links, place, left = None, set[int](), list[str](), list[str]()
     if not hasattr(os, "O_PATH"):
@@ -347,7 +347,7 @@ def share(path: Path, owner: Owner) -> bool:
 
 
 def belongs_to(path: Path, uid: int) -> bool:
-    """Return whether *path* exists, as a link or not, and belongs to *uid*."""
+    """Return whether *path* exists, perhaps as a link, and belongs to *uid*."""
     with suppress(OSError):
         return path.lstat().st_uid == uid
     return False

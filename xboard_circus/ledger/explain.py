@@ -1,4 +1,4 @@
-"""Explain a record: what happened, when, why, the evidence, who asked, and what came next.
+"""Explain a record: what happened, when, why, the evidence, the sender of the order, and what came next.
 
 Pure: the records come in, the text goes out. What processes wrote is shown as text, made harmless line by line.
 """

@@ -193,7 +193,7 @@ class Service:
                 place = folder.resolve()
                 is_shared = place == shared or (not os.path.exists(folder) and shared in place.parents)
                 if is_shared and self._layout.system:
-                    found.append(self._layout.user)  # who may make files there from now on
+                    found.append(self._layout.user)  # that user may make files there from now on
                 for who in found:
                     what = f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files"
                     raise XboardError(f"{what}: install what is there without --editable, or with its packages in src/")

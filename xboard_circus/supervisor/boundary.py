@@ -76,7 +76,7 @@ class DaemonThread:
     async def run(self, work: Callable[[], T]) -> T:
         """Return the result of *work*, in its turn.
 
-        It begins when there is room for the thread: what a sweep of leftovers gave up, nobody would try again.
+        It begins when there is room for the thread: a sweep of leftovers that gave up would not be tried again.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()

@@ -35,7 +35,7 @@ class OwnOutput:
 def own_output(stream: str, user: int | None) -> OwnOutput | None:
     """Return a stream into circusd's stdout or stderr for a *user* other than circusd's.
 
-    None for a pipe, because nobody can truncate it, and circusd would wait for its reader. A process with a file can
+    None for a pipe, because it cannot be truncated, and circusd would wait for its reader. A process with a file can
     truncate it; one with a terminal reads what is typed there.
     """
     descriptor = 1 if stream == "stdout_stream" else 2

@@ -83,7 +83,7 @@ class Worker:
         return self.is_leaving and self.life.role is Role.RETIRING
 
     def has_ended(self) -> bool:
-        """Return whether the process is dead, reaped or not."""
+        """Return whether the process is dead, perhaps not reaped yet."""
         has_ended = circus_process.has_ended(self.process)
         if has_ended and self.ended_at is None:
             self.ended_at = procs.now()

@@ -159,7 +159,7 @@ def _value(of: socket.socket, name: str) -> bytes | None:
 
 
 def file_at(path: str) -> tuple[int, int] | None:
-    """Return which file is at *path*; None if there is none. OSError where that is not known."""
+    """Return which file is at *path*; None without one. OSError where that is not known."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -201,7 +201,7 @@ class PortGuard:
         else:
             return
         self._done()
-        # Every sweep that ended something is recorded, whether or not it freed the port.
+        # Every sweep that ended something is recorded, even if it did not free the port.
         swept = [] if sweep is None or was_swept else named(await sweep)
         self._report_freed([*dict.fromkeys([*freed, *swept])])
 
@@ -418,7 +418,7 @@ class PortGuard:
         return found is None or found != self._file[1]
 
     def _put_back(self, shared: Any) -> None:
-        """Restore what a worker has changed on the listener; only our own workers never want a blocking one."""
+        """Restore what a worker has changed on the listener; only our own workers never need a blocking one."""
         blocking = False if self.armed.has_private_socket and not shared.blocking else None
         if changed := listener_check.put_back(shared, self._inherited, backlog=shared.backlog, blocking=blocking):
             self._report_shut(Say.PORT_PUT_BACK(options=changed, watcher=self.armed.name))

@@ -115,7 +115,7 @@ def take(
 ) -> int | None:
     """Have the child become the forkserver that *arguments* and *env* would start; return its pid, or None.
 
-    Once: the first forkserver takes it, or nobody does.
+    Once: the first forkserver takes it, or none does.
 
     Args:
         paths: PYTHONPATH of each watcher; Circus has added it to circusd's own.

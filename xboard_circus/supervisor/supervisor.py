@@ -332,7 +332,7 @@ class Supervisor:
             each.name
             for each in self.arbiter.watchers
             if not is_helper(each.name) and (each.autostart or each.name in self.armed or not each.is_stopped())
-        } | set(self._uncreated)  # whose workers serve on until Circus can create it
+        } | set(self._uncreated)  # their workers serve on until Circus can create them
         recorded = circusd_record.workers(self.instance)
 
         def owner(holder: Holder) -> str | None:

@@ -573,7 +573,7 @@ class ArmedWatcher:
                 return
 
     def _why_due(self, worker: Worker) -> str | None:
-        """Return why a worker is to be recycled now; None if it is not."""
+        """Return why to recycle a worker now; None without a reason."""
         options, up_for = self.options.worker, self.clock() - (worker.up_since or self.clock())
         # Circus's own max_age would end all due workers at once, by the wall clock.
         max_age = options.max_age or float(self.watcher.max_age or 0)

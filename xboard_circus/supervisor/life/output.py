@@ -205,7 +205,7 @@ class Tail:
             self.report("output_back", reason=reason)
 
     def try_again(self) -> None:
-        """Write what is missing into a log that could not be written, so that a loss ends though nobody writes."""
+        """Write what is missing into a log that could not be written, so that a loss ends though no worker writes."""
         if (loss := self.loss) is None or self.clock() - self._failed_at < TRY_AGAIN_AFTER:
             return
         if not has_room(loss.file, LEAST_ROOM):  # the rest of a block takes the note, and no line of the app's

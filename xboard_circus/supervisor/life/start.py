@@ -14,7 +14,7 @@ WITHOUT_CORE = 0.8
 UP_BY_UPTIME, UNPROBED = 1.0, 10.0
 """Seconds after which another server than our worker counts as up: it does not report that its start is complete.
 
-One that has `health.url` to itself is up with its first good answer there, unless nobody probes it for so long.
+One that has `health.url` to itself is up with its first good answer there, unless no probe comes for so long.
 """
 
 
