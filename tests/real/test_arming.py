@@ -96,7 +96,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
         place = c.runtime / "r"
         place.mkdir(mode=0o711)
         options = f"size={ROOM},nr_inodes={ENOUGH_TO_START},mode=711"
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         is_small = os.geteuid() == 0 and not subprocess.run(command, capture_output=True).returncode
         try:
             odd = c.watchers.pop("odd")
