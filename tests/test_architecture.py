@@ -26,6 +26,7 @@ PURE = {
     "math",
     "operator",
     "re",
+    "reprlib",
     "typing",
     "xboard_circus.core",
 }

@@ -10,6 +10,7 @@ import asyncio
 import enum
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ from xboard_circus.host.worker_files import LoopBeat, beat_of, peer_of
 from xboard_circus.masking import masked, safe_text
 
 BODY_LIMIT = PIECE = 64 * 1024
+HEAD_LIMIT, CONTENT_LENGTH = 8 * 1024, re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})", re.IGNORECASE)
+"""A head is looked through anew with each piece, and a worker that was taken over sends single bytes."""
 FIRST_BYTES = 200
 FIRST_LOOK, LOOK, GIVEN_UP_AFTER = 0.2, 0.15, 0.75
 """Seconds until a silent worker is looked at, and between two looks; one that a signal has stopped for the last, and
@@ -256,13 +259,9 @@ def _connected(path: str) -> socket.socket:
 def _missing(received: bytearray) -> int:
     """Return how much more to read at most: up to the announced length, or to the end, never beyond the limit."""
     left = BODY_LIMIT + 1 - len(received)
-    head, end, body = received.partition(b"\r\n\r\n")
-    if not end:
-        return max(left, 0)
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            with suppress(ValueError):
-                left = min(left, int(line.partition(b":")[2]) - len(body))
+    end = received.find(b"\r\n\r\n", 0, HEAD_LIMIT)
+    if end >= 0 and (length := CONTENT_LENGTH.search(received, 0, end)):
+        left = min(left, end + 4 + int(length[1]) - len(received))
     return max(left, 0)
 
 
@@ -278,12 +277,12 @@ def _report(received: bytes) -> WorkerReport:
         raise _NoReport(Outcome.UNCLEAR, Say.ODD_ANSWER(line=repr(line)))
     try:
         report = json.loads(body)
-    # RecursionError: "[" times 60,000 fits into the limit.
+        found = parse_report(report) if isinstance(report, dict) and "pid" in report else None
+    # RecursionError: "[" times 60,000 fits into the limit; and what is just not too deep for json may be for others.
     except (ValueError, RecursionError):
         raise _NoReport(Outcome.UNCLEAR, Say.ANSWER_BROKEN()) from None
-    if not isinstance(report, dict) or "pid" not in report:
+    if found is None:
         raise _NoReport(Outcome.UNCLEAR, Say.NO_REPORT())
-    found = parse_report(report)
     # The app's answer may contain a secret, and goes on to logs, alerts and the page where it is a failing one.
     found["live"], found["ready"] = _masked_failure(found["live"]), _masked_failure(found["ready"])
     return found

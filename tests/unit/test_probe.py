@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from xboard_circus import probe as probing
 from xboard_circus.core.health import Silence
 from xboard_circus.deadline import Cut
 from xboard_circus.host import procs
@@ -178,6 +179,24 @@ def test_an_answer_that_makes_no_sense_is_no_silence(tmp_path: Path, handle: Han
 
     assert reason == expected
     assert outcome is Outcome.UNCLEAR
+
+
+def test_no_depth_of_a_report_spoils_the_round() -> None:
+    """Given reports nested just less than json refuses, then each is read or refused, and none raises: the answers of
+    the siblings would be lost with it."""
+    for depth in range(1, 1100):
+        nested = '{"live": ' * depth + "1" + "}" * depth
+        with suppress(probing._NoReport):
+            probing._report(answer(f'{{"pid": 1, "rss": {nested}}}'.encode()))
+
+
+def test_a_long_head_is_not_looked_through_with_each_piece() -> None:
+    """Given thousands of lengths, which took 8 ms for each byte that follows, then none of them is read."""
+    line, start = b"content-length: 7\r\n", b"HTTP/1.0 200 OK\r\n"
+    received = bytearray(start + line * 2600 + b"\r\n")
+
+    assert probing._missing(bytearray(start + line * 200 + b"\r\n")) == 7
+    assert probing._missing(received) == probing.BODY_LIMIT + 1 - len(received)
 
 
 def test_of_a_silent_worker_the_progress_is_read_before_and_after(tmp_path: Path) -> None:

@@ -47,8 +47,7 @@ class LoginLimiter:
             del self._addresses[address]
             known = None
         self._refill(now)
-        own = known.open_at - now if known is not None else 0.0
-        return max(0.0, own, (1.0 - self._left) / PER_SECOND)
+        return max(0.0, known.open_at - now if known is not None else 0.0, (1.0 - self._left) / PER_SECOND)
 
     def failed(self, address: str, now: float) -> None:
         """Note a wrong token from *address*."""

@@ -237,7 +237,9 @@ class RestartBudget:
             return False
         if (record := self._slots.get(slot)) is None or not record.cooling or self._has_served(record):
             return True
-        return not any(self._is_tried(each) for other, each in self._slots.items() if other != slot)
+        tried = (each.tried_at for other, each in self._slots.items() if other != slot and each.cooling)
+        # A try without an end must not block the others for ever; a command may have removed its worker.
+        return not any(at is not None and self._now - at < self.limits.cooldown for at in tried)
 
     def started(self, slot: int, now: float) -> None:
         """Note that a try of *slot* runs; it is over with *ready*, *failed* or *forget*."""
@@ -369,10 +371,6 @@ class RestartBudget:
             record.waits_from = record.released_at = self._now
             record.delay = 0.0
         return True
-
-    def _is_tried(self, record: _Slot) -> bool:
-        # A try without an end must not block the others for ever; a command may have removed its worker.
-        return record.cooling and record.tried_at is not None and self._now - record.tried_at < self.limits.cooldown
 
     def _count(self, record: _Slot) -> int:
         while record.failed_at and record.failed_at[0] + self.limits.window <= self._now:

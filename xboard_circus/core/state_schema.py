@@ -5,6 +5,7 @@ value once. A value of the wrong kind counts as missing, so that one worker's no
 """
 
 import functools
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -521,7 +522,7 @@ def _read_entry(kind: str, fields: Iterable[_Field], value: Any) -> Any:
 
 
 def _misfit(value: Any, name: str) -> _Misfit:
-    return _Misfit(f"{value!r:.40} is not {name}")
+    return _Misfit(f"{reprlib.repr(value):.40} is not {name}")  # a worker may have nested it 1,000 times
 
 
 def _readable(read: _Reader, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

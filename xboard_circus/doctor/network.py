@@ -115,8 +115,7 @@ def nft_allows(rules: str, port: int) -> bool:
     """Return whether a ruleset accepts TCP to *port*: no input chain drops by default or in a rule, or one names it."""
     # To the brace on its own line: within a rule they enclose a set of ports.
     chains = re.findall(r"hook input .*?^\s*\}\s*$", rules, re.M | re.S)
-    refuses = re.compile(r"policy drop|^\s*(?:counter .*)?(?:drop|reject)\b", re.M)
-    refusing = filter(refuses.search, chains)
+    refusing = filter(re.compile(r"policy drop|^\s*(?:counter .*)?(?:drop|reject)\b", re.M).search, chains)
     return all(_accepts(chain, r"tcp dport (?:\{ ?)?([\d, -]+)", "accept", port) for chain in refusing)
 
 

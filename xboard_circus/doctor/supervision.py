@@ -14,8 +14,7 @@ def look(case: Case) -> Iterator[Finding]:
     """Yield a line for circusd, for each watcher of the ini, and for what an earlier circusd left running."""
     left = listeners.orphans(case.instance_id)
     if left:
-        pids = ", ".join(str(holder.pid) for holder in left)
-        what = f"still running of an earlier circusd: pid {pids}"
+        what = f"still running of an earlier circusd: pid {', '.join(str(holder.pid) for holder in left)}"
         cure = "`xboard-circus start` takes over from workers that serve, and ends them when its own are up"
         if case.snapshot is not None:  # as in each restart; `clean` would end all of the backend
             yield warning(what, "circusd ends them when its own workers are up; until then they serve")

@@ -196,8 +196,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         elif not stat.S_ISREG(facts.st_mode):
             raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
-    mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
-    address = f"{path.absolute().as_uri()}?{mode}"
+    address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if _is_at_rest(path) else ''}"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False)
     # One damaged text must not hide all other records, nor an endless one fill the memory.
     connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")

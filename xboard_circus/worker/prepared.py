@@ -113,7 +113,8 @@ def become(env: Mapping[str, str], folder: str, command: list[str], paths: Itera
         raise ValueError(command)
     if not os.path.samefile(program, sys.executable) or not added <= {*own}:
         raise ValueError(command)
-    if any(map(matters, differing(env, os.environ))) or any(hides(folder) for folder in (folder, *own)):
+    changed = {name for name in {*env, *os.environ} if env.get(name) != os.environ.get(name)} - READ_HERE
+    if any(map(matters, changed)) or any(hides(folder) for folder in (folder, *own)):
         raise ValueError(command)
     os.chdir(folder)
     be_killed_first()
@@ -132,10 +133,6 @@ def python_path(value: str, folder: str) -> list[str]:
     """Return what Python makes of PYTHONPATH for a program in *folder*."""
     paths = value.split(os.pathsep) if value else []
     return [*dict.fromkeys(os.path.normpath(os.path.join(folder, path)) for path in paths)]
-
-
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
-    return {name for name in {*one, *other} if one.get(name) != other.get(name)} - READ_HERE
 
 
 def matters(variable: str) -> bool:
