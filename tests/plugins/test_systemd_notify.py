@@ -10,6 +10,7 @@ import pytest
 from plugin_fakes import FakeCircusd, FakeClock
 from state_views import state_view, watcher_view, worker_view
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
 from xboard_circus.host import service_manager
 from xboard_circus.plugins.systemd_notify import Notifier, expected_by
@@ -28,6 +29,7 @@ UP = watcher("up", "busy")
 EXTENDED = "EXTEND_TIMEOUT_USEC=60000000"
 RELOAD = {"state": "running", "done": 0, "total": 2}
 OTHER = watcher("held", name="stock", armed=False)
+PLAIN: dict[str, Any] = {"armed": False, "last_reason_say": Say.RUNS_PLAINLY(why="its folder is not ours").as_data()}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,9 @@ OTHER = watcher("held", name="stock", armed=False)
         ),
         pytest.param([watcher(status="stopped")], False, "web: stopped: the watcher is stopped", id="not yet started"),
         pytest.param([], False, "web: circusd runs without it", id="circusd dropped it"),
+        pytest.param([watcher("up", "up", **PLAIN)], True, "web: 2 of 2 processes run", id="it could not be armed"),
+        pytest.param([watcher("up", **PLAIN)], False, "web: unknown: 1 of 2 processes run", id="one of two"),
+        pytest.param([watcher("up", "up", armed=False)], False, "web: 2 of 2 processes run", id="its hook comes yet"),
     ],
 )
 def test_ready_is_when_all_that_matter_are(watchers: list[Any], ready: bool, status: str) -> None:

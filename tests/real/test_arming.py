@@ -153,6 +153,8 @@ def runs_plainly_until(cure: Callable[[], None], c: Circusd) -> None:
         shows_why(c)
         comes_back(c)
         traces = c.log("circusd").count("Traceback")
+        start = c.run_cli("start")
+        assert start.returncode == 0 or "can't be trusted" in start.stderr, "what it waits for is up"
         is_probed(c, "web")  # by rounds of the prober: one that gets no answer for all leaves a traceback each time
         assert c.log("circusd").count("Traceback") == traces
     finally:

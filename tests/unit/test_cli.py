@@ -54,6 +54,7 @@ from xboard_circus.config import ARM, load
 from xboard_circus.core.history import FIGURES, Point
 from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.ports import Holder
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import parse_state, parse_traffic
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
@@ -629,6 +630,12 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
             id="none wanted",
         ),
         pytest.param(watcher(armed=False, status="stopped"), Stage.COMING, "web: stopped", id="its hook comes yet"),
+        pytest.param(
+            watcher("up", armed=False, last_reason_say=Say.RUNS_PLAINLY(why="its folder is not ours").as_data()),
+            Stage.READY,
+            "web: 1 of 1 up",
+            id="it could not be armed",
+        ),
         pytest.param(
             watcher(
                 worker("held", held_by="port", reason="waits for the port"),

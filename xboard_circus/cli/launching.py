@@ -17,7 +17,7 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress, say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
+from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, runs_plainly, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, placement, procs, runtime
 from xboard_circus.host.lock_file import NoLockFile, locked
@@ -294,7 +294,7 @@ def outlooks(snapshot: Snapshot, watchers: Mapping[str, bool]) -> list[Outlook]:
 def _outlook(name: str, watcher: WatcherEntry | None, armed: bool) -> tuple[Stage, str]:
     if watcher is None:
         return Stage.STUCK, f"{name}: circusd runs without it, because it could not be created"
-    if armed and not watcher["armed"]:
+    if armed and not (watcher["armed"] or runs_plainly(watcher)):
         # Its hook has not run yet; until then no health check queries its workers.
         return Stage.COMING, f"{name}: {watcher['status']}"
     verdict = watcher["verdict"]

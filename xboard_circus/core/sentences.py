@@ -55,6 +55,7 @@ class Say(Template):
     CREATED_WHEN_TRIED_AGAIN = "it could be created when tried again"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     ANOTHER_CIRCUSD = "circusd with pid {pid} runs on {file} already; `xboard-circus restart` replaces it"
+    TRACEBACK_IN_LOG = "{what}; the traceback is in circusd's log"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"
     RETRY_ASKED_FOR = "retry requested by {by}"
     NO_SUCH_SLOT = "{watcher} has no held worker in slot {slot}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xboard_circus.core.state_schema import State
-from xboard_circus.core.verdict import has_come_up, headline, running_reload
+from xboard_circus.core.verdict import has_come_up, headline, running_reload, runs_plainly
 
 LONGEST_STATUS = 400
 
@@ -38,7 +38,7 @@ class ServiceState:
     A proof is good for one notice only: a prober that stands still shows the same round again, which proves nothing.
 
     Attributes:
-        expected: The backends that a start has to bring up; the page and unarmed watchers do not count.
+        expected: The backends that a start has to bring up; the page and watchers without our hook do not count.
     """
 
     expected: Collection[str]
@@ -49,7 +49,7 @@ class ServiceState:
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
         known = {name: headline(watcher["verdict"]) for name, watcher in watchers.items()}
         lines = [f"{name}: {known.get(name, 'circusd runs without it')}" for name in self.expected]
-        up = {name for name, watcher in watchers.items() if watcher["armed"] and has_come_up(watcher)}
+        up = {name for name, each in watchers.items() if (each["armed"] or runs_plainly(each)) and has_come_up(each)}
         return SystemdNotice(
             ready=bool(lines) and up.issuperset(self.expected),
             proven=self._prove(state, queried_at),

@@ -130,6 +130,11 @@ def has_come_up(watcher: WatcherEntry) -> bool:
     return watcher["status"] == "active" and sum(map(is_up, watcher["workers"])) >= watcher["numprocesses"]
 
 
+def runs_plainly(watcher: WatcherEntry) -> bool:
+    """Return whether *watcher* could not be armed, so that Circus alone starts its workers, and none is probed."""
+    return not watcher["armed"] and (watcher["last_reason_say"] or {}).get("key") == Say.RUNS_PLAINLY.name
+
+
 def fails_whole(reason: str) -> bool:
     """Return whether *reason* is that every worker fails its live path, so that no request is served."""
     is_dependency = key_of(reason) in (Say.DEPENDENCY_DOWN.name, Say.DEPENDENCY_DOWN_SAYING.name)

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def arm(supervisor: "Supervisor", watcher: Any) -> None:
     """Arm a watcher that starts, or prepare an armed one for its next start. Never raises."""
-    name = watcher.name
-    armed = supervisor.armed.get(name)
+    armed = supervisor.armed.get(watcher.name)
     is_new = armed is None or armed.watcher is not watcher
     try:
         if supervisor.unfit:
@@ -33,14 +32,18 @@ def arm(supervisor: "Supervisor", watcher: Any) -> None:
         armed.prepare()
         if is_new:
             armed.install()
-        supervisor.armed[name] = armed
+        supervisor.armed[watcher.name] = armed
         armed.before_start()
         supervisor.plain.pop(watcher, None)
     except Exception as error:
-        if not isinstance(error, (XboardError, PatchFailed)):
-            logger.exception("xboard: %s could not be armed", name)
+        why = str(error) or type(error).__name__
+        if isinstance(error, PatchFailed):
+            why = Say.CIRCUS_LACKS(what=why)
+        elif not isinstance(error, XboardError):
+            logger.exception("xboard: %s could not be armed", watcher.name)
+            why = Say.TRACEBACK_IN_LOG(what=why)
         _undo(supervisor, watcher, armed)
-        run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=str(error) or type(error).__name__))
+        run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=why))
 
 
 def _undo(supervisor: "Supervisor", watcher: Any, armed: ArmedWatcher | None) -> None:

@@ -23,8 +23,10 @@ NO_THREAD = "can't start new thread"
 def is_shortage(error: Exception) -> bool:
     """Return whether *error* says that circusd lacks descriptors, memory, or room for a thread.
 
-    >>> is_shortage(RuntimeError(NO_THREAD)), is_shortage(OSError(errno.EMFILE, "")), is_shortage(OSError())
-    (True, True, False)
+    >>> is_shortage(RuntimeError(NO_THREAD)), is_shortage(OSError())
+    (True, False)
+    >>> [is_shortage(OSError(getattr(errno, name), "")) for name in ("EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EPERM")]
+    [True, True, True, True, False]
     """
     return str(error) == NO_THREAD or (isinstance(error, OSError) and error.errno in SHORTAGES)
 

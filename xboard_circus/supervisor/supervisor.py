@@ -150,8 +150,8 @@ class Supervisor:
                 raise patch.PatchFailed(", ".join(boot.missing))
             patch.install(patches)
         except patch.PatchFailed as error:
-            self.unfit = Say.CIRCUS_LACKS(what=str(error))
-            logger.error("xboard: nothing is armed: %s", self.unfit)
+            self.unfit = str(error)
+            logger.error("xboard: nothing is armed: %s", Say.CIRCUS_LACKS(what=self.unfit))
 
     def _forked(self, process: Any) -> circus_process.Forked | None:
         """Return the worker that a forkserver forked for Circus's *process*; None if it has to be started."""
