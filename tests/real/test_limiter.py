@@ -111,7 +111,7 @@ def test_a_stop_in_a_wait_lasts_and_a_start_begins_anew(tmp_path: Path) -> None:
 
 def test_a_restart_by_the_operator_ends_the_wait(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown, when the operator restarts its watcher, then it is tried at once."""
-    options = {**FAST, "restart.cooldown": 600}
+    options = {**FAST, "restart.cooldown": 600, "restart.delay_max": 600}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
         eventually(lambda: c.events.named("cooldown"))
 

@@ -48,6 +48,8 @@ ELSEWHERE = {
     "xboard-circus init --docker ": "test_container_own_app.py",
     "./scripts/check.sh": ".ci/run",
     "./scripts/build.sh": "tests/test_packaging.py",
+    "./scripts/soak.sh": "test_soak.py, twenty rounds",
+    "./scripts/deaths.sh": "test_soak.py, sixty deaths",
     "./scripts/build_site.sh": "scripts/check.sh",
     "python3 scripts/bench.py": ".ci/run",
 }

@@ -12,6 +12,7 @@ OPTIONS = {
     "restart.burst": 2,
     "restart.delay": 0.1,
     "restart.cooldown": 600,
+    "restart.delay_max": 600,  # where none is up, no wait is longer
 }
 
 
