@@ -78,7 +78,6 @@ class PublicListener(socket.socket):
         kind: Family, type and protocol of its connections.
     """
 
-    __slots__ = ("kind",)
     kind: tuple[int, int, int]
 
     def accept(self) -> tuple[socket.socket, Any]:

@@ -22,7 +22,6 @@ log = logging.getLogger("uvicorn.error")
 Attach = Callable[[socket.socket], Coroutine[Any, Any, Any]]
 MOST_AT_ONCE, ALONE = 64, 16
 """Connections accepted in one turn of the loop; fewer where the numbers of the siblings are not known."""
-MOST_CONNECTIONS = 1 << 30
 MARGIN = 1.25
 """How far ahead a worker may be, beside one connection: of many a few more are not worth a pause, which costs five."""
 STEP_BACK, LATE = 0.001, 0.005
@@ -129,7 +128,7 @@ class Acceptor:
     def _accept_waiting(self, listener: socket.socket) -> None:
         now = self._clock()
         siblings = self._counts.of_siblings(now)
-        most = min(siblings, default=MOST_CONNECTIONS) * MARGIN + 1
+        most = min(siblings, default=1 << 30) * MARGIN + 1
         accepted = self._counts.note(0, now)
         for _ in range(MOST_AT_ONCE if siblings else ALONE):
             if accepted > most:
@@ -168,5 +167,7 @@ class Acceptor:
         """Run *attaching* up to the next future that it awaits; a task would cost as much as half of attaching."""
         try:
             attaching.send(None).add_done_callback(partial(self._go_on, attaching))
-        except (StopIteration, OSError):  # done, or a handshake has failed
+        except Exception as error:
             self.attaching.pop(attaching, None)
+            if not isinstance(error, (StopIteration, OSError)):  # done, or a handshake has failed
+                raise
