@@ -22,6 +22,7 @@ from xboard_circus.worker import __main__ as worker
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
+UNNAMED = 54_321  # no user of this system
 as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
 
 
@@ -302,6 +303,29 @@ def test_a_folder_is_given_to_the_watchers_user_and_taken_back(monkeypatch: pyte
         taken = runtime.watcher_dir("abc", "web").stat()
 
     assert [(given.st_uid, given.st_gid), taken.st_uid] == [(NOBODY, NOBODY), 0]
+
+
+@as_root
+@pytest.mark.parametrize("how", ["a number without a name owns it", "its group may write", "a link leads there"])
+def test_a_folder_that_the_watchers_user_could_exchange_is_refused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a folder above that the watcher's user may write in, then nothing is made below it: with renameat2 in a
+    loop that user had a folder of root's given to it, after 6 to 162 starts."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o711)
+        above = Path(place, "srv")
+        above.mkdir()
+        os.chown(above, 0 if how == "its group may write" else UNNAMED, UNNAMED)
+        above.chmod(0o775)
+        if how == "a link leads there":
+            (above / "run").mkdir(0o711)
+            Path(place, "link").symlink_to(above / "run")
+            above = Path(place, "link")
+        monkeypatch.setenv(runtime.VARIABLE, str(above / "run"))
+
+        with pytest.raises(XboardError, match=rf"user {UNNAMED} may write in {place}/srv: set {runtime.VARIABLE}"):
+            runtime.watcher_dir("abc", "web", UNNAMED, UNNAMED)
+
+        assert not (above / "run" / "abc").exists()
 
 
 @as_root

@@ -180,9 +180,11 @@ def _made_root(folder: Path) -> Path:
 
 def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | None = None) -> Path:
     """Return the folder of *watcher*, made if it is missing and given to *uid* and *gid* (None: ours)."""
-    folder = instance_dir(instance) / safe_name(watcher)
     owner = os.geteuid() if uid is None else uid
     group = group_of(owner, os.getegid()) if gid is None else gid
+    if owner != os.geteuid():
+        _check_way(root() / instance, owner, group)  # first, or its user could lead us elsewhere between two steps
+    folder = instance_dir(instance) / safe_name(watcher)
     with _errors_of(f"can't make {folder}, or give it to user {owner}"):
         with suppress(FileExistsError):
             folder.mkdir(0o700)
@@ -193,8 +195,6 @@ def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | 
             os.chown(folder, owner, group)
         if stat.S_IMODE(found.st_mode) != 0o700:
             folder.chmod(0o700)
-    if uid is not None and uid != os.geteuid():
-        _check_way(folder, uid, group)
     return folder
 
 
@@ -420,9 +420,8 @@ def _check(folder: Path) -> None:
         wrong = "open to the writing of others (chmod go-w)"
     else:
         return
-    what, variable = "runtime", VARIABLE
-    if (state := _named(STATE_VARIABLE)) and state in (folder, *folder.parents):
-        what, variable = "state", STATE_VARIABLE
+    is_state = (state := _named(STATE_VARIABLE)) and state in (folder, *folder.parents)
+    what, variable = ("state", STATE_VARIABLE) if is_state else ("runtime", VARIABLE)
     cure = f"put it right, or set {variable} to another folder, for circusd and every command"
     raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: {cure}")
 
@@ -439,12 +438,18 @@ def _is_anothers(folder: Path) -> bool:
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:
-    """Refuse a place that *uid* cannot reach: otherwise its workers would fail one by one, each with a vaguer error."""
+    """Refuse a place that *uid* cannot reach: otherwise its workers would fail one by one, each with a vaguer error.
+
+    And one that it could exchange, as the owner of a folder above, whether or not this system knows its name, or as one
+    of the group that may write there. A folder that all may write to, as Kubernetes makes them, counts as of one user.
+    """
     groups = groups_of(uid, gid)
-    for step in reversed(folder.parents):
+    for step in (*reversed(folder.parents), *reversed((folder.parent.resolve() / folder.name).parents)):
         found = step.stat()
-        needed = stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
-        needed = stat.S_IXUSR if found.st_uid == uid else needed
+        is_groups = found.st_mode & (stat.S_IWGRP | stat.S_ISVTX) == stat.S_IWGRP and found.st_gid in groups
+        if found.st_uid == uid or (is_groups and not found.st_mode & stat.S_IWOTH):
+            raise XboardError(f"user {uid} may write in {step}: set {VARIABLE} to a folder below root's alone")
+        needed = stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH  # it owns none of these
         if not found.st_mode & needed:
             raise XboardError(f"user {uid} can't enter {step}: chmod o+x it, or set {VARIABLE} to another folder")
 

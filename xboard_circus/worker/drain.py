@@ -95,8 +95,7 @@ def websockets_to_close(are_open: int, closed: int, elapsed: float, spread: floa
     >>> [websockets_to_close(4, 0, 0.1, 2.0), websockets_to_close(3, 1, 1.0, 2.0), websockets_to_close(1, 3, 2.0, 2.0)]
     [1, 1, 1]
     """
-    may_stay = int((are_open + closed) * (1 - elapsed / spread)) if elapsed < spread else 0
-    return max(0, are_open - may_stay)
+    return max(0, are_open - (int((are_open + closed) * (1 - elapsed / spread)) if elapsed < spread else 0))
 
 
 def is_open_websocket(connection: Any) -> bool:
