@@ -1,19 +1,14 @@
 """The processes that a test started, no others: found by a mark in their environment, ended by pid and start time."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
-
-from xboard_circus.host.procs import PR_SET_CHILD_SUBREAPER, adopt_orphans
 
 PROC = Path("/proc")
 NOBODY = 65534
@@ -166,20 +161,6 @@ def script_folder() -> Iterator[Path]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with tempfile.TemporaryDirectory(prefix="xb-script-", ignore_cleanup_errors=True) as name:
         yield Path(name)
-
-
-@contextlib.contextmanager
-def subreaper() -> Iterator[Callable[[], None]]:
-    """Yield what makes this process the parent of orphans below it, as `systemd --user` is; reap them at the end."""
-    known = {child.pid for child in psutil.Process().children()}
-    try:
-        yield adopt_orphans
-    finally:
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if child.pid not in known and child.status() == psutil.STATUS_ZOMBIE:
-                    os.waitpid(child.pid, os.WNOHANG)
 
 
 @contextlib.contextmanager

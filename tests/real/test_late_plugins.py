@@ -1,13 +1,19 @@
 """circusd is killed while a plugin still imports: the plugin notices it late, and ends all the same."""
 
+import contextlib
+import ctypes
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from xboard_circus.host.procs import PR_SET_CHILD_SUBREAPER, adopt_orphans
+
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
-from .processes import process, subreaper
+from .processes import process
 
 HOLD = """
 import os, sys, time
@@ -19,6 +25,20 @@ class Hold:
 
 sys.meta_path.insert(0, Hold())
 """
+
+
+@contextlib.contextmanager
+def subreaper() -> Iterator[Callable[[], None]]:
+    """Yield what makes this process the parent of orphans below it, as `systemd --user` is; reap them at the end."""
+    known = {child.pid for child in psutil.Process().children()}
+    try:
+        yield adopt_orphans
+    finally:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.pid not in known and child.status() == psutil.STATUS_ZOMBIE:
+                    os.waitpid(child.pid, os.WNOHANG)
 
 
 def plugins(c: Circusd) -> set[int]:

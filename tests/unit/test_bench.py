@@ -1,5 +1,7 @@
 """What the benchmark writes of its figures: the table, who is best in each line of it, and that of the READMEs."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,3 +48,13 @@ def test_the_readme_shows_lines_that_a_full_run_measures() -> None:
 
 def test_a_smoke_run_has_the_same_rows() -> None:
     assert [row.name for row in rows(SMOKE)] == [row.name for row in rows(FULL)]
+
+
+def test_it_begins_with_a_python_that_has_no_packages() -> None:
+    """Given a Python without a library, as a newcomer's, then it begins, and installs what it needs itself."""
+    bench = Path(__file__).parents[2] / "scripts" / "bench.py"
+    command = [sys.executable, "-S", str(bench), "--help"]
+
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
