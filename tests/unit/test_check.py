@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real.free_ports import free_port
@@ -1160,6 +1161,24 @@ def test_an_app_in_the_folder_of_the_ini_is_found(on_host: OnHost, tmp_path: Pat
     (tmp_path / "somewhere.py").write_text("raise SystemExit('must not be run')")
 
     assert on_host({"cmd": f"{sys.executable} -m uvicorn somewhere:app"}) == []
+
+
+def test_one_run_looks_for_all_modules_of_a_watcher(
+    on_host: OnHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start, restart and reload waits for it."""
+    runs: list[list[str]] = []
+
+    def counted(command: list[str], **more: Any) -> Any:
+        runs.append(command)
+        return run_captured(command, **more)
+
+    monkeypatch.setattr(host_rules, "run_captured", counted)
+    (tmp_path / "somewhere.py").touch()
+
+    assert on_host({"cmd": f"{sys.executable} -m uvicorn somewhere:app", "worker.preload_modules": "json, os"}) == []
+
+    assert [command[-4:] for command in runs] == [["uvicorn", "somewhere", "json", "os"]]
 
 
 def test_a_limit_that_does_not_exist(on_host: OnHost) -> None:

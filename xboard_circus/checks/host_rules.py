@@ -30,7 +30,7 @@ from xboard_circus.host.programs import run_captured
 from xboard_circus.host.writers import ANYBODY, User
 from xboard_circus.service.layout import NAME, OVERLAY
 
-_FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+_FIND_MODULES = "import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, sys.argv[1:]))"
 _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
 _NAMED = 3
@@ -436,34 +436,34 @@ def _modules(
     config: Config, watcher: WatcherConfig, command: list[str], program: str, *, starts: bool
 ) -> Iterator[Finding]:
     """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
-    if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
+    is_module = os.path.basename(program).startswith("python") and command[1:2] == ["-m"] and len(command) > 2
+    if not is_module or not os.path.isdir(watcher.working_dir):
         return
-    if not os.path.isdir(watcher.working_dir):
-        return
-    limit = [command[2]]
+    needed, wanted = [command[2]], watcher.options.worker.preload_modules or ()
     if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:
-        limit += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
+        needed += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
     given = as_circusd_sees_it(config, watcher, starts=starts or watcher.uid is None)
     environment = {**env_file_rules.added_by(config, watcher), **parse_env_dict(given)}
     environment.pop("XBOARD_CIRCUSD", None)  # the mark of an outer circusd
-    for module in limit:
-        error = _missing(module, program, watcher, environment)
-        if error is not None:
-            what = f"{program} finds no module {module} in {watcher.working_dir}{error}"
+    if _missing([*needed, *wanted], program, watcher, environment) is None:  # one run for all: each takes 70 ms
+        return
+    for module in (*needed, *wanted):
+        error = _missing([module], program, watcher, environment)
+        if error is None:
+            continue
+        what = f"{program} finds no module {module} in {watcher.working_dir}{error}"
+        if module in needed:
             app = "write the module:app that uvicorn is to serve"
-            hint = "install it for that Python" if module == limit[0] else app
+            hint = "install it for that Python" if module == needed[0] else app
             yield Finding(_weight(watcher), "cmd", what, hint)
             return
-    for module in watcher.options.worker.preload_modules or ():
-        error = _missing(module, program, watcher, environment)
-        if error is not None:
-            what = f"{program} finds no module {module} in {watcher.working_dir}{error}; no worker is forked"
-            yield Finding(WARNING, "worker.preload_modules", what, "install it for that Python, or take it out")
+        hint = "install it for that Python, or take it out"
+        yield Finding(WARNING, "worker.preload_modules", f"{what}; no worker is forked", hint)
 
 
-def _missing(module: str, program: str, watcher: WatcherConfig, environment: Mapping[str, str]) -> str | None:
-    """Return the error of the program's Python for a module that it cannot find; None where it finds it."""
-    command, folder = [program, "-c", _FIND_MODULE, module], watcher.working_dir
+def _missing(modules: list[str], program: str, watcher: WatcherConfig, environment: Mapping[str, str]) -> str | None:
+    """Return the error of the program's Python for modules that it cannot all find; None where it finds them."""
+    command, folder = [program, "-c", _FIND_MODULES, *modules], watcher.working_dir
     user, env = _known_user(watcher), {**environment, "PATH": search_path(watcher)}
     if user is None:
         return None
