@@ -24,7 +24,7 @@ from .harness import (
     kill,
     time_to_start,
 )
-from .processes import process
+from .processes import Process, process
 
 WORKER = "python -m xboard_circus.worker backend:app --ws none --fd $(circus.sockets.web)"
 QUICK = {
@@ -246,13 +246,16 @@ def test_files_of_dead_generations_are_swept(tmp_path: Path) -> None:
 
 
 def test_forked_children_of_the_app_do_not_keep_the_port(tmp_path: Path) -> None:
-    """Given a pool of processes that outlives its worker, when the watcher is stopped, then the port is free."""
+    """Given pools of processes that outlive their worker, the first one left by a reload, when the watcher is stopped,
+    then the port is free."""
     with circusd(tmp_path, watchers=[Watcher(app="forking_app:app", numprocesses=1, options=QUICK)]) as c:
         eventually(lambda: c.get("/"))
         children = [process(int(pid)) for pid in c.get("/fork").split()]
         assert children
 
         try:
+            reload(c)
+            children += [process(int(pid)) for pid in c.get("/fork").split()]
             c.do("stop", name="web", waiting=True)
             port = c.watchers["web"].port
             eventually(lambda: is_refused(port), what="circusd gives the port back")
@@ -264,22 +267,33 @@ def test_forked_children_of_the_app_do_not_keep_the_port(tmp_path: Path) -> None
                 child.signal(signal.SIGKILL)
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+def reload(c: Circusd) -> None:
+    """Reload, and wait until each worker has been replaced."""
+    c.do("xboard_reload", name="web")
+    eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is done")
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "reloaded"])
 def test_the_pool_of_a_dead_worker_is_ended_with_it(tmp_path: Path, how: str) -> None:
-    """Given a pool of processes, when its worker is killed or the watcher is stopped, then the pool is gone too."""
+    """Given a pool of processes, when its worker is killed or reloaded, or the watcher is stopped, then the pool is
+    gone too; the pool of the worker in its place is not."""
     with circusd(tmp_path, watchers=[Watcher(app="forking_app:app", numprocesses=1, options=QUICK)]) as c:
         eventually(lambda: c.get("/"))
         (worker,) = c.workers()
         children = [process(int(pid)) for pid in c.get("/pool").split()]
-        before = c.last_told()
+        before, later = c.last_told(), list[Process]()
 
         if how == "killed":
             os.kill(worker, signal.SIGKILL)
-        else:
+        elif how == "stopped":
             c.do("stop", name="web", waiting=True)
+        else:
+            reload(c)
+            later = [process(int(pid)) for pid in c.get("/pool").split()]
 
         eventually(lambda: not any(child.alive for child in children), what="the pool is gone")
-        eventually(lambda: c.told("swept", after=before), what="it is recorded")
+        eventually(lambda: [it.pid for it in c.told("swept", after=before)] == [worker], what="it is recorded")
+        assert all(child.alive for child in later)
 
 
 def is_refused(port: int) -> bool:
