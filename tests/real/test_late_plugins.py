@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,19 +55,28 @@ def killed_while_it_imports(c: Circusd, flag: Path) -> set[int]:
     return plugins(c)
 
 
-@pytest.mark.parametrize("priority", [2, 0], ids=["the watcher starts first", "the plugin starts first"])
+@contextlib.contextmanager
+def importing_slowly(folder: Path, priority: int) -> Iterator[tuple[Circusd, Path]]:
+    """Yield a circusd that does not run yet, and the file that holds its plugin's import while it is there."""
+    flag = folder / "hold"
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(HOLD.format(flag=str(flag)))
+    watcher = Watcher(options={"priority": priority})
+    env = {"PYTHONPATH": str(folder / "site")}
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, env=env, check_delay=1, start=False) as c:
+        yield c, flag
+
+
+in_either_order = pytest.mark.parametrize(
+    "priority", [2, 0], ids=["the watcher starts first", "the plugin starts first"]
+)
+
+
+@in_either_order
 def test_a_plugin_that_still_imports_when_circusd_is_killed_ends(tmp_path: Path, priority: int) -> None:
     """Given a plugin that imports slowly, when circusd is killed meanwhile and started again, only its own is left;
     whether init becomes the parent of what it leaves, or a subreaper that is older than circusd."""
-    flag = tmp_path / "hold"
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(HOLD.format(flag=str(flag)))
-    watcher = Watcher(options={"priority": priority})
-    env = {"PYTHONPATH": str(tmp_path / "site")}
-    with (
-        subreaper() as adopt,
-        circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, env=env, check_delay=1, start=False) as c,
-    ):
+    with subreaper() as adopt, importing_slowly(tmp_path, priority) as (c, flag):
         for is_below_us in (False, True):
             if is_below_us:
                 adopt()
@@ -82,6 +92,29 @@ def test_a_plugin_that_still_imports_when_circusd_is_killed_ends(tmp_path: Path,
         eventually(lambda: len(plugins(c)) == 1, what="one plugin runs")
         eventually(lambda: records_of(c, pids[0]), every=0.2, what="the death is recorded")
         assert len(records_of(c, pids[0])) == 1
+
+
+@in_either_order
+def test_stop_names_and_clean_ends_a_plugin_that_still_imports_when_circusd_is_killed(
+    tmp_path: Path, priority: int
+) -> None:
+    """Given a plugin that imports slowly, when circusd is killed meanwhile, then `stop` fails and names it, and `clean`
+    ends it; whether init becomes its parent, or a subreaper that is older than circusd."""
+    with subreaper() as adopt, importing_slowly(tmp_path, priority) as (c, flag):
+        for is_below_us in (False, True):
+            if is_below_us:
+                adopt()
+            (late,) = killed_while_it_imports(c, flag)
+            assert (process(late).parent == os.getpid()) is is_below_us
+
+            stopped = c.run_cli("stop")
+            assert (stopped.returncode, plugins(c)) == (1, {late}), stopped
+            assert re.search(rf"\bpid {late}\b.*`xboard-circus clean` ends", stopped.stderr), stopped
+            cleaned = c.run_cli("clean")
+
+            assert cleaned.returncode == 0, cleaned
+            assert f"stopping pid {late} " in cleaned.stdout + cleaned.stderr
+            assert plugins(c) == set()
 
 
 def records_of(c: Circusd, pid: int) -> list[object]:

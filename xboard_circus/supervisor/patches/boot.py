@@ -317,15 +317,17 @@ def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
 
 
 def mark_helpers(arbiter: Any) -> None:
-    """Mark plugins with this circusd, so that one that starts before a watcher is armed notices circusd's end.
+    """Mark plugins with this circusd and its instance before a watcher is armed.
+
+    One that starts earlier notices circusd's end by that, and `stop` and `clean` find it if it imports for long.
 
     Not in `os.environ`, because `reloadconfig` compares it with that of the boot, and would restart every watcher.
     circusd-stats is replaced by ours, which works without the listeners that it does not inherit.
     """
-    started = procs.start_time(os.getpid())
+    started, instance = procs.start_time(os.getpid()), instance_of(arbiter)
     for watcher in arbiter.watchers:
         if is_helper(watcher.name) and started is not None:
-            watcher.env = dict(watcher.env or {}, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
+            watcher.env = dict(watcher.env or {}, XBOARD_INSTANCE=instance, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
         if watcher.name == STATS:
             watcher.cmd = watcher.cmd.replace("from circus import stats;", "from xboard_circus import stats;")
 
