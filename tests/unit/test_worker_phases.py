@@ -80,6 +80,26 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (ended(1.5, -15), gone(Cause.COMMANDED, "commanded: operator", 1.5), []),
         ],
     ),
+    "a mark of readiness from before it is up, such as one of the dead, ends no start (K1)": (
+        STARTING,
+        [
+            (BecameReady(), Starting(0.0), []),
+            (
+                tick(60.5),
+                Leaving(
+                    Order(by="health.startup_timeout", why=LATE, cause=Cause.FAILED_START), 60.5, 65.5, Starting(0.0)
+                ),
+                [Effect.TERMINATE],
+            ),
+        ],
+    ),
+    "nor that of the successor in a reload, whose code cannot be imported: its start has failed (K1)": (
+        of(Role.SUCCESSOR, STARTING),
+        [
+            (BecameReady(), Starting(0.0), []),
+            (ended(1.0, 1), gone(Cause.FAILED_START, "exited with code 1 before it was up", 1.0), []),
+        ],
+    ),
     "a late start is terminated and counts as failed, whatever its exit code": (
         STARTING,
         [
@@ -381,6 +401,12 @@ def test_its_own_report_that_it_was_ready_does_not_overrule_a_probe(said: bool |
     assert (life.ready, life.was_ready) == (ready, True)
 
 
+def test_a_mark_of_readiness_from_before_it_is_up_does_not_outlast_its_start() -> None:
+    life = played(STARTING, BecameReady(), CameUp(2.0))
+
+    assert health(life) == (Health.UNKNOWN, "", None, False)
+
+
 def test_of_one_that_nobody_can_probe_nothing_is_known_any_more() -> None:
     life = played(UP, Judged(1.0, Health.SICK, "status 503", ready=True), Lost("its private socket is gone"))
 
@@ -505,6 +531,23 @@ class AnyLife(RuleBasedStateMachine):
             assert isinstance(after.phase, Leaving)
             assert after.phase.until >= LONG_AFTER + 5.0
             assert effects == (Effect.WAKE,)
+
+    @invariant()
+    def one_that_is_not_gone_can_always_be_replaced(self) -> None:
+        if isinstance(self.life.phase, Gone):
+            return
+        # What it is the new one or the old one of is over at some time: by that, or because its order expires.
+        serving, _ = step(self.life, Proven() if self.life.role is Role.SUCCESSOR else Kept())
+        assert (serving.role, serving.phase, serving.counts) == (Role.SERVING, self.life.phase, True)
+        if isinstance(self.life.phase, Leaving):
+            assert step(self.life, tick(LONG_AFTER))[0].counts
+        old, effects = step(serving, Retired())
+        assert (old.counts, old.phase, effects) == (False, self.life.phase, ())
+        assert step(old, Kept()) == (serving, ())
+        new = played(Life(Starting(LONG_AFTER), Role.SUCCESSOR), CameUp(LONG_AFTER), Proven())
+        assert (new.role, new.counts, new.phase) == (Role.SERVING, True, Up(LONG_AFTER))
+        left = played(old, Ordered(LONG_AFTER, RELOAD, within=5.0), ended(LONG_AFTER, 0))
+        assert isinstance(left.phase, Gone)
 
     @invariant()
     def an_order_always_expires_and_what_was_up_is_judged_again(self) -> None:
