@@ -34,7 +34,10 @@ class Swap:
 
     Attributes:
         blocked: Why the old one is blocked, and perhaps hung, "" if it is not: it is ordered to leave when it answers
-            again, and not when the new one is ready. Until then it may be killed as hung, see `admission.replace`.
+            again, and not when the new one is ready. Until then it may be killed as hung, see `admission.replace`. Like
+            *order* it is why this replacement was begun: set once, and over with it. It is no data of a phase, because
+            it outlasts the old worker's phases and is about both workers; what each of them is now, such as hung or
+            leaving, is in its life alone.
         order: The old worker's order to leave. Without a cause it was requested, and uses no restart budget.
         handed_over: Done when the new one is ready, and the old one is ordered to leave.
     """
