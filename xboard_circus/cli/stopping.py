@@ -31,7 +31,7 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     circusd = found.identity
     children = children_of(instance, found)
     user = procs.user_of(circusd.pid)
-    if user is not None and user != os.geteuid():  # whose monitor does not look for the mark in our runtime folder
+    if user is not None and user != os.geteuid():  # a monitor of that user does not see the mark in our runtime folder
         name = servers.name_of(user)
         complain(
             f"circusd is {name}'s: a monitor of {name} would start it again; `xboard-circus stop` as {name} ends that"

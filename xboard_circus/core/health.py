@@ -289,7 +289,7 @@ class WatcherHealth:
         return ""
 
     def let_others_go_first(self, worker: Worker) -> None:
-        """Put a sick worker, whose replacement was refused, behind the others: its slot may have to wait for minutes.
+        """Put a sick worker behind the others after its replacement was refused: its slot may have to wait for minutes.
 
         Only the first `max_unavailable` of the sick are requested.
         """

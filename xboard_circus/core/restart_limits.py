@@ -204,10 +204,10 @@ class RestartBudget:
         return decision
 
     def excuse(self, slot: int, now: float, *, started: float, why: str) -> RestartDecision:
-        """Note a failure that is another's, says *why*: the slot is tried *delay* after its last start, *started*.
+        """Note a failure that *why* attributes to something else: try the slot *delay* after its last start, *started*.
 
-        It is not counted. But for a window no start of this slot comes at once any more: who says whose failure it was
-        may be wrong, and restarts without a count must not be without a pace.
+        The failure is not counted. But for one window this slot is never started at once, because the attribution may
+        be wrong, and restarts that are not counted still need spacing.
         """
         now = self._advance(now)
         record = self._slots.setdefault(slot, _Slot())

@@ -57,8 +57,8 @@ class WorkerEntry(Reasoned):
         pid: 0 for a slot that is held: it has no process.
         started: Start time, its identity together with *pid*.
         wid: Circus's number, for Circus's own commands only; people see *slot*.
-        slot: Its place, from 1 on; 0 where nobody gives it one.
-        ready: What its ready path says; None where nobody asked.
+        slot: Its place, from 1 on; 0 where it has none.
+        ready: The result of its ready path; None before its first probe.
         ready_for: Seconds since it came up; None before that.
         next_try: Seconds until a held one is let go, or a sick one may be replaced; None for others.
         drains: It leaves because its successor is up.
@@ -327,8 +327,8 @@ class Judgement(ProbeFigures, Reasoned):
     """What a prober reports to circusd of one worker.
 
     Attributes:
-        asked_at: When it was asked, in seconds of the monotonic clock; None where nobody can tell.
-        ok: Whether the probe speaks for the worker; None where it tells nothing.
+        asked_at: When it was probed, in seconds of the monotonic clock; None where that is unknown.
+        ok: Whether the probe succeeded; None where it shows neither.
         status: With what a failing path answered; *body*: how that answer begins.
     """
 
@@ -407,7 +407,7 @@ def worker_entry(**known: object) -> WorkerEntry:
 _Reader = Callable[[Any], Any]
 _Field = tuple[str, _Reader, Callable[[], Any] | None]
 _LARGEST = 2**63
-# Without these the rest of an entry tells nothing.
+# Without these the rest of an entry is of no use.
 _NEEDED: dict[Any, tuple[str, ...]] = {
     WorkerEntry: ("pid",),
     WatcherEntry: ("name", "workers"),

@@ -218,8 +218,9 @@ def _opened_in_time(path: Path, user: tuple[int, int] | None) -> sqlite3.Connect
     """Open another user's file, as root with the rights of *user*; LedgerError if that takes long.
 
     Its owner may put a pipe in its place, or a link in that of its folder, whenever we have looked. SQLite waits at a
-    pipe for ever, and begins again after each Ctrl-C, so a thread does it that nobody waits for; and it makes files
-    beside the database, gives them to the owner of that, and so would to that user what root makes behind the link.
+    pipe for ever, and begins again after each Ctrl-C, so a separate thread opens the file, and is left behind if
+    that takes too long. SQLite also makes files beside the database and gives them to its owner: behind a link that
+    user would get files that root has made elsewhere.
     """
     opened: Future[sqlite3.Connection] = Future()
 

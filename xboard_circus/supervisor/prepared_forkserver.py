@@ -1,9 +1,9 @@
 """Fork the first forkserver from circusd as our hook is loaded, so that it imports the server while circusd starts.
 
 Circus has imported a third of what the server needs by then, and is about to import our hook, to bind and to arm, while
-a second core idles. The child leaves all that is circusd's, its stack too, imports, and waits to be told whose
-forkserver it is. Where a program would find other modules, or has a user or limits of its own, it becomes that program,
-under the same pid. A later forkserver is a program.
+a second core idles. The child leaves all that is circusd's, its stack too, imports, and waits for the name of its
+watcher. Where a program would find other modules, or has a user or limits of its own, it becomes that program, under
+the same pid. A later forkserver is a program.
 
 This imports little, because circusd forks here before its hook has imported anything.
 """

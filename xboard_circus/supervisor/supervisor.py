@@ -302,9 +302,9 @@ class Supervisor:
     def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[Holder]]:
         """End, once, the leftovers of a watcher from an earlier circusd; the future is what was ended.
 
-        None stands for everything in whose place this circusd starts nothing: plugins, Circus's helpers, workers of
-        watchers that the file has no more, or does not start. Workers answer what they have in flight. A signal may end
-        circusd before its first hook knows for what; then the unit decides, see `service.unit_stop`.
+        None stands for all leftovers that this circusd does not replace: plugins, Circus's helpers, workers of watchers
+        that the file has no more, or does not start. Workers answer what they have in flight. A signal may end circusd
+        before its first hook knows the reason; then the unit decides, see `service.unit_stop`.
         """
         if watcher not in self._sweeps:
             work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())

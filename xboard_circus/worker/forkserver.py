@@ -326,7 +326,7 @@ def fork_worker() -> bool:
 def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
     """Become the worker of *order*: circusd has recorded us when this returns.
 
-    What fails here would fail in each worker, so circusd hears nothing then, and starts one in our place.
+    A step that fails here would fail in each worker. Then circusd gets no answer, and starts a worker instead.
     """
     try:
         os.setsid()

@@ -4,9 +4,9 @@ No answer comes while one turn of the loop lasts, and a turn lasts as long as al
 which callback the loop runs: another one than a moment ago is progress, whatever it is for (a request, a piece of a
 body, a task of the app). Neither a request nor a turn in time costs anything for that.
 
-A number in a file is raised for each progress, and read without asking this process; beside it stands since when there
-is none. Not in a shared page: a full or failing disk ends with SIGBUS who writes there, and a slow one holds up the
-event loop itself.
+A number in a file is raised for each progress. The prober reads it without a request to this process; beside it stands
+since when there was no progress. Not in a shared page: a full or failing disk kills a writer of it with SIGBUS, and a
+slow one holds up the event loop itself.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Have Starlette and FastAPI tell the record of requests which route was found for one, before it is served."""
+"""Report the route of each request from Starlette and FastAPI to the record of requests, before it is served."""
 
 import functools
 import sys
@@ -11,10 +11,10 @@ from xboard_circus.worker.request_record import MOUNTED, SERIAL, Message, Receiv
 
 
 def name_routes(record: RequestRecord) -> None:
-    """Have the routes of Starlette and FastAPI tell *record* when one of them was found.
+    """Have the routes of Starlette and FastAPI report to *record* that one of them was found.
 
-    The scope says it only where somebody looks again later, and a request that kills its worker at once leaves no time
-    for that.
+    The scope contains the route too, but would have to be read later, and a request that kills its worker at once
+    leaves no time for that.
     """
     route: Any = getattr(sys.modules.get("starlette.routing"), "Route", None)
     fastapi_route: Any = getattr(sys.modules.get("fastapi.routing"), "APIRoute", None)

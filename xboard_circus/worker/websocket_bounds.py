@@ -3,8 +3,8 @@ without a handshake.
 
 uvicorn answers each ping also where the client reads none of the answers, and keeps each piece of a message, also empty
 ones, which count for no size: so one client could fill a worker's memory. And it passes over a handshake that the
-library websockets refuses by itself, such as one with 129 headers: the client hears nothing, and the connection stays
-open for good.
+library websockets refuses by itself, such as one with 129 headers: the client gets no answer, and the connection
+stays open for good.
 """
 
 import asyncio

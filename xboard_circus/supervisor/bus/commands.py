@@ -164,7 +164,7 @@ def _requests(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
 
 
 def _health(supervisor: Supervisor, _: Props) -> Mapping[str, Any]:
-    """Return what a container's health check needs: who does not serve, and where each backend answers."""
+    """Return what a container's health check needs: outages of backends, and the address of each backend."""
     watchers = supervisor.view()["watchers"]
     return {
         "outages": [[outage.name, outage.reason] for outage in outages_of(watchers)],

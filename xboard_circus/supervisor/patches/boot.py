@@ -138,7 +138,7 @@ def guard_commands(original: Original, _: object, controller: Any) -> None:
     """Guard the endpoint of commands: only circusd's user and `endpoint_owner` get through to Circus.
 
     Without it: Every user of the host can make circusd run any command, as circusd's user.
-    Fact: ZeroMQ accepts every connection to a TCP endpoint and does not say whose it is.
+    Fact: ZeroMQ accepts every connection to a TCP endpoint and does not name its user.
     """
     try:
         with behind_guard(controller, "endpoint", controller.arbiter):
@@ -181,7 +181,7 @@ def begin_clean() -> None:
 
 
 def outlast_reader_of_log() -> None:
-    """Let a circusd whose output is a pipe, with which its log and its watchers' may go there, wait for no reader."""
+    """Never wait for a reader of circusd's output, if that is a pipe; its log and those of watchers may go there."""
     before = [sys.stdout, sys.stderr]
     outlast_reader()
     for handler in {*logging.root.handlers, *logger.handlers}:
@@ -210,7 +210,7 @@ def refuse_beside_another(arbiter: Any) -> None:
 def _other_of(arbiter: Any) -> procs.Identity | None:
     with suppress(XboardError):  # a runtime folder that is not ours says nothing
         other = runtime.supervisor_of(instance_of(arbiter))
-        return None if other is None or other.pid == os.getpid() else other  # whose end a restart has waited for
+        return None if other is None or other.pid == os.getpid() else other  # a restart has waited for its end
     return None
 
 
