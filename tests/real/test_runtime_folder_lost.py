@@ -7,9 +7,12 @@ import json
 import os
 import shutil
 import signal
+import stat
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ OPTIONS = {
     "restart.delay_max": 0.4,
     "graceful_timeout": 5,
 }
+Spoil = Callable[[Circusd], AbstractContextManager[None]]
 LIMITED = {**OPTIONS, "restart.burst": 3, "restart.cooldown": 600}
 
 
@@ -198,28 +202,103 @@ def in_the_way(c: Circusd) -> Iterator[None]:
         folder.with_name("elsewhere").rename(folder)
 
 
-def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def read_only(c: Circusd) -> Iterator[None]:
+    """Make the watcher's runtime folder read-only, as a file system with an error is: all in it can be read still."""
+    folder = str(c.runtime / "r" / c.instance / "web")
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextlib.contextmanager
+def closed(c: Circusd) -> Iterator[None]:
+    """Close the folder above to its own user, who could open the watcher's again: nothing below can be reached."""
+    above = c.runtime / "r" / c.instance
+    above.chmod(0)
+    try:
+        yield
+        assert not stat.S_IMODE(above.stat().st_mode), "no proof: circusd has opened it"
+    finally:
+        above.chmod(0o700)
+
+
+def may_mount() -> bool:
+    """Return whether this process may mount a folder on itself."""
+    command = ["unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"]
+    return os.geteuid() == 0 and not subprocess.run(command, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "logged"),
+    [
+        pytest.param(in_the_way, "/web is no folder; remove it", id="a file in its place"),
+        pytest.param(
+            read_only,
+            "Read-only file system",
+            id="read-only",
+            marks=pytest.mark.skipif(not may_mount(), reason="only root can mount a folder, where it is allowed to"),
+        ),
+    ],
+)
+def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(
+    tmp_path: Path, spoiled: Spoil, logged: str
+) -> None:
     """Given a runtime folder out of reach, when a worker is killed, state, event and `why` tell it; when those in its
     place are killed too, its slot cools down, and its sibling serves on."""
     with circusd(tmp_path, options=LIMITED, plugins=BUNDLE, check_delay=1) as c:
-        dead, sibling = c.wait_ready()
-        with in_the_way(c):
-            before = c.last_told()
-            c.set("boot", "held")  # one that was up for 5 s would be started again whatever the limit
-            kill(dead)
-
-            (failure,) = eventually(lambda: [each for each in c.failures(after=before) if each.pid == dead])
-            assert failure.message["cause"] == "killed from outside"
-            assert c.watcher()["restarts"] >= 1
-            assert "killed from outside" in eventually(lambda: why(c, dead), every=0.2, what="`why` tells of it")
-            assert sibling in c.workers()
-            eventually(lambda: "/web is no folder; remove it" in c.log("circusd"), what="the cause is logged")
-            eventually(lambda: cools_down(c, sibling, after=before))
-            assert len(c.failures(after=before)) == LIMITED["restart.burst"]
-            (entry,) = eventually(lambda: held(c), what="its slot is held")
-            assert entry["next_try"] > 500
-            assert c.workers() == [sibling]
+        pids = c.wait_ready()
+        with spoiled(c):
+            a_death_is_told_counted_and_limited(c, pids)
+            eventually(lambda: logged in c.log("circusd") + c.log("web"), what="the cause is logged")
         assert c.serves()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of another user")
+def test_a_death_is_told_counted_and_limited_where_the_runtime_folder_is_closed(
+    open_folder: Path,  # noqa: F811
+    python: str,  # noqa: F811
+) -> None:
+    """The same where circusd's own user, who is not root, may neither enter nor read the folder."""
+    uid = 50_000 + os.getpid() % 10_000
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    folder = open_folder / "closed"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xb-closed-", dir="/run")))
+        circus = {"endpoint": f"ipc://{place}/x.sock"}
+        c = stack.enter_context(
+            circusd(folder, options=LIMITED, plugins=BUNDLE, circus=circus, python=python, env=env, start=False)
+        )
+        c.endpoint = circus["endpoint"]
+        for path in (place, folder, *folder.rglob("*"), c.runtime):
+            os.chown(path, uid, uid)
+        stack.enter_context(circusd_as(uid, c, python=python))
+        pids = c.wait_ready()
+        with closed(c):
+            a_death_is_told_counted_and_limited(c, pids, uid)
+        assert c.serves()
+
+
+def a_death_is_told_counted_and_limited(c: Circusd, pids: list[int], uid: int | None = None) -> None:
+    dead, sibling = pids
+    before = c.last_told()
+    c.set("boot", "held")  # one that was up for 5 s would be started again whatever the limit
+    kill(dead)
+
+    (failure,) = eventually(lambda: [each for each in c.failures(after=before) if each.pid == dead])
+    assert failure.message["cause"] == "killed from outside"
+    assert c.watcher()["restarts"] >= 1
+    assert "killed from outside" in eventually(lambda: why(c, dead, uid), every=0.2, what="`why` tells of it")
+    assert sibling in c.workers()
+    eventually(lambda: cools_down(c, sibling, after=before))
+    assert len(c.failures(after=before)) == LIMITED["restart.burst"]
+    (entry,) = eventually(lambda: held(c), what="its slot is held")
+    assert entry["next_try"] > 500
+    assert c.workers() == [sibling]
 
 
 def cools_down(c: Circusd, sibling: int, *, after: int) -> bool:
@@ -230,6 +309,20 @@ def cools_down(c: Circusd, sibling: int, *, after: int) -> bool:
     return bool(c.told("cooldown", after=after))
 
 
-def why(c: Circusd, pid: int) -> str:
-    told = json.loads(c.run_cli("why", str(pid), "--json").stdout)
-    return str(told["text"])
+def why(c: Circusd, pid: int, uid: int | None) -> str:
+    """Return what `why` says of a worker to the user *uid*, or to us."""
+    command = [c.python, "-m", "xboard_circus", "why", str(pid), "--json", "-c", str(c.ini)]
+    groups = None if uid is None else list[int]()
+    asked = subprocess.run(
+        command,
+        user=uid,
+        group=uid,
+        extra_groups=groups,
+        cwd=c.folder,
+        env=c.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked
+    return str(json.loads(asked.stdout)["text"])
