@@ -26,7 +26,7 @@ def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
     """
     give_up_at = time.monotonic() + within
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise NoLockFile(f"{path} cannot be made: {error.strerror}; make room, or let this user write there") from error
     with open(descriptor, "r+") as file:
