@@ -151,6 +151,22 @@ def test_a_session_that_was_ended_stays_so_after_a_restart(tmp_path: Path) -> No
     assert sessions(tmp_path).read(other) is not None
 
 
+def test_a_clock_that_goes_13_hours_forth_and_back_revives_no_session(tmp_path: Path) -> None:
+    """Given an ended session, when another ends while the clock is 13 hours ahead, then the first stays void."""
+    now = [1000.0]
+    one = Sessions(load_or_make(tmp_path), Saved(tmp_path), clock=lambda: now[0])
+    ended = one.begin("admin")
+
+    for hour in (0, 13):
+        now[0] = 1000.0 + hour * 3600
+        session = one.read(one.begin("admin") if hour else ended)
+        assert session is not None
+        one.end(session)
+    now[0] = 1000.0
+
+    assert one.read(ended) is None
+
+
 def test_readers_who_log_out_again_and_again_revive_no_session(tmp_path: Path) -> None:
     """Given an administrator who logged out, when a reader does so 1,003 times, then that session stays void."""
     now = [1000.0]

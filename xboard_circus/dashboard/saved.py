@@ -61,13 +61,13 @@ class Saved:
         """Return whether a session was ended by itself, or by so many others of its role that it is unknown."""
         return session_id in self._map("ended") or expires <= self._map("floors").get(_role(session_id), 0.0)
 
-    def end_session(self, session_id: str, expires: float, *, now: float) -> None:
-        """Remember that a session was ended, for as long as its cookie would be valid.
+    def end_session(self, session_id: str, expires: float) -> None:
+        """Remember that a session was ended, also when its time is over: the clock may be set back.
 
         Of each role `MOST_ENDED` are remembered one by one. Beyond that the oldest is forgotten, and with it all
         sessions of the role that began before it are void: no number of log-outs makes an ended cookie good again.
         """
-        ended = {key: until for key, until in self._map("ended").items() if until > now} | {session_id: expires}
+        ended = self._map("ended") | {session_id: expires}
         floors, role = dict(self._map("floors")), _role(session_id)
         for until, key in sorted((until, key) for key, until in ended.items() if _role(key) == role)[:-MOST_ENDED]:
             floors[role] = until

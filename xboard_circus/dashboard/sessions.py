@@ -55,7 +55,7 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Make the session void."""
-        self._saved.end_session(session.id, session.expires, now=self._clock())
+        self._saved.end_session(session.id, session.expires)
 
 
 def _signature(key: bytes, text: str) -> str:
