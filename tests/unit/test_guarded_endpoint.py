@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -284,7 +285,8 @@ def test_another_user_is_refused_and_logged_once_a_minute(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
-    monkeypatch.setattr(sockdiag, "peer_of", lambda _: sockdiag.Peer(65534, 1))
+    others = iter([65534, *range(100_000, 100_004)])  # subordinate users, of whom one has thousands
+    monkeypatch.setattr(sockdiag, "peer_of", lambda _: sockdiag.Peer(next(others), 1))
     port = int(guarded.endpoint.rpartition(":")[2])
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -292,6 +294,27 @@ def test_another_user_is_refused_and_logged_once_a_minute(
 
     assert len(lines) == 1
     assert "refused a connection of user nobody to tcp://127.0.0.1" in lines[0]
+
+
+def test_a_reset_behind_the_look_for_its_user_leaves_no_traceback(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[object] = []
+    looked = threading.Event()
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    client = socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2])))
+
+    def reset(_: socket.socket) -> sockdiag.Peer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        looked.set()
+        return sockdiag.Peer(next(iter(guarded._users)), 1)
+
+    monkeypatch.setattr(sockdiag, "peer_of", reset)
+    until(loop, looked.is_set)
+
+    assert failed == []
 
 
 def test_without_descriptors_it_goes_on_later(

@@ -113,7 +113,7 @@ class GuardedEndpoint:
         self._users = set(users)
         self._pid = os.getpid()
         self._loop = loop
-        self._noted: dict[int | str, tuple[float, int]] = {}
+        self._noted: dict[str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = max(4, files // 8) if files != resource.RLIM_INFINITY else 1 << 16
@@ -153,7 +153,7 @@ class GuardedEndpoint:
                 self._loop.call_later(PAUSE, self._accept_again)
             return
         try:
-            peer = sockdiag.peer_of(outer)
+            peer, port = sockdiag.peer_of(outer), outer.getpeername()[1]
         except OSError as error:
             self._failed(outer, error)
             return
@@ -162,10 +162,10 @@ class GuardedEndpoint:
             outer.close()
             if peer is not None:  # else it has closed the connection already, as a probe for a listener does
                 who = f"refused a connection of user {servers.name_of(peer.maker)} to {self.endpoint}"
-                self._note(peer.maker, f"{who}: {self._only()}")
+                self._note("user", f"{who}: {self._only()}")
         elif os.geteuid() != 0:
             self._await_signature(outer, peer.maker)
-        elif (port := outer.getpeername()[1]) not in ports_of_clients():
+        elif port not in ports_of_clients():
             outer.close()
             self._note("port", f"refused a connection to {self.endpoint} from port {port}: no client has such a port")
         else:  # the next connection waits, so that a flood has one thread at most
@@ -268,9 +268,9 @@ class GuardedEndpoint:
     def _only(self) -> str:
         return f"only {_named(self._users)} may command this circusd"
 
-    def _note(self, why: int | str, text: str) -> None:
-        """Log *text*, once in a while for each *why*, because any user can connect again and again, and would fill the
-        disk."""
+    def _note(self, why: str, text: str) -> None:
+        """Log *text*, once in a while for each *why*, because any user can connect again and again, as thousands of
+        subordinate users too, and would fill the disk."""
         now = time.monotonic()
         last, unlogged = self._noted.get(why, (float("-inf"), 0))
         if now - last < LOG_AGAIN_AFTER:
