@@ -34,6 +34,7 @@ from xboard_circus.dashboard.stream import EventStream
 from xboard_circus.dashboard.tokens import load as tokens_of
 from xboard_circus.dashboard.tokens import load_or_make
 from xboard_circus.ledger import LedgerStore, Record
+from xboard_circus.worker import server
 
 from .harness import PATIENCE, eventually
 from .visitor import Visitor, running, served, state, watcher, worker
@@ -622,26 +623,35 @@ def test_a_body_without_its_length_is_refused(admin: Visitor) -> None:
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> None:
+def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a stream, when its client stops reading, then the connection is dropped with what is held for it."""
+    monkeypatch.setattr(server, "STUCK_AFTER", 0.2)
     pytest.importorskip(http)
     app = FastAPI()
-    opened = threading.Event()
+    opened, closed = threading.Event(), threading.Event()
 
     async def flood() -> AsyncGenerator[bytes, None]:
         opened.set()
-        while True:
-            yield b"x" * 65_536
+        try:
+            while True:
+                yield b"x" * 65_536
+                await asyncio.sleep(0)  # as each source of ours waits for something
+        finally:
+            closed.set()
 
     @app.get("/")
     async def stream() -> Response:
-        return EventStream(flood(), stuck_after=0.2)
+        return EventStream(flood())
 
-    with running(Guarded(app), http=http) as (server, port), socket.create_connection(("127.0.0.1", port)) as client:
+    with (
+        running(Guarded(app), server.SheddingServer, http=http) as (serving, port),
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
         client.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
         assert opened.wait(PATIENCE), "the stream is not open"
 
-        eventually(lambda: not server.server_state.connections, what="the connection is dropped")
+        eventually(lambda: not serving.server_state.connections, what="the connection is dropped")
+        assert closed.wait(PATIENCE), "its source is closed"
 
 
 # --- what is shown ---

@@ -158,13 +158,15 @@ def served(settings: Settings, *, clock: Callable[[], float] = time.monotonic, *
 
 
 @contextlib.contextmanager
-def running(app: Any, **uvicorns: Any) -> Iterator[tuple[uvicorn.Server, int]]:
+def running(
+    app: Any, server_class: type[uvicorn.Server] = uvicorn.Server, **uvicorns: Any
+) -> Iterator[tuple[uvicorn.Server, int]]:
     """Run uvicorn in a thread; yields it and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
             app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **uvicorns
         )
-        server = uvicorn.Server(config)
+        server = server_class(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:

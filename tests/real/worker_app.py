@@ -98,6 +98,10 @@ async def answer_http(scope: Message, receive: Receive, send: Send) -> None:
         await stream(send, b".", times=1000, every=0.02)
     elif path == "/huge":
         await stream(send, KIB * 1024, times=1_000_000, every=0)
+    elif path == "/whole":
+        await respond(send, 200, "x" * (16 << 20))
+    elif path == "/one-event":
+        await stream(send, b"data: tick\n\n", times=1, every=3600, kind=b"text/event-stream")
     elif path == "/64k":
         await stream(send, KIB, times=64, every=0)
     elif path == "/raise":

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -95,32 +94,6 @@ def test_a_client_that_goes_in_the_moment_of_a_message_is_not_counted_any_more()
         return counts
 
     assert asyncio.run(story()) == [0] * 8
-
-
-def test_a_client_that_does_not_read_is_given_up_and_its_source_closed() -> None:
-    closed: list[bool] = []
-
-    async def source() -> AsyncGenerator[bytes, None]:
-        try:
-            while True:
-                yield b"x"
-        finally:
-            closed.append(True)
-
-    async def story() -> None:
-        sent: list[Message] = []
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-            if len(sent) > 3:
-                await asyncio.Event().wait()
-
-        made = source()
-        await asyncio.wait_for(EventStream(made, stuck_after=0.05)({"type": "http"}, never, send), 60)
-        assert len(sent) == 4, "no farewell for one that does not read"
-
-    asyncio.run(story())
-    assert closed == [True]
 
 
 @pytest.mark.parametrize(

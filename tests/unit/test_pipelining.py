@@ -52,6 +52,7 @@ class Transport(asyncio.Transport):
         self.socket: socket.socket | None = None
         self.written = b""
         self.is_paused = self.is_closed = False
+        self.untaken = 0
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -68,8 +69,13 @@ class Transport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def get_write_buffer_size(self) -> int:
+        return self.untaken
+
     def close(self) -> None:
         self.is_closed = True
+
+    abort = close
 
 
 class Connection:
@@ -401,3 +407,31 @@ async def test_a_body_that_comes_after_its_answer_keeps_the_connection_open(pars
     assert connection.protocol.timeout_keep_alive_task is not None
     assert not connection.transport.is_closed
     connection.protocol.timeout_keep_alive_task.cancel()
+
+
+@in_a_loop
+async def test_only_a_connection_that_takes_nothing_of_a_long_answer_is_cut_off() -> None:
+    """Given what five clients have not taken yet, at each look, then only the one is cut off of which it never shrinks,
+    also where more is added, and after a minute."""
+    looks = {
+        "reads nothing": [90_000] * 5,
+        "gets more and reads nothing": [90_000, 91_000, 92_000, 93_000, 94_000],
+        "reads slowly": [90_000, 90_000, 89_999, 89_999, 89_998],
+        "reads, and more comes": [90_000, 80_000, 120_000, 110_000, 150_000],
+        "has not read a short one": [16_000] * 5,
+    }
+    server = Connection("h11").server
+    connections = {name: Connection("h11").protocol for name in looks}
+    quiet, other = socket.socketpair()
+    for connection in connections.values():
+        connection.transport.socket = quiet
+    server.server_state.connections.clear()
+    server.server_state.connections.update(connections.values())
+
+    with quiet, other:
+        for look, now in enumerate((10.0, 39.0, 69.0, 71.0, 100.0)):
+            for name, connection in connections.items():
+                connection.transport.untaken = looks[name][look]
+            server.end_idle(now)
+            cut = {name for name, connection in connections.items() if connection.transport.is_closed}
+            assert cut == ({"reads nothing", "gets more and reads nothing"} if now > 70 else set())

@@ -6,12 +6,10 @@ import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 
-import anyio
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-STUCK_AFTER = 20.0
 HEARTBEAT = b": \n\n"
 
 
@@ -33,31 +31,20 @@ def json_text(value: object) -> str:
 
 
 class EventStream(StreamingResponse):
-    """Send what a source yields until it ends, or the client goes or stays stuck."""
+    """Send what a source yields until it ends, or the client goes."""
 
-    def __init__(self, source: AsyncGenerator[bytes, None], *, stuck_after: float = STUCK_AFTER) -> None:
+    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
         # nginx would buffer the events.
         super().__init__(source, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
-        self._source, self._stuck_after, self._is_stuck = source, stuck_after, False
+        self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ClientDisconnect):
             await super().__call__(scope, receive, send)
-        # The connection of a client that does not read: uvicorn would close it when all is read, so never.
-        if self._is_stuck and (transport := transport_of(receive)) is not None:
-            transport.abort()
 
     async def stream_response(self, send: Send) -> None:
-        async def send_soon(message: Message) -> None:
-            # The buffer for a client that does not read costs memory.
-            with anyio.fail_after(self._stuck_after):
-                await send(message)
-
-        try:
-            async with contextlib.aclosing(self._source):
-                await super().stream_response(send_soon)
-        except TimeoutError:
-            self._is_stuck = True
+        async with contextlib.aclosing(self._source):
+            await super().stream_response(send)
 
 
 def transport_of(receive: Receive) -> asyncio.Transport | None:

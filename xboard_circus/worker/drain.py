@@ -142,12 +142,17 @@ def is_event_stream(connection: Any) -> bool:
 
 def has_unread(connection: Any) -> bool:
     """Return whether the kernel holds bytes of *connection* that the loop has not read yet."""
+    return bool(queued(connection, termios.FIONREAD))
+
+
+def queued(connection: Any, which: int) -> int:
+    """Return how many bytes of *connection* the kernel holds: not read yet, or not taken by its client yet."""
     sock = connection.transport.get_extra_info("socket")
     try:
-        (unread,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0)))
+        (length,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), which, struct.pack("i", 0)))
     except (OSError, ValueError):  # closed meanwhile
-        return False
-    return bool(unread)
+        return 0
+    return int(length)
 
 
 def close_idle(connections: Sequence[Any]) -> None:

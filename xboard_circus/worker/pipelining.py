@@ -6,14 +6,17 @@ request waits unparsed until the one before it is answered, and no more is read 
 """
 
 import asyncio
+import socket
 import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from weakref import ref
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from xboard_circus.worker.drain import is_idle
+from xboard_circus.worker.drain import is_idle, queued
 
 _END = b"\r\n\r\n"  # llhttp takes nothing else for the end of headers
 _PIECE = 1024
@@ -49,6 +52,17 @@ def is_kept(connection: Any) -> bool:
     """Return whether *connection* waits for another request, without a timer of its own."""
     is_without = isinstance(getattr(connection, "loop", None), _LoopWithoutTimers)
     return is_without and connection.cycle is not None and is_idle(connection)
+
+
+def untaken(connection: Any) -> tuple[int, bytes]:
+    """Return how many bytes of its answers the client of *connection* has not taken, and how many it has, as a mark.
+
+    The mark is for TLS, which fills the kernel again from a buffer that cannot be seen. A unix socket has none.
+    """
+    transport, taken = connection.transport, b""
+    with suppress(OSError, AttributeError):
+        taken = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)[120:]
+    return transport.get_write_buffer_size() + queued(connection, termios.TIOCOUTQ), taken
 
 
 class _LoopWithoutTimers:

@@ -28,7 +28,7 @@ from xboard_circus.worker.forsaken import names_process
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
-from xboard_circus.worker.pipelining import is_kept, one_at_a_time
+from xboard_circus.worker.pipelining import is_kept, one_at_a_time, untaken
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
@@ -48,6 +48,8 @@ GRACEFUL_SHUTDOWN = 20
 WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
 LOOK_EVERY = 0.5
+STUCK_AFTER = 60.0  # as nginx's send_timeout
+MOST_UNTAKEN = 16 * 1024  # below that uvicorn goes on writing
 BUSY_TICKS = 100  # after so many, what the app has loaded is frozen also beside requests
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
@@ -157,6 +159,7 @@ class SheddingServer(uvicorn.Server):
         self._silent: set[Any] = set()
         self._shed: WeakSet[Any] = WeakSet()
         self._idle_since: dict[Any, float] = {}  # by the last request of a connection
+        self._untaken: dict[Any, tuple[int, bytes, float]] = {}  # by connection, with since when
         self._looked_at = 0.0
         self._handshakes: WeakSet[Any] = WeakSet()
         self._acceptor = Acceptor(Counts(wid), attach=self._attach)
@@ -203,6 +206,27 @@ class SheddingServer(uvicorn.Server):
         for request, connection in kept.items():
             if now - self._idle_since[request] >= self.config.timeout_keep_alive and not has_unread(connection):
                 close(connection)
+        self._end_stuck(now)
+
+    def _end_stuck(self, now: float) -> None:
+        """End the connections whose clients take nothing of their answers, which stay in memory: two for each.
+
+        Time alone tells nothing: a slow client takes some of it, and a stream with nothing to send has nothing left.
+        """
+        before, self._untaken = self._untaken, {}
+        connections: set[Any] = self.server_state.connections
+        for connection in connections:
+            transport = connection.transport
+            if not (transport.get_write_buffer_size() or self.config.is_ssl):  # TLS has a buffer below its own
+                continue
+            left, taken = untaken(connection)
+            last, mark, since = before.get(connection, (left, taken, now))
+            if left <= MOST_UNTAKEN or left < last or taken != mark:
+                since = now
+            elif now - since >= STUCK_AFTER:
+                log.info("Cut off %s, which took nothing of its answer for %g s", connection.client, STUCK_AFTER)
+                transport.abort()
+            self._untaken[connection] = left, taken, since
 
     def _shed_silent(self) -> None:
         """Close connections on which no request comes, while connections take half of all descriptors.
