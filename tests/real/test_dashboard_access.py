@@ -557,6 +557,29 @@ def test_readers_take_no_place_of_an_administrator(settings: Settings, path: str
                 next(events)
 
 
+def test_of_clients_that_do_not_read_long_answers_there_are_few(settings: Settings, tmp_path: Path) -> None:
+    """Given as many clients of a reader as may have long answers unread, when it asks for one more, then it is refused,
+    an administrator is answered, and the reader is when they have gone."""
+    web = next(path for path in tmp_path.rglob("web.log"))
+    web.write_text(f"{'x' * 4000}\n" * 600)
+    path = "/api/logs/web?lines=2000"
+    with served(dataclasses.replace(settings, most_followed=2)) as visitor, contextlib.ExitStack() as unread:
+        visitor.log_in(settings.folder, "reader")
+        admin = Visitor(visitor.port).log_in(settings.folder)
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{visitor.port}\r\n"
+        asked = f"{head}Authorization: Bearer {visitor.session}\r\n\r\n"
+        for _ in range(2):
+            client = unread.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", visitor.port))
+            client.sendall(asked.encode() * 20)
+
+        eventually(lambda: visitor.get(path).status == 503, what="more than the kernel holds is unread")
+        assert admin.get(path).status == 200
+        unread.close()
+        eventually(lambda: visitor.get(path).status == 200)
+
+
 def test_what_a_reader_lets_the_page_read_takes_two_threads_and_no_administrators_turn(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

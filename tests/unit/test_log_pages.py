@@ -4,6 +4,7 @@ import io
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_logs import AT, append, log, rotate, stamped
@@ -181,3 +182,27 @@ def test_a_cursor_of_a_page_is_a_claim(tmp_path: Path, cursor: str) -> None:
 )
 def test_a_line_keeps_its_colours_unless_something_in_it_is_masked(line: str, shown: str) -> None:
     assert shown_line(line) == shown
+
+
+def test_an_answer_has_no_more_of_long_lines_than_a_million_characters_and_the_rest_follows(tmp_path: Path) -> None:
+    """Given 600 lines of 4,000 characters, then no answer has more than 262 of them, and pages back and forth and a
+    stream leave none out unsaid."""
+    web = log(tmp_path)
+    with closing(FollowedLogs({web: None})) as followed:
+        followed.begin()
+        append(web.path, "".join(stamped(20, f"{'x' * 4000} {number:03}") for number in range(600)))
+        left_out, rows = followed.new_lines()
+    assert (left_out, len(rows)) == (600 - 262, 262)
+
+    def back(cursor: str) -> dict[str, Any]:
+        return page_before(places_in(cursor, [web]), 2000)
+
+    pages = [last_page([web], 2000)]
+    while pages[-1]["lines"]:
+        pages.append(back(pages[-1]["begin"]))
+    assert [len(page["lines"]) for page in pages] == [262, 262, 76, 0]
+    forth = [page_after(places_in("begin", [web]), 2000)]
+    while forth[-1]["lines"]:
+        forth.append(page_after(places_in(forth[-1]["end"], [web]), 2000))
+    assert [len(page["lines"]) for page in forth] == [262, 262, 76, 0]
+    assert len(page_at([web], 2000, 0.0)["lines"]) == 262

@@ -46,6 +46,7 @@ class Answer(Template):
     TOO_MANY_SERVERS = "there are {n} servers on this page already; remove one"
     TOO_MANY_PAGES = "{n} pages are open already"
     TOO_MANY_LOGS = "{n} logs are followed already"
+    TOO_MANY_UNREAD = "{n} clients have not read their answers yet"
     NOT_WRITTEN = "{path}: cannot be written: {error}"
     NOT_READ = "{path} cannot be read: {error}"
     NO_LOG = "there is no such log"

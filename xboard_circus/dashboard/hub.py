@@ -43,6 +43,7 @@ class Hub:
 
     Attributes:
         followers: How many logs are followed, by role.
+        answered: Connections with long answers that may not be read yet, by role.
     """
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +54,7 @@ class Hub:
         self.logins = LoginLimiter()
         self.board = StreamBoard()
         self.followers: Counter[str] = Counter()
+        self.answered: dict[str, set[asyncio.Transport]] = {role: set() for role in ROLES}
         self.evidence = Evidence(settings)
         own = [Added(LOCAL, settings.label, settings.endpoint)]
         self._of_ini = {each.id: each for each in own + [added(endpoint) for endpoint in settings.endpoints]}

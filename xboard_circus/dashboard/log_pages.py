@@ -1,5 +1,6 @@
 """Show logs: pages of their lines, merged by time, and new lines. It reads from a disk, so in a thread."""
 
+import itertools
 import re
 import threading
 from collections import deque
@@ -14,6 +15,7 @@ from xboard_circus.logs.pages import NOWHERE, end_of, lines_from, place_at
 from xboard_circus.masking import printable, safe_text
 
 MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 2000, 4000
+MOST_CHARACTERS = 1 << 20  # of an answer, which stays in memory while its client does not read it
 MOST_READS = 16  # MiB of a log for each call
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -45,7 +47,8 @@ def last_page(logs: Sequence[LogFile], lines: int) -> dict[str, Any]:
 def page_before(places: Places, lines: int) -> dict[str, Any]:
     """Return the last lines before a place in each log; XboardError if one cannot be read."""
     lines = max(1, min(lines, MOST_LINES))
-    kept = merged(_read(places, lambda log: tail(log, lines, before=places[log])))[-lines:]
+    found = merged(_read(places, lambda log: tail(log, lines, before=places[log])))
+    kept = found[-_fitting(found[: -lines - 1 : -1]) :]
     return _page(kept, begins={**places, **_firsts(kept)}, ends=places)
 
 
@@ -54,7 +57,8 @@ def page_after(places: Places, lines: int) -> dict[str, Any]:
     lines = max(1, min(lines, MOST_LINES))
     read = _read(places, lambda log: lines_from(log, lines, places[log]))
     found, ends = merged({log: each[0] for log, each in read.items()}), {log: each[1] for log, each in read.items()}
-    return _page(found[:lines], begins=places, ends={**ends, **_firsts(found[lines:])})
+    fitting = _fitting(found[:lines])
+    return _page(found[:fitting], begins=places, ends={**ends, **_firsts(found[fitting:])})
 
 
 def page_at(logs: Sequence[LogFile], lines: int, time: float) -> dict[str, Any]:
@@ -115,7 +119,9 @@ class FollowedLogs:
                     break
                 count += len(lines)
                 newest.extend((each.log_file, text) for text in lines[-MOST_AT_ONCE:])
-        return count - len(newest), _rows([(log, Line(time_of(text), text)) for log, text in newest], self._above)
+        found = [(log, Line(time_of(text), text)) for log, text in newest]
+        shown = found[-_fitting(found[::-1]) :]
+        return count - len(shown), _rows(shown, self._above)
 
 
 def shown_line(line: str) -> str:
@@ -134,6 +140,12 @@ def shown_line(line: str) -> str:
 
 def _page(lines: list[tuple[LogFile, Line]], *, begins: Places, ends: Places) -> dict[str, Any]:
     return {"lines": _rows(lines, LinesAbove()), "begin": cursor_of(begins.values()), "end": cursor_of(ends.values())}
+
+
+def _fitting(lines: Iterable[tuple[LogFile, Line]]) -> int:
+    """Return how many of *lines*, from the first on, an answer has room for; the first always."""
+    lengths = itertools.accumulate(min(len(line.text), LONGEST_LINE) for _, line in lines)
+    return max(1, sum(length <= MOST_CHARACTERS for length in lengths))
 
 
 def _firsts(lines: list[tuple[LogFile, Line]]) -> dict[LogFile, Place]:

@@ -34,7 +34,7 @@ from xboard_circus.dashboard.in_force import options_shown
 from xboard_circus.dashboard.security import Guarded, boot_script, refusal
 from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.settings import LOCAL, Settings
-from xboard_circus.dashboard.stream import EventStream
+from xboard_circus.dashboard.stream import EventStream, transport_of
 from xboard_circus.errors import XboardError
 from xboard_circus.logs import LogFile
 from xboard_circus.translations import sentences
@@ -155,9 +155,15 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     of_here = Depends(local)
 
-    async def turn(session: Session = logged_in) -> AsyncIterator[None]:
+    async def turn(request: Request, session: Session = logged_in) -> AsyncIterator[None]:
         async with hub.reading[session.role]:
+            unread = {each for each in hub.answered[session.role] if each.get_write_buffer_size()}
+            if len(unread) >= hub.settings.most_followed:
+                raise HTTPException(503, Answer.TOO_MANY_UNREAD(n=len(unread)))
+            hub.answered[session.role] = unread
             yield
+            if (transport := transport_of(request.receive)) is not None:
+                hub.answered[session.role].add(transport)
 
     in_turn = [Depends(turn)]
 
