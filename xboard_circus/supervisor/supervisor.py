@@ -90,6 +90,7 @@ class Supervisor:
         self._output = Output(Path(self.config_file).parent)
         self.requests = Requests(self)
         self._is_recorded = False
+        self._unrecorded = ""  # why not
         self._record()
         self.lifetime = Lifetime(self)
         own_memory.keep_large_blocks_apart()  # when the first forkserver is forked: what an app does is its own
@@ -119,9 +120,13 @@ class Supervisor:
                 runtime.remove_stale(self.instance)
             more = {**self.identity._asdict(), "config_file": self.config_file, "version": __version__}
             runtime.write_record(self.instance, endpoint=self.arbiter.endpoint, **more)
-            self._is_recorded = True
+            if self._unrecorded:
+                logger.info("xboard: the command line finds this circusd again")
+            self._is_recorded, self._unrecorded = True, ""
         except (OSError, XboardError) as error:
-            logger.error("xboard: the command line will not find this circusd: %s", error)
+            if str(error) != self._unrecorded:  # once: it is tried every 2 s
+                logger.error("xboard: the command line will not find this circusd: %s", error)
+            self._unrecorded = str(error)
 
     @contained(None)
     def _find_uncreated(self) -> None:
