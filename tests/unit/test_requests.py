@@ -218,9 +218,9 @@ def test_a_refusal_is_told(bench: Bench) -> None:
         raise MessageError("no such signal")
 
     with pytest.raises(MessageError):
-        bench.give("signal", refuse, name="api", signum=99)
+        bench.give("signal", refuse, name="api", signum=10)
 
-    assert bench.told()[-1][1] == "signal 99, requested by circusctl; refused: no such signal"
+    assert bench.told()[-1][1] == "signal SIGUSR1, requested by circusctl; refused: no such signal"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,6 @@ def test_what_fails_in_the_telling_fails_no_command(bench: Bench) -> None:
         *(
             '{"command": null}',
             '{"command": "stop", "properties": [1]}',
-            '{"command": "stop", "properties": {"name": []}}',
         ),
     ],
 )
@@ -277,6 +276,13 @@ def test_a_message_that_is_no_command_is_answered_and_reaches_none(bench: Bench,
 
     assert bench.told() == []
     assert ["this is no command" in answer for answer in bench.arbiter.ctrl.answers] == [True]
+
+
+def test_a_command_with_a_property_of_a_wrong_type_is_answered_and_reaches_none(bench: Bench) -> None:
+    bench.give("stop", name=[])
+
+    assert bench.told() == []
+    assert bench.arbiter.ctrl.answers == ["name = []: wrong type"]
 
 
 def test_an_empty_message_is_answered_with_an_error(bench: Bench) -> None:

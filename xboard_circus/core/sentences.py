@@ -363,6 +363,7 @@ class Say(Template):
         "`xboard-circus restart {watcher}`, or let it serve on a [socket:...]"
     )
     UNKNOWN_EVENT = "unknown event {name}"
+    TOO_FEW = "{watcher} keeps its {n}, {less} fewer than that cannot be; `xboard-circus stop {watcher}` stops it"
     NO_COMMAND = "this is no command: send a JSON object with a command and its properties"
     INI_UNREADABLE = "{file} cannot be read: {error}; nothing was changed"
     INI_CIRCUS_CHANGED = "[circus] {names} changed: nothing was applied; `xboard-circus restart` applies it"

@@ -76,6 +76,14 @@ def misread(section: str, option: str, value: str) -> WrongValueError | None:
 
 def misset(option: str, value: object) -> WrongValueError | None:
     """Return what is wrong with the *value* of a watcher's option that no file has given, but a command; or None."""
+    words = value if option == "args" and isinstance(value, list) else [value]
+    is_text = option in ("cmd", "args", "working_dir") or option.startswith("hooks.")
+    if is_text and not all(isinstance(word, str) for word in words):
+        return WrongValueError("wrong type", "send a text")  # Circus looks at the types of the others
+    if isinstance(value, bool) and _READERS["watcher"].get(option) != kinds.YES_NO.read:
+        return WrongValueError("wrong type", "send a number")
+    if option == "signum" and value not in signal.valid_signals():
+        return WrongValueError("no signal of this system", "write one such as TERM or INT")
     if option == "numprocesses" and isinstance(value, int) and value < 0:
         return WrongValueError("too small", "write 0 or more")  # in a file 0 starts nothing, here it ends all
     if isinstance(value, int | float):

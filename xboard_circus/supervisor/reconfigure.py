@@ -186,6 +186,7 @@ def refuse_options(props: Mapping[str, Any], armed: Collection[str]) -> None:
     options = props.get("options")
     given = {**options} if isinstance(options, Mapping) else {}
     more = {"graceful_timeout": props.get("graceful_timeout"), "numprocesses": props.get("nb")}
+    more |= {name: props[name] for name in ("cmd", "args", "signum") if props.get(name) is not None}
     for name, value in {**more, **given}.items():
         wrong = misset(str(name), value)
         if value and name in HARM_ARMED and str(props.get("name")).lower() in {each.lower() for each in armed}:

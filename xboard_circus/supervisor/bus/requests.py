@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from circus.exc import ConflictError, MessageError
 
+from xboard_circus.core.causes import signal_name
 from xboard_circus.core.names import CHANGING, CIRCUSD
 from xboard_circus.core.reason import one_line, reason_in, with_say
 from xboard_circus.core.sentences import Say
@@ -96,12 +96,15 @@ class Requests:
             is_published = circus_arbiter.running_command(arbiter) is None
             if is_published:
                 self._publish(request)
-            if name == "kill":
-                _let_be_killed(arbiter, props)
             try:
                 if name in JUDGED:
                     reconfigure.refuse_unsound(self._supervisor.config_file)
                 reconfigure.refuse_options(props, self._supervisor.armed)
+                watcher, less = circus_arbiter.registered(arbiter, props.get("name", "")), props.get("nb", 1)
+                if name == "decr" and watcher is not None and less > max(1, watcher.numprocesses):
+                    raise MessageError(Say.TOO_FEW(watcher=watcher.name, n=watcher.numprocesses, less=less))
+                if name == "kill":
+                    _let_be_killed(arbiter, props)
                 answer = execute(arbiter, props)
             except Exception as error:
                 if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_stopping(arbiter):
@@ -169,8 +172,10 @@ async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], An
 
 
 @contained(None)
-def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
+def _let_be_killed(arbiter: Any, props: dict[str, Any]) -> None:
     """Let Circus kill a worker that drains already; it would otherwise answer "ok" and do nothing."""
+    if "graceful_timeout" in props:
+        props["graceful_timeout"] = float(props["graceful_timeout"])  # from circusctl a text, by which Circus fails
     watcher = circus_arbiter.registered(arbiter, props.get("name", ""))
     for process in watcher.processes.values() if watcher is not None else ():
         if props.get("pid") in (None, process.pid):
@@ -183,7 +188,7 @@ def _details(name: str, props: Mapping[str, Any]) -> str:
         return safe_command(str(props.get("cmd") or "").split())
     details = []
     if "signum" in props:
-        details.append(_signal(props["signum"]))
+        details.append(signal_name(props["signum"]))
     if "pid" in props:
         details.append(f"pid {props['pid']}")
     if "nb" in props:
@@ -191,10 +196,3 @@ def _details(name: str, props: Mapping[str, Any]) -> str:
     if isinstance(props.get("options"), Mapping):
         details += sorted(str(key) for key in props["options"])
     return one_line(" ".join(details), LONGEST)
-
-
-def _signal(signum: object) -> str:
-    try:
-        return Signals(int(str(signum))).name
-    except ValueError:
-        return str(signum)

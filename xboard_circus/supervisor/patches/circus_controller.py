@@ -1,13 +1,27 @@
 """Patch Circus's Controller: add our commands to its own, and record the sender of each."""
 
 import json
+import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from circus.commands import errors
 
+from xboard_circus.core.reason import one_line, raised
 from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.patches.patch import Original, replaces
+
+_PROPERTIES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "option"), (str,)),
+    **dict.fromkeys(("waiting", "graceful", "sequential", "start", "children", "recursive", "nostop"), (bool,)),
+    **dict.fromkeys(("nb", "process"), (int,)),
+    **dict.fromkeys(("pid", "signum"), (int, str)),
+    "graceful_timeout": (int, float, str),
+    "options": (dict,),
+    **dict.fromkeys(("keys", "but"), (list,)),
+}
+"""The types of properties, as Circus takes them: `circusctl kill` sends numbers as texts."""
 
 
 @replaces("Controller.commands", at=lambda arbiter: arbiter.ctrl)
@@ -37,19 +51,21 @@ def dispatch(
     by_signal: Callable[[bool], None],
     end: Callable[[Callable[[], object]], object],
 ) -> Original:
-    """Refuse what is no command, mark the commands that come from a signal to circusd, and let *end* decide on a quit.
+    """Refuse what is no command or has a wrong type, mark commands by a signal to circusd, let *end* decide on a quit.
 
-    Without it: JSON of another form logs three tracebacks a message, and gets no answer; a SIGTERM to circusd looks
-    like a command of an operator, and ends all workers although systemd restarts the service.
+    Without it: JSON of another form logs three tracebacks a message, and gets no answer; a value of a wrong type ends
+    workers, or every start after it; a SIGTERM to circusd looks like a command of an operator, and ends all workers
+    although systemd restarts the service.
     Fact: Circus reads fields of whatever the JSON is, and a name's letters whatever the name is; it turns a signal into
     a job without a sender.
     """
 
     def dispatch(job: Any) -> Any:
         sender, message = job
-        if not _is_command(message):
-            return arbiter.ctrl.send_error(None, sender, message, Say.NO_COMMAND(), errno=errors.INVALID_JSON)
-        if sender is None and json.loads(message)["command"] == "quit":
+        given = _parsed(message)
+        if refusal := _refusal(given):
+            return arbiter.ctrl.send_error(given.get("id"), sender, message, refusal, errno=errors.MESSAGE_ERROR)
+        if sender is None and given["command"] == "quit":
             return end(lambda: marked(job))
         return marked(job)
 
@@ -77,12 +93,29 @@ def answer_empty_messages(original: Original, _: object) -> Original:
     return send_response
 
 
-def _is_command(message: bytes | str) -> bool:
+def _parsed(message: bytes | str) -> Mapping[str, Any]:
     try:
         given = json.loads(message)
     except (ValueError, RecursionError):
-        return False
-    if not isinstance(given, Mapping) or not isinstance(given.get("command"), str):
-        return False
+        return {}
+    return given if isinstance(given, Mapping) else {}
+
+
+def _refusal(given: Mapping[str, Any]) -> str:
+    """Return why a command of wrong form is refused, "" for one that may run."""
     properties = given.get("properties", {})
-    return isinstance(properties, Mapping) and isinstance(properties.get("name", ""), str)
+    if not isinstance(given.get("command"), str) or not isinstance(properties, Mapping):
+        return Say.NO_COMMAND()
+    try:
+        for name, value in properties.items():
+            if type(value) not in _PROPERTIES.get(name, (type(value),)):
+                return one_line(f"{name} = {reprlib.repr(value)}: wrong type")
+        text = "" if given["command"].startswith("xboard_") else json.dumps(properties, ensure_ascii=False)
+        if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
+            return "it has a NUL, which no text may have: take it out"
+        text.encode()
+        if properties.get("match") == "regex":
+            re.compile(properties.get("name", ""))
+    except (re.error, OverflowError, RecursionError, UnicodeError) as error:
+        return one_line(f"it cannot be read: {raised(error)}; correct it")
+    return ""
