@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -77,12 +78,16 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         ready = c.ready()
         told = json.loads(done(c, "status", "--json"))
         again = done(c, "start")
+        (shown,) = re.findall(r"^for circusctl: export (CIRCUSCTL_ENDPOINT)=(.+)$", said, re.MULTILINE)
+        command = [c.python, "-m", "circus.circusctl", "--timeout", "60", "status"]
+        listed = subprocess.run(command, env=os.environ | dict([shown]), capture_output=True, text=True, timeout=240)
         everything, forkservers = c.processes(), c.forkservers()
         stopped = done(c, "stop")
         left = c.processes()
         not_there = c.run_cli("status")
 
         assert "web: 2 of 2 up\nready\n" in said
+        assert "web: active" in listed.stdout
         assert len(ready) == 2
         assert [worker["word"] for worker in told["watchers"][0]["workers"]] == ["up", "up"]
         assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])

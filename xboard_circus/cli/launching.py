@@ -220,13 +220,11 @@ def wait_for_answer(instance: Instance, launched: Launched) -> None:
                 if client.pid() == launched.identity.pid:
                     return
             lasted = time.monotonic() - began_at
-            if lasted > LATE_ANSWER_WITHIN or (
-                lasted > ANSWER_WITHIN and instance.quiet_for(launched.identity) > SEEN_WITHIN
-            ):
-                raise XboardError(
-                    f"circusd (pid {launched.identity.pid}) runs, and does not answer at {instance.config.endpoint} "
-                    f"after {lasted:.0f} s; `xboard-circus restart` replaces it, its log is {launched.log}"
-                )
+            is_silent = lasted > ANSWER_WITHIN and instance.quiet_for(launched.identity) > SEEN_WITHIN
+            if is_silent or lasted > LATE_ANSWER_WITHIN:
+                what = f"runs, and does not answer at {instance.config.endpoint} after {lasted:.0f} s"
+                cure = f"`xboard-circus restart` replaces it, its log is {launched.log}"
+                raise XboardError(f"circusd (pid {launched.identity.pid}) {what}; {cure}")
             time.sleep(LOOK_EVERY)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 import click
+from circus.util import DEFAULT_ENDPOINT_DEALER
 
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
@@ -188,11 +189,13 @@ def _end_orphans(instance: Instance) -> None:
 
 
 def await_answer(instance: Instance, launched: Launched) -> None:
-    """Wait until the circusd that was started answers."""
+    """Wait until the circusd that was started answers, and say how circusctl finds it, which reads no ini file."""
     with in_background(launched), progress() as shown:
         say(f"started circusd, pid {launched.identity.pid}; its log is {launched.log}")
         shown.waiting_for("waiting for circusd to answer")
         launching.wait_for_answer(instance, launched)
+    if (endpoint := instance.client().endpoint) != DEFAULT_ENDPOINT_DEALER:
+        say(f"for circusctl: export CIRCUSCTL_ENDPOINT={quote(endpoint)}")
 
 
 def await_ready(
