@@ -1,4 +1,5 @@
-"""What a proxy gets wrong first: ``/upload`` counts a body, ``/events`` sends events, ``/ws`` echoes a WebSocket."""
+"""What a proxy gets wrong first: ``/upload`` counts a body, ``/events`` sends events, ``/ws`` echoes a WebSocket, and
+``/client`` says whose request it is."""
 
 import asyncio
 
@@ -16,6 +17,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await count(receive, send)
     elif scope.get("path") == "/events":
         await events(send)
+    elif scope.get("path") == "/client":
+        await client(scope, send)
     else:
         await backend(scope, receive, send)
 
@@ -34,7 +37,16 @@ async def count(receive: Receive, send: Send) -> None:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
         (FOLDER / "upload-seen").write_text(str(size))
-    body = str(size).encode()
+    await answer(str(size).encode(), send)
+
+
+async def client(scope: Message, send: Send) -> None:
+    """Answer with the client's address as the app sees it, and with each address that was passed on for it."""
+    passed_on = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    await answer(b" ".join([scope["client"][0].encode(), *passed_on]), send)
+
+
+async def answer(body: bytes, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 

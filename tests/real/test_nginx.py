@@ -133,9 +133,18 @@ def test_no_request_passes_nginx_in_the_body_of_another(behind: tuple[Circusd, i
         assert int(answer(port, "GET", "/pid")) in c.workers()
 
 
-def answer(port: int, *request: object) -> bytes:
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_the_app_sees_a_clients_own_address_whatever_it_claims(behind: tuple[Circusd, int], address: str) -> None:
+    """Given a client that sends an X-Forwarded-For of its own, then the app gets the address that nginx saw, alone:
+    uvicorn believes what nginx passes on, and would take the claim of a client on its own host for an address."""
+    seen = answer(behind[1], "GET", "/client", None, {"X-Forwarded-For": "203.0.113.7"}, client=address)
+
+    assert seen.decode() == f"{address} {address}"
+
+
+def answer(port: int, *request: object, client: str = "127.0.0.1") -> bytes:
     """Send a request on a connection of its own, and return the body of its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(client, 0))
     with contextlib.closing(connection):
         connection.request(*request)  # type: ignore[arg-type]
         return connection.getresponse().read()
