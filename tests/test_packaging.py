@@ -98,6 +98,28 @@ def test_the_constraints_pin_every_dependency_at_its_floor_or_above() -> None:
         assert needed.specifier.contains(pinned.version), needed
 
 
+def test_the_floors_that_the_design_names_are_those_of_the_setup() -> None:
+    """Given a floor for which docs/design.md has a reason, such as a published fault, then it is that of setup.cfg."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    texts = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    needed = [Requirement(line) for text in texts for line in text.splitlines() if line]
+    told = (
+        (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("\n## Versions\n")[2].partition("\n## ")[0]
+    )
+    named = set()
+    for each in needed:
+        floor = [part.version for part in each.specifier if part.operator == ">="]
+        for version in re.findall(rf"(?<![\w-]){each.name} (\d+(?:\.\d+)+)", told):
+            named.add(each.name)
+            assert floor == [version], each
+    table = dict(re.findall(r"^\| ([\w-]+) \d[^|]*\| (.*) \|$", told, flags=re.MULTILINE))
+
+    with_advisory = {name for name, reason in table.items() if re.match(r"(CVE-\d{4}-\d{4,}(, )?)+: ", reason)}
+    assert with_advisory == {"starlette", "jinja2", "requests", "h11", "tornado", "urllib3"}
+    assert {*table, "uvicorn", "anyio", "click", "pydantic", "mypy"} <= named
+
+
 @pytest.mark.real
 def test_the_sdist_holds_what_a_newcomer_needs(built: tuple[frozenset[str], frozenset[str]]) -> None:
     wanted = {"CHANGELOG.md", "LICENSE", "README.md", "circus.ini", "pyproject.toml", "setup.cfg"}
