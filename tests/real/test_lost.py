@@ -1,6 +1,7 @@
 """circusd itself is killed: it is recorded and alerted, and an end that somebody asked for is not."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -11,13 +12,16 @@ import pytest
 from circus.exc import CallError
 
 from xboard_circus.alerts.memory import memory_file
+from xboard_circus.dashboard.tokens import load
 from xboard_circus.ledger.query import search
 
 from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .memory_group import memory_group
 from .test_alerts import SOON, alerting, hook_section, names, told
+from .test_metrics import samples
 from .test_monitor import has_successor, monitor
+from .visitor import Visitor, page
 
 LOST = ("circusd_lost", "circusd_back", "host_restarted")
 LIFE = "life.json"
@@ -119,6 +123,26 @@ def test_the_next_one_tells_where_nobody_was_left_to(tmp_path: Path) -> None:
         eventually(lambda: len(told(hook)) > 1, timeout=SOON)
         assert "lost" not in [each["kind"] for each in told(hook)[1:]]
         assert len(losses(c)) == 1
+
+
+def test_a_scraper_reads_that_the_next_one_follows_a_loss(tmp_path: Path) -> None:
+    """Given who scrapes the page, when circusd is killed and started, then the metric of that is 1, which was 0."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1), page()], plugins=BUNDLE) as c:
+        scraper = Visitor(c.watchers["dashboard"].port)
+        eventually(lambda: scraper.get("/healthz").status == 200, timeout=90, what="the page answers")
+        scraper.session = load(tmp_path).reader
+
+        def follows_loss(figure: float) -> bool:
+            """Whether the metric is that; not while the page is replaced, and not before it has a first state."""
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return samples(scraper).get("xboard_circusd_follows_loss") == [({"server": "local"}, figure)]
+            return False
+
+        eventually(lambda: follows_loss(0.0), timeout=90, every=0.2, what="the first one follows no loss")
+        c.kill9()
+        c.start_again()
+
+        eventually(lambda: follows_loss(1.0), timeout=90, every=0.2, what="the next one follows a loss")
 
 
 @pytest.mark.parametrize("way", ["quit", "SIGTERM", "stop", "restart", "circusctl restart", "killed in its stop"])
