@@ -1,4 +1,5 @@
-"""A failure of a test that shares its circusd with others shows that circusd's logs; and no browser is left running."""
+"""A failure of a test that shares its circusd with others shows that circusd's logs; and neither a browser nor
+the process that runs the command line is left running."""
 
 import sys
 from collections.abc import Generator, Iterator
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from . import harness
+from . import forked_commands, harness
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))  # the stand-in for circusd
 
@@ -16,6 +17,12 @@ def _no_browser_outlives_its_tests() -> Iterator[None]:
     yield
     if browsing := sys.modules.get(f"{__package__}.browsing"):
         browsing.end_chromium()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_prepared_process_ends() -> Iterator[None]:
+    yield
+    forked_commands.end()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,6 +38,7 @@ from circus.exc import CallError
 from xboard_circus.core.verdict import is_up, word_of
 from xboard_circus.options.reading import parse_watcher
 
+from . import forked_commands
 from .bus import Caller, Event, Events
 from .free_ports import free_port
 from .processes import Process, end_marked, marked, process, queued, read_stat
@@ -460,9 +461,13 @@ class Circusd:
         return reply
 
     def run_cli(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
-        """Run ``xboard-circus ARGUMENTS -c INI`` in the folder of the test."""
-        command = [self.python, "-m", "xboard_circus", *arguments, "-c", str(self.ini)]
-        return self._run(command, timeout)
+        """Run ``xboard-circus ARGUMENTS -c INI`` in the folder of the test; see `forked_commands`."""
+        words = [*arguments, "-c", str(self.ini)]
+        if self.python == sys.executable and not forked_commands.at_start(self.extra_env):
+            forked = forked_commands.run(words, cwd=self.folder, env=self.environ(), timeout=timeout)
+            if forked is not None:
+                return forked
+        return self._run([self.python, "-m", "xboard_circus", *words], timeout)
 
     def run_circusctl(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         # By itself it waits 5 s for an answer, in which a crowded machine does not restart a worker.

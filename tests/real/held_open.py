@@ -1,7 +1,6 @@
-"""A test that does not end by itself; `test_harness` interrupts the run that it belongs to."""
+"""A test, and a command in it, that do not end by themselves; `test_harness` interrupts the run that it belongs to."""
 
 import os
-import signal
 from pathlib import Path
 
 from .harness import circusd
@@ -11,4 +10,4 @@ def test_held_open(tmp_path: Path) -> None:
     with circusd(tmp_path, armed=False, numprocesses=1) as c:
         c.wait_ready()
         Path(os.environ["HELD_OPEN"]).touch()
-        signal.pause()
+        c.run_cli("logs", "--follow", timeout=600)

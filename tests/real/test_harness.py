@@ -1,16 +1,25 @@
 """The harness itself, on stock Circus: what the other files rest on."""
 
+import contextlib
+import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .harness import HERE, circusd, eventually, kill
+from . import forked_commands
+from .harness import HERE, PATIENCE, circusd, eventually, kill
 from .load import Load
 from .processes import end_marked, marked, process
 
@@ -96,6 +105,8 @@ def test_a_run_that_is_ended_leaves_nothing_running(tmp_path: Path, signum: int,
         try:
             eventually(held.exists, what="a circusd runs in it")
             assert len(marked(NESTED_RUN=mark)) > 2
+            # The one that forks, the one that waits for the command, and the command.
+            eventually(lambda: sum("forked_commands" in each.command for each in marked(NESTED_RUN=mark)) == 3)
             for of_xdist in [each for each in marked(NESTED_RUN=mark) if each.parent == run.pid and processes == "1"]:
                 of_xdist.signal(signal.SIGKILL)  # as xdist does with a test that is not ended after ten seconds
 
@@ -105,6 +116,197 @@ def test_a_run_that_is_ended_leaves_nothing_running(tmp_path: Path, signum: int,
             assert marked(NESTED_RUN=mark) == []
         finally:
             end_marked(NESTED_RUN=mark)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "--json"],
+        ["check"],
+        ["doctor", "--nope"],
+        ["options", "web"],
+        ["status", "--nope"],
+        ["nope"],
+        ["--help"],
+    ],
+)
+def test_a_fork_of_the_command_line_says_what_a_start_of_it_does(tmp_path: Path, words: list[str]) -> None:
+    with circusd(tmp_path, start=False) as c:
+        words += ["-c", str(c.ini)]
+        forked = forked_commands.run(words, cwd=tmp_path, env=c.environ(), timeout=PATIENCE)
+        command = [sys.executable, "-m", "xboard_circus", *words]
+        started = subprocess.run(command, cwd=tmp_path, env=c.environ(), capture_output=True, text=True, check=False)
+
+    assert forked is not None
+    assert (forked.returncode, forked.stdout, forked.stderr) == (started.returncode, started.stdout, started.stderr)
+
+
+def test_a_fork_of_the_command_line_has_the_folder_and_environment_of_its_run(tmp_path: Path) -> None:
+    """Given runs whose ini stands in another folder, and whose runtime folder is another, then each finds its own."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with circusd(tmp_path / name, numprocesses=1) as c:
+            environ = {**c.environ(), "XBOARD_RUNTIME_DIR": str(c.runtime / "r")}
+            forked = forked_commands.run(["status", "--json"], cwd=c.folder, env=environ, timeout=PATIENCE)
+            assert forked is not None
+            assert json.loads(forked.stdout)["circusd"]["pid"] == c.pid
+
+
+@pytest.mark.parametrize("name", ["LANG", "LC_ALL", "LANGUAGE", "TZ", "PYTHONUTF8", "LD_PRELOAD", "XBOARD_INSTANCE"])
+def test_a_command_with_a_variable_that_is_read_at_a_start_or_of_it_is_started(tmp_path: Path, name: str) -> None:
+    with circusd(tmp_path, start=False) as c:
+        environ = c.environ()
+        assert forked_commands.run(["--version"], cwd=tmp_path, env=environ, timeout=PATIENCE) is not None
+        assert forked_commands.run(["--version"], cwd=tmp_path, env={**environ, name: "x"}, timeout=PATIENCE) is None
+
+
+def set_umask() -> Iterator[None]:
+    before = os.umask(0o007)
+    yield
+    os.umask(before)
+
+
+def ignore_hangups() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def block_a_signal() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def limit_files() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] - 1, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("change", [set_umask, ignore_hangups, block_a_signal, limit_files])
+def test_a_command_is_started_where_a_start_would_have_something_else_from_its_parent(
+    tmp_path: Path, change: Callable[[], Iterator[None]]
+) -> None:
+    with circusd(tmp_path, start=False) as c:
+
+        def is_forked() -> bool:
+            return forked_commands.run(["--version"], cwd=tmp_path, env=c.environ(), timeout=PATIENCE) is not None
+
+        assert is_forked()
+        with contextlib.contextmanager(change)():
+            assert not is_forked()
+        assert is_forked()
+
+
+def look(pid: int) -> dict[str, object]:
+    """Say what can be seen of a process from outside, but its own numbers and its memory."""
+    own = (
+        "Tgid",
+        "Ngid",
+        "Pid",
+        "PPid",
+        "NS",
+        "Vm",
+        "Rss",
+        "Huge",
+        "voluntary",
+        "nonvoluntary",
+        "State",
+        "SigQ",
+        "FDSize",
+    )
+    place = Path("/proc", str(pid))
+    status = [line for line in (place / "status").read_text().splitlines() if not line.startswith(own)]
+    links = {name.name: re.sub(r"\d+", "", os.readlink(name)) for name in (place / "fd").iterdir()}
+    found = psutil.Process(pid)
+    return {
+        "status": status,
+        "links": links,
+        "group": (os.getpgid(pid), os.getsid(pid)),
+        "folder": (os.readlink(place / "cwd"), os.readlink(place / "exe")),
+        "of the parent": [(place / name).read_text() for name in ("limits", "cgroup", "oom_score_adj")],
+        "priority": found.nice(),
+        "children": found.children(),
+    }
+
+
+def test_a_fork_of_the_command_line_is_seen_from_outside_as_a_start_of_it(tmp_path: Path) -> None:
+    """Given a command that waits, forked and started, then both have the same threads, descriptors and signals."""
+    words = ["logs", "--follow"]
+    with circusd(tmp_path, numprocesses=1) as c, ThreadPoolExecutor() as pool:
+        c.wait_ready()
+        command = [sys.executable, "-m", "xboard_circus", *words, "-c", str(c.ini)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=c.folder, env=c.environ(), **pipes) as started:  # type: ignore[call-overload]
+            pid = 0
+            try:
+                c.run_cli("--version")
+                run = pool.submit(c.run_cli, *words)
+                pid = eventually(pid_of_a_run, what="it is forked")
+
+                def are_alike() -> bool:
+                    return look(pid) == look(started.pid)
+
+                with contextlib.suppress(AssertionError):  # the next line shows how they differ
+                    eventually(are_alike, what="both wait")
+                assert look(pid) == look(started.pid)
+            finally:
+                started.kill()
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+            assert run.result(PATIENCE).returncode == -signal.SIGKILL
+
+
+def pid_of_a_run() -> int | None:
+    """Find the process of the only run: it has no children, and its parent waits for its end."""
+    forking = psutil.Process(forked_commands._RUNNING[0]._popen.pid)
+    of_runs = [each for waiting in forking.children() for each in waiting.children()]
+    return of_runs[0].pid if of_runs else None
+
+
+def test_a_run_of_the_command_line_that_hangs_is_killed(tmp_path: Path) -> None:
+    with circusd(tmp_path, numprocesses=1) as c:
+        c.wait_ready()
+        with pytest.raises(subprocess.TimeoutExpired):
+            c.run_cli("logs", "--follow", timeout=2)
+        eventually(lambda: pid_of_a_run() is None, what="nothing of it is left")
+
+
+def test_a_run_of_the_command_line_ends_with_the_test_that_is_interrupted(tmp_path: Path) -> None:
+    """Given a test that is ended in the middle of a command, as by a time limit, then the command ends too."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_soon() -> None:
+        eventually(pid_of_a_run, what="it runs")
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    with circusd(tmp_path, numprocesses=1) as c:
+        c.wait_ready()
+        c.run_cli("--version")
+        before = signal.signal(signal.SIGUSR2, interrupt)
+        another = threading.Thread(target=interrupt_soon)
+        another.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                c.run_cli("logs", "--follow")
+        finally:
+            another.join()
+            signal.signal(signal.SIGUSR2, before)
+        eventually(lambda: pid_of_a_run() is None, what="nothing of it is left")
+
+
+def test_a_forking_process_that_was_killed_is_made_again(tmp_path: Path) -> None:
+    with circusd(tmp_path, start=False) as c:
+        c.run_cli("--version")
+        forking = forked_commands._RUNNING[0]._popen
+        forking.kill()
+        forking.wait(PATIENCE)
+        assert c.run_cli("--help").returncode == 0
+        assert forked_commands._RUNNING[0]._popen.pid != forking.pid
 
 
 def test_the_mark_is_all_that_is_killed(tmp_path: Path) -> None:
