@@ -55,15 +55,15 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(harness, "PRELOAD", "server")
 
 
-def preload(c: Circusd) -> dict[str, Any]:
-    return dict(c.watcher()["preload"])
+def preload(c: Circusd, name: str = "web") -> dict[str, Any]:
+    return dict(c.watcher(name)["preload"])
 
 
-def forkserver(c: Circusd, *, not_pid: int = 0) -> Process:
+def forkserver(c: Circusd, *, not_pid: int = 0, name: str = "web") -> Process:
     """Wait until there is one that forks, other than *not_pid*."""
 
     def ready() -> Process | None:
-        now = preload(c)
+        now = preload(c, name)
         return process(now["pid"]) if now["state"] == "ready" and now["pid"] != not_pid else None
 
     return eventually(ready, what="a forkserver is ready")
@@ -118,12 +118,12 @@ def reload(c: Circusd, end: str) -> None:
     eventually(lambda: c.watcher()["reload"]["state"] == end, what=f"the reload is {end}")
 
 
-def versions(c: Circusd, pids: Sequence[int]) -> set[int]:
+def versions(c: Circusd, pids: Sequence[int], name: str = "web") -> set[int]:
     """Ask until each of *pids* has answered; return the versions that they serve."""
     found: dict[int, int] = {}
 
     def all_answered() -> bool:
-        pid, version = json.loads(c.get())
+        pid, version = json.loads(c.get(name=name))
         found[pid] = version
         return set(pids) <= set(found)
 
@@ -573,20 +573,19 @@ UNSAFE = {
 }
 
 
-@pytest.mark.parametrize(("before", "named"), UNSAFE.values(), ids=UNSAFE)
+@pytest.mark.parametrize(("case", "named"), [(case, named) for case, (_, named) in UNSAFE.items()], ids=UNSAFE)
 def test_an_app_whose_import_cannot_be_shared_is_imported_by_each_worker(
-    tmp_path: Path, before: str, named: str
+    sharing: Circusd, case: str, named: str
 ) -> None:
-    watcher = simple(tmp_path)
-    write_app(tmp_path, before=before)
-    with circusd(tmp_path, watchers=[watcher]) as c:
-        pids = forked(c, 2)
+    with running(sharing, case) as name:
+        pids = forked(sharing, 2, name)
 
-        assert preload(c)["level"] == "server"
-        assert versions(c, pids) == {1}
-        assert named in str(preload(c)["reason"])
-        assert named in c.log("circusd")  # `last_reason` is another one where a started worker was killed for a fork
-        assert set(map(str, pids)) <= set((tmp_path / "web" / "imports").read_text().split())
+        assert preload(sharing, name)["level"] == "server"
+        assert versions(sharing, pids, name) == {1}
+        assert named in str(preload(sharing, name)["reason"])
+        # `last_reason` is another one where a started worker was killed for a fork.
+        assert named in "".join(line for line in sharing.log("circusd").splitlines() if name in line)
+        assert set(map(str, pids)) <= set((sharing.folder / name / "imports").read_text().split())
 
 
 ENDS_ITS_THREAD = """
@@ -610,16 +609,69 @@ signal.signal(signal.SIGCHLD, reap)
 """
 
 
-@pytest.mark.parametrize("before", ["import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)", REAPS])
-def test_an_app_that_waits_for_no_child_is_forked_again_and_again(tmp_path: Path, before: str) -> None:
-    watcher = simple(tmp_path)
-    write_app(tmp_path, before=before)
-    with circusd(tmp_path, watchers=[watcher]) as c:
-        server, pids = forkserver(c), forked(c, 2)
+NUMPY = """
+import os
+class random:
+    def seed():
+        with open('seeded', 'a') as file:
+            file.write(f'{os.getpid()}\\n')
+"""
+APPS = {
+    **{case: before for case, (before, _) in UNSAFE.items()},
+    "ends its threads": ENDS_ITS_THREAD,
+    "ignores SIGCHLD": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "reaps": REAPS,
+    "numpy": "import numpy",
+    "changes the folder": "os.chdir('below')",
+}
+"""What an app does when it is imported, each in a watcher of one circusd."""
+
+
+def name_of(case: str) -> str:
+    return f"app-{list(APPS).index(case):02}"
+
+
+@pytest.fixture(scope="module")
+def of_all_apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    folder = tmp_path_factory.mktemp("apps").resolve()
+    watchers = []
+    for case, before in APPS.items():
+        place = folder / name_of(case)
+        (place / "below").mkdir(parents=True)
+        (place / "numpy.py").write_text(NUMPY)
+        write_app(place, before=before)
+        options = {"working_dir": place, "autostart": False, **APP}
+        watchers.append(Watcher(name_of(case), 2, app="simple:app", options=options))
+    with circusd(folder, watchers=watchers) as c:
+        yield c
+
+
+@pytest.fixture
+def sharing(of_all_apps: Circusd) -> Circusd:
+    """The circusd of all `APPS`; see `running`."""
+    if not process(of_all_apps.pid).alive:
+        of_all_apps.start_again()
+    return of_all_apps
+
+
+@contextlib.contextmanager
+def running(c: Circusd, case: str) -> Iterator[str]:
+    """Run the watcher of one of `APPS`, whose name is given, for a while."""
+    c.do("start", name=name_of(case), match="simple", waiting=True)
+    try:
+        yield name_of(case)
+    finally:
+        c.do("stop", name=name_of(case), match="simple", waiting=True)
+
+
+@pytest.mark.parametrize("case", ["ignores SIGCHLD", "reaps"])
+def test_an_app_that_waits_for_no_child_is_forked_again_and_again(sharing: Circusd, case: str) -> None:
+    with running(sharing, case) as name:
+        server, pids = forkserver(sharing, name=name), forked(sharing, 2, name)
         kill(pids[0])
-        forked(c, 2, without=pids[:1])
-        assert forkserver(c).pid == server.pid
-        assert "Traceback" not in c.log()
+        forked(sharing, 2, name, without=pids[:1])
+        assert forkserver(sharing, name=name).pid == server.pid
+        assert "Traceback" not in sharing.log(name)
 
 
 def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path: Path) -> None:
@@ -730,15 +782,13 @@ def test_status_says_all_along_why_an_app_is_not_imported_before_the_fork(tmp_pa
         assert "the app is not imported before the fork" in c.run_cli("status").stdout
 
 
-def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(tmp_path: Path) -> None:
+def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(sharing: Circusd) -> None:
     """As numpy does, whose OpenBLAS ends its threads by pthread_atfork(3), and starts them anew when they are used."""
-    watcher = simple(tmp_path)
-    write_app(tmp_path, before=ENDS_ITS_THREAD)
-    with circusd(tmp_path, watchers=[watcher]) as c:
-        pids = forked(c, 2)
+    with running(sharing, "ends its threads") as name:
+        pids = forked(sharing, 2, name)
 
-        assert (preload(c)["level"], preload(c)["reason"]) == ("app", "")
-        assert versions(c, pids) == {1}
+        assert (preload(sharing, name)["level"], preload(sharing, name)["reason"]) == ("app", "")
+        assert versions(sharing, pids, name) == {1}
 
 
 def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_it(tmp_path: Path) -> None:
@@ -832,16 +882,13 @@ def test_an_app_is_imported_with_its_env_file_and_log_config(tmp_path: Path, lev
         assert "the shade is blue" in c.log()
 
 
-def test_an_app_that_changes_the_folder_is_forked_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
-    watcher = simple(tmp_path)
-    write_app(tmp_path, before="os.chdir('below')")
-    with circusd(tmp_path, watchers=[watcher]) as c:
-        server, pids = forkserver(c), forked(c, 2)
+def test_an_app_that_changes_the_folder_is_forked_all_the_same(sharing: Circusd) -> None:
+    with running(sharing, "changes the folder") as name:
+        server, pids = forkserver(sharing, name=name), forked(sharing, 2, name)
         kill(pids[0])
-        pids = forked(c, 2, without=pids[:1])
-        assert {os.readlink(f"/proc/{pid}/cwd") for pid in pids} == {str(tmp_path / "below")}
-        assert forkserver(c).pid == server.pid
+        pids = forked(sharing, 2, name, without=pids[:1])
+        assert {os.readlink(f"/proc/{pid}/cwd") for pid in pids} == {str(sharing.folder / name / "below")}
+        assert forkserver(sharing, name=name).pid == server.pid
 
 
 def test_a_command_that_names_the_worker_takes_no_forkserver(tmp_path: Path) -> None:
@@ -878,16 +925,12 @@ def test_an_app_that_fails_in_its_start_is_mended_on_disk_without_a_reload(tmp_p
         assert versions(c, up(c, 2)) == {1}
 
 
-def test_each_worker_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+def test_each_worker_has_random_numbers_of_its_own(sharing: Circusd) -> None:
     """Given an app that has imported numpy, whose generator a fork copies, then each forked worker seeds it anew."""
-    seed = "    def seed():\n        with open('seeded', 'a') as file:\n            file.write(f'{os.getpid()}\\n')\n"
-    (tmp_path / "numpy.py").write_text(f"import os\nclass random:\n{seed}")
-    watcher = simple(tmp_path)
-    write_app(tmp_path, before="import numpy")
-    with circusd(tmp_path, watchers=[watcher]) as c:
-        pids = forked(c, 2)
-        assert preload(c)["level"] == "app"
-        assert set(pids) <= set(map(int, (tmp_path / "seeded").read_text().split()))
+    with running(sharing, "numpy") as name:
+        pids = forked(sharing, 2, name)
+        assert preload(sharing, name)["level"] == "app"
+        assert set(pids) <= set(map(int, (sharing.folder / name / "seeded").read_text().split()))
 
 
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
