@@ -56,6 +56,9 @@ UNWANTED = ("XBOARD_", "CIRCUS", "BACKEND_", "PYTHON", "UVICORN", "http_proxy", 
 PRELOAD = os.environ.get("XBOARD_TEST_PRELOAD", "")  # worker.preload where a test does not choose it
 FORKSERVERS = int(PRELOAD != "off")  # of each watcher of our own worker whose test does not choose it
 FAST_RESTARTS = {"restart.burst": 50, "restart.delay": 0.1, "restart.delay_max": 0.2}  # for tests that fail a lot
+# The apps of the tests that neither import FastAPI nor are about what its import makes of a worker.
+WITHOUT_FASTAPI = {"backend:app", "simple:app", "printing_app:app", "streams_app:app", "forking_app:app"}
+WITHOUT_FASTAPI |= {"transfer_app:app", "setting_app:app", "leaking_app:app", "database_app:app"}
 RUNNING: list[Circusd] = []  # those whose logs a failure report shows
 
 
@@ -149,7 +152,7 @@ class Watcher:
     @property
     def is_plain(self) -> bool:
         """Whether its workers do not need FastAPI, nor a forkserver that imports it."""
-        return self.armed and not self.command and self.app == "backend:app"
+        return self.armed and not self.command and self.app in WITHOUT_FASTAPI
 
     def sections(self, folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
         names = {"app": self.app, "name": self.name, "arguments": self.arguments, "port": self.port}

@@ -1,4 +1,4 @@
-"""Stand before FastAPI for workers of the plain app `backend`: its import is two thirds of what a forkserver costs.
+"""Stand before FastAPI for workers of apps that do not use it: its import is two thirds of what a forkserver costs.
 
 Forkservers of apps that use FastAPI import the real one.
 """
