@@ -134,9 +134,13 @@ class Bench:
 
     def tick_until(self, second: float) -> None:
         """Tick once a second until *second*, as the plugin's host does."""
-        while self.clock.now < second:
-            asyncio.run(self.limiter.tick())
-            self.clock.sleep(1)
+
+        async def tick() -> None:
+            while self.clock.now < second:
+                await self.limiter.tick()
+                self.clock.sleep(1)
+
+        asyncio.run(tick())
 
     def play(self, *story: tuple[float, str]) -> None:
         """Do each thing of *story* at its second: a method of the watcher, or nothing but wait."""
