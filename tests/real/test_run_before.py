@@ -1,4 +1,4 @@
-"""`run.before`: once per start and reload, before a new worker; what fails costs no worker; never two at once."""
+"""`run.before`: once per start, restart and reload, before a new worker; a failure costs none; never two at once."""
 
 import contextlib
 import json
@@ -216,6 +216,24 @@ def test_workers_of_a_killed_circusd_serve_until_it_has_run(tmp_path: Path) -> N
         assert not set(c.wait_ready(timeout=90)) & {each.pid for each in old}
         eventually(lambda: not any(each.alive for each in old))
         assert len(runs(c)) == 3
+
+
+def test_a_restart_runs_it_once(tmp_path: Path) -> None:
+    """Given a migration that works, `restart` runs it once before its new workers; its trial and a later death none."""
+    prepare(tmp_path)
+    with circusd(tmp_path, watchers=[watcher()], env={"PYTHONPATH": str(tmp_path)}) as c:
+        old = c.wait_ready()
+        assert len(runs(c)) == 1
+
+        restarted = c.run_cli("restart")
+
+        assert restarted.returncode == 0, restarted.stderr
+        assert not set(old) & set(c.wait_ready())
+        assert (len(runs(c)), overlaps(c)) == (2, False)
+        killed = c.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: killed not in c.wait_ready(), timeout=90, what="it is replaced")
+        assert len(runs(c)) == 2
 
 
 def test_a_restart_that_it_fails_leaves_the_old_workers_serving(tmp_path: Path) -> None:
