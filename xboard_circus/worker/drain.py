@@ -148,6 +148,8 @@ def has_unread(connection: Any) -> bool:
 def queued(connection: Any, which: int) -> int:
     """Return how many bytes of *connection* the kernel holds: not read yet, or not taken by its client yet."""
     sock = connection.transport.get_extra_info("socket")
+    if sock is None:  # that of TLS, once it is closed
+        return 0
     try:
         (length,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), which, struct.pack("i", 0)))
     except (OSError, ValueError):  # closed meanwhile
