@@ -89,10 +89,8 @@ class Instance:
     def endpoint(self) -> str:
         """Return the endpoint of our circusd: while it runs, the one it was started with, whatever the ini contains by
         now."""
-        record = runtime.read_record(self.id)
-        if record is None or runtime.supervisor_of(self.id) is None:
-            return self.config.endpoint
-        return str(record.get("endpoint") or self.config.endpoint)
+        record = runtime.read_record(self.id) if runtime.supervisor_of(self.id) is not None else None
+        return str((record or {}).get("endpoint") or self.config.endpoint)
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
@@ -115,13 +113,12 @@ class Instance:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         user = procs.user_of(pid)
-        other = f"or write another endpoint into [circus] of {self.shown}"
-        if user is not None and user not in users:
+        if user is not None and (user not in users or not self._may_be_ours(found.identity)):
             who = f"says that it is pid {pid}, which is user {servers.name_of(user)}'s"
-            raise EndpointTaken(f"what answers at {self.endpoint} {who}: it is not believed; stop it, {other}")
+            raise self._taken(f"what answers at {self.endpoint} {who}: it is not believed")
         if not self._is_ours(config_file):
             who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"
-            raise EndpointTaken(f"{self.config.endpoint} is answered by {who}; stop that one, {other}")
+            raise self._taken(f"{self.config.endpoint} is answered by {who}", "that one")
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
@@ -147,10 +144,7 @@ class Instance:
                 pid = client.pid()
                 return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
-                cure = f"stop it, or write another endpoint into [circus] of {self.shown}"
-                raise EndpointTaken(
-                    f"what answers at {client.endpoint} does not answer as circusd does; {cure}"
-                ) from error
+                raise self._taken(f"what answers at {client.endpoint} does not answer as circusd does") from error
 
     def events(self) -> list[Any]:
         """Return the last events in our circusd's memory; none if it does not run or answer."""
@@ -190,12 +184,11 @@ class Instance:
         if found is not None:
             return found
         refused = next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None)
+        cure = "`xboard-circus start` starts it"
         if refused is not None:
             cure = f"`xboard-circus start` is refused: {refused.what}; {refused.hint}"
         elif lost := circusd_record.lost(self.id):
             raise self._without_circusd(procs.Identity(lost.pid, lost.started))
-        else:
-            cure = "`xboard-circus start` starts it"
         raise XboardError(f"{self.not_running()}{self.orphans_left()}; {cure}")
 
     def quiet_for(self, circusd: procs.Identity) -> float:
@@ -212,10 +205,9 @@ class Instance:
         address = split_endpoint(self.endpoint)
         if self.quiet_for(circusd) > SEEN_WITHIN or address is None or not sockdiag.is_full(address[1]):
             return ""
-        return (
-            f"circusd (pid {circusd.pid}) works, but connections of other processes fill the queue of {self.endpoint}: "
-            f"end the process that `ss -tnp dport = :{address[1]}` names, as root also another user's"
-        )
+        full = f"connections of other processes fill the queue of {self.endpoint}"
+        cure = f"end the process that `ss -tnp dport = :{address[1]}` names, as root also another user's"
+        return f"circusd (pid {circusd.pid}) works, but {full}: {cure}"
 
     def _without_circusd(self, circusd: procs.Identity, silent: str = "") -> CircusdAbsent:
         """Return what the page says of a *circusd* that is gone, or *silent*: since when, what serves, the cure."""
@@ -264,8 +256,25 @@ class Instance:
         watchers = [each for each in self.config.watchers if name is None or each.name.lower() == name.lower()]
         return max((watcher.graceful_timeout for watcher in watchers), default=GRACEFUL_TIMEOUT)
 
+    def _may_be_ours(self, circusd: procs.Identity) -> bool:
+        """Return whether *circusd* may be ours: as root, of root's processes only the one that root has recorded, where
+        another user has a say in who answers.
+
+        That a listener is root's proves nothing: a worker of another user answers on the one that root's circusd made.
+        """
+        if {0} != {os.geteuid(), procs.user_of(circusd.pid)} or circusd == runtime.supervisor_of(self.id):
+            return True
+        places = [self.config.folder, *(scan.file for scan in self.config.scans)]
+        if (endpoint := config.absolute(self.endpoint, self.config.folder)).startswith("ipc:///"):
+            places.append(Path(endpoint.removeprefix("ipc://")))
+        is_open = any(next(writers.besides(each, {0}), writers.ANYBODY.writable(each)) for each in places)
+        return self.owner == 0 and not is_open
+
     def _is_ours(self, config_file: str | None) -> bool:
         return config_file is not None and os.path.realpath(config_file) == self._file
+
+    def _taken(self, what: str, which: str = "it", more: str = "") -> EndpointTaken:
+        return EndpointTaken(f"{what}; stop {which}, or write another endpoint into [circus] of {self.shown}{more}")
 
     def _without_answer(self, gone: CircusdGone) -> Silent | None:
         recorded = runtime.supervisor_of(self.id)
@@ -275,14 +284,13 @@ class Instance:
             return None
         if isinstance(gone, UserRefused):
             raise EndpointTaken(f"{gone}; if it is another one, write another endpoint into [circus] of {self.shown}")
-        other = f"stop it, or write another endpoint into [circus] of {self.shown}"
         if isinstance(gone, Impostor):
-            raise EndpointTaken(f"{gone}; {other}; if it is your circusd, run this as {gone.user}")
+            raise self._taken(str(gone), more=f"; if it is your circusd, run this as {gone.user}")
         address = split_endpoint(self.config.endpoint)
         holders = listeners.holders(*address) if address else []
         known = [procs.Identity(each.pid, each.started) for each in holders if each.pid and each.started is not None]
         for each in known:
-            if self._is_ours(procs.config_file_of(each.pid)):
+            if self._is_ours(procs.config_file_of(each.pid)) and self._may_be_ours(each):
                 return Silent(each, str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
-        raise EndpointTaken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does; {other}")
+        raise self._taken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does")

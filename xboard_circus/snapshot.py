@@ -89,5 +89,4 @@ def measured(snapshot: Snapshot) -> Figures:
     gauge, processes = Gauge(), snapshot.processes()
     if gauge.look(processes):
         time.sleep(CPU_SAMPLE)
-    found = gauge.look(processes).items()
-    return {pid: (used["rss"], used["cpu"]) for pid, used in found if used["cpu"] is not None}
+    return {pid: (used["rss"], used["cpu"]) for pid, used in gauge.look(processes).items() if used["cpu"] is not None}

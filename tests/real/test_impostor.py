@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -19,7 +20,8 @@ from xboard_circus.circus_client import CircusdGone
 from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import EndpointTaken, Instance
+from xboard_circus.host.procs import Identity
+from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.monitor import ThisHost
 
 from .attacker import PYTHON
@@ -57,7 +59,8 @@ def serve(door):
             if asked["command"] == "quit":
                 os._exit(0)
 
-server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+handed = int(sys.argv[3])
+server = socket.create_server(("127.0.0.1", int(sys.argv[1]))) if handed < 0 else socket.socket(fileno=handed)
 print("listening", flush=True)
 while True:
     threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
@@ -65,10 +68,11 @@ while True:
 
 
 class Impostor:
-    """A process of *user* that answers at *endpoint*; *asked* are the commands that it got."""
+    """A process of *user* that answers at *endpoint*, or on a listener *handed* to it; *asked* are the commands that it
+    got."""
 
-    def __init__(self, endpoint: str, answer: dict[str, Any], user: str | None) -> None:
-        words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer)]
+    def __init__(self, endpoint: str, answer: dict[str, Any], user: str | None, handed: int = -1) -> None:
+        words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer), str(handed)]
         self.process = subprocess.Popen(
             words,
             user=user,
@@ -76,6 +80,7 @@ class Impostor:
             extra_groups=None if user is None else [],
             cwd="/",
             env={},
+            pass_fds=[handed] if handed >= 0 else [],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -98,8 +103,8 @@ class Impostor:
 
 
 @contextlib.contextmanager
-def impostor(c: Circusd, answer: dict[str, Any], user: str | None = USER) -> Iterator[Impostor]:
-    made = Impostor(c.endpoint, answer, user)
+def impostor(c: Circusd, answer: dict[str, Any], user: str | None = USER, handed: int = -1) -> Iterator[Impostor]:
+    made = Impostor(c.endpoint, answer, user, handed)
     try:
         yield made
     finally:
@@ -153,6 +158,93 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             page.client.close()
             victim.kill()
             victim.wait()
+
+
+@pytest.fixture
+def folder_of_theirs() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="xb-handed-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("way", ["tcp", "unix", "unix, in an ini of root's"])
+def test_who_answers_on_a_listener_that_root_made_has_no_process_of_roots_killed(
+    folder_of_theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Given a listener of root's circusd, on which a worker of another user answers as a circusd and names a pid of
+    root's, and an ini in that user's folder with its address as endpoint: when root stops or cleans that, then nothing
+    is killed; when root's record names that process as circusd, then it is believed."""
+    folder = folder_of_theirs
+    path = folder / "circusd.sock"
+    if way == "tcp":
+        handed = socket.create_server(("127.0.0.1", 0))
+        endpoint = f"tcp://127.0.0.1:{handed.getsockname()[1]}"
+    else:  # its own link leads to the socket of root's backend
+        handed = socket.socket(socket.AF_UNIX)
+        handed.bind(str(tmp_path / "backend.sock"))
+        handed.listen()
+        path.symlink_to(tmp_path / "backend.sock")
+        os.chown(path, pwd.getpwnam(USER).pw_uid, -1, follow_symlinks=False)
+        endpoint = f"ipc://{path}" if way == "unix" else "ipc://circusd.sock"
+    victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with handed, circusd(folder, circus={"endpoint": endpoint}, start=False) as c:
+            for place in (folder, *([] if "root's" in way else [c.ini])):
+                os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+            named = process(victim.pid)
+            of_circusd = {"pid": victim.pid, "started": named.started, "version": "0.1.0", "endpoint": endpoint}
+            of_circusd |= {"python": "3.13.5", "uptime": 60.0, "instance": "3f2a", "state_dir": "/r"}
+            of_circusd |= {"config_file": str(c.ini)}
+            answer = {"circusd": of_circusd, "probers": [], "watchers": []}
+            with impostor(c, answer, handed=handed.fileno()) as false:
+                for command in ("stop", "clean", "status"):
+                    run = c.run_cli(command)
+                    assert run.returncode == 1, run
+                    assert f"says that it is pid {victim.pid}, which is user root's: it is not believed" in run.stderr
+                    assert named.alive
+                assert "quit" not in false.asked
+                monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+                instance = Instance(c.ini)
+                instance.write_record(Identity(victim.pid, named.started - 1))
+                with pytest.raises(EndpointTaken, match="it is not believed"):
+                    instance.find()
+                instance.write_record(Identity(victim.pid, named.started))
+                assert c.status_json()["circusd"]["pid"] == victim.pid
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_server_of_roots_that_reads_another_users_file_is_no_circusd_of_it(
+    folder_of_theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a silent server of root's with another user's file on its command line, when that names the server's port
+    as endpoint, then it is no circusd; in root's own file, or recorded by root, it is one that does not answer."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    ini = folder_of_theirs / "server.ini"
+    ini.touch()
+    command = [PYTHON, "-I", "-c", LISTENS, str(ini)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            ini.write_text(f"[circus]\nendpoint = tcp://127.0.0.1:{server.stdout.readline().strip()}\n")
+            silent = Instance(ini, answer_within=0.5).find()
+            assert isinstance(silent, Silent)
+            assert silent.identity.pid == server.pid
+            os.chown(ini, pwd.getpwnam(USER).pw_uid, -1)
+            instance = Instance(ini, answer_within=0.5)
+            with pytest.raises(EndpointTaken, match="does not answer as circusd does"):
+                instance.find()
+            instance.write_record(silent.identity)
+            found = instance.find()
+            assert isinstance(found, Silent)
+            assert found.identity == silent.identity
+        finally:
+            server.kill()
 
 
 LISTENS = """
