@@ -72,7 +72,7 @@ class Gauge:
         found: dict[int, dict[str, Any]] = {}
         seen, self._known = self._known, {}
         for each in processes:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, ValueError):
                 process = seen.get(each) or psutil.Process(each.pid)
                 if each not in seen and procs.start_time(each.pid) != each.started:
                     continue  # another process has its pid by now

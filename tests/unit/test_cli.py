@@ -534,6 +534,23 @@ def test_where_the_listener_is_unknown_only_processes_of_the_inis_owner_are_beli
     assert f"says that it is pid {mine.pid}, which is user {me}'s: it is not believed" in result.stderr
 
 
+@pytest.mark.parametrize("pid", [-1, 2**62])
+def test_a_worker_with_a_pid_that_none_can_have_costs_only_its_own_figures(folder: Path, pid: int) -> None:
+    """Given an answer of another user's circusd with such a worker, when `status` measures, then it shows the rest."""
+    with subprocess.Popen(["sleep", "60"]) as real:
+        rest = worker_view(real.pid, "up", slot=2, started=procs.start_time(real.pid))
+        false = worker_view(pid, "up", slot=1, started=5)
+        with running(folder) as fake:
+            fake.answers["xboard_state"] = always(state(watcher(false, rest), config_file=folder / "circus.ini"))
+            result = run("status", "--json")
+        real.kill()
+
+    assert result.exit_code == 0, result.output
+    workers = {each["pid"]: each for each in json.loads(result.stdout)["watchers"][0]["workers"]}
+    assert workers[real.pid]["rss"] > 0
+    assert workers[pid].get("rss") is None
+
+
 def test_a_program_on_the_endpoint_that_is_not_circusd_is_named(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ini = write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}")
