@@ -234,7 +234,7 @@ def test_of_figures_without_measure_the_first_are_read(store: HistoryStore) -> N
     store.write(points(60, until=NOW, count=1), {})
     store.close()
     with closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("UPDATE slots_60 SET figures = zeroblob(100000000)")
+        connection.execute("UPDATE slots_60 SET figures = zeroblob(10000000)")
         connection.commit()
     tracemalloc.start()
 

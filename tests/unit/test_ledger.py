@@ -21,7 +21,7 @@ import pytest
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, LedgerTrouble, Record
-from xboard_circus.ledger.database import LONGEST_TEXT, open_to_read
+from xboard_circus.ledger.database import LONGEST_TEXT, PAGE, open_to_read
 from xboard_circus.ledger.query import last_trouble, search
 
 NOW = 1_800_000_000.0
@@ -607,6 +607,31 @@ def test_a_text_that_no_ledger_of_ours_has_is_cut(store: LedgerStore, path: Path
 
     assert (set(first.reason), first.cause, second.reason) == ({"x"}, None, "r2")
     assert len(first.reason) == LONGEST_TEXT
+
+
+@pytest.mark.parametrize("most", [None, 0], ids=["one text", "all texts"])
+def test_of_texts_that_a_ledger_only_claims_to_have_none_is_read(
+    store: LedgerStore, path: Path, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a page that leads to itself, and so a text far longer than the file, then it is refused unread."""
+    size = 64 * MIB if most is None else MIB
+    store.append([record(1), record(2)])
+    store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE events SET data = CAST(zeroblob(?) AS TEXT) WHERE id = 1", [size])
+    file = bytearray(path.read_bytes())
+    page = 3 + [*file[PAGE : 2 * PAGE : 5]].index(3)  # the first of a text, by SQLite's list of pages
+    first = (page - 1) * PAGE
+    file[first : first + 4] = file[28:32] = page.to_bytes(4, "big")
+    path.write_bytes(file[: page * PAGE])
+    if most is not None:
+        monkeypatch.setattr("xboard_circus.ledger.database.MOST_TEXT", most, raising=False)
+
+    with pytest.raises(LedgerError, match=f"{path}: claims more text than a ledger of ours has; move the file away"):
+        search(path)
+
+    assert path.stat().st_size < MIB
+    assert reasons(search(path, after=1)) == ["r2"]
 
 
 def test_trouble_of_slots_and_of_a_port_is_as_old_as_its_end_too(path: Path, store: LedgerStore) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ OPENS_WITHIN = 10.0  # for another user's file
 VACUUM_ON_REQUEST = 2  # as in a file of an earlier version
 KEPT_DAMAGED = 3
 LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
+LARGEST_VALUE, MOST_TEXT, MOST_HEAP = 12 << 20, 32 << 20, 128 << 20
+TOO_LARGE = "claims more text than a ledger of ours has; move the file away"
 
 MIGRATIONS = (
     """
@@ -111,12 +114,13 @@ def ledger_errors(path: Path) -> Iterator[None]:
     """Raise errors of SQLite and the system as a LedgerError of the ledger at *path*."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, MemoryError) as error:
         trouble = trouble_of(error) if isinstance(error, sqlite3.Error) else LedgerTrouble.UNUSABLE
         if trouble is LedgerTrouble.FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
             full = why_unwritten(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), str(path))
             raise LedgerError(path, LedgerTrouble.FULL, full) from error
-        what = (isinstance(error, OSError) and error.strerror) or str(error)
+        is_large = isinstance(error, (sqlite3.DataError, MemoryError))
+        what = TOO_LARGE if is_large else (isinstance(error, OSError) and error.strerror) or str(error)
         raise LedgerError(path, trouble, what) from error
 
 
@@ -198,10 +202,29 @@ def _opened(path: Path) -> sqlite3.Connection:
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if _is_at_rest(path) else ''}"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False)
-    # One damaged text must not hide all other records, nor an endless one fill the memory.
-    connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")
+    _bound(connection, MOST_TEXT + 2 * sum(facts.st_size for name in _files_of(path) if (facts := _facts_of(name))))
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _bound(connection: sqlite3.Connection, room: int) -> None:
+    """Bound what a read takes of memory: by a page that leads to itself, a file of 24 KB has texts of 1 GB in each row.
+
+    SQLite has loaded a text before we can cut it. Of all texts together *room* bytes are read.
+    """
+    if sys.version_info >= (3, 11):
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+    else:  # of all of SQLite in this process, far beyond what we use
+        connection.execute(f"PRAGMA hard_heap_limit = {MOST_HEAP}")
+
+    def decoded(text: bytes) -> str:
+        nonlocal room
+        room -= len(text := text[:LONGEST_TEXT])
+        if room < 0:
+            raise sqlite3.DataError(TOO_LARGE)
+        return text.decode("utf-8", errors="replace")  # one damaged text must not hide all other records
+
+    connection.text_factory = decoded
 
 
 def _files_of(path: Path) -> tuple[Path, ...]:
