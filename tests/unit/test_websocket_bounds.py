@@ -145,3 +145,38 @@ async def test_of_a_message_in_very_many_pieces_the_bytes_are_kept_and_not_each_
     assert [type(each) for each in heard] == [type(whole)] * 2
     transport.protocol.connection_lost(None)
     await turns()
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@in_a_loop
+async def test_of_unfinished_messages_a_worker_keeps_four_times_the_largest(opcode: int) -> None:
+    """Given messages without a last piece on more and more connections, then the oldest are closed with 1009 and freed,
+    and messages that are finished come whole."""
+    heard: list[Any] = []
+    transports = [upgraded("h11", heard=heard)[0] for _ in range(8)]
+    await turns()
+    for transport in transports:
+        transport.protocol.config.ws_max_size = 1000
+    *holding, sender, last = transports
+
+    for transport in (*holding[:3], sender):
+        transport.protocol.data_received(
+            frame(opcode, b"a" * 100, fin=False) + frame(CONTINUED, b"b" * 100, fin=False) * 8
+        )
+    assert not any(each.is_closed for each in transports)
+    sender.protocol.data_received(frame(CONTINUED, b"."))
+    for transport in (*holding[3:], last):
+        transport.protocol.data_received(
+            frame(opcode, b"a" * 100, fin=False) + frame(CONTINUED, b"b" * 100, fin=False) * 8
+        )
+    await turns()
+
+    assert [each.is_closed for each in transports] == [True] * 3 + [False] * 5
+    assert {each.written[-30:-28] for each in holding[:3]} == {struct.pack(">H", 1009)}
+    kept = [each.protocol for each in holding[:3]]
+    assert not any(getattr(each, "frames", None) or getattr(each, "bytes", None) for each in kept)
+    assert [len(each) for each in heard] == [901]
+    for transport in transports:
+        transport.protocol.connection_lost(None)
+    await turns()
+    assert not transports[0].protocol._unfinished
