@@ -297,6 +297,35 @@ async def test_a_request_of_very_many_headers_is_refused(parser: str, number: in
     assert (b" 400 Bad Request" in connection.transport.written) is (number > 2_048)
 
 
+@each_parser
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        pytest.param(b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", True, id="two lengths"),
+        pytest.param(b"transfer-encoding: chunked\r\ncontent-length: 13\r\n", True, id="two lengths, small letters"),
+        pytest.param(b"Transfer-Encoding: chunked\r\nX-Forwarded-For: \x1b[2J1.2.3.4\r\n", True, id="escape"),
+        pytest.param(b"Transfer-Encoding: chunked\r\nX: a\x07b\r\n", True, id="bell"),
+        pytest.param(b"Transfer-Encoding: chunked\r\nX: a\x7f\r\n", True, id="delete"),
+        pytest.param("Transfer-Encoding: chunked\r\nX: ü\tu\r\n".encode(), False, id="a tab and other bytes"),
+    ],
+)
+@in_a_loop
+async def test_an_ambiguous_length_and_control_characters_are_refused(
+    parser: str, headers: bytes, is_refused: bool
+) -> None:
+    """Given a length of two kinds, behind which two servers see two requests, or what moves the cursor of who reads the
+    access log, also behind another request, then the answer is 400, the connection closed, and no app has it."""
+    connection = Connection(parser)
+    connection.may_answer.set()
+
+    await connection.send(GET % 1 + b"POST /2 HTTP/1.1\r\nHost: test\r\n%s\r\n3\r\nabc\r\n0\r\n\r\n" % headers)
+    await turns()
+
+    assert connection.answered == ([1] if is_refused else [1, 2])
+    assert (b" 400 Bad Request" in connection.transport.written, connection.transport.is_closed) == (is_refused,) * 2
+    assert connection.bodies == {"/1": b""} | ({} if is_refused else {"/2": b"abc"})
+
+
 UPGRADE = b"POST /%d HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: %s\r\n%s\r\n"
 
 

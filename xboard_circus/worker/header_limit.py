@@ -5,11 +5,14 @@ copies with each piece. Tiny headers take 25 times what is sent, for as long as 
 """
 
 import asyncio
+import re
 import sys
 from typing import Any
 
 DEFAULT_LIMIT = 64 * 1024
 LEAST_EACH = 32  # bytes of the limit for each header: 2,048 headers by default
+_CONTROLS = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 _HTTPTOOLS, _H11 = "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"
 _TEXT = b"Request headers too large."
 _HEADERS = (b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(_TEXT), b"connection: close")
@@ -27,13 +30,21 @@ def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
 
 def _counting(protocol: type[asyncio.Protocol], h11: Any) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol for h11 with a limit on the number of headers."""
+    """Return uvicorn's protocol for h11 with a limit on the number of headers, and what httptools refuses by itself.
+
+    That is an ambiguous length of the body, and control characters in a value, such as colours for an access log.
+    """
 
     class Connection(h11.Connection):  # type: ignore[misc]
         def next_event(self) -> Any:
             event = super().next_event()
-            if len(getattr(event, "headers", ())) > self.most_headers:
+            headers = getattr(event, "headers", ())
+            if len(headers) > self.most_headers:
                 raise h11.RemoteProtocolError("too many headers")
+            if _CONTROLS.search(b" ".join(value for _, value in headers)):
+                raise h11.RemoteProtocolError("control characters in a header")
+            if {name for name, _ in headers} >= _LENGTHS:
+                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
             return event
 
     class CountingH11Protocol(protocol):  # type: ignore[valid-type, misc]
