@@ -104,19 +104,21 @@ def test_another_limit_holds_for_httptools_too(place: Place, options: tuple[str,
 
 
 def test_websockets_without_the_end_of_a_message_fill_no_memory(place: Place) -> None:
-    """Given 20 connections with 16 KB each of a compressed message of 16 MB that has no last piece, then the worker
-    closes all but four, of the oldest first."""
+    """Given 60 connections with 4 KB each of a compressed message of 4 MB that has no last piece, then the worker
+    closes all but sixteen, of the oldest first."""
     pytest.importorskip("websockets")
-    worker = place.start("--ws", "websockets-sansio", "--ws-ping-interval", "3600").wait_ready()
+    worker = place.start(
+        "--ws", "websockets-sansio", "--ws-max-size", "4100000", "--ws-ping-interval", "3600"
+    ).wait_ready()
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    packed = packer.compress(bytes(16_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    packed = packer.compress(bytes(4_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
     piece = struct.pack(">BBHI", 0x42, 0xFE, len(packed), 0) + packed  # binary, compressed, not the last
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     before = worker.tell()["rss"]
 
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(worker.connect()) for _ in range(20)]
+        clients = [stack.enter_context(worker.connect()) for _ in range(60)]
         for client in clients:
             client.sendall(HOST + upgrade + key)
             answer = b""
@@ -124,7 +126,7 @@ def test_websockets_without_the_end_of_a_message_fill_no_memory(place: Place) ->
                 answer += client.recv(4096)
             assert b"permessage-deflate" in answer
             client.sendall(piece)
-        for client in clients[:16]:
+        for client in clients[:44]:
             assert client.recv(4096)[2:4] == struct.pack(">H", 1009)
         assert worker.tell()["rss"] - before < 160 * MIB
 

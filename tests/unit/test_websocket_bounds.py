@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 from test_pipelining import Transport, in_a_loop, turns
 
+from xboard_circus.worker import websocket_bounds
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.pipelining import one_at_a_time
 from xboard_circus.worker.server import SheddingServer
@@ -149,7 +150,9 @@ async def test_of_a_message_in_very_many_pieces_the_bytes_are_kept_and_not_each_
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @in_a_loop
-async def test_of_unfinished_messages_a_worker_keeps_four_times_the_largest(opcode: int) -> None:
+async def test_the_oldest_of_too_many_unfinished_messages_of_a_worker_is_closed(
+    opcode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given messages without a last piece on more and more connections, then the oldest are closed with 1009 and freed,
     and messages that are finished come whole."""
     heard: list[Any] = []
@@ -157,6 +160,7 @@ async def test_of_unfinished_messages_a_worker_keeps_four_times_the_largest(opco
     await turns()
     for transport in transports:
         transport.protocol.config.ws_max_size = 1000
+    monkeypatch.setattr(websocket_bounds, "MOST_UNFINISHED", 4)
     *holding, sender, last = transports
 
     for transport in (*holding[:3], sender):

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 MOST_UNREAD = 500
 """Answers to pings that wait for a client that does not read; each has 131 bytes at most."""
 
-MOST_UNFINISHED = 4
-"""Times the largest message that all unfinished messages of a worker together may have."""
+MOST_UNFINISHED = 16
+"""Times the largest message that all unfinished messages of a worker together may have: people who upload at once."""
 
 
 def bounded(protocol: Any) -> Any:
