@@ -93,6 +93,10 @@ def test_events_are_listed_oldest_first(store: LedgerStore, arguments: list[str]
         pytest.param(1e300, id="no time"),
         pytest.param(b"\xff\x00", id="bytes"),
         pytest.param('{"lived": 1e999, "budget": {"used": NaN}, "exit_code": 1' + "0" * 400 + "}", id="no numbers"),
+        pytest.param('{"slot": [1], "wait": "soon", "follows": {"a": 1}, "took": []}', id="other types"),
+        pytest.param('{"slot": "1", "wait": [1], "follows": [70], "took": "long"}', id="more other types"),
+        pytest.param('{"slot": 1, "wait": 1e300, "next": "n"}', id="waits without measure"),
+        pytest.param('{"slot": 1, "a": ' + '{"a":' * 900 + "1" + "}" * 901, id="deep"),
     ],
 )
 def test_a_row_of_nonsense_spoils_nothing_but_itself(
@@ -100,9 +104,12 @@ def test_a_row_of_nonsense_spoils_nothing_but_itself(
 ) -> None:
     """Given a row into which its owner has put nonsense, when asked, then the others are told."""
     filled(store)
-    store.append([record("restart", 10, pid=90, cause="crash", reason="later")])
+    kinds = ("cooldown", "restart", "ready", "kept", "reload_begin", "reload_end") if column == "data" else ()
+    store.append([record(kind, 60, watcher="my_web", pid=70) for kind in kinds])
+    store.append([record("restart", 10, pid=90, cause="crash", reason="later", data={"slot": 2})])
     with closing(sqlite3.connect(folder / "kept" / "events.db")) as connection, connection:
-        connection.execute(f"UPDATE events SET {column} = ? WHERE pid = 70 AND kind = 'restart'", [value])
+        is_one = "kind != 'spawn'" if kinds else "kind = 'restart'"
+        connection.execute(f"UPDATE events SET {column} = ? WHERE pid = 70 AND {is_one}", [value])
 
     whys = [run("why", "my_web"), run("why"), run("why", "70")]
     events = run("events", "--json")
@@ -111,7 +118,7 @@ def test_a_row_of_nonsense_spoils_nothing_but_itself(
     assert "later" in whys[0].stdout
     assert events.exit_code == 0
     assert [json.loads(line)["pid"] for line in events.stdout.splitlines()][-1] == 90
-    assert run("events").exit_code == 0
+    assert run("events").exit_code == run("events", "--rows").exit_code == 0
     page = Evidence(
         Settings(
             folder=folder, endpoint="tcp://127.0.0.1:1", label="here", config=load(folder / "circus.ini"), deadline=0.1

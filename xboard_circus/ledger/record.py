@@ -12,6 +12,8 @@ REASON_CHARS, EVENT_REASON_CHARS, WHOLE_CHARS = 2000, 1000, 90_000
 DATA_CHARS = 100_000  # holds the whole stacks of a hung worker with forty threads
 # Names in an event that have a column of their own.
 EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
+# Of the data these are calculated with, or are keys.
+FIGURES, LARGEST_FIGURE, DEEPEST_DATA = frozenset({"slot", "follows", "wait", "took"}), 1e9, 64
 COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
 
 
@@ -109,7 +111,8 @@ def record_of_row(row: tuple[Any, ...]) -> Record | None:
     rebuilt = Reason.from_data(_parsed(say))
     reason = reason or "" if rebuilt is None else one_line(rebuilt)
     parsed = _parsed(text)
-    data = parsed if isinstance(parsed, dict) else {}
+    found = parsed if isinstance(parsed, dict) and not _is_deeper(parsed, DEEPEST_DATA) else {}
+    data = {name: value for name, value in found.items() if name not in FIGURES or _is_figure(value)}
     return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
@@ -120,6 +123,16 @@ def _parsed(text: str | None) -> object:
         return None if text is None else json.loads(text, parse_constant=_float, **how)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Return whether objects and lists in *value* are nested more than *most* deep, which ends who goes through it."""
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(each, most - 1) for each in within)
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and abs(value) < LARGEST_FIGURE)
 
 
 def _float(text: str) -> float | None:
