@@ -284,8 +284,8 @@ class Circusd:
                 self.set(setting, value, watcher.name)
         self.write_ini()
 
-    def start_again(self) -> None:
-        """Start circusd on the ini as it is now, and wait until it answers."""
+    def start_again(self, output: int | None = None) -> None:
+        """Start circusd on the ini as it is now, with its log or *output* as its own, and wait until it answers."""
         assert self._popen is None or self._popen.poll() is not None, "it still runs"
         command = [self.python, "-m", "circus.circusd", str(self.ini)]
         with (self.folder / "logs" / "circusd.log").open("ab") as log:
@@ -295,8 +295,8 @@ class Circusd:
                 cwd=self.folder,
                 env=self.environ(),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 start_new_session=True,
             )
         self.past.append(process(self._popen.pid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -346,6 +349,60 @@ def test_no_worker_of_another_user_gets_the_terminal_of_circusd(stream: str) -> 
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.parametrize("where", ["file", "terminal"])
+def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_folder: Path, where: str) -> None:
+    """Given watchers of www-data without our hook and without a stream, whenever they start and whenever they get that
+    user, then what circusd itself prints into, a terminal or a file, is open in none of their processes."""
+    folder = open_folder / f"unarmed-{where}"
+    folder.mkdir()
+    streams = [f"{name}_stream.{option}" for name in ("stdout", "stderr") for option in ("class", "filename")]
+    bare = {"working_dir": "/", "use_sockets": True, **dict.fromkeys(streams)}
+
+    def unarmed(name: str, **options: object) -> Watcher:
+        says = f"sh -c 'echo {name} is passed on; echo so is its stderr >&2; exec sleep 1000'"
+        return Watcher(name, numprocesses=1, armed=False, listens=False, command=says, options={**bare, **options})
+
+    def seen(name: str) -> set[str]:
+        (pid,) = eventually(lambda: c.workers(name), what=f"a process of {name}")
+        open_files = set()
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a library that is just being loaded
+                open_files.add(os.readlink(each))
+        return open_files
+
+    def said(name: str) -> bool:
+        told = printed.decode(errors="replace") if where == "terminal" else c.log("circusd")
+        return f"{name} is passed on" in told
+
+    theirs = [unarmed("first", uid=USER, priority=20), unarmed("last", uid=USER, priority=1)]
+    watchers = [Watcher(numprocesses=1), *theirs, unarmed("moved", priority=5)]
+    printed = bytearray()
+    ours, line = pty.openpty()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other side is closed
+            while piece := os.read(ours, 4096):
+                printed.extend(piece)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with circusd(folder, watchers=watchers, start=False) as c:
+        c.start_again(line if where == "terminal" else None)
+        c.wait_ready()
+        own = os.readlink(f"/proc/{c.pid}/fd/1")
+        assert own in seen("moved")  # root's own has it, as ever
+        (before,) = c.workers("moved")
+        c.do("set", name="moved", options={"uid": USER})
+        eventually(lambda: before not in c.workers("moved") and c.workers("moved"))
+
+        for name in ("first", "last", "moved"):
+            assert own not in seen(name), name
+            eventually(partial(said, name))
+    os.close(line)
+    reader.join(PATIENCE)
+    os.close(ours)
 
 
 def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder: Path, python: str) -> None:

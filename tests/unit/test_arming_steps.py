@@ -264,11 +264,11 @@ def test_an_armed_watcher_that_cannot_be_prepared_for_its_next_start_runs_plainl
 
 def test_no_patch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a sound circusd, then all that it installs, but for the commands, is tried here."""
-    installed: set[str] = set()
+    installed: set[PatchKind[Any]] = set()
     install = patch.install
 
     def note(patches: Sequence[Patch]) -> None:
-        installed.update(str(each.kind) for each in patches)
+        installed.update(each.kind for each in patches)
         install(patches)
 
     async def run() -> None:
@@ -278,8 +278,8 @@ def test_no_patch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
             assert set(arbiter.xboard.armed) == {"odd", "web"}
 
     asyncio.run(run())
-    of_boot = {str(kind) for kind, _ in boot.KINDS_AND_TARGETS}
-    assert installed - of_boot - {"Controller.commands"} == {*map(str, OF_ALL), *map(str, OF_WATCHER)}
+    of_boot = {kind for kind, _ in boot.KINDS_AND_TARGETS}
+    assert installed - of_boot - {controller.add_commands} == {*OF_ALL, *OF_WATCHER}
 
 
 @pytest.mark.parametrize("how", ["it fails", "it lacks"])

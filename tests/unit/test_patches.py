@@ -29,6 +29,7 @@ from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
 from circus.util import LOG_FMT, get_info
+from circus.watcher import Watcher
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
 from xboard_circus.errors import XboardError
@@ -85,6 +86,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),
         of_stream.read_without_waiting(Redirector),
+        of_stream.print_through_circusd(Watcher),
         boot.bind_unix_socket(CircusSocket),
         boot.close_without_lingering(CircusSocket),
         boot.pass_reused_pids(Pidfile),
@@ -108,7 +110,7 @@ class FakeTimers:
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    classes = (Process, CircusSocket, Arbiter, Controller, Pidfile, _FileStreamBase, Redirector)
+    classes = (Process, CircusSocket, Arbiter, Controller, Pidfile, _FileStreamBase, Redirector, Watcher)
     objects = (process, arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),

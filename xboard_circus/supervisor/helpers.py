@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from xboard_circus.core.names import is_helper
 from xboard_circus.host import runtime
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.patches import circus_watcher
+from xboard_circus.supervisor.patches import circus_process, circus_watcher
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
-OURS = "xboard_circus.plugins."
 POLL = 0.02
 SLACK = 2.0
 
@@ -34,7 +33,7 @@ def prepare(supervisor: "Supervisor", watcher: Any) -> None:
     watcher.xboard_is_patched = True
     for each in (circus_watcher.try_helper_again, circus_watcher.start_helper_without_process):
         each(watcher).install()
-    if OURS in f"{watcher.cmd} {watcher.args}":
+    if circus_process.OUR_PLUGINS in f"{watcher.cmd} {watcher.args}":
         circus_watcher.stop_last(watcher, lambda: until_workers_are_gone(supervisor)).install()
 
 

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 SPAWNS_AT_ONCE = 4
-STREAMS = ("stdout_stream", "stderr_stream")
 SLACK = 5.0
 """Seconds beyond `graceful_timeout` after which an order to leave expires."""
 
@@ -113,7 +112,7 @@ class ArmedWatcher:
         """Remove our methods: from now on this is a watcher of stock Circus's."""
         self.forks.end()
         patch.undo(self._patches)
-        for name in STREAMS:
+        for name in circus_stream.STREAMS:
             if isinstance((stream := getattr(self.watcher, name)), Tail):
                 setattr(self.watcher, name, stream.inner)
 
@@ -265,7 +264,7 @@ class ArmedWatcher:
     def before_start(self) -> None:
         """Keep the last lines of the workers, and clean and bind the port in our own time."""
         watcher = self.watcher
-        for name in STREAMS:
+        for name in circus_stream.STREAMS:
             inner = getattr(watcher, name) or own_output(name, users.user_of(watcher)[0])
             if inner is not None and not isinstance(inner, Tail):
                 with suppress(OSError):  # reported with the first line that is lost
@@ -275,7 +274,7 @@ class ArmedWatcher:
         self.port.prepare()
 
     def _tails(self) -> list[Tail]:
-        return [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
+        return [each for name in circus_stream.STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
 
     def output(self) -> OutputEntry:
         """Return the state of the workers' output."""

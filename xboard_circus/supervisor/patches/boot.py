@@ -25,6 +25,7 @@ from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
 from circus.util import to_uid
+from circus.watcher import Watcher
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
@@ -43,6 +44,7 @@ from xboard_circus.supervisor.patches.circus_stream import (
     name_of,
     open_again,
     open_no_link,
+    print_through_circusd,
     read_without_waiting,
     rotate_log,
 )
@@ -397,6 +399,7 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (guard_commands, Controller),
     (close_guards, Controller),
     (open_no_link, _FileStreamBase),
+    (print_through_circusd, Watcher),
     (read_without_waiting, Redirector),
     (rotate_log, logging.getLogger()),
 )

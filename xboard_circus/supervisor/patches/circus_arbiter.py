@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -25,25 +25,21 @@ KEPT_STOPPED = "xboard_kept_stopped"
 """The attribute of an arbiter with the names of watchers that its boot, or its restart of all, leaves stopped."""
 
 
-@replaces("Arbiter.stop")
-def stop(original: Original, arbiter: Any, *, ordered: Callable[[], None], beside: Callable[[], Any]) -> Original:
+@wraps("Arbiter.stop")
+def stop(original: Original, arbiter: Any, *args: Any, ordered: Any, beside: Any, **kwargs: Any) -> Any:
     """Note a stop request to circusd, and end circusd although another command runs.
 
     Without it: A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it.
     Fact: Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated.
     """
-
-    def stop(*args: Any, **kwargs: Any) -> Any:
-        try:
-            answer = original(*args, **kwargs)
-        except ConflictError:
-            if is_stopping(arbiter):
-                raise
-            answer = beside()
-        ordered()
-        return answer
-
-    return stop
+    try:
+        answer = original(*args, **kwargs)
+    except ConflictError:
+        if is_stopping(arbiter):
+            raise
+        answer = beside()
+    ordered()
+    return answer
 
 
 @wraps("Arbiter.start_watcher")
@@ -57,23 +53,19 @@ def start_watcher(original: Original, _: object, prepare: Callable[[Any], None],
     return original(watcher)
 
 
-@replaces("Arbiter.reload_from_config")
+@wraps("Arbiter.reload_from_config")
 def reload_from_config(
-    original: Original, arbiter: Any, *, ours: Callable[[str | None, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-) -> Original:
+    original: Original, arbiter: Any, config_file: str | None = None, inside_circusd: bool = False, *, ours: Any
+) -> Any:
     """Judge a changed file before anything is touched.
 
     Without it: A changed [circus] stops and starts every worker, a changed option those of its watcher; a changed
     [socket:...] listens, but no process accepts.
     Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file contains.
     """
-
-    def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
-        if running_command(arbiter) is not None:
-            return original(config_file, inside_circusd)  # it raises ConflictError
-        return ours(config_file, lambda: original(config_file, inside_circusd))
-
-    return reload_from_config
+    if running_command(arbiter) is not None:
+        return original(config_file, inside_circusd)  # it raises ConflictError
+    return ours(config_file, lambda: original(config_file, inside_circusd))
 
 
 @replaces("Arbiter.reap_processes")

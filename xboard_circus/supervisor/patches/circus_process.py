@@ -16,7 +16,8 @@ from circus import logger
 from circus.process import Process
 
 from xboard_circus.host.procs import command_line, session_of
-from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
+from xboard_circus.supervisor.forkable import command_text
+from xboard_circus.supervisor.patches.patch import Original, wraps
 
 LONGEST_NAME = 200
 OUR_PLUGINS = "xboard_circus.plugins."
@@ -96,36 +97,25 @@ def is_stopping(process: Any) -> bool:
 
 
 def sockets_named(watcher: Any) -> list[str]:
-    """Return the names of the Circus sockets in a watcher's command, in lower case and in their order.
-
-    Circus passes the arguments as a string or as a list.
-    """
-    args = watcher.args or ""
-    words = [watcher.cmd, *([args] if isinstance(args, str) else args)]
-    return [name.lower() for name in _NAMED.findall(" ".join(map(str, words)))]
+    """Return the names of the Circus sockets in a watcher's command, in lower case and in their order."""
+    return [name.lower() for name in _NAMED.findall(command_text(watcher.cmd, watcher.args))]
 
 
-@replaces("Process.spawn", at=lambda _: Process)
-def inherit_what_is_its_own(
-    original: Original, _: object, withheld: Callable[[Any], list[Any]], environ: Callable[[Any], dict[str, str]]
-) -> Original:
+@wraps("Process.spawn", at=lambda _: Process)
+def inherit_what_is_its_own(original: Original, _: object, withheld: Any, environ: Any, process: Any) -> Any:
     """Let each process inherit the sockets that are its own, no listener of another watcher, and no secret of alerts.
 
     Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
     Fact: With use_sockets, Circus passes every socket of circusd's to every process. A watcher that `circusctl add`
     brings has no hook of ours, so the class is patched.
     """
-
-    def spawn(process: Any) -> Any:
-        process.env = environ(process)
-        try:
-            with withheld_meanwhile(withheld(process.watcher)):
-                return original(process)
-        except OSError as error:
-            process.watcher.xboard_spawn_error = error
-            raise
-
-    return spawn
+    process.env = environ(process)
+    try:
+        with withheld_meanwhile(withheld(process.watcher)):
+            return original(process)
+    except OSError as error:
+        process.watcher.xboard_spawn_error = error
+        raise
 
 
 class Forked(psutil.Process):
@@ -171,8 +161,7 @@ def arguments(watcher: Any, command: str, env: dict[str, str]) -> list[str]:
 def own_sockets(watcher: Any) -> dict[int, int]:
     """Return the descriptors of the Circus sockets in the command of *watcher*, each with itself."""
     named = sockets_named(watcher) if watcher.use_sockets else []
-    found = [shared.fileno() for name, shared in (watcher.sockets or {}).items() if name.lower() in named]
-    return dict(zip(found, found, strict=True))
+    return {each.fileno(): each.fileno() for name, each in (watcher.sockets or {}).items() if name.lower() in named}
 
 
 def runs_plugin(process: Any) -> bool:

@@ -8,8 +8,10 @@ from typing import IO, Any
 
 from circus.util import LOG_FMT
 
+from xboard_circus.host.users import user_of
 from xboard_circus.host.written_files import opener
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, RotatingLog
+from xboard_circus.supervisor.circusd_out import own_output
 from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
 
 
@@ -33,6 +35,26 @@ def read_without_waiting(original: Original, _: object, redirector: Any, process
     for _, pipe in redirector.get_process_pipes(process):
         os.set_blocking(pipe.fileno(), False)
     original(redirector, process)
+
+
+STREAMS = ("stdout_stream", "stderr_stream")
+
+
+@wraps("Watcher.spawn_process")
+def print_through_circusd(original: Original, _: object, watcher: Any, *args: Any, **named: Any) -> Any:
+    """Give each watcher of another user without a stream a pipe to circusd's own output, armed or not.
+
+    Without it: Its processes read what root types into the terminal of circusd, and fill `circusd.out` without a bound.
+    Fact: Without a stream Circus hands on its own stdout and stderr. The user may be set between two starts.
+    """
+    for name in STREAMS:
+        if getattr(watcher, name) is None and (own := own_output(name, user_of(watcher)[0])) is not None:
+            setattr(watcher, name, own)
+            if watcher.stream_redirector:  # it reads from the processes that run already
+                watcher.stream_redirector.change_stream(name.removesuffix("_stream"), own)
+            else:
+                watcher._create_redirectors()
+    return original(watcher, *args, **named)
 
 
 def open_again(stream: Any) -> None:

@@ -179,7 +179,7 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
         # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
         with suppress(NoSuchProcess):
             watcher.send_signal(process.pid, signum)
-            notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
+            watcher.notify_event("kill", {"process_pid": process.pid, "time": time.time()})
         for child in below:
             with suppress(NoSuchProcess):
                 child.send_signal(signum)
@@ -355,12 +355,10 @@ IN_PLACE = STREAMS | {
     *("stop_children", "stop_signal", "warmup_delay"),
 }
 """Options of Circus's that circusd alone uses: they apply to workers that run."""
-BY_RELOAD = frozenset(
-    {
-        *("args", "close_child_stderr", "close_child_stdin", "close_child_stdout", "cmd", "copy_env", "copy_path"),
-        *("env", "rlimits", "shell", "shell_args", "virtualenv", "virtualenv_py_ver", "working_dir"),
-    }
-)
+BY_RELOAD = {
+    *("args", "close_child_stderr", "close_child_stdin", "close_child_stdout", "cmd", "copy_env", "copy_path"),
+    *("env", "rlimits", "shell", "shell_args", "virtualenv", "virtualenv_py_ver", "working_dir"),
+}
 """Options of Circus's that a worker gets at its start."""
 
 
@@ -495,8 +493,3 @@ def kill(watcher: Any, process: Any, graceful_timeout: float | None) -> Any:
     """Have Circus kill *process*: its stop signal, then SIGKILL after *graceful_timeout* seconds."""
     process.stopping = False
     return watcher.kill_process(process, graceful_timeout=graceful_timeout)
-
-
-def notify(watcher: Any, event: str, message: dict[str, Any]) -> None:
-    """Send an event of *watcher* on Circus's bus."""
-    watcher.notify_event(event, message)
