@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -351,6 +352,47 @@ def test_no_worker_of_another_user_gets_the_terminal_of_circusd(stream: str) -> 
         os.close(theirs)
 
 
+def open_in(pid: int) -> set[str]:
+    """Return what is open in a process."""
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a library that is just being loaded
+            found.add(os.readlink(each))
+    return found
+
+
+def test_an_unarmed_process_of_another_user_gets_no_socket_that_root_has_yet_to_bind(open_folder: Path) -> None:
+    """Given watchers of www-data without our hook, before, between and behind armed ones, they have the listeners that
+    Circus has bound for such, and no other socket: with one of root's making they could be root at a port."""
+    folder = open_folder / "unbound"
+    folder.mkdir()
+
+    def unarmed(name: str, priority: int, **more: Any) -> Watcher:
+        options = {"uid": USER, "working_dir": "/", "use_sockets": True, "priority": priority}
+        return Watcher(name, numprocesses=1, armed=False, options=options, **more)
+
+    def has(name: str) -> set[str]:
+        (pid,) = eventually(lambda: c.workers(name), what=f"a process of {name}")
+        return {each for each in open_in(pid) if each.startswith("socket:")}
+
+    serves = {"command": "sh -c 'exec sleep 1000' $(circus.sockets.{name})"}
+    armed = [Watcher(name, numprocesses=1, options={"priority": at}) for name, at in (("web", 10), ("page", 5))]
+    idle = {"listens": False, "command": "sleep 1000"}
+    jobs = [unarmed("first", 20, **serves), unarmed("idle", 19, **idle), unarmed("middle", 7, **idle)]
+    last = unarmed("last", 1, **serves)
+    with circusd(folder, watchers=[*armed, *jobs, last]) as c:
+        for each in armed:
+            c.wait_ready(name=each.name)
+        own = {
+            each.laddr.port: os.readlink(f"/proc/{c.pid}/fd/{each.fd}")
+            for each in psutil.Process(c.pid).net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN
+        }
+
+        bound_by_circus = {own[c.watchers[name].port] for name in ("first", "last")}
+        assert [has(each.name) for each in (*jobs, last)] == [bound_by_circus] * 4
+
+
 @pytest.mark.parametrize("where", ["file", "terminal"])
 def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_folder: Path, where: str) -> None:
     """Given watchers of www-data without our hook and without a stream, whenever they start and whenever they get that
@@ -366,11 +408,7 @@ def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_fold
 
     def seen(name: str) -> set[str]:
         (pid,) = eventually(lambda: c.workers(name), what=f"a process of {name}")
-        open_files = set()
-        for each in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # a library that is just being loaded
-                open_files.add(os.readlink(each))
-        return open_files
+        return open_in(pid)
 
     def said(name: str) -> bool:
         told = printed.decode(errors="replace") if where == "terminal" else c.log("circusd")

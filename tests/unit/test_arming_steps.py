@@ -40,7 +40,6 @@ OF_ALL: list[PatchKind[Any]] = [
     of_arbiter.reload_from_config,
     of_arbiter.manage_quietly,
     of_arbiter.reap_for_a_while,
-    of_process.inherit_what_is_its_own,
     of_process.fork_where_imported,
     of_process.bound_command_lines,
     controller.watch_command,

@@ -80,7 +80,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
         controller.dispatch(arbiter, lambda is_signal: None, lambda stop: stop()),
         controller.answer_empty_messages(arbiter),
-        of_process.inherit_what_is_its_own(arbiter, lambda watcher: [], lambda process: process.env),
+        of_process.inherit_what_is_its_own(Process),
         of_process.fork_where_imported(arbiter, lambda process: None),
         of_process.bound_command_lines(arbiter),
         log.rotate_log(root),

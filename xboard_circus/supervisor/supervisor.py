@@ -142,7 +142,6 @@ class Supervisor:
             circus_arbiter.reload_from_config(arbiter, ours=partial(reconfigure.reconfigure, self)),
             circus_arbiter.manage_quietly(arbiter),
             circus_arbiter.reap_for_a_while(arbiter),
-            circus_process.inherit_what_is_its_own(arbiter, withheld_sockets, environ_of),
             circus_process.fork_where_imported(arbiter, self._forked),
             circus_process.bound_command_lines(arbiter),
             *circusctl_reload.patches(self),
@@ -203,6 +202,15 @@ class Supervisor:
         with suppress(XboardError):  # an unreadable file names what it named before
             self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher)
         return self._withheld.get(watcher.name, frozenset())
+
+    def environ_of(self, process: Any) -> dict[str, str]:
+        """Return the environment of a process of Circus's without what is withheld from an unarmed watcher."""
+        env: dict[str, str] = process.env
+        if process.watcher.name in self.armed or not (names := self.withheld_from(process.watcher)):
+            return env  # an armed one's has been filtered already
+        from xboard_circus.alerts.withheld import without
+
+        return without(env, names, os.environ)
 
     def give_environment(self, watcher: Any, folder: Path | None, options: WatcherOptions) -> None:
         """Add our part to the environment of a watcher's processes."""
@@ -461,33 +469,3 @@ class Supervisor:
         known = {"name": watcher.name, "status": status, "numprocesses": watcher.numprocesses, "workers": workers}
         options, reason = circus_watcher.options_of(watcher), self.plain.get(watcher, "")
         return unarmed_watcher(options=options, last_reason=reason, **known)
-
-
-def withheld_sockets(watcher: Any) -> list[Any]:
-    """Return the Circus sockets that a process of *watcher* must not inherit.
-
-    An armed one gets what its command names. From another one only the sockets of armed watchers are withheld, because
-    it may know its way to the rest without naming it.
-    """
-    supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
-    if supervisor is None or not watcher.sockets:
-        return []
-    own = set(circus_process.sockets_named(watcher))
-    others = [shared for name, shared in watcher.sockets.items() if name.lower() not in own]
-    if watcher.name in supervisor.armed:
-        return others
-    found = (armed.port.socket() for armed in supervisor.armed.values())
-    guarded = {shared.name for shared in found if shared is not None}
-    return [shared for shared in others if shared.name in guarded]
-
-
-def environ_of(process: Any) -> dict[str, str]:
-    """Return the environment of a process of Circus's, also of an unarmed watcher, without what is withheld from it."""
-    watcher = process.watcher
-    env: dict[str, str] = process.env
-    supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
-    if supervisor is None or watcher.name in supervisor.armed or not (names := supervisor.withheld_from(watcher)):
-        return env  # an armed one's has been filtered already
-    from xboard_circus.alerts.withheld import without
-
-    return without(env, names, os.environ)

@@ -21,6 +21,7 @@ from circus import logger
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.pidfile import Pidfile
+from circus.process import Process
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
@@ -39,7 +40,7 @@ from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
-from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported
+from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported, inherit_what_is_its_own
 from xboard_circus.supervisor.patches.circus_stream import (
     name_of,
     open_again,
@@ -398,6 +399,7 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (boot, Arbiter),
     (guard_commands, Controller),
     (close_guards, Controller),
+    (inherit_what_is_its_own, Process),
     (open_no_link, _FileStreamBase),
     (print_through_circusd, Watcher),
     (read_without_waiting, Redirector),

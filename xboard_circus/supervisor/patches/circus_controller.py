@@ -10,7 +10,7 @@ from circus.commands import errors
 
 from xboard_circus.core.reason import one_line, raised
 from xboard_circus.core.sentences import Say
-from xboard_circus.supervisor.patches.patch import Original, replaces
+from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
 
 _PROPERTIES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "option"), (str,)),
@@ -79,18 +79,14 @@ def dispatch(
     return dispatch
 
 
-@replaces("Controller.send_response", at=lambda arbiter: arbiter.ctrl)
-def answer_empty_messages(original: Original, _: object) -> Original:
+@wraps("Controller.send_response", at=lambda arbiter: arbiter.ctrl)
+def answer_empty_messages(original: Original, _: object, mid: Any, cid: Any, msg: Any, resp: Any, **cast: bool) -> None:
     """Answer an empty message with an error.
 
     Without it: Each empty message logs three tracebacks, and gets no answer.
     Fact: Circus passes a text to a method that raises DeprecationWarning for one.
     """
-
-    def send_response(mid: Any, cid: Any, msg: Any, resp: Any, cast: bool = False) -> None:
-        original(mid, cid, msg, {"status": "error", "reason": resp} if isinstance(resp, str) else resp, cast)
-
-    return send_response
+    original(mid, cid, msg, {"status": "error", "reason": resp} if isinstance(resp, str) else resp, **cast)
 
 
 def _parsed(message: bytes | str) -> Mapping[str, Any]:

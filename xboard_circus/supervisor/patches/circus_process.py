@@ -5,9 +5,10 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import circus.process
@@ -16,7 +17,9 @@ from circus import logger
 from circus.process import Process
 
 from xboard_circus.host.procs import command_line, session_of
+from xboard_circus.host.users import user_of
 from xboard_circus.supervisor.forkable import command_text
+from xboard_circus.supervisor.listener_check import is_listening
 from xboard_circus.supervisor.patches.patch import Original, wraps
 
 LONGEST_NAME = 200
@@ -102,20 +105,47 @@ def sockets_named(watcher: Any) -> list[str]:
 
 
 @wraps("Process.spawn", at=lambda _: Process)
-def inherit_what_is_its_own(original: Original, _: object, withheld: Any, environ: Any, process: Any) -> Any:
+def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
     """Let each process inherit the sockets that are its own, no listener of another watcher, and no secret of alerts.
 
-    Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
-    Fact: With use_sockets, Circus passes every socket of circusd's to every process. A watcher that `circusctl add`
-    brings has no hook of ours, so the class is patched.
+    Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang. And a
+    program of another user gets sockets of root's making, with which it is root at a port.
+    Fact: With use_sockets, Circus passes every socket of circusd's to every process, bound or not. Watchers without our
+    hook may start before all others, so the class is patched, at the boot.
     """
-    process.env = environ(process)
+    watcher = process.watcher
+    supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
+    if supervisor is not None:
+        process.env = supervisor.environ_of(process)
     try:
-        with withheld_meanwhile(withheld(process.watcher)):
+        with withheld_meanwhile(withheld_sockets(watcher, {} if supervisor is None else supervisor.armed)):
             return original(process)
     except OSError as error:
-        process.watcher.xboard_spawn_error = error
+        watcher.xboard_spawn_error = error
         raise
+
+
+def withheld_sockets(watcher: Any, armed: Mapping[str, Any]) -> list[Any]:
+    """Return the Circus sockets that a process of *watcher* must not inherit.
+
+    An armed one gets what its command names. From another one those of watchers that are armed, or will be, are
+    withheld; the rest is not, because it may know its way to that without naming it. But one of another user gets none
+    that a port guard, or Circus, has yet to bind: with that it could bind any port in the name of circusd's user.
+    """
+    own, sockets = sockets_named(watcher), watcher.sockets or {}
+    if watcher.name in armed or not sockets:
+        return [each for name, each in sockets.items() if name.lower() not in own]
+    to_arm = [each for each in watcher.arbiter.watchers if OUR_PLUGINS in str(getattr(each, "_cfg", {}).get("hooks"))]
+    guarded = {name for each in (*to_arm, *(each.watcher for each in armed.values())) for name in sockets_named(each)}
+    foreign = user_of(watcher)[0] not in (None, os.geteuid())
+    theirs = guarded.difference(own)
+    return [each for name, each in sockets.items() if name.lower() in theirs or (foreign and _is_yet_to_listen(each))]
+
+
+def _is_yet_to_listen(shared: Any) -> bool:
+    """Return whether a socket of connections is not bound yet, or by `reloadconfig` before its port guard did that."""
+    is_one_of_connections = shared.fileno() >= 0 and shared.type != socket.SOCK_DGRAM
+    return is_one_of_connections and (shared.so_reuseport or not is_listening(shared))
 
 
 class Forked(psutil.Process):

@@ -163,28 +163,24 @@ def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     return lambda *args, **kwargs: ours.until_killed(original(*args, **kwargs))
 
 
-@replaces("Watcher.send_signal_process")
-def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Original:
+@wraps("Watcher.send_signal_process")
+def send_signal_process(original: Original, watcher: Any, _: Ours, process: Any, signum: int, **recursive: Any) -> None:
     """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached.
 
     Without it: A stop that has to kill ends the jobs that the app has given a session of their own.
     Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker.
     """
-
-    def send_signal_process(process: Any, signum: int, recursive: bool = False) -> None:
-        if not recursive:
-            original(process, signum, recursive)
-            return
-        below = circus_process.children(process)
-        # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
+    if not recursive.get("recursive"):
+        original(process, signum, **recursive)
+        return
+    below = circus_process.children(process)
+    # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
+    with suppress(NoSuchProcess):
+        watcher.send_signal(process.pid, signum)
+        watcher.notify_event("kill", {"process_pid": process.pid, "time": time.time()})
+    for child in below:
         with suppress(NoSuchProcess):
-            watcher.send_signal(process.pid, signum)
-            watcher.notify_event("kill", {"process_pid": process.pid, "time": time.time()})
-        for child in below:
-            with suppress(NoSuchProcess):
-                child.send_signal(signum)
-
-    return send_signal_process
+            child.send_signal(signum)
 
 
 @replaces("Watcher._stop")
@@ -194,11 +190,7 @@ def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
     Without it: Our own spawn in the middle of a stop is one too many; a restart of circusd loses requests.
     Fact: Circus stops all watchers when it ends.
     """
-
-    def stop(close_output_streams: bool = False) -> Any:
-        return original(close_output_streams) if ours.stop_begins() else _nothing_to_do()
-
-    return _busy(ours, stop)
+    return _busy(ours, lambda *args, **kwargs: original(*args, **kwargs) if ours.stop_begins() else _nothing_to_do())
 
 
 @replaces("Watcher._start")
