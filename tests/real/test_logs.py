@@ -146,7 +146,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
         assert len(c.told("output_back")) == 1
         eventually(lambda: lost() == c.watcher()["output"]["lost"], what="the metric stays")
         eventually(lambda: told(hook, "recovered"), timeout=SOON, what="the end of it is told")
-        assert names(told(hook)) == [("web", "output_lost", "problem"), ("web", "output_lost", "recovered")]
+        # Beside these the only worker, which the test has killed, may have been seen to be down.
+        of_output = [each for each in names(told(hook)) if each[1] != "down"]
+        assert of_output == [("web", "output_lost", "problem"), ("web", "output_lost", "recovered")]
 
         assert c.log("circusd").count("output is lost") <= 3
         assert "Exception in callback" not in c.log("circusd")
