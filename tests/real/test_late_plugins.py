@@ -67,6 +67,16 @@ def importing_slowly(folder: Path, priority: int) -> Iterator[tuple[Circusd, Pat
         yield c, flag
 
 
+def late_plugins(adopt: Callable[[], object], c: Circusd, flag: Path) -> Iterator[int]:
+    """Yield a plugin that imports on without its circusd, below init, and then one below a subreaper."""
+    for is_below_us in (False, True):
+        if is_below_us:
+            adopt()
+        (late,) = killed_while_it_imports(c, flag)
+        assert (process(late).parent == os.getpid()) is is_below_us
+        yield late
+
+
 in_either_order = pytest.mark.parametrize(
     "priority", [2, 0], ids=["the watcher starts first", "the plugin starts first"]
 )
@@ -77,11 +87,7 @@ def test_a_plugin_that_still_imports_when_circusd_is_killed_ends(tmp_path: Path,
     """Given a plugin that imports slowly, when circusd is killed meanwhile and started again, only its own is left;
     whether init becomes the parent of what it leaves, or a subreaper that is older than circusd."""
     with subreaper() as adopt, importing_slowly(tmp_path, priority) as (c, flag):
-        for is_below_us in (False, True):
-            if is_below_us:
-                adopt()
-            (late,) = killed_while_it_imports(c, flag)
-            assert (process(late).parent == os.getpid()) is is_below_us
+        for _ in late_plugins(adopt, c, flag):
             flag.unlink()
             eventually(lambda: not plugins(c), what="the late plugin is gone")
 
@@ -101,12 +107,7 @@ def test_stop_names_and_clean_ends_a_plugin_that_still_imports_when_circusd_is_k
     """Given a plugin that imports slowly, when circusd is killed meanwhile, then `stop` fails and names it, and `clean`
     ends it; whether init becomes its parent, or a subreaper that is older than circusd."""
     with subreaper() as adopt, importing_slowly(tmp_path, priority) as (c, flag):
-        for is_below_us in (False, True):
-            if is_below_us:
-                adopt()
-            (late,) = killed_while_it_imports(c, flag)
-            assert (process(late).parent == os.getpid()) is is_below_us
-
+        for late in late_plugins(adopt, c, flag):
             stopped = c.run_cli("stop")
             assert (stopped.returncode, plugins(c)) == (1, {late}), stopped
             assert re.search(rf"\bpid {late}\b.*`xboard-circus clean` ends", stopped.stderr), stopped
