@@ -6,6 +6,7 @@ import os
 import plistlib
 import re
 import stat
+import struct
 import subprocess
 import tempfile
 from contextlib import nullcontext
@@ -391,6 +392,24 @@ def test_files_of_others_are_found_below_a_folder(tmp_path: Path) -> None:
 
     assert written_files.foreign(logs, NOBODY) == [logs / "old.log"]
     assert written_files.foreign(tmp_path / "none", NOBODY) == []
+
+
+@only_root
+def test_who_may_write_by_a_group_or_an_access_list_is_found_below_a_folder(tmp_path: Path) -> None:
+    """Given files of root's, of which others may write two by more than an owner's right, then each is found."""
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    for name in ("closed", "listed", "masked", "open"):
+        (venv / name).touch(0o644)
+        (venv / name).chmod(0o666 if name == "open" else 0o644)
+    for name, mask in (("listed", 6), ("masked", 5)):  # of mode 0644, with reading and writing for a user of its own
+        entries = [(1, 6, 0), (2, 6, NOBODY.uid), (4, 4, 0), (16, mask, 0), (32, 4, 0)]
+        rights = b"".join(struct.pack("<HHI", *each) for each in entries)
+        os.setxattr(venv / name, "system.posix_acl_access", struct.pack("<I", 2) + rights)
+
+    found = sorted(writers.below(venv, [0]))
+
+    assert found == [(writers.ANYBODY.name, venv / "open"), ("nobody", venv / "listed")]
 
 
 def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:

@@ -106,14 +106,13 @@ class _Rights(NamedTuple):
 
 def _access_list(path: Path) -> bytes:
     """Return the entries of the access list; b"" without one, or where the system has no such lists."""
-    if not hasattr(os, "getxattr"):
-        return b""
-    try:
-        return os.getxattr(path, _ACL)[_ACL_HEADER:]
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP):
-            return b""
-        raise
+    if hasattr(os, "getxattr"):
+        try:
+            return os.getxattr(path, _ACL)[_ACL_HEADER:]
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
+    return b""
 
 
 def _way(path: Path) -> Iterator[tuple[Path, Path]]:
@@ -149,6 +148,16 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
                 yield user, place
 
 
+def named(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
+    """Yield the name of each known user, none of *trusted*, and of all together, who may write *path*, with the place.
+
+    See `besides`.
+    """
+    yield from ((user.name, place) for user, place in besides(path, trusted))
+    if (place := ANYBODY.writable(path)) is not None:
+        yield ANYBODY.name, place
+
+
 def named_by_pth(site: Path) -> Iterator[Path]:
     """Yield what the .pth files in *site* add to Python's search path, as an editable install of an app does.
 
@@ -168,16 +177,20 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
     So too where a link in there leads: a chown of all leaves that as it is. *seen* are the folders of a search above.
     """
     find, seen = cache(members), seen | {path}
-    for place in (path, *(Path(folder, name) for folder, *names in walk(path) for name in chain(*names))):
+    names = (os.path.join(folder, name) for folder, *both in walk(path) for name in chain(*both))
+    for each in chain([os.fspath(path)], names):
+        found = os.lstat(each)
+        # No access list grants more than the bits of the group. Most of a .venv passes here, at one look each.
+        if found.st_uid in trusted and not found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode):
+            continue
+        place = Path(each)
         for uid in sorted(_named_at(place, find) - {*trusted}):
             yield servers.name_of(uid), place
         if not os.path.islink(place):
             if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
                 yield ANYBODY.name, place
         elif seen.isdisjoint((target := place.resolve(), *target.parents)):
-            yield from ((user.name, where) for user, where in besides(place, trusted))
-            if (anybodys := ANYBODY.writable(place)) is not None:
-                yield ANYBODY.name, anybodys
+            yield from named(place, trusted)
             if os.path.exists(target):
                 yield from below(target, trusted, seen)
 

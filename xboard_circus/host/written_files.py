@@ -354,17 +354,19 @@ def belongs_to(path: Path, uid: int) -> bool:
 
 
 def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk like `os.walk`, which before Python 3.12 calls itself: a deep folder of another user ends it by an error."""
+    """Walk like `os.walk`, which before Python 3.12 calls itself: a deep folder of another user ends it by an error.
+
+    A link to a folder is among the files.
+    """
     left = [os.fspath(path)]
     while left:
         place = left.pop()
         folders, files = list[str](), list[str]()
         with suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
-                (folders if os.path.isdir(entry) else files).append(entry.name)
+                (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
         yield place, folders, files
-        below = (os.path.join(place, name) for name in folders)
-        left += [each for each in below if not os.path.islink(each)]
+        left += [os.path.join(place, name) for name in folders]
 
 
 def foreign(path: Path, owner: Owner) -> list[Path]:

@@ -187,9 +187,7 @@ class Service:
         trusted, shared = self._trusted(), self._layout.folder
         for site in venv.glob("lib/python*/site-packages"):
             for folder in writers.named_by_pth(site):
-                found = [who.name for who, _ in writers.besides(folder, trusted)]
-                if writers.ANYBODY.writable(folder) is not None:
-                    found.append(writers.ANYBODY.name)
+                found = [who for who, _ in writers.named(folder, trusted)]
                 place = folder.resolve()
                 is_shared = place == shared or (not os.path.exists(folder) and shared in place.parents)
                 if is_shared and self._layout.system:
@@ -246,12 +244,9 @@ class Service:
         """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or, of the *whole*,
         anything below it."""
         trusted = self._trusted()
-        found = [(user.name, place) for user, place in writers.besides(path, trusted)]
-        if (place := writers.ANYBODY.writable(path)) is not None:
-            found.append((writers.ANYBODY.name, place))
         if not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
-        for who, place in chain(found, writers.below(path.resolve(), trusted) if whole else ()):
+        for who, place in chain(writers.named(path, trusted), writers.below(path.resolve(), trusted) if whole else ()):
             raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
 
     def _make_builds(self, source: Path) -> None:
