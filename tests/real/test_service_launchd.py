@@ -16,8 +16,9 @@ import pytest
 import xboard_circus
 from xboard_circus.host.written_files import Owner
 
+from . import forked_commands
 from .operations import Checkout
-from .service_host import SCRIPT
+from .service_host import ROOT, SCRIPT
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
 _KEYS = """
@@ -92,19 +93,31 @@ class Mac:
             (self.fake / name).chmod(0o755)
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
-    def script(self, *words: str, folder: Path | None = None, expect: int = 0) -> str:
-        return self._run(*words, folder=folder, expect=expect).stderr
+    def script(self, *words: str) -> None:
+        done = subprocess.run(
+            [str(SCRIPT), *words, "--dir", str(self.folder)], env=self.environ(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    def service(self, *words: str, folder: Path | None = None, expect: int = 0) -> str:
+        return self._service(*words, folder=folder, expect=expect).stderr
 
     def printed(self, *words: str) -> str:
-        return self._run(*words).stdout
+        return self._service(*words).stdout
 
-    def _run(self, *words: str, folder: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
-        env["PATH"] = f"{self.fake}:{env['PATH']}"
-        command = [str(SCRIPT), *words, "--dir", str(folder or self.folder)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    def _service(self, *words: str, folder: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run what the script runs in the end; its own part takes most of a run."""
+        command = ["service", *words, "--dir", str(folder or self.folder)]
+        done = forked_commands.run(command, cwd=ROOT, env=self.environ(), timeout=120)
+        if done is None:
+            program = [sys.executable, "-I", "-m", "xboard_circus", *command]
+            done = subprocess.run(program, cwd=ROOT, env=self.environ(), capture_output=True, text=True)
         assert done.returncode == expect, done.stderr
         return done
+
+    def environ(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if name != "XBOARD_ALL_PARTS"}
+        return {**env, "HOME": str(self.home), "FAKE": str(self.fake), "PATH": f"{self.fake}:{env['PATH']}"}
 
     def calls(self) -> list[str]:
         """What launchctl was told since the last time, but not what it was asked."""
@@ -156,44 +169,44 @@ def test_launchctl_is_told_once_and_again_when_something_changed(mac: Mac) -> No
     begun = [f"enable {domain}/com.xboard.backend", f"bootstrap {domain} {mac.plist}"]
     gone = f"bootout {domain}/com.xboard.backend"
 
-    mac.script("install", "--user")
+    mac.service("install", "--user")
     assert mac.calls() == begun
-    told = mac.script("install", "--user")
+    told = mac.service("install", "--user")
     assert (mac.calls(), told.count("unchanged: ")) == ([], 4)
     mac.plist.write_text("")
-    mac.script("install", "--user")
+    mac.service("install", "--user")
     assert mac.calls() == [gone, *begun]
-    mac.script("remove", "--user")
+    mac.service("remove", "--user")
     assert mac.calls() == [gone]
     assert not mac.plist.exists()
-    assert "not installed" in mac.script("remove", "--user")
+    assert "not installed" in mac.service("remove", "--user")
     assert mac.calls() == []
 
 
 def test_a_job_that_drains_is_waited_for_before_it_is_loaded_anew_or_its_files_go(mac: Mac) -> None:
     """Given a launchctl that comes back while the job still ends, then the next step is taken when it is gone."""
     domain = f"gui/{os.getuid()}"
-    mac.script("install", "--user")
+    mac.service("install", "--user")
     (mac.fake / "drains").touch()
     mac.plist.write_text("")
     mac.calls()
 
-    mac.script("install", "--user")
+    mac.service("install", "--user")
 
     assert mac.calls() == [
         f"bootout {domain}/com.xboard.backend",
         f"enable {domain}/com.xboard.backend",
         f"bootstrap {domain} {mac.plist}",
     ]
-    mac.script("remove", "--user")
+    mac.service("remove", "--user")
     assert not (mac.fake / "loaded").exists()
     assert not mac.plist.exists()
 
 
 def test_an_upgrade_loads_the_job_anew_though_nothing_of_it_changed(mac: Mac) -> None:
-    mac.script("install", "--user")
+    mac.service("install", "--user")
 
-    told = mac.script("upgrade", "--user", "--dry-run")
+    told = mac.service("upgrade", "--user", "--dry-run")
 
     steps = [line.removeprefix("would run: ") for line in told.splitlines() if line.startswith("would run: ")]
     assert steps[0].startswith(f"{mac.folder}/.venv/bin/python -I -m pip install ")
@@ -202,22 +215,22 @@ def test_an_upgrade_loads_the_job_anew_though_nothing_of_it_changed(mac: Mac) ->
 
 def test_a_service_of_another_folder_is_left_alone_and_removed_from_wherever_one_stands(mac: Mac) -> None:
     """Given a service, when another folder takes its name, then that is refused; `remove` needs no folder."""
-    mac.script("install", "--user")
+    mac.service("install", "--user")
     job, command = mac.plist.read_bytes(), mac.home / ".local" / "bin" / "xboard-backend"
     other = mac.folder.with_name("other")
     other.mkdir()
     (other / "circus.ini").write_text(INI)
 
     for action in ("install", "upgrade"):
-        told = mac.script(action, "--user", folder=other, expect=1)
+        told = mac.service(action, "--user", folder=other, expect=1)
         assert f"xboard-backend is the service of {mac.folder}: say --dir {mac.folder} for that one" in told
     assert mac.plist.read_bytes() == job
     assert not (other / "service.ini").exists()
-    told = mac.script("install", "--user", "--name", "second", expect=1)
+    told = mac.service("install", "--user", "--name", "second", expect=1)
     assert f"{mac.folder} has the service xboard-backend already" in told
-    told = mac.script("remove", "--user", "--name", "second", expect=1)
+    told = mac.service("remove", "--user", "--name", "second", expect=1)
     assert f"{mac.folder} has the service xboard-backend already" in told
-    mac.script("remove", "--user", folder=other)
+    mac.service("remove", "--user", folder=other)
     assert [path for path in (mac.plist, command, mac.folder / "service.ini") if path.exists()] == []
 
 
@@ -227,7 +240,7 @@ def test_a_program_of_somebody_elses_is_neither_replaced_nor_deleted(mac: Mac, a
     theirs.parent.mkdir(parents=True)
     theirs.write_text("#!/bin/sh\necho a shop\n")
 
-    told = mac.script(action, "--user", "--name", "shop", expect=1)
+    told = mac.service(action, "--user", "--name", "shop", expect=1)
 
     assert f"{theirs} is there, and not of this script's making: choose another --name" in told
     assert theirs.read_text() == "#!/bin/sh\necho a shop\n"
@@ -235,7 +248,7 @@ def test_a_program_of_somebody_elses_is_neither_replaced_nor_deleted(mac: Mac, a
 
 
 def test_a_service_of_the_system_is_shown_without_being_installed(mac: Mac) -> None:
-    told = mac.script("install", "--run-as", "daemon", "--name", "shop", "--dry-run")
+    told = mac.service("install", "--run-as", "daemon", "--name", "shop", "--dry-run")
 
     assert "would write: /Library/LaunchDaemons/com.xboard.shop.plist" in told
     assert "would run: launchctl bootstrap system /Library/LaunchDaemons/com.xboard.shop.plist" in told
@@ -266,7 +279,7 @@ def test_root_runs_no_python_that_another_user_may_have_put_there(mac: Mac, what
     shutil.copytree(Path(xboard_circus.__file__).parent, site / "xboard_circus")
     code = f"import sys; sys.path.insert(0, {str(site)!r}); from xboard_circus.__main__ import main; main()"
     words = ["service", "install", "--run-as", "daemon", "--dry-run", "--dir", str(mac.folder)]
-    env = {**os.environ, "HOME": str(mac.home), "FAKE": str(mac.fake), "PATH": f"{mac.fake}:{os.environ['PATH']}"}
+    env = mac.environ()
     command = [sys.executable, "-I", "-c", code, *words]
     theirs = (mac.folder / what).resolve()
     assert (done := subprocess.run(command, env=env, capture_output=True, text=True, check=False)).returncode == 0, done
@@ -294,7 +307,7 @@ def test_an_overlay_of_the_services_user_chooses_nothing_and_is_replaced(mac: Ma
     overlay.write_text(text)
     shutil.chown(overlay, "daemon")
 
-    told = mac.script("install", "--run-as", "daemon", "--dry-run")
+    told = mac.service("install", "--run-as", "daemon", "--dry-run")
 
     assert f"would write: {overlay}" in told
 
@@ -312,13 +325,13 @@ def test_root_installs_no_service_whose_python_imports_from_a_folder_of_others(m
     for made in (theirs, mac.folder / "src"):
         made.mkdir()
     (site / "shop.pth").write_text(f"# an app\nimport os\n{mac.folder / 'src'}\n{site}\n")
-    mac.script("install", "--run-as", "daemon", "--dry-run")
+    mac.service("install", "--run-as", "daemon", "--dry-run")
     os.chown(theirs, pwd.getpwnam("www-data").pw_uid, -1)
     (site / "shop.pth").write_text(
         "../../../../later\n" if named == "app/later" else f"{mac.folder.with_name(named)}\n"
     )
 
-    told = mac.script("install", "--run-as", "daemon", "--dry-run", expect=1)
+    told = mac.service("install", "--run-as", "daemon", "--dry-run", expect=1)
 
     assert f"a .pth file in {site} has root's Python import from" in told
     assert f"where {who} may make files: install what is there without --editable" in told
@@ -334,7 +347,7 @@ def test_a_user_whose_group_has_others_in_it_is_refused_and_gets_no_folder_of_ro
     before = mac.folder.stat(), sorted(mac.folder.iterdir())
 
     for action in ("install", "upgrade", "unit"):
-        told = mac.script(action, "--run-as", "nobody", expect=1)
+        told = mac.service(action, "--run-as", "nobody", expect=1)
         assert f"--run-as nobody: its group {owner.group} may have others in it" in told
 
     assert (mac.folder.stat(), sorted(mac.folder.iterdir())) == before
@@ -353,13 +366,7 @@ def checkout(mac: Mac) -> Checkout:
 
 
 def installed(mac: Mac, checkout: Checkout, user: str, **env: str) -> subprocess.CompletedProcess[str]:
-    env = {
-        **os.environ,
-        "HOME": str(mac.home),
-        "FAKE": str(mac.fake),
-        "PATH": f"{mac.fake}:{os.environ['PATH']}",
-        **env,
-    }
+    env = {**mac.environ(), **env}
     command = [f"{checkout.folder}/scripts/install_service.sh", "install", "--run-as", user, "--dry-run"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
