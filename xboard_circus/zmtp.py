@@ -4,7 +4,7 @@ libzmq bounds only a single frame: of a message with endless frames it keeps all
 ended.
 """
 
-import select
+import selectors
 import socket
 import struct
 import time
@@ -28,14 +28,15 @@ class Dealer:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._is_ready = connection, False
+        self._selector = selectors.DefaultSelector()  # on Linux by epoll: root's circusd refuses who does not wait so
+        self._selector.register(connection, selectors.EVENT_READ)
 
     def is_silent(self) -> bool:
         """Return whether nothing can be received, not even the end of the connection."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        return not poll.poll(0)
+        return not self._selector.select(0)
 
     def close(self) -> None:
+        self._selector.close()
         unix_sockets.close(self._connection)
 
     def send(self, message: bytes, *, ends_at: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -9,26 +10,39 @@ import pytest
 
 from .attacker import PYTHON, run_as, running_as
 from .free_ports import free_port
-from .harness import BUNDLE, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually, kill
 from .memory_group import process_group
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
 # ZeroMQ's protocol by hand: whoever attacks brings programs of their own. It prints what came back in each try.
 ATTACK = r"""
-import json, socket, sys, time
+import json, select, socket, sys, time
 
 def frame(flags, body):
     return bytes([flags | 2]) + len(body).to_bytes(8, "big") + body
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+waiting = select.epoll()
 
 def connect(port):
     if sys.argv[4:]:  # by a socket that another user has made
         door = socket.socket(fileno=0)
-        socket.create_connection(("127.0.0.1", int(sys.argv[4]))).recv(1)  # its cue
+        cue = socket.create_connection(("127.0.0.1", int(sys.argv[4])))
+        aside = cue.recv(1)
         door.connect(("127.0.0.1", port))
+        waiting.register(door, select.EPOLLIN)
+        door.sendall(GREETING)
+        if aside:  # this process has it no longer, until the next cue
+            ours, theirs = socket.socketpair()
+            socket.send_fds(ours, [aside], [door.fileno()])
+            door.close()
+            cue.sendall(aside)
+            cue.recv(1)
+            door = socket.socket(fileno=socket.recv_fds(theirs, 1, 1)[1][0])
     else:
         door = socket.create_connection(("127.0.0.1", port), 5)
+        waiting.register(door, select.EPOLLIN)
+        door.sendall(GREETING)
     door.settimeout(90)
     return door
 
@@ -39,7 +53,6 @@ def asked(port, kind, message, end):
     got = b""
     try:
         door = connect(port)
-        door.sendall(GREETING)
         while len(got) < 64 and (more := door.recv(64)):
             got += more
         door.sendall(ready(kind) + frame(0, message))
@@ -52,7 +65,7 @@ def asked(port, kind, message, end):
 def closed_at_once(port, message):
     try:
         with connect(port) as door:
-            door.sendall(GREETING + ready(b"DEALER") + frame(0, message))
+            door.sendall(ready(b"DEALER") + frame(0, message))
     except OSError:
         pass
 
@@ -135,6 +148,50 @@ def test_another_user_with_a_socket_that_root_made_commands_nothing(
         eventually(lambda: why in c.log("circusd"))
         assert "evil" not in c.call("list")["watchers"]
         assert "web: active" in c.run_circusctl("status").stdout
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_another_user_whose_socket_only_a_process_of_roots_has_commands_nothing(tmp_path: Path) -> None:
+    """Given a socket that root made, which a user connects to the endpoint and puts aside, into the queue of a unix
+    socket, while one process of root's has it, when circusd looks for who has it, then no command runs.
+
+    Several of root's processes have for a while what anybody sends them: systemd, its journal, the circusd of another
+    instance that takes a listener over from a worker. Here that is the test's own.
+    """
+    with circusd(tmp_path, watchers=[Watcher()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
+        with socket.socket() as made, socket.create_server(("127.0.0.1", 0)) as cues:
+            made.bind(("127.0.0.1", 0))
+            words = (*ports, tmp_path / "proof", cues.getsockname()[1])
+            with running_as(USER, ATTACK, *words, stdin=made.fileno()) as attacker:
+                cues.settimeout(PATIENCE)
+                with cues.accept()[0] as cue:
+                    cue.settimeout(PATIENCE)
+                    kill(c.pid, signal.SIGSTOP)  # it looks when the attacker is ready: any load can do as much
+                    try:
+                        cue.sendall(b"x")
+                        assert cue.recv(1) == b"x"
+                    finally:
+                        kill(c.pid, signal.SIGCONT)
+                    eventually(lambda: is_over_or_has(made, 64), what="circusd has greeted it, or closed it")
+                got = json.loads(attacker.communicate(timeout=90)[0])
+
+        assert got == {"add": ""}
+        eventually(lambda: f"root made its socket, and pid {os.getpid()} (root) has it" in c.log("circusd"))
+        assert "evil" not in c.call("list")["watchers"]
+        assert "web: active" in c.run_circusctl("status").stdout
+
+
+def is_over_or_has(door: socket.socket, size: int) -> bool:
+    """Return whether the connection has ended, or so many bytes can be read; without reading one."""
+    try:
+        got = door.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return len(got) in (0, size)
 
 
 def as_old_zeromq_reads_it(head: bytes, message: bytes) -> bytes:

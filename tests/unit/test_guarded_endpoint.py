@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import resource
+import selectors
 import socket
 import struct
 import threading
@@ -42,6 +43,15 @@ def guard(loop: asyncio.AbstractEventLoop) -> GuardedEndpoint:
 def guarded(loop: asyncio.AbstractEventLoop) -> Iterator[GuardedEndpoint]:
     with closing(guard(loop)) as made:
         yield made
+
+
+@contextlib.contextmanager
+def connected(guarded: GuardedEndpoint) -> Iterator[socket.socket]:
+    """Connect, and wait for the answer by epoll, as ZeroMQ does."""
+    address = "127.0.0.1", int(guarded.endpoint.rpartition(":")[2])
+    with socket.create_connection(address) as client, selectors.DefaultSelector() as waiting:
+        waiting.register(client, selectors.EVENT_READ)
+        yield client
 
 
 def until(loop: asyncio.AbstractEventLoop, done: Callable[[], object]) -> None:
@@ -121,8 +131,7 @@ def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
 
         while not knock():
             pass
-        port = int(guarded.endpoint.rpartition(":")[2])
-        client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        client = stack.enter_context(connected(guarded))
         client.sendall(SIGNATURE + b"served")
         loop.run_until_complete(asyncio.sleep(0.05))
         accepted: dict[socket.socket, bytes] = {}
@@ -160,7 +169,7 @@ def test_it_closes_where_many_descriptors_are_open(loop: asyncio.AbstractEventLo
         behind.bind(guarded.inner.replace("ipc://@", "\0"))
         behind.listen()
         behind.setblocking(False)
-        client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
+        client = stack.enter_context(connected(guarded))
         client.settimeout(10)
         client.sendall(SIGNATURE)
         accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 60))[0])
@@ -181,7 +190,7 @@ def test_connections_that_are_reset_fill_no_log(
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     # What cannot be handed on, because ZeroMQ listens nowhere here, is logged once.
     for _ in range(5):
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connected(guarded) as client:
             client.sendall(SIGNATURE)
             assert closed(loop, client)
 
@@ -229,7 +238,7 @@ def test_a_greeting_may_come_in_pieces(loop: asyncio.AbstractEventLoop, guarded:
         behind.bind(guarded.inner.replace("ipc://@", "\0"))
         behind.listen()
         behind.setblocking(False)
-        client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
+        client = stack.enter_context(connected(guarded))
         for at in range(len(SIGNATURE)):
             client.sendall(SIGNATURE[at : at + 1])
             loop.run_until_complete(asyncio.sleep(0.005))
@@ -255,11 +264,10 @@ def test_a_client_that_leaks_connections_keeps_nobody_out(
     lines: list[str] = []
     monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
     guarded._most = 3
-    port = int(guarded.endpoint.rpartition(":")[2])
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server, contextlib.ExitStack() as held:
         server.bind(guarded.inner)
         for _ in range(5):
-            held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(first)
+            held.enter_context(connected(guarded)).sendall(first)
             until(loop, lambda: guarded._open if first else guarded._ungreeted)
         client = held.enter_context(context.socket(zmq.DEALER))
         client.connect(guarded.endpoint)
@@ -361,5 +369,25 @@ def test_of_a_listener_that_circusd_shares_with_workers_no_connection_is_accepte
     if os.geteuid() != 0:
         pytest.skip("only root's circusd can see who has a socket")
     guarded._pid = os.getpid()
-    with socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))) as client:
+    with connected(guarded) as client:
+        client.sendall(SIGNATURE)
         assert closed(loop, client)
+
+
+def test_who_has_a_socket_and_does_not_wait_for_what_it_receives_is_no_client(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd and its journal, and a circusd that takes a listener over, have for a while what any user sends them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's circusd can see who has a socket")
+    lines: list[str] = []
+    monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
+    port = int(guarded.endpoint.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as kept, selectors.DefaultSelector() as waiting:
+        waiting.register(kept, selectors.EVENT_WRITE)  # not for input, as systemd watches what it keeps
+        kept.sendall(SIGNATURE)
+        until(loop, lambda: lines)  # not `closed`: the loop would wait for input
+
+    assert len(lines) == 1
+    assert f"pid {os.getpid()} (root) has it" in lines[0]
+    assert "and waits for answers by epoll" in lines[0]

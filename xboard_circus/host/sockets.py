@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import re
+import select
 import socket
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,14 +126,11 @@ def pids_of_sockets(
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     pids: defaultdict[int, set[int]] = defaultdict(set)
     for pid in [pid for pid in procs.pids() if pid not in but] if wanted else ():
-        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
-            for each in descriptors:
-                if time.monotonic() > give_up_at:
-                    return pids
-                with contextlib.suppress(OSError):
-                    inode = wanted.get(os.readlink(each.path))
-                    if inode is not None:
-                        pids[inode].add(pid)
+        for _, target in _descriptors(pid):
+            if time.monotonic() > give_up_at:
+                return pids
+            if target in wanted:
+                pids[wanted[target]].add(pid)
     return pids
 
 
@@ -145,15 +144,32 @@ def users_of_socket(inode: int, users: Collection[int]) -> dict[int, set[int]]:
     for pid in sorted(procs.pids(), reverse=True):
         uids = procs.users_of(pid)
         is_others = not uids <= set(users)
-        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
-            for each in descriptors:
-                if is_others and time.monotonic() > give_up_at:
-                    break
-                with contextlib.suppress(OSError):
-                    if os.readlink(each.path) == name:
-                        found[pid] = uids
-                        break
+        for _, target in _descriptors(pid):
+            if target == name:
+                found[pid] = uids
+            if target == name or (is_others and time.monotonic() > give_up_at):
+                break
     return found
+
+
+def awaits_input(pid: int, inode: int) -> bool:
+    """Return whether a process waits by epoll for what a socket receives. Linux 4.13 and later say so."""
+    entry = re.compile(rf"^tfd: .* events: +([0-9a-f]+) .* ino:{inode:x} ", re.MULTILINE)
+    for number, target in _descriptors(pid):
+        if target == "anon_inode:[eventpoll]":
+            with contextlib.suppress(OSError):
+                entries = entry.findall(Path(f"/proc/{pid}/fdinfo/{number}").read_text(encoding="ascii"))
+                if any(int(events, 16) & select.EPOLLIN for events in entries):
+                    return True
+    return False
+
+
+def _descriptors(pid: int) -> Iterator[tuple[str, str]]:
+    """Yield the number of each open descriptor of a visible process, and what it leads to."""
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for each in descriptors:
+            with contextlib.suppress(OSError):
+                yield each.name, os.readlink(each.path)
 
 
 def ports_of_clients() -> range:

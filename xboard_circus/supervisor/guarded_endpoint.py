@@ -10,8 +10,14 @@ descriptor left for one, and each takes three, so the one that was quiet for lon
 The kernel tells who made a socket, not who connected it. Root makes sockets and hands them on: its circusd to workers
 of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here. So
 root's circusd refuses what comes from a port that the kernel gives to no client, since a listener that is connected
-keeps its port; and it looks in /proc, in a thread, for who has the socket: one process, of a user who may, and not
-circusd, which has those of its workers. Another user's circusd cannot see that, and accepts no socket of root's.
+keeps its port; and when the first bytes have come, it looks in /proc, in a thread, for who has the socket: one
+process, of a user who may, and not circusd, which has those of its workers. Another user's circusd cannot see that, and
+accepts no socket of root's.
+
+Who has it need not have connected it. Some of root's processes take descriptors from others: systemd keeps them for its
+services, its journal looks at each and closes it, another circusd may be taking a listener over. A user who puts the
+own copy aside meanwhile, into the queue of a unix socket, would be taken for one of them. But none of these waits for
+what such a socket receives, and a client does, by epoll, from before it sends its first byte: ZeroMQ, and `zmtp` too.
 
 The right user is not enough: a web page can have the browser of circusd's own user send an HTTP request here. ZeroMQ
 reads what does not begin with a greeting as its protocol of 2010, ZMTP 1.0: the request line became the name of a
@@ -35,7 +41,7 @@ from urllib.parse import urlsplit
 from circus import logger
 
 from xboard_circus.host import servers, sockdiag
-from xboard_circus.host.sockets import is_loopback, ports_of_clients, users_of_socket
+from xboard_circus.host.sockets import awaits_input, is_loopback, ports_of_clients, users_of_socket
 from xboard_circus.supervisor.boundary import DaemonThread
 
 Loop = asyncio.AbstractEventLoop
@@ -119,6 +125,7 @@ class GuardedEndpoint:
         self._most = max(4, files // 8) if files != resource.RLIM_INFINITY else 1 << 16
         self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
         self.listener = listener or socket.create_server(address_of(endpoint), backlog=BACKLOG)
+        self._looks: dict[socket.socket, asyncio.Task[None]] = {}
         self._looker = DaemonThread(starts_now=os.geteuid() == 0)  # another user's circusd has no look
         self.listener.setblocking(False)
         loop.add_reader(self.listener, self._accept)
@@ -163,34 +170,32 @@ class GuardedEndpoint:
             if peer is not None:  # else it has closed the connection already, as a probe for a listener does
                 who = f"refused a connection of user {servers.name_of(peer.maker)} to {self.endpoint}"
                 self._note("user", f"{who}: {self._only()}")
-        elif os.geteuid() != 0:
-            self._await_signature(outer, peer.maker)
-        elif port not in ports_of_clients():
+        elif os.geteuid() == 0 and port not in ports_of_clients():
             outer.close()
             self._note("port", f"refused a connection to {self.endpoint} from port {port}: no client has such a port")
-        else:  # the next connection waits, so that a flood has one thread at most
-            self._loop.remove_reader(self.listener)
-            self._look = self._loop.create_task(self._look_for_holders(outer, peer))
+        else:
+            if len(self._ungreeted) >= self._most:
+                self._refuse(next(iter(self._ungreeted)))
+            self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
+            self._loop.add_reader(outer, self._read_signature, outer, peer, bytearray())
 
-    async def _look_for_holders(self, outer: socket.socket, peer: sockdiag.Peer) -> None:
+    async def _look_for_holders(self, outer: socket.socket, peer: sockdiag.Peer, signature: bytes) -> None:
         try:
             holders = await self._looker.run(partial(users_of_socket, peer.inode, self._users))
+            may = may_command(holders, self._users, self._pid)
+            may = may and await self._looker.run(partial(awaits_input, next(iter(holders)), peer.inode))
         finally:
-            self._accept_again()
-        if may_command(holders, self._users, self._pid):
-            self._await_signature(outer, peer.maker)
+            del self._looks[outer]
+            if not self._looks:
+                self._accept_again()
+        if may:
+            self._hand_on(outer, signature, time.monotonic() + PATIENCE)
         else:
             if holders or _is_open(outer):  # else it has closed the connection meanwhile
                 self._note_holders(peer.maker, holders)
             outer.close()
 
-    def _await_signature(self, outer: socket.socket, user: int) -> None:
-        if len(self._ungreeted) >= self._most:
-            self._refuse(next(iter(self._ungreeted)))
-        self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
-        self._loop.add_reader(outer, self._read_signature, outer, user, bytearray())
-
-    def _read_signature(self, outer: socket.socket, user: int, got: bytearray) -> None:
+    def _read_signature(self, outer: socket.socket, peer: sockdiag.Peer, got: bytearray) -> None:
         """Read the first bytes, which may come in pieces, and pass the connection on if ZeroMQ sent them."""
         try:
             more = outer.recv(SIGNATURE - len(got))
@@ -202,12 +207,16 @@ class GuardedEndpoint:
         is_whole, is_zeromq = len(got) == SIGNATURE, got[:1] == b"\xff" and (len(got) < SIGNATURE or got[-1] & 1 == 1)
         if is_whole and is_zeromq:
             self._forget(outer)
-            self._hand_on(outer, bytes(got), time.monotonic() + PATIENCE)
+            if os.geteuid() != 0:
+                self._hand_on(outer, bytes(got), time.monotonic() + PATIENCE)
+            else:  # the next connections wait, so that a flood has one thread, and few descriptors
+                self._loop.remove_reader(self.listener)
+                self._looks[outer] = self._loop.create_task(self._look_for_holders(outer, peer, bytes(got)))
         elif not more or not is_zeromq:
             self._refuse(outer)
             if got and not is_zeromq:
                 what = protocol_of(bytes(got))
-                text = f"closed a connection of user {servers.name_of(user)} to {self.endpoint}: it sent {what}"
+                text = f"closed a connection of user {servers.name_of(peer.maker)} to {self.endpoint}: it sent {what}"
                 self._note(what, f"{text}, not ZeroMQ's protocol. Look for the program or web page that sends it")
 
     def _refuse(self, outer: socket.socket) -> None:
@@ -262,7 +271,7 @@ class GuardedEndpoint:
         shown = ", ".join(f"pid {pid} ({_named(users)})" for pid, users in sorted(holders.items()))
         shown = f"{shown} has it" if holders else "no process that circusd may look into has it (see CAP_SYS_PTRACE)"
         what = f"refused a connection to {self.endpoint}: {servers.name_of(maker)} made its socket, and {shown}"
-        how = "by a process that shares it with no other; ipc:// needs no look"
+        how = "by a process that shares it with no other, and waits for answers by epoll; ipc:// needs no look"
         self._note("holders", f"{what}; {self._only()}, {how}")
 
     def _only(self) -> str:
