@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
+from xboard_circus.host.procs import users_of
 
 from .attacker import completed_as
 from .harness import (
@@ -317,19 +318,32 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
         assert {"XBOARD_WEBHOOK" in process(pid).environ for pid in c.ready()} == {False}
 
 
-def test_a_worker_of_another_user_without_a_stream_prints_through_circusd(open_folder: Path, python: str) -> None:
+@pytest.mark.parametrize("given", ["in the file", "by set"])
+def test_a_worker_of_another_user_without_a_stream_prints_through_circusd(
+    open_folder: Path, python: str, given: str
+) -> None:
     """Given uid = www-data and no stream, when a worker prints, then it is in circusd's own log, which the worker can
     neither empty nor fill without a bound: it has a pipe."""
-    user, folder = www_data(), open_folder / "stream"
+    user, folder = www_data(), open_folder / f"stream {given}"
     assert user is not None
     (folder / "web").mkdir(parents=True)
     os.chown(folder / "web", user.pw_uid, user.pw_gid)
     streams = [f"{name}_stream.{option}" for name in ("stdout", "stderr") for option in ("class", "filename")]
-    options = {"uid": USER, "working_dir": folder / "web", **dict.fromkeys(streams)}
+    uid = USER if given == "in the file" else None
+    options = {"uid": uid, "working_dir": folder / "web", **dict.fromkeys(streams)}
     env = library_path(open_folder / "python") if python != sys.executable else {}
     web = Watcher(app="printing_app:app", numprocesses=1, options=options)
     with circusd(folder, watchers=[web], python=python, env=env) as c:
         (pid,) = c.wait_ready()
+        if uid is None:
+            before, own = pid, os.readlink(f"/proc/{c.pid}/fd/1")
+            for path in (folder / "web").iterdir():
+                os.chown(path, user.pw_uid, user.pw_gid)
+            c.do("set", name="web", options={"uid": USER})
+            (pid,) = eventually(lambda: [each for each in c.ready() if each != before])
+            theirs = [each.pid for each in c.processes() if users_of(each.pid) == {user.pw_uid}]
+            assert pid in theirs
+            assert [each for each in theirs if own in open_in(each)] == []
         c.get()
 
         printed = [os.readlink(f"/proc/{pid}/fd/{descriptor}") for descriptor in (1, 2)]

@@ -263,15 +263,19 @@ class ArmedWatcher:
 
     def before_start(self) -> None:
         """Keep the last lines of the workers, and clean and bind the port in our own time."""
+        self.keep_output()
+        self.before.begin()
+        self.port.prepare()
+
+    def keep_output(self) -> None:
+        """Keep the last lines of the workers, and of those of another user all that would be circusd's own output."""
         watcher = self.watcher
         for name in circus_stream.STREAMS:
             inner = getattr(watcher, name) or own_output(name, users.user_of(watcher)[0])
             if inner is not None and not isinstance(inner, Tail):
                 with suppress(OSError):  # reported with the first line that is lost
                     circus_stream.open_again(inner)  # Circus opened the first watcher's log before we were loaded
-                setattr(watcher, name, Tail(inner, self.tails, hide=self.hide, report=self.publish))
-        self.before.begin()
-        self.port.prepare()
+                circus_stream.give(watcher, name, Tail(inner, self.tails, hide=self.hide, report=self.publish))
 
     def _tails(self) -> list[Tail]:
         return [each for name in circus_stream.STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
@@ -463,13 +467,13 @@ class ArmedWatcher:
         return worker.is_up and not worker_files.has(self.folder, worker.token, "sock")
 
     @contained(None)
-    def look_after_folder(self) -> None:
+    def look_after_folder(self, *, is_anothers: bool = False) -> None:
         """Make a removed runtime folder again, elsewhere where another user has made it meanwhile, and report the
-        workers that lost their private socket with it."""
+        workers that lost their private socket with it. One that is to be another user's from now on is given to it."""
         if self.folder is None or not self.has_private_socket:
             return
         try:
-            if not runtime.is_ours(self.folder):
+            if is_anothers or not runtime.is_ours(self.folder):
                 self.folder = self._made_folder()
                 self.give_environment()
         except XboardError as error:  # what lies in its place is not ours, and there is no other place

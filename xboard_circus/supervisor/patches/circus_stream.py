@@ -49,12 +49,17 @@ def print_through_circusd(original: Original, _: object, watcher: Any, *args: An
     """
     for name in STREAMS:
         if getattr(watcher, name) is None and (own := own_output(name, user_of(watcher)[0])) is not None:
-            setattr(watcher, name, own)
-            if watcher.stream_redirector:  # it reads from the processes that run already
-                watcher.stream_redirector.change_stream(name.removesuffix("_stream"), own)
-            else:
-                watcher._create_redirectors()
+            give(watcher, name, own)
     return original(watcher, *args, **named)
+
+
+def give(watcher: Any, name: str, stream: Any) -> None:
+    """Give *watcher*, which may have processes already, another *stream* for what its next ones print."""
+    setattr(watcher, name, stream)
+    if watcher.stream_redirector:  # it reads from the processes that run already
+        watcher.stream_redirector.change_stream(name.removesuffix("_stream"), stream)
+    else:
+        watcher._create_redirectors()
 
 
 def open_again(stream: Any) -> None:

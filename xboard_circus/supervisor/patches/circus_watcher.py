@@ -36,6 +36,8 @@ class Ours(Protocol):
     def begin_reload(self) -> bool: ...
     async def spawn_all(self, original: Original) -> None: ...
     def give_environment(self) -> None: ...
+    def keep_output(self) -> None: ...
+    def look_after_folder(self, *, is_anothers: bool = False) -> None: ...
 
 
 @replaces("Watcher.hooks")
@@ -217,14 +219,18 @@ def watcher_reload(original: Original, _: object, ours: Ours, graceful: bool = T
 
 @wraps("Watcher.set_opt")
 def set_opt(original: Original, _: object, ours: Ours, key: str, value: Any) -> Any:
-    """Keep our part of the environment when an operator sets another one.
+    """Keep our part of the environment when an operator sets another one, and prepare for another user.
 
-    Without it: `circusctl set NAME env ...`: program not found, all workers cooling down.
+    Without it: `circusctl set NAME env ...`: program not found, all workers cooling down. `set NAME uid ...`: workers
+    without a stream have circusd's own output, its terminal or `circusd.out`, and none can make its private socket.
     Fact: set_opt replaces the whole environment; only before_start would add our part again.
     """
     answer = original(key, value)
     if key == "env":
         ours.give_environment()
+    elif key in ("uid", "gid"):
+        ours.keep_output()
+        ours.look_after_folder(is_anothers=True)
     return answer
 
 
