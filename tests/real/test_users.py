@@ -381,8 +381,8 @@ def test_an_unarmed_process_of_another_user_gets_no_socket_that_root_has_yet_to_
     folder = open_folder / "unbound"
     folder.mkdir()
 
-    def unarmed(name: str, priority: int, **more: Any) -> Watcher:
-        options = {"uid": USER, "working_dir": "/", "use_sockets": True, "priority": priority}
+    def unarmed(name: str, priority: int, stdin: str | None = None, **more: Any) -> Watcher:
+        options = {"uid": USER, "working_dir": "/", "use_sockets": True, "priority": priority, "stdin_socket": stdin}
         return Watcher(name, numprocesses=1, armed=False, options=options, **more)
 
     def has(name: str) -> set[str]:
@@ -391,10 +391,10 @@ def test_an_unarmed_process_of_another_user_gets_no_socket_that_root_has_yet_to_
 
     serves = {"command": "sh -c 'exec sleep 1000' $(circus.sockets.{name})"}
     armed = [Watcher(name, numprocesses=1, options={"priority": at}) for name, at in (("web", 10), ("page", 5))]
-    idle = {"listens": False, "command": "sleep 1000"}
+    idle: dict[str, Any] = {"listens": False, "command": "sleep 1000"}
     jobs = [unarmed("first", 20, **serves), unarmed("idle", 19, **idle), unarmed("middle", 7, **idle)]
-    last = unarmed("last", 1, **serves)
-    with circusd(folder, watchers=[*armed, *jobs, last]) as c:
+    last, refused = unarmed("last", 1, **serves), unarmed("refused", 18, "web", **idle)
+    with circusd(folder, watchers=[*armed, *jobs, last, refused]) as c:
         for each in armed:
             c.wait_ready(name=each.name)
         own = {
@@ -405,6 +405,8 @@ def test_an_unarmed_process_of_another_user_gets_no_socket_that_root_has_yet_to_
 
         bound_by_circus = {own[c.watchers[name].port] for name in ("first", "last")}
         assert [has(each.name) for each in (*jobs, last)] == [bound_by_circus] * 4
+        assert c.workers("refused") == []
+        assert "nothing has bound web yet, its stdin: raise the priority of who does" in c.log("circusd")
 
 
 @pytest.mark.parametrize("where", ["file", "terminal"])

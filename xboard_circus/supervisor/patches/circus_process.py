@@ -117,8 +117,12 @@ def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
     supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
     if supervisor is not None:
         process.env = supervisor.environ_of(process)
+    withheld = withheld_sockets(watcher, {} if supervisor is None else supervisor.armed)
+    stdin = (watcher.sockets or {}).get(getattr(watcher, "stdin_socket", None))
     try:
-        with withheld_meanwhile(withheld_sockets(watcher, {} if supervisor is None else supervisor.armed)):
+        if stdin in withheld and _is_yet_to_listen(stdin):  # Circus would hand it on all the same
+            raise OSError(f"nothing has bound {watcher.stdin_socket} yet, its stdin: raise the priority of who does")
+        with withheld_meanwhile(withheld):
             return original(process)
     except OSError as error:
         watcher.xboard_spawn_error = error
