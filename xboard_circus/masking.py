@@ -108,9 +108,7 @@ def masked(value: Any, key: str = "") -> Any:
         return value if key in _PLAIN else safe_line(value)
     if isinstance(value, (dict, Mapping)):
         return {name: masked(each, str(name)) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(each) for each in value]
-    return value
+    return [masked(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 @lru_cache(maxsize=4096)

@@ -154,9 +154,7 @@ def last_with_reason(
         # For an unarmed watcher Circus reports that a process ended, and no more.
         events = query(watcher=name, kind=EXPLAINED, limit=LAST) or query(watcher=name, kind={"reap"}, limit=1)
         found = subject(events) or (events[-1] if events else None)
-    if found is None:
-        return None
-    return found, around(path, found, unstored)
+    return None if found is None else (found, around(path, found, unstored))
 
 
 def _of_now(path: Path, name: str, current: Present, unstored: Sequence[Record]) -> Record | None:

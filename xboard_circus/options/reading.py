@@ -94,9 +94,7 @@ def ini_text(value: object) -> str:
     """
     if isinstance(value, tuple):
         return ", ".join(value)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:

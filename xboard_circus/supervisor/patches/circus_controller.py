@@ -46,10 +46,7 @@ def watch_command(original: Original, _: object, watched: Callable[[Original], O
 
 @replaces("Controller.dispatch", at=lambda arbiter: arbiter.ctrl)
 def dispatch(
-    original: Original,
-    arbiter: Any,
-    by_signal: Callable[[bool], None],
-    end: Callable[[Callable[[], object]], object],
+    original: Original, arbiter: Any, by_signal: Callable[[bool], None], end: Callable[[Callable[[], object]], object]
 ) -> Original:
     """Refuse what is no command or has a wrong type, mark commands by a signal to circusd, let *end* decide on a quit.
 

@@ -61,11 +61,7 @@ class PatchKind(Generic[P]):
     """
 
     def __init__(
-        self,
-        where: str,
-        make: Callable[Concatenate[Any, Any, P], Any],
-        at: Callable[[Any], Any],
-        by: type[Patch],
+        self, where: str, make: Callable[Concatenate[Any, Any, P], Any], at: Callable[[Any], Any], by: type[Patch]
     ) -> None:
         self.of, _, self.name = where.rpartition(".")
         self._make, self._at, self._by = make, at, by
