@@ -130,7 +130,7 @@ async def stop_as_told() -> None:
 @contextlib.asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[None]:
     await start_as_told()
-    orders = asyncio.create_task(take_orders(float(os.environ.get("BACKEND_POLL", "0.02"))))
+    orders = asyncio.create_task(take_orders(float(os.environ.get("BACKEND_POLL", "0.05"))))
     yield
     orders.cancel()
     await stop_as_told()
