@@ -28,9 +28,6 @@ LIGHT: dict[str, Any] = {"numprocesses": 1, "options": {**FAST_RESTARTS, "worker
 
 def do(c: Circusd, way: str) -> None:
     for command in way.split(", "):
-        if command == "kill -9":
-            c.kill9()
-            continue
         patience = WAIT if command.startswith(("start", "restart")) else ()
         result = c.run_cli(*command.split(), *patience, timeout=400)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -57,43 +54,51 @@ def alerted(folder: Path, script: str, *watchers: Watcher) -> Iterator[Circusd]:
         yield c
 
 
-@pytest.mark.parametrize("way", ["restart", "restart --cold", "stop, clean"])
-def test_what_is_started_beside_a_backend_outlives_it(tmp_path: Path, way: str) -> None:
+def test_what_is_started_beside_a_backend_outlives_it(tmp_path: Path) -> None:
     """Given another instance, and daemons with and without the leader of their session, that the command of an alert
-    has started, and a daemon of the app's, when circusd is restarted, stopped and cleaned, then all of them live."""
+    has started, and a daemon of the app's, when circusd is restarted, also as a whole, and then stopped and cleaned,
+    then all of them live."""
     (tmp_path / "other").mkdir()
     plain = Watcher("plain", 1, armed=False, listens=False, command="sleep 500")
     with circusd(tmp_path / "other", watchers=[Watcher(**LIGHT), plain], start=False) as other:
         start = shlex.join(command_line(other, "start", *WAIT))
         with alerted(tmp_path, f"{DAEMON}; setsid -f sleep 600; {start}") as c:
-            old = c.wait_ready(timeout=LONG)
-            c.tell(old[0], "daemon")
-            daemons = eventually(lambda: found if len(found := sleeping(c)) == 3 else None, what="the daemons run")
             pids = {name: other.workers(name) for name in ("web", "plain")}
+            for number, way in enumerate(("restart", "restart --cold", "stop, clean"), start=3):
+                old = c.wait_ready(timeout=LONG)
+                daemons = with_one_more(c, old[0], number)
 
-            do(c, way)
+                do(c, way)
 
-            if not way.endswith("clean"):
-                assert not set(old) & set(c.wait_ready(timeout=LONG))
-                eventually(lambda: not running(c, old), timeout=LONG, what="the old workers end")
-            assert [each.alive for each in daemons] == [True, True, True]
-            assert {name: other.workers(name) for name in pids} == pids
+                if not way.endswith("clean"):
+                    assert not set(old) & set(c.wait_ready(timeout=LONG)), way
+                    eventually(lambda: not running(c, old), timeout=LONG, what=f"{way}: the old workers end")  # noqa: B023
+                assert [each.alive for each in daemons] == [True] * number, way
+                assert {name: other.workers(name) for name in pids} == pids, way
             do(other, "stop")
 
 
-@pytest.mark.parametrize("way", ["kill -9, start", "kill -9, clean"])
-def test_a_daemon_of_an_app_outlives_a_killed_circusd(tmp_path: Path, way: str) -> None:
-    """Given a daemon that an app has started by a double fork, when circusd is killed and what it left ended, then it
-    lives, and the old workers do not."""
+def test_a_daemon_of_an_app_outlives_a_killed_circusd(tmp_path: Path) -> None:
+    """Given a daemon that an app has started by a double fork, when circusd is killed and what it left ended, by a
+    start, and then by `clean`, then it lives, and the old workers do not."""
     with circusd(tmp_path) as c:
-        old = c.wait_ready()
-        c.tell(old[0], "daemon")
-        [daemon] = eventually(lambda: sleeping(c), what="the daemon runs")
+        for number, way in enumerate(("start", "clean"), start=1):
+            old = c.wait_ready()
+            daemons = with_one_more(c, old[0], number)
+            [killed] = circusds(c)
+            kill(killed.pid)
+            c.wait_ended()
 
-        do(c, way)
+            do(c, way)
 
-        eventually(lambda: not running(c, old), timeout=LONG, what="the old workers end")
-        assert daemon.alive
+            eventually(lambda: not running(c, old), timeout=LONG, what=f"{way}: the old workers end")  # noqa: B023
+            assert [each.alive for each in daemons] == [True] * number, way
+
+
+def with_one_more(c: Circusd, worker: int, number: int) -> list[Process]:
+    """Have the app of a worker start a daemon; return all that run, which are *number* then."""
+    c.tell(worker, "daemon")
+    return eventually(lambda: found if len(found := sleeping(c)) == number else None, what=f"{number} daemons run")
 
 
 def running(c: Circusd, pids: list[int]) -> list[Process]:
