@@ -302,6 +302,11 @@ class Circusd:
         self.past.append(process(self._popen.pid))
         eventually(self._answers, timeout=90, every=0.01, what="circusd answers")
 
+    def start_if_ended(self) -> None:
+        """Start circusd again where a test that shared it, or its failure, has ended it."""
+        if self._popen is None or self._popen.poll() is not None:
+            self.start_again()
+
     def _answers(self) -> bool:
         assert self._popen is not None
         if self._popen.poll() is not None:

@@ -649,8 +649,7 @@ def of_all_apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 @pytest.fixture
 def sharing(of_all_apps: Circusd) -> Circusd:
     """The circusd of all `APPS`; see `running`."""
-    if not process(of_all_apps.pid).alive:
-        of_all_apps.start_again()
+    of_all_apps.start_if_ended()
     return of_all_apps
 
 
