@@ -141,44 +141,68 @@ def test_a_listener_that_a_worker_shuts_down_listens_again(tmp_path: Path) -> No
         assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
 
 
-def test_a_listener_that_a_worker_makes_deaf_is_made_anew(tmp_path: Path) -> None:
+CHANGES = {
+    "lowat": "SO_RCVLOWAT",
+    "linger": "SO_LINGER",
+    "timeout": "TCP_USER_TIMEOUT",
+    "blocking": "O_NONBLOCK",
+    "backlog": "backlog",
+}
+"""What a worker may change of a listener, and the option that it is."""
+
+
+@pytest.fixture(scope="module")
+def of_all_changes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    """A circusd with a watcher for each of `CHANGES`, and "deaf": what is done to one listener is told once a while."""
+    options = {**RETRY, "autostart": False}
+    watchers = [Watcher(name, options=options) for name in (*CHANGES, "deaf")]
+    with circusd(tmp_path_factory.mktemp("changes"), watchers=watchers) as c:
+        yield c
+
+
+@pytest.fixture
+def sharing(of_all_changes: Circusd) -> Circusd:
+    of_all_changes.start_if_ended()
+    return of_all_changes
+
+
+@contextlib.contextmanager
+def running(c: Circusd, name: str) -> Iterator[list[int]]:
+    """Run a watcher of `sharing` for a while; its workers are given."""
+    c.do("start", name=name, match="simple", waiting=True)
+    try:
+        yield c.wait_ready(name=name)
+    finally:
+        c.do("stop", name=name, match="simple", waiting=True)
+
+
+def test_a_listener_that_a_worker_makes_deaf_is_made_anew(sharing: Circusd) -> None:
     """Given a worker that has the kernel drop all connections to the shared listener, then circusd says so, and the
     workers are replaced by others on another listener."""
-    with circusd(tmp_path, watchers=[Watcher(options=RETRY)]) as c:
-        pids = c.wait_ready()
-        c.tell(pids[0], "deaf")
+    with running(c := sharing, name := "deaf") as pids:
+        c.tell(pids[0], "deaf", name)
 
-        (deaf,) = eventually(lambda: c.told("port_shut"))
+        (deaf,) = eventually(lambda: c.told("port_shut", name))
         assert "drop connections to the listening socket, by IP_MINTTL" in deaf.reason
-        eventually(c.serves, what="it serves again")
-        fresh = eventually(lambda: [pid for pid in c.wait_ready() if pid not in pids])
-        assert c.get() in map(str, fresh)
-        assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
+        eventually(lambda: c.serves(name), what="it serves again")
+        fresh = eventually(lambda: [pid for pid in c.wait_ready(name=name) if pid not in pids])
+        assert c.get(name=name) in map(str, fresh)
+        assert {each.message["cause"] for each in c.told("restart", name)} == {"commanded"}
 
 
-@pytest.mark.parametrize(
-    ("change", "option"),
-    [
-        ("lowat", "SO_RCVLOWAT"),
-        ("linger", "SO_LINGER"),
-        ("timeout", "TCP_USER_TIMEOUT"),
-        ("blocking", "O_NONBLOCK"),
-        ("backlog", "backlog"),
-    ],
-)
-def test_what_a_worker_changes_of_the_listener_is_put_back(tmp_path: Path, change: str, option: str) -> None:
+@pytest.mark.parametrize(("change", "option"), CHANGES.items())
+def test_what_a_worker_changes_of_the_listener_is_put_back(sharing: Circusd, change: str, option: str) -> None:
     """Given a worker that changes the listener of all, then circusd puts it back within seconds and says so, and
     the same workers answer."""
-    with circusd(tmp_path, watchers=[Watcher(numprocesses=3, options=RETRY)]) as c:
-        pids = c.wait_ready()
-        c.tell(pids[0], f"change {change}")
+    with running(c := sharing, change) as pids:
+        c.tell(pids[0], f"change {change}", change)
 
-        (changed,) = eventually(lambda: c.told("port_shut"), what="it is put back")
+        (changed,) = eventually(lambda: c.told("port_shut", change), what="it is put back")
         assert f"changed {option}" in changed.reason
-        assert changed.reason in c.watcher()["last_reason"]
+        assert changed.reason in c.watcher(change)["last_reason"]
         for _ in range(20):
-            assert c.get(timeout=5).isdigit()
-        assert c.workers() == pids
+            assert c.get(name=change, timeout=5).isdigit()
+        assert c.workers(change) == pids
 
 
 def test_a_child_that_keeps_the_listener_is_named_by_all_and_left_alone(tmp_path: Path) -> None:
