@@ -46,7 +46,7 @@ print(json.dumps(ends))
 GRAB = """
 import json, os, select, socket, sys
 ports, got, tries = [int(word) for word in sys.argv[1:]], {}, 0
-while not select.select([sys.stdin], [], [], 0.0005)[0]:
+while not select.select([sys.stdin], [], [], 0.005)[0]:
     for port in ports:
         for host in ("127.0.0.1", "0.0.0.0"):
             grabbing = socket.socket()
@@ -108,7 +108,7 @@ def test_another_user_does_not_get_the_endpoints_during_a_restart(tmp_path: Path
 
     Nor where the old circusd is killed while it leaves, or the command is.
     """
-    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)], plugins=BUNDLE) as c:
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1), slow(tmp_path, 3)]) as c:
         c.wait_ready()
         ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
         with running_as(USER, GRAB, *ports) as grabbing:
