@@ -196,6 +196,13 @@ def slow(folder: Path, seconds: float) -> Watcher:
     return Watcher("slow", armed=False, listens=False, numprocesses=1, command=command)
 
 
+def held(folder: Path) -> Watcher:
+    """A plain watcher that does not end while there is a file ``hold``: so long does circusd leave."""
+    (folder / "held.py").write_text(HELD_BY_FILE)
+    command = f"{{python}} {folder}/held.py {folder}/hold"
+    return Watcher("slow", armed=False, listens=False, numprocesses=1, command=command)
+
+
 def is_connected(endpoint: str) -> bool:
     """Say whether a client of *endpoint* is connected, and waits."""
     port = f":{int(endpoint.rpartition(':')[2]):04X}"
@@ -480,10 +487,7 @@ def test_a_kill_of_restart_at_any_step_leaves_one_circusd_in_charge(tmp_path: Pa
 def test_ctrl_c_in_a_restart_leaves_the_circusd_in_charge_that_it_names(tmp_path: Path) -> None:
     """Given load, when a restart gets Ctrl-C at each of its moments, then 0 lost, exit 130, and its words name the one
     circusd that is left: the old one until it begins to end, then the new one, which goes on with all workers."""
-    (tmp_path / "slow.py").write_text(HELD_BY_FILE)
-    command = f"{{python}} {tmp_path}/slow.py {tmp_path}/hold"
-    slow = Watcher("slow", 1, armed=False, listens=False, command=command)
-    with circusd(tmp_path, watchers=[Watcher(), slow]) as c:
+    with circusd(tmp_path, watchers=[Watcher(), held(tmp_path)]) as c:
         c.wait_ready()
         with under_load(c):
             for moment, (reach, words) in MOMENTS.items():
@@ -562,18 +566,23 @@ MOMENTS: dict[str, tuple[Reach, str]] = {
 
 def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_path: Path) -> None:
     """Given a restart, when the old circusd is killed, or then the new one, then 0 lost, the words say what runs."""
-    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 8)]) as c:
+    hold = tmp_path / "hold"
+    with circusd(tmp_path, watchers=[Watcher(), held(tmp_path)]) as c:
         c.wait_ready()
         with under_load(c):
+            hold.touch()
             with begun(c, "restart", "--no-preflight") as restarting:
                 second = successor(c)
                 os.kill(c.pid, signal.SIGKILL)
+                hold.unlink()
                 _, errors = restarting.communicate(timeout=90)
             assert restarting.returncode == 0, errors
             assert circusds(c) == [second]
 
+            hold.touch()
             with begun(c, "restart", "--no-preflight") as restarting:
                 assert successor(c).signal(signal.SIGKILL)
+                hold.unlink()
                 _, errors = restarting.communicate(timeout=90)
             assert restarting.returncode == 1
             assert "the workers of the old circusd serve on" in errors
@@ -621,13 +630,16 @@ def test_what_is_asked_between_two_circusds_is_answered_by_the_new_one(tmp_path:
 
     Nothing hangs for that, and a kill of the new one frees the ports.
     """
-    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)]) as c, ThreadPoolExecutor(2) as pool:
+    hold = tmp_path / "hold"
+    with circusd(tmp_path, watchers=[Watcher(), held(tmp_path)]) as c, ThreadPoolExecutor(2) as pool:
         c.wait_ready()
         for ending in (signal.SIGCONT, signal.SIGKILL):
             (old,) = circusds(c)
+            hold.touch()
             with begun(c, "restart", "--no-preflight") as restarting:
                 second = successor(c)
                 assert second.signal(signal.SIGSTOP)
+                hold.unlink()
                 eventually(partial(gone, [old]), what="the old one ends")
 
                 waiting = pool.submit(c.run_circusctl, "status", timeout=2 * PATIENCE)
