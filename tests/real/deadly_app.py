@@ -120,7 +120,7 @@ async def pid() -> int:
 
 @app.get("/busy")
 async def busy() -> int:
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
     return os.getpid()
 
 

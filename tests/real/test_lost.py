@@ -187,9 +187,13 @@ def test_the_kernels_kill_is_told_as_such(tmp_path: Path) -> None:
         with memory_group(c.pid, limit=1 << 30) as group:
             eventually(lambda: str(group) in " ".join(life(c)["kills"]), what="its cgroup is written down")
             group.shrink()
-            with contextlib.suppress(CallError):
-                c.call("status", name="x" * 10_000_000, timeout=1)  # which it has to find memory for
-            eventually(lambda: not c.past[-1].alive)
+
+            def is_killed() -> bool:
+                with contextlib.suppress(CallError):
+                    c.call("status", name="x" * 10_000_000, timeout=1)  # which it has to find memory for
+                return not c.past[-1].alive
+
+            eventually(is_killed)
 
             (lost,) = of_kinds(c, "circusd_lost")
 

@@ -135,7 +135,7 @@ def test_a_busy_route_is_not_poison_where_workers_die_of_something_else(tmp_path
         env={"EXITS_ON_SIGNAL": "1"},
     )
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
-        with Load(c.url + "/busy", rate=200, connections=None, timeout=30) as load:
+        with Load(c.url + "/busy", rate=100, connections=None, timeout=30) as load:
             seen: list[Event] = []
             while sum(is_of_busy(event) for event in seen) < 5:
                 assert len(seen) < 20, seen

@@ -304,9 +304,11 @@ async def test_the_pauses_get_longer_with_each_failure_and_begin_anew_after_a_de
     delivery.use(closed)
     delivery.put(message("c"))
     await tried(closed)
+    while failures[-1] < 3:
+        await asyncio.sleep(0.01)
     delivery.use(FakeSink(AlertError("answered 500")))
     assert await delivery.drain(10)
-    assert failures[-1] == 1
+    assert 1 in failures[-2:]  # an attempt that was under way may fail first
 
 
 def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
