@@ -16,12 +16,11 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))  # after the folder of this script: tests.real has the load client
 
-from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E402 - the path comes first
+from bench.rivals import MEASURED, OURS, enter_venv  # noqa: E402 - the path comes first
 from bench.rows import FULL, SMOKE, YES_OR_NO, rows  # noqa: E402
 
 ROW_NAMES = [row.name for row in rows(FULL)]
 SMOKE_ROWS = ["start", "kills-2", "reload-4", "crash-loop", "memory", "burst"]  # one of each kind
-SMOKE_RIVALS = [OURS, UVICORN_WORKERS]
 
 
 def parse() -> argparse.Namespace:
@@ -29,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="of each measurement (default 3)")
     parser.add_argument("--rows", nargs="*", choices=ROW_NAMES, metavar="ROW", help=f"{', '.join(ROW_NAMES)}; or none")
     parser.add_argument("--rivals", nargs="+", choices=MEASURED, metavar="RIVAL", help=", ".join(MEASURED))
-    parser.add_argument("--smoke", action="store_true", help="small and once; few rows, ours and uvicorn: for CI")
+    parser.add_argument("--smoke", action="store_true", help="small, once, few rows, and bare uvicorn alone: for CI")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="earlier JSON: keep its other rows, and say so")
     parser.add_argument("--note", default="", help="what a reader must know, such as what else was running")
@@ -40,7 +39,7 @@ def parse() -> argparse.Namespace:
     options.size = SMOKE if options.smoke else FULL
     if options.rivals:
         options.size = options.size._replace(rivals=options.rivals)
-    usual = (SMOKE_ROWS, SMOKE_RIVALS, 1) if options.smoke else (ROW_NAMES, MEASURED, 3)
+    usual = (SMOKE_ROWS, [OURS], 1) if options.smoke else (ROW_NAMES, MEASURED, 3)
     for name, value in zip(("rows", "rivals", "runs"), usual, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -51,7 +50,7 @@ def main() -> int:
     options = parse()
     # Ours runs from the checkout: each of its processes would compile all that has changed since it was last compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    enter_venv(is_short=options.smoke and options.rivals == SMOKE_RIVALS)
+    enter_venv(is_short=options.smoke and options.rivals == [OURS])
     from bench import report
     from bench.measuring import Series, measure_all
 

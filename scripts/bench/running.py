@@ -176,8 +176,9 @@ class Running:
 
     def serving(self) -> dict[int, float]:
         """Return the live and ready workers, and when they got ready."""
-        alive = {found.pid for found in self.processes()}
-        return {pid: at for pid, at in self.recorded("ready") if pid in alive}
+        ready = dict(self.recorded("ready"))
+        alive = marked(ready, BENCH_MARK=self.mark)  # a look at all processes of the machine costs more than its wait
+        return {found.pid: ready[found.pid] for found in alive}
 
     def processes(self) -> list[Process]:
         return marked(BENCH_MARK=self.mark)

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,14 +119,15 @@ def process(pid: int) -> Process:
     return Process(pid, int(stat[STARTED]))
 
 
-def marked(**marks: str) -> list[Process]:
-    """Every process alive whose environment holds one of *marks*, oldest first."""
-    return sorted(_marked(marks), key=lambda found: (found.started, found.pid))
+def marked(pids: Iterable[int] | None = None, /, **marks: str) -> list[Process]:
+    """Every process alive, or each of *pids*, whose environment holds one of *marks*, oldest first."""
+    entries = PROC.iterdir() if pids is None else (PROC / str(pid) for pid in pids)
+    return sorted(_marked(entries, marks), key=lambda found: (found.started, found.pid))
 
 
-def _marked(marks: dict[str, str]) -> Iterator[Process]:
+def _marked(entries: Iterable[Path], marks: dict[str, str]) -> Iterator[Process]:
     wanted = {f"{name}={value}".encode() for name, value in marks.items()}
-    for entry in PROC.iterdir():
+    for entry in entries:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
