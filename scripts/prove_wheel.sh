@@ -15,9 +15,10 @@ leave() {
 }
 trap leave EXIT
 
+# What is not run is not compiled, and what is run is compiled once.
+unset PYTHONPATH PYTHONDONTWRITEBYTECODE
 .venv/bin/python -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check dist/*.whl
-unset PYTHONPATH
+"$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile dist/*.whl
 export XBOARD_RUNTIME_DIR="$folder/run"
 PATH="$folder/venv/bin:$PATH"
 mkdir "$folder/backend"
