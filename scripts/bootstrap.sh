@@ -34,9 +34,10 @@ find_python() {
 # what passes stays.
 trusted=
 refuse_others() {
+    ours=" 0 $(id -u) ${trusted:-$(owner_of setup.cfg)} "
     for name in "$@"; do
         owner=$(owner_of "$name")
-        case " 0 $(id -u) ${trusted:-$(owner_of setup.cfg)} " in
+        case $ours in
         *" $owner "*) ;;
         *)
             whose="another user's, of uid $owner" # apart: `bash SCRIPT` reads no apostrophe in ${owner:+...}
