@@ -289,6 +289,21 @@ def test_another_users_link_in_the_place_of_the_ledger_is_not_followed(tmp_path:
         READERS["ledger"](ledger)
 
 
+def test_without_a_descriptor_left_nobody_is_taken_for_the_owner(tmp_path: Path) -> None:
+    """Given a file in more folders than this process may open, then that is an error, not a file without an owner."""
+    deep = tmp_path.joinpath(*["d"] * 100)
+    deep.mkdir(parents=True)
+    (deep / "circus.ini").touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(90, before[1]), before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            written_files.settle(deep / "circus.ini")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert written_files.settle(deep / "circus.ini").owner == os.geteuid()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="it opens a file as another user")
 def test_root_opens_a_ledger_in_another_users_folder_with_the_rights_of_that_user(
     monkeypatch: pytest.MonkeyPatch,
@@ -325,6 +340,12 @@ def test_root_opens_a_ledger_in_another_users_folder_with_the_rights_of_that_use
         daemon = pwd.getpwnam("daemon")
         os.chown(ledger, 0, 0)
         assert others_at(ledger) == (daemon.pw_uid, daemon.pw_gid)  # who may exchange the folder
+        assert others_at(Path("/" + "usr/../" * 130 + str(ledger))) == (daemon.pw_uid, daemon.pw_gid)
+
+        os.chown(ledger, daemon.pw_uid, daemon.pw_gid)
+        os.chown(ledger.parent, 1_700_003, 0)  # of a container of that user's, say, and closed to him outside
+        ledger.parent.chmod(0o700)
+        assert others_at(ledger) == (daemon.pw_uid, daemon.pw_gid)
 
     groups = os.getgrouplist("daemon", daemon.pw_gid)
     assert rights[:1] == [(str(daemon.pw_uid), str(daemon.pw_gid), {*map(str, groups)})]

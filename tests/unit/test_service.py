@@ -9,12 +9,14 @@ import stat
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import xboard_circus
+from xboard_circus.checks import host_rules
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
@@ -381,6 +383,14 @@ def test_data_is_given_away_and_what_could_be_anybodys_is_not(tmp_path: Path) ->
     assert (tmp_path / "of-root").stat().st_uid == 0
 
 
+@pytest.fixture
+def reached() -> Iterator[Path]:
+    """A folder that every user gets to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
+
+
 @only_root
 def test_files_of_others_are_found_below_a_folder(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
@@ -410,6 +420,52 @@ def test_who_may_write_by_a_group_or_an_access_list_is_found_below_a_folder(tmp_
     found = sorted(writers.below(venv, [0]))
 
     assert found == [(writers.ANYBODY.name, venv / "open"), ("nobody", venv / "listed")]
+
+
+@only_root
+def test_a_way_of_very_many_steps_is_looked_at_to_its_end(reached: Path) -> None:
+    """Given a link of root's that leads through 260 steps and another user's link back into the packages, then that
+    user is found, who may turn it."""
+    theirs, venv = reached / "theirs", reached / "venv"
+    for made in (theirs, venv, venv / "good"):
+        made.mkdir()
+    (theirs / "link").symlink_to(venv / "good")
+    for each in (theirs, theirs / "link"):
+        os.chown(each, NOBODY.uid, NOBODY.gid, follow_symlinks=False)
+    long = f"/{'usr/../' * 130}{theirs.relative_to('/')}"
+
+    assert {who for who, _ in writers.named(Path(long, "x"), {0})} == {"nobody"}
+    for target in (f"{theirs}/link", f"{long}/link"):
+        (venv / "package").unlink(missing_ok=True)
+        (venv / "package").symlink_to(target)
+        assert {who for who, _ in writers.below(venv, [0])} == {"nobody"}
+
+
+@only_root
+def test_a_subordinate_number_is_its_users(reached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a folder of a number that /etc/subuid gives to a user, who may use it in a container of his own, then that
+    user is another one."""
+    monkeypatch.setattr(writers, "SUBORDINATE", reached / "subuid")
+    (reached / "subuid").write_text("broken\n")
+    theirs = reached / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 1_700_003, 0)
+    assert host_rules.other_writer(theirs) is None
+
+    (reached / "subuid").write_text("daemon:1700000:10\n")
+
+    assert host_rules.other_writer(theirs) == ("1700003", theirs)
+    assert [*writers.named(theirs / "x", {0})] == [("daemon", theirs)]
+
+
+@only_root
+def test_pip_builds_through_no_link(tmp_path: Path) -> None:
+    service = Service.__new__(Service)
+    service._action, service._layout = "upgrade", lay_out(WANTED, ROOT, action="upgrade")
+    (tmp_path / installing.BUILDS[0]).symlink_to(tmp_path)
+
+    with pytest.raises(XboardError, match="is a link, or another user's"):
+        service._make_builds(tmp_path)
 
 
 def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def others_at(path: Path) -> tuple[int, int] | None:
     others, owner, group = [user.uid for user, _ in writers.besides(path, {0})], 0, 0
     with suppress(FileNotFoundError):
         owner, group = path.lstat()[4:6]
-    if owner in others or (owner != 0 and writers.User.of(owner) is None):  # of a container, such as 1001
+    if owner != 0:
         others = [owner]
     return (others[0], group_of(others[0], group)) if others else None
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xboard_circus.host import servers
-from xboard_circus.host.written_files import read_whole, walk
+from xboard_circus.host.written_files import MOST_LINKS, read_whole, walk
 
 UV_LOCK = ".lock"
 """Of uv's, open to all, in the .venv that it has made: it locks that file, and no program runs or reads it."""
-_LONGEST_WAY = 255
+SUBORDINATE = Path("/etc/subuid")
+"""Of each user the numbers of whose files and processes he is master, as of those in a container of his own."""
 _ACL = "system.posix_acl_access"
 _ACL_HEADER = 4
 _ACL_ENTRY = struct.Struct("<HHI")
@@ -43,6 +44,11 @@ class User(NamedTuple):
         with suppress(KeyError, OverflowError):
             entry = pwd.getpwuid(uid)
             return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name)
+        with suppress(OSError, ValueError):
+            for line in SUBORDINATE.read_text(errors="replace").splitlines():
+                name, first, number = line.split(":")
+                if int(first) <= uid < int(first) + int(number):
+                    return cls(uid, frozenset(), name)
         return None
 
     def may(self, path: Path, mode: int) -> bool:
@@ -116,15 +122,16 @@ def _access_list(path: Path) -> bytes:
 
 
 def _way(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each folder that leads to *path*, with what is looked up in it; a link is followed step by step."""
-    folder, left = Path("/"), [*reversed(path.absolute().parts[1:])]
-    for _ in range(_LONGEST_WAY):
-        if not left:
-            return
+    """Yield each folder that leads to *path*, with what is looked up in it; a link is followed step by step.
+
+    Only behind more links than the kernel follows it ends early, for nothing is opened there.
+    """
+    folder, left, links = Path("/"), [*reversed(path.absolute().parts[1:])], 0
+    while left and links <= MOST_LINKS:
         step = folder / left.pop()
         yield folder, step
         if os.path.islink(step):
-            target = step.readlink()
+            target, links = step.readlink(), links + 1
             folder = Path("/") if target.is_absolute() else folder
             left += reversed(target.parts[target.is_absolute() :])
         elif step.name == "..":
@@ -189,10 +196,10 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
         if not os.path.islink(place):
             if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
                 yield ANYBODY.name, place
-        elif seen.isdisjoint((target := place.resolve(), *target.parents)):
-            yield from named(place, trusted)
-            if os.path.exists(target):
-                yield from below(target, trusted, seen)
+            continue
+        yield from named(place, trusted)
+        if seen.isdisjoint((target := place.resolve(), *target.parents)) and os.path.exists(target):
+            yield from below(target, trusted, seen)
 
 
 def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:

@@ -24,7 +24,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe wit
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DESCRIPTORS = "/proc/self/fd"
-_MOST_LINKS = 40
+MOST_LINKS = 40
 _LINK_ABOVE = "another user's link is in the place of a folder on its way; put a folder there, or `chown -h root` it"
 
 NO_PLAIN_FILE = "it is no plain file"
@@ -119,13 +119,17 @@ def settle(path: Path) -> Settled:
     if not hasattr(os, "O_PATH"):
         real = os.path.realpath(path)
         return Settled(real, os.stat(real).st_uid if os.path.exists(real) else None, links)
-    with ExitStack() as passed, suppress(OSError):  # the rest is missing, or may not be looked at
-        for step in _steps(str(path.absolute()), passed):
-            place, left = step.place, step.left
-            if stat.S_ISLNK(step.found.st_mode):
-                links.add(step.found.st_uid)
-            elif not left:
-                owner = step.found.st_uid
+    try:
+        with ExitStack() as passed:
+            for step in _steps(str(path.absolute()), passed):
+                place, left = step.place, step.left
+                if stat.S_ISLNK(step.found.st_mode):
+                    links.add(step.found.st_uid)
+                elif not left:
+                    owner = step.found.st_uid
+    except OSError as error:  # the rest is missing, or may not be looked at
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # that says nothing of an owner
+            raise
     return Settled(os.path.normpath(os.path.join("/", *place, *reversed(left))), owner, links)
 
 
@@ -155,7 +159,7 @@ def _steps(path: str, passed: ExitStack) -> Iterator[_Step]:
         passed.callback(os.close, step)
         found = os.fstat(step)
         links += stat.S_ISLNK(found.st_mode)
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         part = left.pop()
         if stat.S_ISLNK(found.st_mode):

@@ -254,8 +254,8 @@ class Service:
         for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
-            if not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
-                raise XboardError(f"{path} is another user's, and pip would write there as root: delete it")
+            if os.path.islink(path) or not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
+                raise XboardError(f"{path} is a link, or another user's, and pip would write there as root: delete it")
 
     def _timeouts(self) -> tuple[int, int]:
         """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
