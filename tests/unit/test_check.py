@@ -776,6 +776,21 @@ def test_what_root_imports_and_writes_must_not_be_a_third_users(
     assert not (tmp_path / "proof").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_what_root_runs_must_not_be_a_number_without_a_users(write: Write, tmp_path: Path) -> None:
+    """Given a watcher of root's that runs a script which the number of another watcher may write, then it is named."""
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+    file = write({"watcher:web": {"uid": "54321"}, "watcher:job": {"cmd": str(script), "use_sockets": "False"}})
+    what = f"54321 may write {script}, which circusd uses as root"
+    assert what not in "\n".join(lines(check(file, others=list)))
+
+    os.chown(script, 54321, -1)
+
+    assert what in "\n".join(lines(check(file, others=list)))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into writing through another user's link")
 @pytest.mark.parametrize(
     "logs",

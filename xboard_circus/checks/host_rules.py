@@ -189,6 +189,14 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
     used = _used(config, watcher)
     found = [(who.name, path, place) for path in used for who, place in writers.besides(path, trusted)]
+    # Those without a name on this host, which are in no list of its users.
+    nameless = [each for each in map(_known_user, config.watchers) if each and writers.User.of(each.uid) is None]
+    found += [
+        (who.name, path, place)
+        for who in nameless
+        for path in used
+        if who.uid not in trusted and (place := who.writable(path)) is not None
+    ]
     by_log = ((who, log, place) for log in _logs(config, watcher) for who, place in writers.besides(log, trusted))
     found += [(who.name, log, place) for who, log, place in by_log if who.uid in endpoint_rules.PEOPLE]
     if found:
