@@ -83,6 +83,8 @@ class Instance:
             if not (lenient and runtime.supervisor_of(self.id)):
                 raise
             self.config, self.unread = config.load_readable(config_file, looks=looks), str(error)
+        if owner is None and (not self.unread or os.path.lexists(self._file)):
+            raise XboardError(f"{config_file}: was put there while this command looked at it; run it again")
         self.shown = self.config.shown
 
     @property

@@ -24,6 +24,7 @@ from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, written_files
 from xboard_circus.host.file_rights import others_at
+from xboard_circus.instance import Instance
 from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
 from xboard_circus.logs.lines import open_log
@@ -287,6 +288,35 @@ def test_another_users_link_in_the_place_of_the_ledger_is_not_followed(tmp_path:
 
     with pytest.raises(LedgerError, match="is a link of another user's"):
         READERS["ledger"](ledger)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has other users' rights")
+def test_a_ledger_whose_folder_is_away_is_not_opened_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a user who takes the folder of a ledger away while it is looked at, then no look says that it is root's."""
+    ledger = tmp_path / "theirs" / "ledger.db"
+    ledger.parent.mkdir()
+    ledger.touch()
+
+    def besides(*_: object) -> Iterator[object]:
+        ledger.parent.rename(tmp_path / "away")
+        return iter(())
+
+    monkeypatch.setattr("xboard_circus.host.writers.besides", besides)
+    with pytest.raises(LedgerError, match="is gone"):
+        open_to_read(ledger)
+
+
+def test_an_ini_that_is_put_there_during_the_look_is_not_taken_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an ini that is away when its owner is looked for, and is there when it is read, then it is refused."""
+    ini, settle = tmp_path / "circus.ini", written_files.settle
+    ini.write_text("[circus]\n[watcher:web]\ncmd = sleep 60\n")
+    assert Instance(ini).owner == os.geteuid()
+    monkeypatch.setattr(written_files, "settle", lambda path: settle(path)._replace(owner=None))
+
+    with pytest.raises(XboardError, match="was put there while this command looked at it"):
+        Instance(ini)
 
 
 def test_without_a_descriptor_left_nobody_is_taken_for_the_owner(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ two. A program such as SQLite, which makes files beside the one that it reads, w
 import errno
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus.host import writers
@@ -19,13 +18,13 @@ SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "loongarch64": 159, 
 def others_at(path: Path) -> tuple[int, int] | None:
     """Return the number and group of a user besides root who owns the file at *path*, or may put another in its place.
 
-    None without one, or where we are not root.
+    None without one, or where we are not root. FileNotFoundError where it is missing: nothing is known then of who has
+    made the folder that is put there in the next moment.
     """
     if os.geteuid() != 0:
         return None
-    others, owner, group = [user.uid for user, _ in writers.besides(path, {0})], 0, 0
-    with suppress(FileNotFoundError):
-        owner, group = path.lstat()[4:6]
+    others = [user.uid for user, _ in writers.besides(path, {0})]
+    owner, group = path.lstat()[4:6]
     if owner != 0:
         others = [owner]
     return (others[0], group_of(others[0], group)) if others else None

@@ -186,7 +186,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     others = {name: facts for name, facts in known.items() if facts.st_uid != os.geteuid()}
     for name in (name for name, facts in others.items() if stat.S_ISLNK(facts.st_mode)):
         raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
-    other = others_at(path)
+    try:
+        other = others_at(path)
+    except FileNotFoundError as gone:
+        raise LedgerError(path, LedgerTrouble.UNUSABLE, "is gone") from gone
     return _opened_in_time(path, other) if others or other is not None else _opened(path)
 
 
