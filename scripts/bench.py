@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="of each measurement (default 3)")
     parser.add_argument("--rows", nargs="*", choices=ROW_NAMES, metavar="ROW", help=f"{', '.join(ROW_NAMES)}; or none")
     parser.add_argument("--rivals", nargs="+", choices=MEASURED, metavar="RIVAL", help=", ".join(MEASURED))
-    parser.add_argument("--smoke", action="store_true", help="small, once, few rows, and bare uvicorn alone: for CI")
+    parser.add_argument("--smoke", action="store_true", help="small, once, few rows, and ourselves alone: for CI")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="earlier JSON: keep its other rows, and say so")
     parser.add_argument("--note", default="", help="what a reader must know, such as what else was running")

@@ -307,6 +307,15 @@ class Circusd:
         if self._popen is None or self._popen.poll() is not None:
             self.start_again()
 
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Run one watcher, which does not start by itself, for a while."""
+        self.do("start", name=name, match="simple", waiting=True)
+        try:
+            yield
+        finally:
+            self.do("stop", name=name, match="simple", waiting=True)
+
     def _answers(self) -> bool:
         assert self._popen is not None
         if self._popen.poll() is not None:

@@ -577,7 +577,7 @@ UNSAFE = {
 def test_an_app_whose_import_cannot_be_shared_is_imported_by_each_worker(
     sharing: Circusd, case: str, named: str
 ) -> None:
-    with running(sharing, case) as name:
+    with sharing.running(name := name_of(case)):
         pids = forked(sharing, 2, name)
 
         assert preload(sharing, name)["level"] == "server"
@@ -648,24 +648,14 @@ def of_all_apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 
 @pytest.fixture
 def sharing(of_all_apps: Circusd) -> Circusd:
-    """The circusd of all `APPS`; see `running`."""
+    """The circusd of all `APPS`; see `Circusd.running`."""
     of_all_apps.start_if_ended()
     return of_all_apps
 
 
-@contextlib.contextmanager
-def running(c: Circusd, case: str) -> Iterator[str]:
-    """Run the watcher of one of `APPS`, whose name is given, for a while."""
-    c.do("start", name=name_of(case), match="simple", waiting=True)
-    try:
-        yield name_of(case)
-    finally:
-        c.do("stop", name=name_of(case), match="simple", waiting=True)
-
-
 @pytest.mark.parametrize("case", ["ignores SIGCHLD", "reaps"])
 def test_an_app_that_waits_for_no_child_is_forked_again_and_again(sharing: Circusd, case: str) -> None:
-    with running(sharing, case) as name:
+    with sharing.running(name := name_of(case)):
         server, pids = forkserver(sharing, name=name), forked(sharing, 2, name)
         kill(pids[0])
         forked(sharing, 2, name, without=pids[:1])
@@ -783,7 +773,7 @@ def test_status_says_all_along_why_an_app_is_not_imported_before_the_fork(tmp_pa
 
 def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(sharing: Circusd) -> None:
     """As numpy does, whose OpenBLAS ends its threads by pthread_atfork(3), and starts them anew when they are used."""
-    with running(sharing, "ends its threads") as name:
+    with sharing.running(name := name_of("ends its threads")):
         pids = forked(sharing, 2, name)
 
         assert (preload(sharing, name)["level"], preload(sharing, name)["reason"]) == ("app", "")
@@ -882,7 +872,7 @@ def test_an_app_is_imported_with_its_env_file_and_log_config(tmp_path: Path, lev
 
 
 def test_an_app_that_changes_the_folder_is_forked_all_the_same(sharing: Circusd) -> None:
-    with running(sharing, "changes the folder") as name:
+    with sharing.running(name := name_of("changes the folder")):
         server, pids = forkserver(sharing, name=name), forked(sharing, 2, name)
         kill(pids[0])
         pids = forked(sharing, 2, name, without=pids[:1])
@@ -926,7 +916,7 @@ def test_an_app_that_fails_in_its_start_is_mended_on_disk_without_a_reload(tmp_p
 
 def test_each_worker_has_random_numbers_of_its_own(sharing: Circusd) -> None:
     """Given an app that has imported numpy, whose generator a fork copies, then each forked worker seeds it anew."""
-    with running(sharing, "numpy") as name:
+    with sharing.running(name := name_of("numpy")):
         pids = forked(sharing, 2, name)
         assert preload(sharing, name)["level"] == "app"
         assert set(pids) <= set(map(int, (sharing.folder / name / "seeded").read_text().split()))

@@ -166,20 +166,12 @@ def sharing(of_all_changes: Circusd) -> Circusd:
     return of_all_changes
 
 
-@contextlib.contextmanager
-def running(c: Circusd, name: str) -> Iterator[list[int]]:
-    """Run a watcher of `sharing` for a while; its workers are given."""
-    c.do("start", name=name, match="simple", waiting=True)
-    try:
-        yield c.wait_ready(name=name)
-    finally:
-        c.do("stop", name=name, match="simple", waiting=True)
-
-
 def test_a_listener_that_a_worker_makes_deaf_is_made_anew(sharing: Circusd) -> None:
     """Given a worker that has the kernel drop all connections to the shared listener, then circusd says so, and the
     workers are replaced by others on another listener."""
-    with running(c := sharing, name := "deaf") as pids:
+    c, name = sharing, "deaf"
+    with c.running(name):
+        pids = c.wait_ready(name=name)
         c.tell(pids[0], "deaf", name)
 
         (deaf,) = eventually(lambda: c.told("port_shut", name))
@@ -194,7 +186,9 @@ def test_a_listener_that_a_worker_makes_deaf_is_made_anew(sharing: Circusd) -> N
 def test_what_a_worker_changes_of_the_listener_is_put_back(sharing: Circusd, change: str, option: str) -> None:
     """Given a worker that changes the listener of all, then circusd puts it back within seconds and says so, and
     the same workers answer."""
-    with running(c := sharing, change) as pids:
+    c = sharing
+    with c.running(change):
+        pids = c.wait_ready(name=change)
         c.tell(pids[0], f"change {change}", change)
 
         (changed,) = eventually(lambda: c.told("port_shut", change), what="it is put back")

@@ -452,7 +452,7 @@ def test_a_subordinate_number_is_its_users(reached: Path, monkeypatch: pytest.Mo
     os.chown(theirs, 1_700_003, 0)
     assert host_rules.other_writer(theirs) is None
 
-    (reached / "subuid").write_text("daemon:1700000:10\n")
+    (reached / "subuid").write_text("# by hand\n\ndaemon:1700000:10\n")
 
     assert host_rules.other_writer(theirs) == ("1700003", theirs)
     assert [*writers.named(theirs / "x", {0})] == [("daemon", theirs)]

@@ -9,6 +9,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import stat
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -44,10 +45,9 @@ class User(NamedTuple):
         with suppress(KeyError, OverflowError):
             entry = pwd.getpwuid(uid)
             return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name)
-        with suppress(OSError, ValueError):
-            for line in SUBORDINATE.read_text(errors="replace").splitlines():
-                name, first, number = line.split(":")
-                if int(first) <= uid < int(first) + int(number):
+        with suppress(OSError):
+            for name, first, number in re.findall(r"(?m)^(.+):(\d+):(\d+)$", SUBORDINATE.read_text(errors="replace")):
+                if 0 <= uid - int(first) < int(number):
                     return cls(uid, frozenset(), name)
         return None
 
