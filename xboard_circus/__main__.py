@@ -52,7 +52,7 @@ def main() -> None:
     try:
         from xboard_circus.cli import main as command_line
     except KeyboardInterrupt:
-        print("xboard-circus: interrupted", file=sys.stderr)
+        print("xboard-circus: interrupted: nothing was done", file=sys.stderr)
         sys.exit(130)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as below nohup
         signal.signal(signal.SIGINT, interrupt)

@@ -1224,7 +1224,7 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xboard-circus: interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xboard-circus: interrupted: nothing was done\n")
 
 
 def test_status_says_of_a_circusd_that_was_lost_what_the_page_does(
