@@ -50,7 +50,8 @@ refuse_others() {
     done
 }
 # Refuse to go on where anything at or below the names, or where a link there leads, is another user's, or open to all or
-# to a group of others: root would run it, and a chown of the folder alone leaves what is in it.
+# to a group of others, or where another user may turn what a link leads by: root would run it, and a chown of the
+# folder alone leaves what is in it.
 refuse_below() {
     [ "$(id -u)" = 0 ] || return 0
     owner=${trusted:-$(owner_of setup.cfg)}
@@ -62,6 +63,14 @@ refuse_below() {
     if [ -n "$found" ]; then
         say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there: when" \
             "you have looked at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
+        exit 1
+    fi
+    # Where no Python is found, it has said so.
+    found=$(find_python && find "$@" -type l -print0 2>/dev/null |
+        xargs -0 "$python" -I scripts/links.py "${owner:-0}" "$(own_group "${owner:-0}")") || exit 1
+    if [ -n "$found" ]; then
+        say "Another user may write $(printf '%s' "$found" | head -n 1), and root would run what is there, by a link in" \
+            "$checkout: delete that link, or give root what it leads by; then run $0 again."
         exit 1
     fi
 }

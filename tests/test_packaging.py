@@ -430,6 +430,49 @@ def test_root_runs_no_python_of_a_venv_of_which_a_part_is_another_users(
     assert f"{who} may write {place}, and root would run what is there" in told.stderr
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
+@pytest.mark.parametrize("how", ["link", "nowhere", "folder", "group", "list", "trusted"])
+def test_root_runs_no_python_by_a_link_that_another_user_may_turn(shared_checkout: Path, script: str, how: str) -> None:
+    """Given a .venv that is root's, whose link leads to a Python of root's by another user's link, or to nothing yet in
+    a folder open to all, or through a folder that a user, a group or an access list lets others write, then nothing of
+    it is run, and the place is named; where all on the way is root's, it is run."""
+    folder, theirs, ran = (
+        shared_checkout / ".venv" / "bin",
+        shared_checkout.with_name("theirs"),
+        shared_checkout / "ran",
+    )
+    folder.mkdir(parents=True)
+    theirs.mkdir()
+    (good := shared_checkout.with_name("good")).write_text(f"#!/bin/sh\ntouch {ran}\n")
+    good.chmod(0o755)
+    (way := theirs / "python").symlink_to(good)
+    (folder / "python").symlink_to(way)
+    if how == "link":
+        os.chown(way, NOBODY, NOBODY, follow_symlinks=False)
+        theirs.chmod(0o1777)
+    elif how == "nowhere":
+        way.unlink()
+        theirs.chmod(0o1777)
+    elif how == "folder":
+        os.chown(theirs, NOBODY, NOBODY)
+    elif how == "group":
+        os.chown(theirs, 0, NOBODY)
+        theirs.chmod(0o775)
+    elif how == "list":
+        let_nobody_write(theirs)
+
+    told = subprocess.run(
+        f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
+    )
+
+    if how == "trusted":
+        assert ran.exists()
+    else:
+        assert (told.returncode, ran.exists()) == (1, False)
+        place = theirs if how == "folder" else way
+        assert f"Another user may write {place}, and root would run what is there, by a link" in told.stderr
+
+
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status", "monitor_backend.sh"])
 @pytest.mark.parametrize("name", ["masking.py", "\x1b[2J.py"])
 def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(
