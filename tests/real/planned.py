@@ -1,19 +1,20 @@
 """Measure what planned operations lose under load: ``.venv/bin/python -m tests.real.planned --rounds 20 --write``.
 
 For each operation an open-loop client sends 200 requests a second, half of them on kept connections, while the
-operation is repeated. Prints the requests, the lost ones, and the worst latency; with --write the table goes into
-docs/planned.md. Ends with 1 if a request was lost, or took longer than LONGEST. Only what this script started is
-touched.
+operation is repeated. Prints the requests, the lost ones, and the worst latency; with --write they go into
+docs/planned.md, whose other rows stay. Ends with 1 if a request was lost, or took longer than LONGEST. Only what this
+script started is touched.
 """
 
 import argparse
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +25,11 @@ from .processes import Process, script_folder
 from .service_host import NAME, ROOT, UNIT, UserManager, install, user_manager
 
 DOCS = ROOT / "docs" / "planned.md"
-HEAD = """# What planned operations lose
+HEAD = f"""# What planned operations lose
 
 Written by `tests/real/planned.py --write`; do not edit. While each operation was done again and again on two workers,
-an open-loop client sent 200 requests a second, half of them on kept connections. Latency counts from when a request was
-due.
+an open-loop client sent 200 requests a second, half of them on kept connections, on {os.cpu_count()} cores. Latency
+counts from when a request was due.
 
 """
 LEAST = 10_000
@@ -77,7 +78,7 @@ def operations(folder: Path) -> dict[str, Callable[[Circusd, int], object]]:
         ),
         "`circusctl restart`": lambda c, _: c.do("restart", waiting=True, timeout=90),
         "`circusctl reloadconfig`, another backlog": lambda c, number: reconfigure(
-            c, {"socket:web": {"backlog": 100 + number}}
+            c, {"socket:web": {"backlog": 2000 + number}}
         ),
         "`circusctl reloadconfig`, a watcher more or less": lambda c, number: reconfigure(
             c, {} if number % 2 else more
@@ -148,6 +149,43 @@ def upgraded_service(folder: Path) -> Iterator[tuple[Circusd, Callable[[Circusd,
         yield c, upgrade
 
 
+def another_python() -> str:
+    """Return a Python of this host of another version than ours."""
+    for name in ("python3.13", "python3.12", "python3.11", "python3.10"):
+        asked = [name, "-I", "-c", "import ensurepip, sys; print(*sys.version_info[:2])"]
+        if shutil.which(name) and name != "python{}.{}".format(*sys.version_info[:2]):
+            if not subprocess.run(asked, capture_output=True, timeout=60).returncode:
+                return name
+    raise RuntimeError("there is no Python of another version here")
+
+
+@contextlib.contextmanager
+def moved_to_another_python(folder: Path) -> Iterator[tuple[Circusd, Callable[[Circusd, int], object]]]:
+    """A backend of which each ``restart`` is that of another .venv: of another Python, and again of ours."""
+    folder.mkdir()
+    pythons = [sys.executable, another_python()]
+    for number, each in enumerate(pythons):
+        packages = folder / str(number)
+        subprocess.run([each, "-I", "-m", "venv", str(packages)], check=True, timeout=60)
+        pythons[number] = str(packages / "bin" / "python")
+        clone = ["git", "clone", "--quiet", str(ROOT), str(packages / "clone")]
+        pip = [pythons[number], "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in (clone, [*pip, str(packages / "clone")]):
+            subprocess.run(command, check=True, timeout=600)
+    with circusd(folder, plugins=BUNDLE, start=False) as c:
+        environ = OnlyTheApp(c).environ()
+
+        def call(name: str, number: int) -> None:
+            run(c, pythons[number % 2], "-m", "xboard_circus", name, "-c", str(c.ini), env=environ)
+            program = Path(pythons[number % 2]).resolve()
+            for pid in (c.state()["circusd"]["pid"], *c.wait_ready()):
+                if (found := Path(f"/proc/{pid}/exe").resolve()) != program:
+                    raise RuntimeError(f"pid {pid} runs {found}, not {program}")
+
+        call("start", 0)
+        yield c, lambda _, number: call("restart", number + 1)
+
+
 def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> Result:
     """Do *work* in *rounds* under load, and go on until at least LEAST requests were sent."""
     with Load(c.url, rate=RATE) as new, Load(c.url, rate=RATE, connections=16) as kept:
@@ -172,18 +210,26 @@ def _have_ended(processes: list[Process]) -> bool:
     return not any(each.alive for each in processes)
 
 
-SERVICES = {
+WITH_PACKAGES = {
+    "`xboard-circus restart` with another Python, and back": moved_to_another_python,
     "`systemctl restart`": restarted_service,
     "`install_service.sh upgrade` to another commit, and back": upgraded_service,
 }
 
 
-def table(results: dict[str, Result]) -> str:
-    head = "| operation | rounds | requests | lost | worst latency |\n|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| {name} | {each.rounds} | {each.requests:,} | {each.lost} | {each.worst:.2f} s |\n"
-        for name, each in results.items()
-    )
+TITLES = "| operation | rounds | requests | lost | worst latency | measured |\n|---|---|---|---|---|---|\n"
+
+
+def row(name: str, each: Result) -> str:
+    cells = (name, each.rounds, f"{each.requests:,}", each.lost, f"{each.worst:.2f} s", time.strftime("%Y-%m-%d"))
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def written(rows: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return the page with *rows*, and those of the other *names* as they were measured before."""
+    before = DOCS.read_text(encoding="utf-8").splitlines()
+    kept = {name: line for name in names for line in before if line.startswith(f"| {name} |")}
+    return f"{HEAD}{TITLES}" + "".join(f"{rows.get(name, kept.get(name))}\n" for name in names)
 
 
 def main() -> int:
@@ -193,23 +239,29 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the table into docs/planned.md")
     options = parser.parse_args()
     results: dict[str, Result] = {}
+    rows: dict[str, str] = {}
+
+    def take(c: Circusd, name: str, work: Callable[[Circusd, int], object]) -> None:
+        results[name] = measure(c, work, options.rounds)
+        rows[name] = row(name, results[name])
+        print(rows[name], flush=True)
+
     with script_folder() as folder:
-        for what, work in operations(folder).items():
-            if options.only not in what:
-                continue
-            with circusd(folder, plugins=BUNDLE) as c:
-                c.wait_ready()
-                results[what] = measure(c, work, options.rounds)
-            print(table({what: results[what]}).splitlines()[-1], flush=True)
-        for what, made in SERVICES.items():
-            if options.only in what:
+        for name, work in (simple := operations(folder)).items():
+            if options.only in name:
+                with circusd(folder, plugins=BUNDLE) as c:
+                    c.wait_ready()
+                    take(c, name, work)
+        for name, made in WITH_PACKAGES.items():
+            if options.only in name:
                 with made(folder / made.__name__) as (c, work):
-                    results[what] = measure(c, work, options.rounds)
-                print(table({what: results[what]}).splitlines()[-1], flush=True)
-    text = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end, {time.strftime('%Y-%m-%d')}.\n\n"
-    print(f"\n{text}{table(results)}")
+                    take(c, name, work)
+    print(
+        f"\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end\n\n{TITLES}"
+        + "\n".join(rows.values())
+    )
     if options.write:
-        DOCS.write_text(f"{HEAD}{text}{table(results)}", encoding="utf-8")
+        DOCS.write_text(written(rows, [*simple, *WITH_PACKAGES]), encoding="utf-8")
     return 1 if any(each.lost or each.worst > LONGEST for each in results.values()) else 0
 
 
