@@ -36,6 +36,7 @@ Reply = dict[str, Any]
 CONNECT_TIMEOUT = 1.0
 COMMAND_ERROR = 5  # of circus.commands.errors, which imports all commands of Circus: 0.35 MiB
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+UNKNOWN = servers.EndpointServer(frozenset(), frozenset())
 
 # Our own message, which Circus puts before the reason of a failed command.
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
@@ -118,7 +119,9 @@ class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
     *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change. On this host
-    only a process of ours, root's or *owner*'s is trusted to be circusd: see `host.servers`.
+    only a process of ours, root's or *owner*'s is trusted to be circusd: see `host.servers`. Where the caller has found
+    one there before, *found* is its `listener`, and another one by now is none: a link in the place of a unix socket,
+    or a name of a host, could lead an order to another circusd of ours.
 
     One object may serve many threads. One connection may not, so each thread gets its own with its first call.
 
@@ -127,8 +130,10 @@ class CircusdClient:
     4711
     """
 
-    def __init__(self, endpoint: str, *, by: str | None = None, owner: int = 0) -> None:
-        self.by, self.owner = by, owner
+    def __init__(
+        self, endpoint: str, *, by: str | None = None, owner: int = 0, found: servers.EndpointServer | None = None
+    ) -> None:
+        self.by, self.owner, self._found = by, owner, found
         # circusd may listen at "tcp://*:5555", but no client can connect to that.
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
@@ -140,10 +145,10 @@ class CircusdClient:
         self.close()
 
     @property
-    def users(self) -> frozenset[int] | None:
-        """Return the users whose process has answered this thread; None if unknown."""
+    def listener(self) -> servers.EndpointServer:
+        """Return who has answered this thread, without users where that is unknown."""
         connection: _Connection | None = self._local.__dict__.get("connection")
-        return None if connection is None or connection.server is None else connection.server.users
+        return UNKNOWN if connection is None or connection.server is None else connection.server
 
     def close(self) -> None:
         """Close this thread's socket; the next call opens another."""
@@ -277,6 +282,8 @@ class CircusdClient:
             raise Impostor(self.endpoint, user)
         if server is not None and server.refuses:
             raise UserRefused(self.endpoint, servers.name_of(min(server.users)))
+        if self._found not in (None, server or UNKNOWN):
+            raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
         return server
 
     def _confirm(self, connection: _Connection) -> None:

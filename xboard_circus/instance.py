@@ -68,6 +68,7 @@ class Instance:
         looks: bool = False,
     ) -> None:
         self.config_file, self.by, self.answer_within = config_file, by, answer_within
+        self._found: servers.EndpointServer | None = None
         # Once: a link put in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
@@ -94,9 +95,11 @@ class Instance:
         record = runtime.read_record(self.id) if runtime.supervisor_of(self.id) is not None else None
         return str((record or {}).get("endpoint") or self.config.endpoint)
 
-    def client(self) -> CircusdClient:
-        """Return a client for our circusd's endpoint."""
-        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=self.owner)
+    def client(self, *, as_found: bool = True) -> CircusdClient:
+        """Return a client for our circusd's endpoint, *as_found* for the one that `find` has found, if it has."""
+        found = self._found if as_found else None
+        endpoint = config.absolute(self.endpoint, self.config.folder)
+        return CircusdClient(endpoint, by=self.by, owner=self.owner, found=found)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None if it does not run.
@@ -105,12 +108,13 @@ class Instance:
             EndpointTaken: Another circusd, or another program, has the endpoint.
         """
         try:
-            with self.client() as client:
+            with self.client(as_found=False) as client:
                 found = self.query(client)
                 # Where the listener is unknown, it may name processes of the user who wrote the ini, and none of ours
                 # where that is another user of this host.
                 is_anothers = client.owner not in (0, os.geteuid()) and writers.User.of(client.owner) is not None
-                users = client.users or ({client.owner} if is_anothers else {client.owner, os.geteuid()})
+                listener = client.listener
+                users = listener.users or ({client.owner} if is_anothers else {client.owner, os.geteuid()})
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
@@ -121,6 +125,7 @@ class Instance:
         if not self._is_ours(config_file):
             who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"
             raise self._taken(f"{self.config.endpoint} is answered by {who}", "that one")
+        self._found = listener
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:

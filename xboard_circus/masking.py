@@ -20,6 +20,7 @@ _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role",
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 LONGEST = 200
+LONGEST_CACHED = 300
 SHORTEST = 6
 MASK = "***"
 
@@ -111,9 +112,13 @@ def masked(value: Any, key: str = "") -> Any:
     return [masked(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-@lru_cache(maxsize=4096)
 def safe_line(text: str) -> str:
     """Return *text* for a page or a terminal: without secrets, and all of it visible."""
+    return _cached(text) if len(text) <= LONGEST_CACHED else printable(safe_text(text))
+
+
+@lru_cache(maxsize=4096)
+def _cached(text: str) -> str:
     return printable(safe_text(text))
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from xboard_circus import config
-from xboard_circus.circus_client import CircusdGone
+from xboard_circus.circus_client import CircusdClient, CircusdGone
 from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
+from xboard_circus.dashboard.poller import Server
 from xboard_circus.errors import XboardError
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import EndpointTaken, Instance, Silent
@@ -55,12 +56,17 @@ def serve(door):
         if not flags & 4:
             asked = json.loads(body)
             print(asked["command"], flush=True)
+            if link:  # by now it leads to another circusd
+                os.symlink(link[1], link[0] + ".new")
+                os.rename(link[0] + ".new", link[0])
             door.sendall(frame(0, json.dumps({**ANSWER, "id": asked["id"], "status": "ok"}).encode()))
             if asked["command"] == "quit":
                 os._exit(0)
 
-handed = int(sys.argv[3])
+handed, link = int(sys.argv[3]), sys.argv[4:]
 server = socket.create_server(("127.0.0.1", int(sys.argv[1]))) if handed < 0 else socket.socket(fileno=handed)
+if link:  # who listens is who called listen(2)
+    server.listen()
 print("listening", flush=True)
 while True:
     threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
@@ -69,10 +75,12 @@ while True:
 
 class Impostor:
     """A process of *user* that answers at *endpoint*, or on a listener *handed* to it; *asked* are the commands that it
-    got."""
+    got. With a *link*, a path and a target, it turns that before each answer."""
 
-    def __init__(self, endpoint: str, answer: dict[str, Any], user: str | None, handed: int = -1) -> None:
-        words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer), str(handed)]
+    def __init__(
+        self, endpoint: str, answer: dict[str, Any], user: str | None, handed: int = -1, link: tuple[str, ...] = ()
+    ) -> None:
+        words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer), str(handed), *link]
         self.process = subprocess.Popen(
             words,
             user=user,
@@ -103,8 +111,10 @@ class Impostor:
 
 
 @contextlib.contextmanager
-def impostor(c: Circusd, answer: dict[str, Any], user: str | None = USER, handed: int = -1) -> Iterator[Impostor]:
-    made = Impostor(c.endpoint, answer, user, handed)
+def impostor(
+    c: Circusd, answer: dict[str, Any], user: str | None = USER, handed: int = -1, link: tuple[str, ...] = ()
+) -> Iterator[Impostor]:
+    made = Impostor(c.endpoint, answer, user, handed, link)
     try:
         yield made
     finally:
@@ -162,7 +172,8 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture
 def folder_of_theirs() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="xb-handed-", dir="/tmp"))
+    # Not in /tmp, where each user could put a socket: the page believes in none there but root's.
+    folder = Path(tempfile.mkdtemp(prefix="xb-handed-", dir="/srv"))
     try:
         yield folder
     finally:
@@ -216,6 +227,52 @@ def test_who_answers_on_a_listener_that_root_made_has_no_process_of_roots_killed
     finally:
         victim.kill()
         victim.wait()
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("asks", ["stop", "stop web", "scale", "reload", "page"])
+def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
+    folder_of_theirs: Path, tmp_path: Path, asks: str
+) -> None:
+    """Given root's circusd, and another user's, whose endpoint is a link that he turns to root's as he answers, when
+    root, or root's page, gives that user's circusd an order, then none reaches root's."""
+    folder, uid = folder_of_theirs, pwd.getpwnam(USER).pw_uid
+    with circusd(tmp_path, start=False) as roots, socket.socket(socket.AF_UNIX) as theirs:
+        roots.endpoint = f"ipc://{tmp_path}/payroll.sock"
+        roots.write_ini()
+        roots.start_again()
+        before = roots.wait_ready()
+        theirs.bind(str(folder / "theirs.sock"))
+        link = folder / "c.sock"
+        link.symlink_to("theirs.sock")
+        state = roots.state()
+        state["circusd"].update(pid="own pid", started="own start", endpoint=f"ipc://{link}")
+        turned = (str(link), f"{tmp_path}/payroll.sock")
+        with circusd(folder, circus={"endpoint": f"ipc://{link}"}, start=False) as c:
+            state["circusd"]["config_file"] = str(c.ini)
+            for place in (folder, c.ini):
+                os.chown(place, uid, -1)
+            listening = Impostor(f"ipc://{link}", state, USER, theirs.fileno(), turned)
+            try:
+                if asks == "page":
+                    server = Server("theirs", "theirs", f"ipc://{link}", deadline=5)
+                    server._poll()
+                    assert server.is_reachable, server.error
+                    with pytest.raises(CircusdGone, match="has ended"):
+                        CircusdClient(server.endpoint, found=server.listener).call("quit", deadline=5)
+                    server.close()
+                else:
+                    words = {"scale": ["scale", "web", "5"], "reload": ["reload", "web", "--no-preflight"]}
+                    run = c.run_cli(*words.get(asks, asks.split()))
+                    # Who was asked is stopped, if not by that order then by a signal.
+                    assert run.returncode == (asks != "stop"), run
+                    assert (listening.process.poll() is None) == (asks != "stop")
+            finally:
+                listening.end()
+        assert link.readlink() == tmp_path / "payroll.sock"
+        assert roots.wait_ready() == before
+        events = roots.do("xboard_events")["events"]
+        assert [each for each in events if c.ini.name in json.dumps(each)] == []
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")

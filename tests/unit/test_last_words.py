@@ -1,5 +1,9 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.life.output import LONGEST_LINE, STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
 
 
@@ -94,3 +98,21 @@ def test_no_secret_is_written_in_two_parts_where_a_line_is_too_long(edge: int) -
     stream.forget(1)
 
     assert b"".join(written) == masking(text)
+
+
+def test_the_stacks_of_a_dead_worker_are_masked_once() -> None:
+    masked: list[bytes] = []
+
+    def count(output: bytes) -> bytes:
+        masked.append(output)
+        return output
+
+    words = LastWords(count)
+    words.add(STACK + b" Segmentation fault\n")
+    life: Any = SimpleNamespace(order=None, up_since=None, signals=[])
+    worker: Any = SimpleNamespace(follows=None, spawned_at=1.0, rss=None, probes=[], life=life, native=None)
+
+    found = evidence.of_process(worker, life, -11, words, 2.0)
+
+    assert found["stack"] == words.stack
+    assert len([each for each in masked if each.startswith(STACK)]) == 2  # that of the line above is one of them

@@ -73,7 +73,9 @@ def test_a_circusd_that_gives_signs_of_life_is_waited_for_longer(
     circusd, answers = Identity(4711, 1), [0, 0, 4711]
     client = SimpleNamespace(pid=lambda: answers.pop(0))
     config = SimpleNamespace(endpoint="tcp://h:1")
-    instance: Any = SimpleNamespace(client=lambda: nullcontext(client), quiet_for=lambda _: quiet, config=config)
+    instance: Any = SimpleNamespace(
+        client=lambda as_found: nullcontext(client), quiet_for=lambda _: quiet, config=config
+    )
     launched: Any = SimpleNamespace(identity=circusd, raise_if_ended=lambda: None, log="circusd.log")
     monkeypatch.setattr(launching, "ANSWER_WITHIN", 0.0)
 

@@ -1,8 +1,9 @@
 import time
+import tracemalloc
 
 import pytest
 
-from xboard_circus.masking import printable, safe_command, safe_text, secrets_in
+from xboard_circus.masking import printable, safe_command, safe_line, safe_text, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,16 @@ def test_no_text_takes_long_to_read(part: str) -> None:
     safe_text(part * (65536 // len(part)))
 
     assert time.process_time() - began < 1
+
+
+def test_long_texts_are_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            safe_line(f"{number}\U0001f600" + "a" * 60_000)
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

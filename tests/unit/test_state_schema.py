@@ -48,6 +48,17 @@ def test_a_path_that_answers_nonsense_tells_nothing(part: Any) -> None:
     assert live in (None, {"ok": None, "refused": False, "status": None, "reason": "", "say": None, "body": ""})
 
 
+def test_no_text_of_a_worker_or_of_a_circusd_is_longer_than_it_may_take_to_mask() -> None:
+    text, path = "=://" * 15_000, {"ok": False, "status": 503}
+    ready: Any = parse_report({"pid": 7, "ready": {**path, "reason": text, "body": text}})["ready"]
+    (watcher,) = parse_state({"circusd": CIRCUSD, "watchers": [{**watcher_view("up"), "last_reason": text}]})[
+        "watchers"
+    ]
+
+    assert (ready["reason"], ready["body"], ready["status"]) == (text[:400], text[:400], 503)
+    assert watcher["last_reason"] == text[:4000]
+
+
 def test_an_entry_that_cannot_be_told_apart_is_left_out_and_no_other() -> None:
     web = watcher_view("up")
     odd = {**web, "workers": [{"pid": "x"}, 7, *web["workers"]]}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from xboard_circus.core.route_counts import STATUSES
+from xboard_circus.dashboard.stream import transport_of
 from xboard_circus.worker.request_record import RequestRecord
 from xboard_circus.worker.time_limit import BODY, TimeLimit
 from xboard_circus.worker.traffic import Traffic
@@ -45,6 +46,23 @@ def test_an_app_that_is_in_time_is_left_alone() -> None:
         await send(END)
 
     assert run(app) == ([START, END], [])
+
+
+def test_the_page_finds_the_connection_of_a_request_behind_the_limit() -> None:
+    """Else it would believe what any client says in X-Forwarded-For."""
+
+    class Cycle:
+        transport = object()
+
+        async def receive(self) -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.append(transport_of(receive))
+
+    found: list[Any] = []
+    run(app, receive=Cycle().receive)
+    assert found == [Cycle.transport]
 
 
 def test_a_late_app_is_answered_for_and_cancelled() -> None:

@@ -213,7 +213,7 @@ def wait_for_answer(instance: Instance, launched: Launched) -> None:
         XboardError: It has ended, or is silent for ANSWER_WITHIN seconds, LATE_ANSWER_WITHIN with signs of life.
     """
     began_at = time.monotonic()
-    with instance.client() as client:
+    with instance.client(as_found=False) as client:
         while True:
             launched.raise_if_ended()
             with suppress(CircusdGone, CommandRefused):
@@ -256,7 +256,7 @@ def wait_until_ready(
     """Wait until the *watchers* are up, stuck, or *timeout* seconds are over; print the progress."""
     give_up_at = time.monotonic() + timeout
     last = [Outlook(name, Stage.COMING, f"{name}: not created yet") for name in watchers]
-    with instance.client() as client:
+    with instance.client(as_found=False) as client:
         while True:
             if launched is not None and not _is_replaced(instance, launched):
                 launched.raise_if_ended()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from xboard_circus.core.in_flight import MOST_SLOW
-from xboard_circus.core.reason import one_line
+from xboard_circus.core.reason import LARGEST, one_line
 from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
 
 MOST_SLOTS = 256
 """A watcher has no more slots, and its history keeps no more."""
+MOST_OF_ANSWER = 400
+"""Characters of what an app answered to a health check; our workers send 200."""
 NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
 RoleWord = Literal["serving", "successor", "retiring"]
@@ -374,6 +376,8 @@ def parse_report(given: Mapping[str, Any]) -> WorkerReport:
     traffic = report["traffic"]
     if traffic is not None and (traffic["active"] < 0 or len(traffic["counts"]) != STRIDE * len(traffic["routes"])):
         report["traffic"] = None
+    for path in filter(None, (report["live"], report["ready"])):
+        path["reason"], path["body"] = path["reason"][:MOST_OF_ANSWER], path["body"][:MOST_OF_ANSWER]
     report["slow"] = report["slow"][:MOST_SLOW]
     for slow in report["slow"]:
         slow["method"], _, slow["route"] = route_name(f"{slow['method']} {slow['route']}").partition(" ")
@@ -449,12 +453,15 @@ def _reader(hint: Any) -> _Reader:
 
 
 def read_text(value: Any) -> str:
-    """Return a text with what UTF-8 has no bytes for replaced: JSON may escape half of a surrogate pair."""
+    """Return a text with what UTF-8 has no bytes for replaced: JSON may escape half of a surrogate pair.
+
+    It ends after LARGEST characters: whoever sent it may not keep us busy with masking it.
+    """
     if not isinstance(value, str):
         raise _misfit(value, "a text")
     if type(value) is str and value.isascii():
-        return value
-    return value.encode("utf-8", errors="replace").decode("utf-8")
+        return value[:LARGEST]
+    return value[:LARGEST].encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _read_truth(value: Any) -> bool:

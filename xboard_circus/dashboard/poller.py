@@ -16,6 +16,7 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
+from xboard_circus.host.servers import EndpointServer
 from xboard_circus.local_time import since
 from xboard_circus.survivors import served, serving_on
 
@@ -64,6 +65,7 @@ class Server:
 
     Attributes:
         state: Its last good answer; None before the first.
+        listener: Who gave that, and so who gets the orders of the page.
         is_reachable: It answered the last poll.
         error: The error in place of an answer.
         was_polled: Set once the first poll is over, answered or not.
@@ -74,6 +76,7 @@ class Server:
     ) -> None:
         self.id, self.label, self.endpoint = server_id, label, endpoint
         self.state: Data | None = None
+        self.listener: EndpointServer | None = None
         self.is_reachable = False
         self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
@@ -160,7 +163,7 @@ class Server:
             self.error = one_line(str(error) if is_ours else Answer.UNREADABLE(error=repr(error)))
             self.is_reachable = False
             return
-        self.state, self._answered_at = state, self._clock()
+        self.state, self._answered_at, self.listener = state, self._clock(), self._queries.client.listener
         self.is_reachable, self.error, self._is_dead, self._serving_on = True, None, None, []
         self.history.take(state["watchers"], now=self._answered_at, at=time.time())
 

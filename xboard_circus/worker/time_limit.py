@@ -70,6 +70,11 @@ class _Call:
         self.was_cancelled = False
         self._timer = self._loop.call_later(seconds, self._expire)
 
+    @property
+    def transport(self) -> object:
+        """Return the connection, as what calls `receive` of uvicorn's own finds it there."""
+        return getattr(getattr(self._receive, "__self__", None), "transport", None)
+
     async def receive(self) -> Message:
         if not self._sends_body or self._is_settled:
             return await self._receive()

@@ -73,8 +73,8 @@ def of_process(worker: Worker, before: Life, code: int | None, words: LastWords,
     }
     if worker.native:
         found["native"] = safe_text(worker.native)
-    if words.stack:
-        found["stack"] = words.stack
+    if stack := words.stack:  # masked at each look
+        found["stack"] = stack
     return found
 
 
