@@ -3,13 +3,17 @@
 import asyncio
 import functools
 import importlib.util
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
+from uvicorn.protocols import utils
 
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.pipelining import one_at_a_time
@@ -380,6 +384,21 @@ async def test_a_request_to_upgrade_without_a_body_is_answered_as_any(parser: st
     assert connection.answered == [1, 2, 3]
 
 
+@in_a_loop
+async def test_headers_with_an_upgrade_are_no_longer_for_being_parsed_twice() -> None:
+    """Given 80 KiB of headers with `Upgrade`, and a body, all in one read, then the app gets it as ever."""
+    pytest.importorskip("httptools")
+    connection = Connection("httptools")
+    connection.may_answer.set()
+    more = b"X-Long: %s\r\nContent-Length: 3\r\n" % (b"x" * 80 * KIB)
+
+    connection.protocol.data_received(UPGRADE % (1, b"h2c", more) + b"abc" + GET % 2)
+    await turns()
+
+    assert connection.answered == [1, 2]
+    assert connection.bodies["/1"] == b"abc"
+
+
 @each_parser
 @in_a_loop
 async def test_the_body_of_a_tunnel_is_no_request(parser: str) -> None:
@@ -464,3 +483,71 @@ async def test_only_a_connection_that_takes_nothing_of_a_long_answer_is_cut_off(
             server.end_idle(now)
             cut = {name for name, connection in connections.items() if connection.transport.is_closed}
             assert cut == ({"reads nothing", "gets more and reads nothing"} if now > 70 else set())
+
+
+@in_a_loop
+async def test_a_connection_has_one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a new connection, then one parser is made for it: two took as long as a hundredth of a request."""
+    httptools: Any = pytest.importorskip("httptools")
+    made: list[Any] = []
+
+    class Noted(httptools.HttpRequestParser):  # type: ignore[misc]
+        def __init__(self, connection: Any) -> None:
+            made.append(connection)
+            super().__init__(connection)
+
+    monkeypatch.setattr(httptools, "HttpRequestParser", Noted)
+    connection = Connection("httptools")
+    connection.may_answer.set()
+    await connection.send(GET % 1)
+    await turns()
+
+    assert (connection.answered, made) == ([1], [connection.protocol])
+
+
+class Known(Transport):
+    """A transport whose loop knows its addresses; no one has to ask its socket."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        assert name != "socket"
+        return {"sockname": ("10.0.0.1", 80), "peername": ("10.0.0.2", 4711)}.get(name, default)
+
+
+@each_parser
+@in_a_loop
+async def test_the_addresses_of_a_connection_are_those_that_its_loop_knows(parser: str) -> None:
+    protocol = Connection(parser).protocol
+    protocol.connection_made(Known())
+
+    assert (protocol.server, protocol.client) == (("10.0.0.1", 80), ("10.0.0.2", 4711))
+
+
+@each_parser
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_addresses_are_what_uvicorn_finds(
+    tmp_path: Path, parser: str, new_loop: Callable[[], asyncio.AbstractEventLoop], family: socket.AddressFamily
+) -> None:
+    of_ip: dict[int, Any] = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}
+
+    async def found(listener: socket.socket) -> None:
+        accepted = listener.accept()[0]
+        protocol = Connection(parser).protocol
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
+        assert protocol.transport is transport
+        assert protocol.server == utils.get_local_addr(transport) is not None
+        assert protocol.client == utils.get_remote_addr(transport)
+        transport.close()
+
+    with socket.socket(family) as listener, socket.socket(family) as client:
+        try:
+            listener.bind(of_ip.get(family, os.fspath(tmp_path / "x")))
+        except OSError as error:
+            pytest.skip(f"no such address here: {error}")
+        listener.listen()
+        client.connect(listener.getsockname())
+        loop = new_loop()
+        try:
+            loop.run_until_complete(asyncio.wait_for(found(listener), 60))
+        finally:
+            loop.close()

@@ -94,11 +94,13 @@ def undo_inherited(connection: socket.socket) -> None:
 
     circusd restores the listener itself within seconds. This takes 1 us.
     """
-    with contextlib.suppress(OSError):  # closed already
+    try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DOES_NOT_LINGER)
         if sys.platform == "linux":
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+    except OSError:  # closed already; `suppress` would take half as long as all the rest
+        pass
 
 
 def open_public(fd: int) -> socket.socket:

@@ -11,9 +11,11 @@ import sys
 import termios
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import ref
 
+from uvicorn.protocols import utils
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from xboard_circus.worker.drain import is_idle, queued
@@ -28,10 +30,23 @@ def one_at_a_time(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     for module, name, ours in (("httptools", "HttpToolsProtocol", _OfHttpTools), ("h11", "H11Protocol", _OneAtATime)):
         known = getattr(sys.modules.get(f"uvicorn.protocols.http.{module}_impl"), name, None)
         if known is not None and issubclass(protocol, known):
+            vars(sys.modules[known.__module__]).update(_ADDRESSES)
             # Not by super(), which each request would pay.
             kept = {"_parse": protocol.data_received, "_complete": known.on_response_complete}
             return type(f"OneAtATime{name}", (ours, protocol), kept)
     return protocol
+
+
+def _address(which: str, of_uvicorn: Callable[[Any], Any], transport: asyncio.BaseTransport) -> Any:
+    """Return an address of a connection as the loop knows it: uvicorn makes a socket to ask for each of the two."""
+    known = transport.get_extra_info(which)
+    return known if isinstance(known, tuple) and len(known) == 2 else of_uvicorn(transport)  # of IPv6, or a path
+
+
+_ADDRESSES = {
+    "get_local_addr": partial(_address, "sockname", utils.get_local_addr),
+    "get_remote_addr": partial(_address, "peername", utils.get_remote_addr),
+}
 
 
 class _Flow(FlowControl):

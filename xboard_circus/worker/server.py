@@ -191,7 +191,7 @@ class SheddingServer(uvicorn.Server):
 
     def _attach(self, connection: socket.socket) -> Coroutine[Any, Any, Any]:
         # The loop gives each handshake a minute. One user of the host could hold all descriptors with those.
-        if self.config.is_ssl and len(self._acceptor.attaching) > self._most_connections // 2:
+        if self.config.ssl and len(self._acceptor.attaching) > self._most_connections // 2:
             self._acceptor.end_oldest()
         return asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
 

@@ -16,25 +16,8 @@ def without_upgrades(protocol: Any) -> type[asyncio.Protocol]:
     module: Any = sys.modules.get("uvicorn.protocols.http.httptools_impl")
     if module is None or not issubclass(protocol, module.HttpToolsProtocol):
         return protocol  # type: ignore[no-any-return]
-    httptools = module.httptools
-
-    class Parser(httptools.HttpRequestParser):  # type: ignore[misc, name-defined]
-        def __init__(self, connection: Any) -> None:
-            super().__init__(connection)
-            self.connection = connection
-            if hasattr(self, "set_dangerous_leniencies"):  # as uvicorn does
-                self.set_dangerous_leniencies(lenient_data_after_close=True)
-
-        def feed_data(self, data: "bytes | bytearray") -> None:
-            try:
-                super().feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                if not self.connection.parse_on(data[upgrade.args[0] :]):
-                    raise
-
-    # Not by super(), which each request would pay.
-    kept = {"_begin_request": protocol.on_headers_complete, "_end_request": protocol.on_message_complete}
-    return type("PlainHttpToolsProtocol", (_WithoutUpgrades, protocol), {**kept, "new_parser": Parser})
+    kept = {"_parse_on": module.HttpToolsProtocol.data_received}
+    return type("PlainHttpToolsProtocol", (_WithoutUpgrades, protocol), kept)
 
 
 class _WithoutUpgrades(asyncio.Protocol):
@@ -46,34 +29,39 @@ class _WithoutUpgrades(asyncio.Protocol):
 
     head_to_parse = b""
 
-    def __init__(self: Any, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self.parser = self.new_parser(self)
+    def _should_upgrade(self: Any) -> bool:
+        """Return whether uvicorn begins no request at the end of headers that ask for another protocol.
 
-    def on_headers_complete(self: Any) -> None:
+        At others it does not ask, so they cost no more.
+        """
+        is_none = bool(super()._should_upgrade() or self.head_to_parse)  # type: ignore[misc]
+        if is_none or not _has_body(self.headers):
+            return is_none
         parser = self.parser
-        if not parser.should_upgrade() or self._should_upgrade() or not _has_body(self.headers):
-            self._begin_request()
-            return
         if parser.get_method() == b"CONNECT":
             raise ValueError("CONNECT with a body")  # httptools makes an error of it, which uvicorn answers with 400
         lines = [b"%s %s HTTP/%s" % (parser.get_method(), self.url, parser.get_http_version().encode())]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.head_to_parse = b"\r\n".join([*lines, b"", b""])
-
-    def on_message_complete(self: Any) -> None:
-        if not self.head_to_parse:
-            self._end_request()
-
-    def parse_on(self: Any, rest: "bytes | bytearray") -> bool:
-        """Parse what follows the headers, the body or the next request; False where a WebSocket does."""
-        if self._should_upgrade():
-            return False
-        if head := self.head_to_parse:
-            self.head_to_parse, self.parser = b"", self.new_parser(self)
-        if head or rest:
-            self.parser.feed_data(head + rest)
         return True
+
+    def handle_websocket_upgrade(self: Any) -> None:
+        if self.head_to_parse:
+            self._unsupported_upgrade_warning()
+        else:
+            super().handle_websocket_upgrade()  # type: ignore[misc]
+
+    def _unsupported_upgrade_warning(self: Any) -> None:
+        """Parse what follows the headers in place of a warning: the body, or the next request."""
+        upgrade: Any = sys.exc_info()[1]
+        # What uvicorn's `data_received` was given, which calls this.
+        rest = upgrade.__traceback__.tb_frame.f_locals["data"][upgrade.args[0] :]
+        if head := self.head_to_parse:
+            self.head_to_parse, self.parser = b"", type(self.parser)(self)
+            if hasattr(self.parser, "set_dangerous_leniencies"):  # as uvicorn does
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        if head or rest:
+            self._parse_on(head + rest)
 
 
 def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
