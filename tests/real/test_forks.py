@@ -922,6 +922,41 @@ def test_each_worker_has_random_numbers_of_its_own(sharing: Circusd) -> None:
         assert set(pids) <= set(map(int, (sharing.folder / name / "seeded").read_text().split()))
 
 
+TELLS = """
+import sys
+from collections.abc import Mapping
+def tell(what):
+    with open({file!r}, 'a') as file:
+        file.write(f'{{os.getpid()}} {{what}}\\n')
+class Told(Mapping):
+    @classmethod
+    def __subclasshook__(cls, other):
+        tell(other.__name__)
+        return NotImplemented
+clear = sys._clear_type_cache
+def clear_and_tell():
+    clear()
+    tell('cleared')
+sys._clear_type_cache = clear_and_tell
+"""
+
+
+def test_what_each_worker_would_write_into_the_app_is_written_once_before_the_fork(tmp_path: Path) -> None:
+    """Given an app with mappings of its own, then Python asks these once for all workers whether the number, the text
+    and the pair in lines of the log are one, and lets go of the app's attributes that it has looked up."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=TELLS.format(file=str(tmp_path / "told")))
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+        server = forkserver(c)
+        told = [line.split() for line in (tmp_path / "told").read_text().splitlines()]
+
+        assert server.pid not in pids
+        once = [what for pid, what in told if pid == str(server.pid)]
+        assert sorted(once) == ["cleared", "int", "str", "tuple"]
+        assert {what for pid, what in told if int(pid) in pids}.isdisjoint(once)
+
+
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
     """Given an app that hangs in its first import alone, when that is over its time, then it is imported anew."""
     watcher = simple(tmp_path, **{"health.startup_timeout": 6})

@@ -68,6 +68,7 @@ def fork() -> int:
     """Fork a child of circusd that shares its memory, and holds signals back until it leaves circusd; return its pid, 0
     in it. OSError."""
     gc.freeze()  # a collection would write into each page that both share
+    sys._clear_type_cache()  # so would a name that another one replaces there
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()  # or the child would write it as well

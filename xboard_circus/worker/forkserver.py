@@ -10,6 +10,7 @@ It holds no listener and no loop, and has one thread. A worker gets its own desc
 import fcntl
 import gc
 import importlib
+import inspect
 import json
 import os
 import re
@@ -35,14 +36,14 @@ from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES,
 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
-STREAMS = {1: "stdout", 2: "stderr"}
 ADOPTED_POLL = 0.0002
 LATELY = 0.1  # seconds in which a change counts as one after the fork: a look at all files takes as long as a fork
 QUIET = 1.0  # seconds without an order: the workers of a start are forked
 LISTED_FOR = 0.1  # seconds: the kernel lists a thread for a moment longer than others wait for its end
 ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
 """Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
-IMPORTED_LATE = {"HTTP_PROTOCOLS": "http", "WS_PROTOCOLS": "ws", "LIFESPAN": "lifespan", "LOOP_FACTORIES": "loop"}
+IMPORTED_LATE = "uvicorn.loops.uvloop", "anyio._core._sockets", "anyio._backends._asyncio", "fastapi.telemetry._runtime"
+TABLES_OF_UVICORN = {"HTTP_PROTOCOLS": "http", "WS_PROTOCOLS": "ws", "LIFESPAN": "lifespan", "LOOP_FACTORIES": "loop"}
 """Tables from which uvicorn imports by name when the server begins, each with the option of the entry; which of them
 exist depends on its version."""
 
@@ -85,10 +86,8 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         gc.enable()
         of_server = imported_files()
         files, home = Files(of_server), os.stat(".")
-        config: uvicorn.Config | None = None
         code = AppCode(options["app"], options["app_dir"])
-        if level == "app":
-            config = import_app(options, configure)
+        config = import_app(options, configure) if level == "app" else None
         code.look()  # here, where it writes into no page that is shared
         files_of_app = Files(imported_files() - of_server)
         del of_server  # here, not in each worker
@@ -99,6 +98,10 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
     gc.collect()  # after the app alone: in what is frozen there is nothing to find
     gc.freeze()
+    # Each page that a worker writes into is there once more for it. It would write into the app's names that Python's
+    # cache of attributes lets go of, and into all mappings: logging asks whether the only argument of a line is one.
+    sys._clear_type_cache()
+    any(isinstance(argument, Mapping) for argument in (0, "", ()))
     orders.send(READY)
     orders.settimeout(QUIET)
     while True:
@@ -129,19 +132,18 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
 def import_server(options: Mapping[str, Any]) -> None:
     """Import what a worker imports after its start, without the app: parts of uvicorn, and FastAPI if it is installed.
 
-    FastAPI imports some of its own parts with its first route.
+    FastAPI imports some of its own parts with its first route. No lifespan and no request of it is run here: where the
+    environment says so, they start what no fork can have, such as an exporter of telemetry with its threads.
     """
-    for table, option in IMPORTED_LATE.items():
-        module = str(getattr(uvicorn.config, table, {}).get(options[option])).partition(":")[0]
+    late = [getattr(uvicorn.config, table, {}).get(options[option]) for table, option in TABLES_OF_UVICORN.items()]
+    for entry in (*late, *IMPORTED_LATE):
         with suppress(Exception):  # uvicorn reports it itself, in the worker
-            importlib.import_module(module)
-    for module in ("uvicorn.loops.uvloop", "anyio._core._sockets", "anyio._backends._asyncio"):
-        with suppress(Exception):
-            importlib.import_module(module)
+            importlib.import_module(str(entry).partition(":")[0])
     with suppress(Exception):
         from fastapi import FastAPI
 
         FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
+        inspect.getsourcelines(own_identity)  # as FastAPI of an endpoint at its first request: it compiles a pattern
 
 
 def import_app(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> uvicorn.Config:
@@ -239,7 +241,7 @@ def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[st
     if any(signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
         raise CannotFork("importing it has set a timer")
     now = descriptors()
-    for number, name in STREAMS.items():
+    for number, name in ((1, "stdout"), (2, "stderr")):
         if now.get(number) != before.get(number) or getattr(getattr(sys, name), "closed", False):
             raise CannotFork(f"importing it has closed or redirected {name}")
     others = {what for number, what in now.items() if number not in before and not is_log(number)}

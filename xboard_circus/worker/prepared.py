@@ -56,7 +56,7 @@ def run(number: int, limit: float, path: list[str]) -> NoReturn:
     *path* is that of the first watcher, with which `sys.path` begins.
     """
     with suppress(Exception):  # a worker says the same, and why
-        forkserver.import_server(dict.fromkeys(forkserver.IMPORTED_LATE.values(), "auto"))
+        forkserver.import_server(dict.fromkeys(forkserver.TABLES_OF_UVICORN.values(), "auto"))
     gc.enable()
     gc.freeze()
     del sys.path[: len(path)]
