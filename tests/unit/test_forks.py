@@ -376,11 +376,12 @@ before = set(sys.modules)
 from fastapi import FastAPI
 app = FastAPI()
 app.get("/")(threads)
-compile_anew = re._compiler.compile
+compiler = getattr(re, "_compiler", None) or re.sre_compile  # of Python 3.10
+compile_anew = compiler.compile
 def noted(*given):
     print("compiles", *given)
     return compile_anew(*given)
-re._compiler.compile = noted
+compiler.compile = noted
 async def take(): return {"type": "http.request", "body": b""}
 async def send(message): print(message.get("status", ""))
 scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
