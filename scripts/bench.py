@@ -13,8 +13,9 @@ import shlex
 import sys
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))  # after the folder of this script: tests.real has the load client
+from clone import import_from
+
+import_from(Path(__file__).resolve().parent.parent)  # tests.real has the load client
 
 from bench.rivals import MEASURED, OURS, enter_venv  # noqa: E402 - the path comes first
 from bench.rows import FULL, SMOKE, YES_OR_NO, rows  # noqa: E402
@@ -75,9 +76,7 @@ def main() -> int:
         for path, words in report.READMES.items():
             path.write_text(report.readme(path.read_text(), shown, words))
     if options.table or not options.json:
-        print(report.table(shown))
-        print()
-        print(report.notes(shown))
+        print(report.table(shown), report.notes(shown), sep="\n\n")
     # A rival may fail in any row. Without a figure of ours, something is broken, and CI should fail.
     ours = {line.title: line.found[OURS] for line in lines if OURS in line.found and line.unit != YES_OR_NO}
     silent = [title for title, found in ours.items() if all(each.value is None for each in found)]

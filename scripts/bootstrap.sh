@@ -89,7 +89,7 @@ refuse_shared() {
         exit 1
     } || {
         say "Other users may make files in $checkout, such as the user of a service, and root would run them." \
-            "Run $0 in a clone of your own."
+            "Do this in a clone of your own."
         exit 1
     }
 }

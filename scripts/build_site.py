@@ -45,12 +45,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
-class LinkError(Exception):
-    """A link that leads nowhere."""
-
-
 def linked(text: str, file: str, language: str, pictures: set[str]) -> str:
-    """Return the text of *file* with the links of the site; the *pictures* that it shows are added.
+    """Return the text of *file* with the links of the site; the *pictures* that it shows are added. One that leads
+    nowhere ends this.
 
     >>> linked("[options](docs/options.md#x), [nginx](deploy/nginx), [中文](README.zh-CN.md)", "README.md", "en", set())
     '[options](options.md#x), nginx, [中文](zh-CN/index.html)'
@@ -60,7 +57,7 @@ def linked(text: str, file: str, language: str, pictures: set[str]) -> str:
         mark, title, target, anchor = found.groups("")
         path = normpath(f"{Path(file).parent}/{target}")
         if not (ROOT / path).exists():
-            raise LinkError(f"{file}: the link to {target} leads nowhere")
+            raise SystemExit(f"{file}: the link to {target} leads nowhere")
         if path.endswith(PICTURES):
             pictures.add(path)
             return f"{mark}[{title}]({Path(path).name})"
@@ -133,11 +130,7 @@ def main() -> int:
     for language, (_, path) in LANGUAGES.items():
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            try:
-                lay(folder, language)
-            except LinkError as error:
-                print(error, file=sys.stderr)
-                return 1
+            lay(folder, language)
             command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:

@@ -4,6 +4,7 @@
 set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
+refuse_shared
 find_python
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

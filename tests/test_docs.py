@@ -64,7 +64,7 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "docs" / "design.md").write_text(design)
     for name in ("verdicts.md", "verdicts.zh-CN.md"):
         (tmp_path / "docs" / name).write_text((ROOT / "docs" / name).read_text(encoding="utf-8"), encoding="utf-8")
-    for name in ("scripts/verdict_docs.py", "docs/options.zh.json"):
+    for name in ("scripts/bootstrap.sh", "scripts/clone.py", "scripts/verdict_docs.py", "docs/options.zh.json"):
         (tmp_path / name).symlink_to(ROOT / name)
     script = tmp_path / "scripts" / "build_docs.py"
     script.write_text(BUILD.read_text(encoding="utf-8"), encoding="utf-8")
@@ -368,7 +368,7 @@ def test_a_link_that_leads_nowhere_and_a_page_that_fetches_from_elsewhere_fail(s
     (tmp_path / "a.html").write_text('<a href="https://x.io">x</a><script src="app.js"></script>')
     (tmp_path / "b.html").write_text('<link rel=preconnect href="https://fonts.io/a"><script src=//cdn.io/b.js>')
 
-    with pytest.raises(site.LinkError, match=r"README\.md: the link to docs/nowhere\.md leads nowhere"):
+    with pytest.raises(SystemExit, match=r"README\.md: the link to docs/nowhere\.md leads nowhere"):
         site.linked("[x](docs/nowhere.md)", "README.md", "en", set())
     assert [found.rpartition("//")[2] for found in site.outside(tmp_path)] == ["fonts.io/a", "cdn.io/b.js"]
 

@@ -368,6 +368,30 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
     assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
 
 
+@pytest.mark.parametrize("script", ["bench.py --help", "build_docs.py --check", "renew_constraints.sh"])
+def test_root_measures_and_writes_nothing_where_another_user_may_make_modules(
+    shared_checkout: Path, script: str
+) -> None:
+    """Given a checkout with a service, whose user has made modules of Python's own names there, when root runs a script
+    that imports from the checkout, or has pip build it, then it ends before any of them is run."""
+    ran = shared_checkout.with_name("ran")
+    plant(shared_checkout, ran)
+    name, *arguments = script.split()
+    shell = [] if name.endswith(".sh") else [sys.executable]
+
+    told = subprocess.run(
+        [*shell, str(shared_checkout / "scripts" / name), *arguments],
+        cwd="/",
+        env={**os.environ, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (told.returncode, told.stdout, ran.exists()) == (1, "", False)
+    assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
+
+
 @pytest.mark.parametrize("program", ["soak", "deaths"])
 def test_what_runs_for_long_is_a_script_that_the_documents_name(tmp_path: Path, program: str) -> None:
     """Given a checkout with a .venv that is installed, then its script of that name runs the program in tests/real."""

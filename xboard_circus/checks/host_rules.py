@@ -5,7 +5,9 @@ mode bits and access lists.
 """
 
 import glob
+import grp
 import os
+import pwd
 import resource
 import shlex
 import shutil
@@ -57,9 +59,6 @@ def modules(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> 
 
 def user_of(watcher: WatcherConfig) -> User:
     """Return the user of the watcher's workers; KeyError or LaunchError for an unknown user or group."""
-    import grp
-    import pwd
-
     if watcher.uid is None:
         uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
     else:
@@ -222,8 +221,6 @@ def _doings(found: list[tuple[Path, Path]]) -> str:
 
 
 def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
-    import pwd
-
     homes = {Path(each.pw_dir) for each in pwd.getpwall()}  # each belongs to the right user
     shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place) or place in homes)
     places = dict.fromkeys(shlex.quote(str(place)) for _, place in found if str(place) not in shared)
