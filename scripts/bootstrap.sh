@@ -83,7 +83,7 @@ refuse_shared() {
         read -r mode _ _ group _
         case $mode in
         ????????w* | ?????w????+) ;; # for all, or by an access list
-        ?????w*) [ "$group" != 0 ] && [ "$group" != "$(id -g "$(owner_of setup.cfg)")" ] || exit 0 ;;
+        ?????w*) [ "$group" != 0 ] && [ "$group" != "$(own_group "$(owner_of setup.cfg)")" ] || exit 0 ;;
         *) exit 0 ;;
         esac
         exit 1
@@ -103,8 +103,15 @@ who_may_write() {
         }
     fi
 }
-# The group of a user that has no other in it, by its name; else root's.
-own_group() { if [ "$(id -gn "$1" 2>/dev/null)" = "$(id -un "$1" 2>/dev/null)" ]; then id -g "$1"; else echo 0; fi; }
+# The group of a user, if it has that user's name, and no other in it as far as the host lists them; else root's.
+own_group() {
+    name=$(id -un "$1" 2>/dev/null)
+    if gid=$(id -g "$1" 2>/dev/null) && [ "$(id -gn "$1")" = "$name" ] && [ -z "$({
+        entries passwd | awk -F: -v gid="$gid" '$4 == gid {print $1}'
+        entries group | awk -F: -v gid="$gid" '$3 == gid {gsub(",", "\n", $4); print $4}'
+    } | grep -vxF -e "$name" -e '')" ]; then echo "$gid"; else echo 0; fi
+}
+entries() { getent "$1" 2>/dev/null || cat "/etc/$1"; }
 owner_of() { ls -dn "$1" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; }; }
 
 # A venv holds its own path in its scripts: one that was moved with its checkout is of no use.

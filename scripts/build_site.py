@@ -57,7 +57,7 @@ def linked(text: str, file: str, language: str, pictures: set[str]) -> str:
         mark, title, target, anchor = found.groups("")
         path = normpath(f"{Path(file).parent}/{target}")
         if not (ROOT / path).exists():
-            raise SystemExit(f"{file}: the link to {target} leads nowhere")
+            sys.exit(f"{file}: the link to {target} leads nowhere")
         if path.endswith(PICTURES):
             pictures.add(path)
             return f"{mark}[{title}]({Path(path).name})"
@@ -124,7 +124,7 @@ def settings(language: str) -> dict[str, object]:
     }
 
 
-def main() -> int:
+def main() -> None:
     """Build the site anew."""
     shutil.rmtree(SITE, ignore_errors=True)
     for language, (_, path) in LANGUAGES.items():
@@ -135,15 +135,12 @@ def main() -> int:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 # After the warnings it has a traceback of its own.
-                print(_COLOURS.sub("", f"{done.stdout}{done.stderr}").partition("Traceback")[0], file=sys.stderr)
-                return done.returncode
+                sys.exit(_COLOURS.sub("", f"{done.stdout}{done.stderr}").partition("Traceback")[0])
             shutil.copytree(folder / "site", SITE / path, dirs_exist_ok=True)
     if found := outside(SITE):
-        print("the site fetches from other hosts:", *found, sep="\n", file=sys.stderr)
-        return 1
+        sys.exit("\n".join(["the site fetches from other hosts:", *found]))
     print(f"built {SITE.relative_to(ROOT)}/index.html")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

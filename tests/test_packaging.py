@@ -392,6 +392,53 @@ def test_root_measures_and_writes_nothing_where_another_user_may_make_modules(
     assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
 
 
+BOB = 61_001
+FAKE_ID = """#!/bin/sh
+case "$*" in
+"-un 61001" | "-gn 61001") echo bob ;;
+"-g 61001") echo 61001 ;;
+*) exec {id} "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("script", ["test.sh", "start_backend.sh status"])
+@pytest.mark.parametrize(("others", "listed"), [("", ""), ("", "bob"), ("", "carol"), ("carol:x:61002:61001:::", "")])
+def test_a_group_of_a_users_name_with_others_in_it_is_one_of_others(
+    shared_checkout: Path, script: str, others: str, listed: str
+) -> None:
+    """Given a checkout of bob's, which his group may write, then root runs what is there if bob alone is in that group,
+    and nothing if that group lists carol too, or is hers."""
+    fakes, programs = shared_checkout.with_name("fakes"), shared_checkout / ".venv" / "bin"
+    ran, made = shared_checkout.with_name("ran"), [".venv", "xboard_circus", "plugins"]
+    fakes.mkdir()
+    programs.mkdir(parents=True)
+    entries = f'passwd) echo "bob:x:61001:61001:::" "{others}" | tr " " "\\n" ;; group) echo "bob:x:61001:{listed}" ;;'
+    for path, text in (
+        (fakes / "id", FAKE_ID.format(id=shutil.which("id"))),
+        (fakes / "getent", f"#!/bin/sh\ncase $1 in {entries} esac\n"),
+        (programs / "python", f'#!/bin/sh\ncase "$*" in *version_info*) ;; *) touch {ran} ;; esac\n'),
+        (programs / "xboard-circus", f"#!/bin/sh\ntouch {ran}\n"),
+    ):
+        path.write_text(text)
+        path.chmod(0o775)
+    (programs.parent / ".place").write_text(f"{shared_checkout}\n")
+    sums = subprocess.check_output(["cksum", "setup.cfg", "pyproject.toml"], cwd=shared_checkout)
+    (programs.parent / ".installed-test").write_bytes(sums)
+    for path in (shared_checkout, *shared_checkout.glob("*.*"), *(shared_checkout / name for name in made)):
+        os.chown(path, BOB, BOB)
+    for path in programs.iterdir():
+        os.chown(path, BOB, BOB)
+    shared_checkout.chmod(0o775)
+    command = f"{shared_checkout}/scripts/{script}"
+    environ = {**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"}
+
+    told = subprocess.run(command, shell=True, env=environ, capture_output=True, text=True, check=False)
+
+    is_his = not others and listed != "carol"
+    assert (told.returncode, ran.exists()) == ((0, True) if is_his else (1, False)), told
+
+
 @pytest.mark.parametrize("program", ["soak", "deaths"])
 def test_what_runs_for_long_is_a_script_that_the_documents_name(tmp_path: Path, program: str) -> None:
     """Given a checkout with a .venv that is installed, then its script of that name runs the program in tests/real."""

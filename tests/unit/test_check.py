@@ -37,7 +37,8 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
 from xboard_circus.host.programs import KEPT, run_captured
 from xboard_circus.host.servers import name_of
-from xboard_circus.host.writers import User, members
+from xboard_circus.host.users import members
+from xboard_circus.host.writers import User
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
 Sections = dict[str, dict[str, str | None]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import plistlib
+import pwd
 import re
 import stat
 import struct
@@ -528,6 +530,27 @@ def test_root_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(XboardError, match="--run-as toor: it is root by another name"):
         service._refuse_unfit_user()
+
+
+@pytest.mark.parametrize(("listed", "others"), [(["bob"], []), (["bob", "carol"], []), ([], ["carol"])])
+def test_a_group_of_a_users_name_is_its_own_if_no_other_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, listed: list[str], others: list[str]
+) -> None:
+    """Given the group bob of the user bob, then it is his own unless it lists carol, or is hers too."""
+    uids = {"bob": 61_001, "carol": 61_002}
+
+    def entry(name: str) -> pwd.struct_passwd:
+        gid = 61_001 if name == "bob" or name in others else 61_002
+        return pwd.struct_passwd((name, "x", uids[name], gid, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwnam", entry)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [*map(entry, uids)])
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("bob", "x", gid, listed)))
+
+    owner = written_files.Owner.of("bob")
+
+    assert owner is not None
+    assert owner.has_own_group == ("carol" not in [*listed, *others])
 
 
 @only_root

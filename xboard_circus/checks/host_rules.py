@@ -29,6 +29,7 @@ from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, 
 from xboard_circus.core.names import some_of
 from xboard_circus.host import servers, writers
 from xboard_circus.host.programs import run_captured
+from xboard_circus.host.users import members
 from xboard_circus.host.writers import ANYBODY, User
 from xboard_circus.service.layout import NAME, OVERLAY
 
@@ -141,7 +142,7 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
     found, trusted = folder.stat(), {0, os.geteuid()}
     if writers.User.of(found.st_uid) is not None and found.st_uid not in trusted:
         return servers.name_of(found.st_uid), folder
-    if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - trusted:
+    if found.st_mode & stat.S_IWGRP and members(found.st_gid) - trusted:
         return "its group", folder
     return next(((user.name, place) for user, place in writers.besides(folder, trusted)), None)
 

@@ -31,6 +31,16 @@ def groups_of(user: int, group: int) -> list[int]:
     return [group]
 
 
+def members(group: int) -> set[int]:
+    """Return the users in a group, as far as the host lists them."""
+    found = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group}
+    with suppress(KeyError):
+        for name in grp.getgrgid(group).gr_mem:
+            with suppress(KeyError):
+                found.add(pwd.getpwnam(name).pw_uid)
+    return found
+
+
 def _number(given: object, find: Callable[[str], int]) -> int | None:
     if given in (None, ""):
         return None

@@ -6,7 +6,6 @@ may always write.
 
 import errno
 import glob
-import grp
 import os
 import pwd
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xboard_circus.host import servers
+from xboard_circus.host.users import members
 from xboard_circus.host.written_files import MOST_LINKS, read_whole, walk
 
 UV_LOCK = ".lock"
@@ -213,13 +213,3 @@ def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set
     rights = _Rights.of(place, found)
     users = {uid for uid, right in rights.users.items() if right & os.W_OK}
     return {found.st_uid, *users}.union(*((find or members)(gid) for gid, right in rights.groups if right & os.W_OK))
-
-
-def members(group: int) -> set[int]:
-    """Return the users in a group, as far as the host lists them."""
-    found = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group}
-    with suppress(KeyError):
-        for name in grp.getgrgid(group).gr_mem:
-            with suppress(KeyError):
-                found.add(pwd.getpwnam(name).pw_uid)
-    return found

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.users import members
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # To pass through, because a folder such as /home may be closed to reading.
@@ -37,7 +38,7 @@ class Owner(NamedTuple):
     """A user and that user's group.
 
     Attributes:
-        has_own_group: The group has no other user in it, judged by its name.
+        has_own_group: The group has that user's name, and no other user in it, as far as the host lists them.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Owner(NamedTuple):
 
     @property
     def has_own_group(self) -> bool:
-        return self.name == self.group
+        return self.name == self.group and members(self.gid) <= {self.uid}
 
     @classmethod
     def of(cls, user: str) -> "Owner | None":
