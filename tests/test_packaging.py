@@ -6,6 +6,7 @@ import configparser
 import fcntl
 import grp
 import importlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -156,6 +157,14 @@ def test_the_plugins_have_one_name() -> None:
     assert plugins.__name__ == "xboard_circus.plugins"
 
 
+def test_the_version_of_the_setup_is_that_of_the_package() -> None:
+    """Given setup.cfg, then its version is a literal: setuptools would run who knows what to find the package's."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+
+    assert setup["metadata"]["version"] == xboard_circus.__version__
+
+
 def test_the_changelog_tells_of_this_version() -> None:
     assert f"## [{xboard_circus.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
@@ -303,6 +312,87 @@ def test_a_setup_py_that_somebody_planted_is_not_run(shared_checkout: Path, scri
     assert told.returncode == 1
     assert f"{shared_checkout}/setup.py is another user's, of uid {NOBODY}" in told.stderr
     assert not ran.exists()
+
+
+# What Python, pip, setuptools or this project look up by name, or could; each leaves its name where it is run.
+PLANTED = (
+    *("xboard_circus", "plugins", "circusweb", "setuptools", "pkg_resources", "distutils", "pip", "wheel", "build"),
+    *("sitecustomize", "usercustomize", "configparser", "tomllib", "_in_process", "conftest", "__init__", "planted"),
+)
+ENTRIES = (
+    *("distutils.commands", "distutils.setup_keywords", "egg_info.writers", "setuptools.file_finders"),
+    "setuptools.finalize_distribution_options",
+)
+SETTINGS = {
+    "planted.pth": "import planted\n",
+    "pydistutils.cfg": "[global]\ncommand_packages = planted\n",
+    ".pydistutils.cfg": "[global]\ncommand_packages = planted\n",
+    "NOTICE": "planted\n",
+    "README.rst": "planted\n",
+}
+
+
+def plant(checkout: Path, ran: Path) -> None:
+    """Have nobody make at the top of *checkout* what pip could run, or put where root's Python runs it."""
+    text = f"open({str(ran)!r}, 'a').write(__name__ + chr(10)); __version__ = str(1)\n"
+    files = dict.fromkeys((f"{name}.py" for name in PLANTED), text) | SETTINGS
+    for kind, about in (("egg-info", "PKG-INFO"), ("dist-info", "METADATA")):
+        (checkout / f"planted-1.0.{kind}").mkdir()
+        files[f"planted-1.0.{kind}/{about}"] = "Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n"
+        files[f"planted-1.0.{kind}/entry_points.txt"] = "".join(f"[{name}]\nbuild = planted:a\n" for name in ENTRIES)
+    for name, text in files.items():
+        (checkout / name).write_text(text)
+        os.chown(checkout / name, NOBODY, NOBODY)
+
+
+@pytest.fixture
+def venv_of_root(shared_checkout: Path) -> Path:
+    """The .venv of a checkout with all of its sources and the setuptools of these tests, as no index answers there."""
+    for name in ("xboard_circus", "plugins"):
+        (shared_checkout / name).rmdir()
+        shutil.copytree(ROOT / name, shared_checkout / name, symlinks=True, ignore=left_out)
+    for name in ("README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / name, shared_checkout)
+    venv, theirs = shared_checkout / ".venv", Path(str(importlib.metadata.distribution("setuptools").locate_file("")))
+    subprocess.run([sys.executable, "-I", "-m", "venv", str(venv)], check=True)
+    (venv / ".place").write_text(f"{shared_checkout}\n")
+    (site,) = venv.glob("lib/python*/site-packages")
+    for pattern in ("setuptools*", "pkg_resources", "_distutils_hack"):  # older ones, as Python 3.11 brings them
+        for old in site.glob(pattern):
+            shutil.rmtree(old)
+    for path in (*theirs.glob("setuptools-*.dist-info"), theirs / "setuptools", theirs / "_distutils_hack"):
+        shutil.copytree(path, site / path.name)
+    shutil.copy(theirs / "distutils-precedence.pth", site)
+    return venv
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("how", ["start_backend.sh", "service upgrade"])
+def test_roots_pip_runs_nothing_that_another_user_put_beside_the_sources(
+    shared_checkout: Path, venv_of_root: Path, how: str
+) -> None:
+    """Given files of all sorts that a service's user has made at the top of the checkout, when root's pip installs it
+    by the script, or by an upgrade for a .venv elsewhere, then none of them is run, or copied."""
+    (site,) = venv_of_root.glob("lib/python*/site-packages")
+    ours = re.compile(r"xboard_circus(-.*)?|circusweb|__editable__.*|__pycache__")
+    had, ran = {*site.iterdir()}, shared_checkout.with_name("ran")
+    for name in ("build", "xboard_circus.egg-info"):  # root makes them first
+        (shared_checkout / name).mkdir()
+    plant(shared_checkout, ran)
+    command = [str(venv_of_root / "bin" / "python"), "-I", "-m", "pip", "install", "--upgrade", str(shared_checkout)]
+    if how == "start_backend.sh":
+        command = [str(shared_checkout / "scripts" / how), "start"]
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # which means: do not isolate
+
+    told = subprocess.run(
+        command, cwd=shared_checkout, env={**os.environ, **offline}, capture_output=True, text=True, check=False
+    )
+
+    made = {path.name for path in {*site.iterdir()} - had}
+    assert (ran.read_text().split() if ran.exists() else []) == []
+    assert f"xboard_circus-{xboard_circus.__version__}.dist-info" in made, told
+    assert [name for name in made if not ours.fullmatch(name)] == []
+    assert [path for path in site.glob("xboard_circus*/**/*") if path.name in SETTINGS] == []
 
 
 def test_who_keeps_the_checkout_locked_is_named_and_waited_for_no_longer_than_a_limit(shared_checkout: Path) -> None:
