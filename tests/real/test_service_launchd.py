@@ -17,8 +17,10 @@ import xboard_circus
 from xboard_circus.host.written_files import Owner
 
 from . import forked_commands
+from .harness import circusd, eventually
 from .operations import Checkout
 from .service_host import ROOT, SCRIPT
+from .test_monitor import monitor
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
 _KEYS = """
@@ -352,6 +354,34 @@ def test_a_user_whose_group_has_others_in_it_is_refused_and_gets_no_folder_of_ro
 
     assert (mac.folder.stat(), sorted(mac.folder.iterdir())) == before
     assert not mac.calls()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_shares_no_folder_in_which_its_own_backend_still_runs(mac: Mac) -> None:
+    """Given root's circusd in the folder, its monitor, or the workers of one that was killed, which would import what
+    the service's user puts there, when root installs, then that is refused, and nothing is touched."""
+    words = ("--run-as", "daemon", "--dry-run")
+    with circusd(mac.folder) as c:
+        workers = c.wait_ready()
+        before = mac.folder.stat()
+        for action in ("install", "upgrade", "unit"):
+            told = mac.service(action, *words, expect=1)
+            what = f"circus.circusd of root's, pid {c.pid}, runs in {mac.folder}, and would run what daemon puts there"
+            assert f"{what}: `xboard-circus stop` as root first" in told
+            assert "would " not in told.replace(what, "")
+        c.kill9()
+        told = mac.service("install", *words, expect=1)
+        assert f"a worker of root's, pid {min(workers)}, runs in {mac.folder}" in told
+        assert "`xboard-circus clean` as root first" in told
+        with monitor(c) as process:
+            eventually(c.serves, what="the monitor has started another")
+            assert c.run_cli("stop").returncode == 0
+            told = mac.service("install", *words, expect=1)
+            assert f"xboard_circus.monitor of root's, pid {process.pid}, runs in {mac.folder}" in told
+            assert f"`kill {process.pid}` as root first" in told
+        assert mac.folder.stat()[:6] == before[:6]
+
+        assert f"would share: {mac.folder} with daemon" in mac.service("install", *words)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import xboard_circus
 from xboard_circus import config
 from xboard_circus.errors import XboardError
-from xboard_circus.host import writers, written_files
+from xboard_circus.host import procs, servers, writers, written_files
 from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.runtime import LIFE
@@ -25,6 +25,9 @@ from xboard_circus.service.rendering import rendered
 CHECKED_WITHIN = 300.0
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
+# What runs by that name in a folder, and how it is ended.
+BACKENDS = dict.fromkeys(("circusd", "circus.circusd"), "xboard-circus stop")
+BACKENDS |= {"xboard_circus.monitor": "kill {}", "a worker": "xboard-circus clean"}
 OF_ROOT, _FACTS = "/opt", (("uname", "-s"), ("id", "-u"), ("id", "-un"))
 # Files of the checkout that root runs, or pip when it installs them.
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
@@ -64,6 +67,7 @@ class Service:
             if layout.system:
                 self._refuse_unfit_user()
                 self._refuse_folders_of_others()
+                self._refuse_backends_of_others()
             else:
                 cure = "leave --user out, or put it into a folder of root's"
                 self._refuse_of_others(layout.folder, cure, whole=False)
@@ -156,6 +160,24 @@ class Service:
             # An earlier service may have run as another user.
             if os.path.lexists(folder) and not is_users and not any(folder.glob(f"*/{LIFE}")):
                 raise XboardError(f"{folder} is there, and another program's: choose another --name, or delete it")
+
+    def _refuse_backends_of_others(self) -> None:
+        """Refuse a folder where another user than the service's runs a circusd, its monitor, or workers that it left.
+
+        Each imports modules from there, and the service's user may make one from now on.
+        """
+        layout, owner = self._layout, Owner.of(self._layout.user)
+        for pid in sorted({*procs.pids()} - procs.spared()):
+            user, mark = procs.user_of(pid), (procs.environ(pid) or {}).get("XBOARD_CONFIG")
+            if user is None or (owner and user == owner.uid) or not procs.is_of_our_pid_space(pid):
+                continue
+            what = next(filter(BACKENDS.get, map(os.path.basename, procs.command_line(pid)[1:6])), "a worker")
+            own = [f"{procs.folder_of(pid)}/", procs.config_file_of(pid)] if what != "a worker" else []
+            places = {Path(os.path.dirname(file)).resolve() for file in [*own, mark] if file}
+            if places & {layout.folder, layout.ini.parent}:
+                who, end = servers.name_of(user), BACKENDS[what].format(pid)
+                what += f" of {who}'s, pid {pid}, runs in {layout.folder}"
+                raise XboardError(f"{what}, and would run what {layout.user} puts there: `{end}` as {who} first")
 
     def _refuse_unfit_user(self) -> None:
         owner = Owner.of(self._layout.user)
