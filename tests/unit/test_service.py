@@ -115,6 +115,27 @@ def test_an_upgrade_from_the_index_says_how_to_go_back(tmp_path: Path, monkeypat
     ]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_came_from_a_file_is_not_upgraded_from_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    """Given a package from a wheel, whose name anybody may take on an index, then no pip runs, and the cure is told."""
+    site = tmp_path / "lib" / "python3.13" / "site-packages"
+    info = site / "xboard_circus-0.0.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "direct_url.json").write_text('{"url": "file:///root/xboard_circus-0.0.9-py3-none-any.whl"}')
+    monkeypatch.setattr(xboard_circus, "__file__", str(site / "xboard_circus" / "__init__.py"))
+    service, said = Service.__new__(Service), list[str]()
+    service._shell = managers.Shell(said.append, dry_run=dry_run)
+
+    python = tmp_path / "bin" / "python"
+    cure = f"`{python} -I -m pip install FILE.whl`, then `{python} -I -m xboard_circus service install --restart`"
+    with pytest.raises(XboardError, match=re.escape(cure)):
+        service._upgrade_packages(tmp_path)
+
+    assert said == []
+
+
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
     layout = lay_out(WANTED._replace(of_user=True, name="shop"), LINUX, action="install")
 

@@ -48,7 +48,9 @@ def service() -> None:
 
 @service.command()
 @_with_options
-@click.option("--restart", is_flag=True, hidden=True)  # an upgrade goes on with this, in the new code
+@click.option(
+    "--restart", is_flag=True, help="Restart it though nothing differs, as after pip has put in newer packages."
+)
 def install(restart: bool, **given: Any) -> None:
     """Write the service's files, enable it and start it. Run again, it changes only what differs."""
     with _interrupted("install"):

@@ -227,8 +227,15 @@ class Service:
             # The checkout's own .venv runs the code of the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
         python = str(venv / "bin" / "python")
+        sites = (*venv.glob("lib/python*/site-packages"), source)
+        before = next(chain(*(each.glob("xboard_circus-*.dist-info") for each in sites)), None)
+        if what == ["xboard-circus"] and (before is None or os.path.exists(before / "direct_url.json")):
+            cause = f"{venv} has an xboard-circus that no index gave, where anybody may take that name"
+            cure = (
+                f"`{python} -I -m pip install FILE.whl`, then `{python} -I -m xboard_circus service install --restart`"
+            )
+            raise XboardError(f"{cause}: {cure} with the options of this command; nothing was changed")
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        before = next(venv.glob("lib/python*/site-packages/xboard_circus-*.dist-info"), None)
         self._shell.run(python, *pip, "--upgrade", *what, half=f"{venv} lacks packages, and nothing starts from it")
         if self._shell.dry_run:
             return
