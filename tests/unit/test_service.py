@@ -10,6 +10,7 @@ import re
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -415,16 +416,54 @@ def reached() -> Iterator[Path]:
 
 
 @only_root
-def test_files_of_others_are_found_below_a_folder(tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    (logs / "old.log").touch()
-    (logs / "own.log").touch()
-    os.chown(logs / "own.log", NOBODY.uid, NOBODY.gid)
-    os.chown(logs, NOBODY.uid, NOBODY.gid)
+def test_files_of_others_are_found_below_a_folder_of_roots_alone(reached: Path) -> None:
+    logs = reached / "logs"
+    (logs / "theirs").mkdir(parents=True)
+    for name in ("old.log", "own.log", "theirs/moved"):
+        (logs / name).touch(0o600)
+    for name in ("own.log", "theirs"):
+        os.chown(logs / name, NOBODY.uid, NOBODY.gid)
 
-    assert written_files.foreign(logs, NOBODY) == [logs / "old.log"]
-    assert written_files.foreign(tmp_path / "none", NOBODY) == []
+    assert writers.foreign(logs, NOBODY.uid) == [logs / "old.log", logs]
+    assert writers.foreign(reached / "none", NOBODY.uid) == []
+    logs.chmod(0o777)
+    assert writers.foreign(logs, NOBODY.uid) == [logs]
+    reached.chmod(0o777)
+    assert writers.foreign(logs, NOBODY.uid) == []
+
+
+@only_root
+def test_what_the_services_user_moves_among_its_data_is_not_given_to_it(reached: Path) -> None:
+    """Given what root's own start left, when root installs, then the service's user gets it, but for the tokens, which
+    are made anew; a file of root's that the user moves there is not given by the next install."""
+    folder, said = reached / "app", list[str]()
+    for made in (folder / "logs" / "old", folder / "uploads"):
+        made.mkdir(parents=True)
+    names = ("dashboard.token", "dashboard.json", "ledger.db", "logs/web.log", "logs/old/web.log")
+    for name in names:
+        (folder / name).touch(0o600)
+    os.chown(folder / "uploads", NOBODY.uid, NOBODY.gid)
+    service = Service.__new__(Service)
+    service._shell, service._is_callers = managers.Shell(said.append, dry_run=False), False
+    wanted = ServiceOptions(folder, run_as="nobody")
+    service._layout = lay_out(wanted, MAC, action="install")._replace(runtime=reached / "run")
+
+    service._give_folder(NOBODY, Path(sys.prefix))
+
+    assert f"delete: {folder}/dashboard.token, which the page makes anew" in said
+    assert not (folder / "dashboard.token").exists()
+    given = [folder / name for name in (*names[1:], "logs", "logs/old")]
+    assert {path.stat().st_uid for path in given} == {NOBODY.uid}
+    (folder / "uploads" / "secret").touch(0o600)
+    moved = [folder / name for name in ("logs/secret", "secret.db")]
+    for source, target in zip((folder / "uploads" / "secret", moved[0]), moved, strict=True):
+        subprocess.run(["mv", source, target], user=NOBODY.uid, group=NOBODY.gid, extra_groups=[], check=True)
+    (folder / "uploads" / "secret").touch(0o600)
+    os.rename(folder / "uploads" / "secret", moved[0])
+
+    service._give_folder(NOBODY, Path(sys.prefix))
+
+    assert [path.stat().st_uid for path in moved] == [0, 0]
 
 
 @only_root
@@ -500,7 +539,7 @@ def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
     (deep / "late.py").touch()
     os.utime(deep / "late.py", (10, 10))
     try:
-        assert len(written_files.foreign(tmp_path, NOBODY)) == 1202
+        assert len(writers.foreign(tmp_path, NOBODY.uid)) == 1202
         assert [*writers.below(tmp_path, [os.geteuid()])] == []
         assert versions(tmp_path, [20])[0]["changed"] == 10
     finally:
@@ -522,6 +561,18 @@ def test_where_a_link_leads_is_looked_at_like_what_lies_there(tmp_path: Path) ->
     os.chown(theirs, NOBODY.uid, NOBODY.gid)
 
     assert [*writers.below(venv, [0])] == [("nobody", theirs)]
+
+
+@only_root
+def test_what_goes_while_it_is_looked_at_is_nobodys(reached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a file that goes after its name was read, then the look goes on, and finds what stays."""
+    (reached / "stays").touch()
+    os.chown(reached / "stays", NOBODY.uid, NOBODY.gid)
+    monkeypatch.setattr(
+        "xboard_circus.host.writers.walk", lambda path: iter([(path, [], ["gone", "stays", "stays/x"])])
+    )
+
+    assert [*writers.below(reached, [0])] == [("nobody", reached / "stays")]
 
 
 @pytest.mark.parametrize("name", ["x.run", "x.state"])

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from xboard_circus.host import servers
 from xboard_circus.host.users import members
-from xboard_circus.host.written_files import MOST_LINKS, read_whole, walk
+from xboard_circus.host.written_files import MOST_LINKS, belongs_to, read_whole, walk
 
 UV_LOCK = ".lock"
 """Of uv's, open to all, in the .venv that it has made: it locks that file, and no program runs or reads it."""
@@ -186,20 +186,37 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
     find, seen = cache(members), seen | {path}
     names = (os.path.join(folder, name) for folder, *both in walk(path) for name in chain(*both))
     for each in chain([os.fspath(path)], names):
-        found = os.lstat(each)
-        # No access list grants more than the bits of the group. Most of a .venv passes here, at one look each.
-        if found.st_uid in trusted and not found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode):
-            continue
-        place = Path(each)
-        for uid in sorted(_named_at(place, find) - {*trusted}):
-            yield servers.name_of(uid), place
-        if not os.path.islink(place):
-            if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
-                yield ANYBODY.name, place
-            continue
-        yield from named(place, trusted)
-        if seen.isdisjoint((target := place.resolve(), *target.parents)) and os.path.exists(target):
-            yield from below(target, trusted, seen)
+        with suppress(FileNotFoundError, NotADirectoryError):  # it has gone meanwhile
+            found = os.lstat(each)
+            # No access list grants more than the bits of the group. Most of a .venv passes here, at one look each.
+            if found.st_uid in trusted and not found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode):
+                continue
+            place = Path(each)
+            for uid in sorted(_named_at(place, find) - {*trusted}):
+                yield servers.name_of(uid), place
+            if not os.path.islink(place):
+                if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
+                    yield ANYBODY.name, place
+                continue
+            yield from named(place, trusted)
+            if seen.isdisjoint((target := place.resolve(), *target.parents)) and os.path.exists(target):
+                yield from below(target, trusted, seen)
+
+
+def foreign(path: Path, uid: int) -> list[Path]:
+    """Return what is at or below *path* and not the user's with that *uid*, what is in a folder before it.
+
+    Nothing in a folder that the user may write: he may have moved a file of another's there, which he may not read.
+    """
+    user, found = User.of(uid), [path]
+    if user is None or os.path.islink(path) or not os.path.exists(path) or user.writable(path.parent):
+        return []
+    for folder, folders, files in walk(path):
+        if belongs_to(Path(folder), uid) or user.has(Path(folder), os.W_OK):
+            folders.clear()
+        else:
+            found += [Path(folder, each) for each in (*folders, *files)]
+    return [each for each in reversed(found) if not belongs_to(each, uid)]
 
 
 def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:

@@ -374,14 +374,6 @@ def walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         left += [os.path.join(place, name) for name in folders]
 
 
-def foreign(path: Path, owner: Owner) -> list[Path]:
-    """Return the files at or below *path* that are not *owner*'s."""
-    if os.path.islink(path) or not os.path.exists(path):
-        return []
-    below = (Path(folder, each) for folder, folders, files in walk(path) for each in [*folders, *files])
-    return [each for each in (path, *below) if not belongs_to(each, owner.uid)]
-
-
 def give(path: Path, owner: Owner) -> bool:
     """Give the file or folder at *path* to *owner*, and return whether that was done.
 

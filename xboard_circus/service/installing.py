@@ -312,6 +312,8 @@ class Service:
     def _give_folder(self, owner: Owner | None, venv: Path) -> None:
         """Let the service write in the folder and in logs/, and give it the existing data."""
         layout, shell = self._layout, self._shell
+        if owner is not None and not shell.dry_run:
+            self._give_data(owner)
         folders = [(layout.folder / "logs", 0o755), (layout.runtime, 0o700)][: 1 if self._is_callers else 2]
         for path, mode in folders:
             if not os.path.isdir(path):
@@ -323,14 +325,19 @@ class Service:
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
             if os.path.exists(layout.folder / "docker-compose.yml"):
                 shell.note(f"run no Compose as root in {layout.folder}: {layout.user} may add a compose.yaml or .env")
-        if owner is None or shell.dry_run:
-            return
-        for top in chain(*map(layout.folder.glob, DATA)):
-            for path in written_files.foreign(top, owner):
-                if written_files.give(path, owner):
-                    shell.report(f"give: {path} to {layout.user}")
-        if layout.manager == "systemd":
+        if owner is not None and not shell.dry_run and layout.manager == "systemd":
             self._refuse_closed_folder(venv)
+
+    def _give_data(self, owner: Owner) -> None:
+        """Give what an earlier start by root left, before the user may put a file of root's in its place."""
+        tokens = self._layout.folder / "dashboard.token"
+        if os.path.exists(tokens) and not written_files.belongs_to(tokens, owner.uid):
+            self._shell.report(f"delete: {tokens}, which the page makes anew")  # another user has known them
+            written_files.delete(tokens)
+        for top in chain(*map(self._layout.folder.glob, DATA)):
+            for path in writers.foreign(top, owner.uid):
+                if written_files.give(path, owner):
+                    self._shell.report(f"give: {path} to {owner.name}")
 
     def _refuse_closed_folder(self, venv: Path) -> None:
         folder, user = self._layout.folder, self._layout.user
