@@ -704,6 +704,10 @@ OF_ROOTS_WATCHER: list[Sections] = [
     {"alert:ops": {"type": "command", "command": "sh -e theirs/run"}},
     {"watcher:db": {"cmd": "theirs/run"}},
     {"watcher:db": {"cmd": "sh theirs/run"}},
+    {"watcher:db": {"cmd": "nice -n 5 {}/theirs/run"}},
+    {"watcher:db": {"cmd": "env A=1 {}/theirs/run"}},
+    {"watcher:db": {"cmd": "sleep 9 --log-config {}/theirs/run"}},
+    {"watcher:db": {"cmd": "sleep 9 --log-config=theirs/run"}},
     {"watcher:db": {"executable": "theirs/run"}},
     {"env:db": {"PATH": "theirs:/usr/bin"}},
     {"watcher:db": {"run.before": "theirs/run now"}},
@@ -721,7 +725,8 @@ def test_what_roots_circusd_runs_as_root_must_not_be_another_users(
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "run").touch(0o755)
     db = {"cmd": "sleep 9", "hooks.before_start": "xboard_circus.plugins.guard.arm", "working_dir": "."}
-    file = write({**changes, "watcher:web": {"uid": "nobody"}, "watcher:db": {**db, **changes.get("watcher:db", {})}})
+    theirs = {name: str(value).format(tmp_path) for name, value in changes.get("watcher:db", {}).items()}
+    file = write({**changes, "watcher:web": {"uid": "nobody"}, "watcher:db": {**db, **theirs}})
     assert open_doors(file) == []
 
     shutil.chown(tmp_path / "theirs", "nobody")

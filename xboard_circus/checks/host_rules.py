@@ -317,14 +317,13 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
 
 
 def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
-    """Yield the program of *command*, and the script that it is given first, if there is one."""
+    """Yield the program of *command*, and each file among its words, such as what `nice` runs, or --log-config=FILE."""
     if not command or "\0" in "".join(command):
         return
     program = shutil.which(command[0], path=path) if os.sep not in command[0] else command[0]
     yield from [] if program is None else [folder / program]
-    script = next((word for word in command[1:] if not word.startswith("-")), "")
-    if os.path.isfile(folder / script):
-        yield folder / script
+    words = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in command[1:])
+    yield from (folder / word for word in words if os.path.isfile(folder / word))
 
 
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
