@@ -116,7 +116,7 @@ class Service:
             self._manager.forget()
             self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
             if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
-                cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`"
+                cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`, and `setfacl -R -b` it"
                 what = f"{layout.user} may have made files in {layout.folder}: before root runs anything there"
                 self._shell.note(f"{what}, look at what lies there, {cure}")
 
