@@ -137,6 +137,32 @@ def test_what_came_from_a_file_is_not_upgraded_from_the_index(
     assert said == []
 
 
+@pytest.mark.parametrize("host", [ROOT, MAC, LINUX], ids=["systemd", "launchd", "dry run of a user"])
+def test_a_folder_of_the_system_is_not_shared(host: ServiceHost) -> None:
+    """Given the ini in a folder that holds more than a project, then no service is installed there; what an earlier
+    release has installed can be removed."""
+    for folder in (
+        "/",
+        "/etc",
+        "/etc/app",
+        "/usr/share/app",
+        "/usr/local/bin",
+        "/opt",
+        "/home",
+        "/root",
+        "/tmp",
+        "/var",
+    ):
+        wanted = WANTED._replace(folder=Path(folder), dry_run=True)
+        for action in ("install", "upgrade", "unit"):
+            with pytest.raises(XboardError, match=f"^{folder} is a folder of the system"):
+                lay_out(wanted, host, action=action)
+        lay_out(wanted, host, action="remove")
+        lay_out(wanted._replace(of_user=True), host, action="install")
+    for folder in ("/opt/app", "/home/ann/app", "/srv", "/usr/local/app", "/var/www/app", "/library", "/tmp/app"):
+        lay_out(WANTED._replace(folder=Path(folder), dry_run=True), host, action="install")
+
+
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
     layout = lay_out(WANTED._replace(of_user=True, name="shop"), LINUX, action="install")
 

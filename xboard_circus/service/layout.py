@@ -10,6 +10,11 @@ NAME = "xboard-backend"
 USER = "xboard"
 INI = "circus.ini"
 OVERLAY = "service.ini"
+# Folders of the system, which no service may share with its user.
+SYSTEMS = r"/|/(home|opt|root|usr/local/share|Applications|Library|Users)|(/private)?/(tmp|var(/(lib|log|tmp))?)"
+SYSTEMS += (
+    r"|(/private)?/(bin|boot|dev|etc|lib(\d+|exec)?|proc|run|sbin|sys|usr(?!/local/)|usr/local/(s?bin|etc|lib))(/.*)?"
+)
 LONGEST_RUNTIME = 50  # a unix socket's path has 103 bytes on macOS, 107 elsewhere; a worker's is the longest
 MANAGERS = {"Linux": "systemd", "Darwin": "launchd"}
 NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
@@ -84,6 +89,9 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
     if manager is None:
         raise XboardError(f"neither systemd nor launchd here: {NO_MANAGER}")
     if not wanted.of_user:
+        if action != "remove" and re.fullmatch(SYSTEMS, str(wanted.folder)):
+            what = f"{wanted.folder} is a folder of the system, and the service's user could make files in it"
+            raise XboardError(f"{what}: choose another --dir, such as /opt/xboard")
         if action != "unit" and not wanted.dry_run and host.uid != 0:
             raise XboardError(f"a service of the system takes root: sudo ... {action}, or --user for one of yours")
         if run_as == "root":
