@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 import xboard_circus
+from xboard_circus.errors import XboardError
 from xboard_circus.host.written_files import Owner
+from xboard_circus.service import installing
+from xboard_circus.service.installing import Service
+from xboard_circus.service.layout import ServiceOptions, lay_out
 
 from . import forked_commands
 from .harness import circusd, eventually
@@ -382,6 +386,24 @@ def test_root_shares_no_folder_in_which_its_own_backend_still_runs(mac: Mac) -> 
         assert mac.folder.stat()[:6] == before[:6]
 
         assert f"would share: {mac.folder} with daemon" in mac.service("install", *words)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_root_writes_no_command_into_a_folder_of_another_users(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given /usr/local/bin as another user's, such as of a package manager, then root runs no command there."""
+    commands = mac.folder.with_name("bin")
+    commands.mkdir()
+    mac.folder.parent.chmod(0o755)
+    wanted = ServiceOptions(mac.folder, run_as="daemon", dry_run=True)
+    monkeypatch.setattr(installing, "lay_out", lambda *a, **k: lay_out(*a, **k)._replace(command=commands / "shop"))
+    monkeypatch.setenv("PATH", f"{mac.fake}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE", str(mac.fake))
+    said: list[str] = []
+    Service(wanted, installing.host(), said.append, action="install")
+    os.chown(commands, pwd.getpwnam("www-data").pw_uid, -1)
+
+    with pytest.raises(XboardError, match=f"www-data may write {commands}, and root would run what is there"):
+        Service(wanted, installing.host(), said.append, action="install")
 
 
 @pytest.fixture

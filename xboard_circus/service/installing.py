@@ -68,6 +68,8 @@ class Service:
                 self._refuse_unfit_user()
                 self._refuse_folders_of_others()
                 self._refuse_backends_of_others()
+                cure = f"when you have looked at it, `chown root {layout.command.parent}` and `chmod go-w` it"
+                self._refuse_of_others(layout.command.parent, cure, whole=False)
             else:
                 cure = "leave --user out, or put it into a folder of root's"
                 self._refuse_of_others(layout.folder, cure, whole=False)
@@ -273,7 +275,7 @@ class Service:
         """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or, of the *whole*,
         anything below it."""
         trusted = self._trusted()
-        if not os.path.exists(path):
+        if whole and not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
         for who, place in chain(writers.named(path, trusted), writers.below(path.resolve(), trusted) if whole else ()):
             raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
