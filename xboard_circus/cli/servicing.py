@@ -48,9 +48,7 @@ def service() -> None:
 
 @service.command()
 @_with_options
-@click.option(
-    "--restart", is_flag=True, help="Restart it though nothing differs, as after pip has put in newer packages."
-)
+@click.option("--restart", is_flag=True, help="Restart it though nothing differs, as after pip has upgraded it.")
 def install(restart: bool, **given: Any) -> None:
     """Write the service's files, enable it and start it. Run again, it changes only what differs."""
     with _interrupted("install"):

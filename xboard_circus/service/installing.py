@@ -229,8 +229,8 @@ class Service:
             # The checkout's own .venv runs the code of the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
         python = str(venv / "bin" / "python")
-        sites = (*venv.glob("lib/python*/site-packages"), source)
-        before = next(chain(*(each.glob("xboard_circus-*.dist-info") for each in sites)), None)
+        name = "xboard_circus-*.dist-info"
+        before = next(chain(venv.glob(f"lib/python*/site-packages/{name}"), source.glob(name)), None)
         if what == ["xboard-circus"] and (before is None or os.path.exists(before / "direct_url.json")):
             cause = f"{venv} has an xboard-circus that no index gave, where anybody may take that name"
             cure = (
