@@ -43,5 +43,6 @@ def may_be_turned(folder: str, step: str, uids: set[int], gids: set[int]) -> boo
 if __name__ == "__main__":
     uid, gid, *links = sys.argv[1:]
     for where, what in sorted({pair for link in links for pair in steps(os.path.abspath(link))}):
-        if may_be_turned(where, what, {0, os.getuid(), int(uid)}, {0, int(gid)}):
+        is_above = f"{os.getcwd()}/".startswith(f"{what}/")  # of the checkout: the installer refuses those of others
+        if not is_above and may_be_turned(where, what, {0, os.getuid(), int(uid)}, {0, int(gid)}):
             print(what)
