@@ -75,20 +75,28 @@ refuse_below() {
     fi
 }
 # Refuse to go on where another user may make files in the checkout, such as that of a service: pytest, mypy and the like
-# look there for modules and settings, and root would run them.
+# look there for modules and settings, and would be run. A team shares a folder with a group that its members are in; that
+# of a service has the sticky bit, so that the service's user replaces nothing.
 refuse_shared() {
-    [ "$(id -u)" = 0 ] || return 0
     # shellcheck disable=SC2012  # stat is not the same everywhere
     ls -ldn . | {
         read -r mode _ _ group _
         case $mode in
         ????????w* | ?????w????+) ;; # for all, or by an access list
-        ?????w*) [ "$group" != 0 ] && [ "$group" != "$(own_group "$(owner_of setup.cfg)")" ] || exit 0 ;;
+        ?????w*)
+            for own in 0 "$(own_group "$(owner_of setup.cfg)")" "$(own_group "$(id -u)")"; do
+                [ "$group" != "$own" ] || exit 0
+            done
+            case "$(id -u) $mode $(id -G) " in
+            "0 "* | *" "?????????[tT]*) ;;
+            *" $group "*) exit 0 ;;
+            esac
+            ;;
         *) exit 0 ;;
         esac
         exit 1
     } || {
-        say "Other users may make files in $checkout, such as the user of a service, and root would run them." \
+        say "Other users may make files in $checkout, such as the user of a service, and you would run them." \
             "Do this in a clone of your own."
         exit 1
     }

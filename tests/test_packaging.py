@@ -482,6 +482,41 @@ def test_root_measures_and_writes_nothing_where_another_user_may_make_modules(
     assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
 
 
+@pytest.mark.parametrize(
+    ("mode", "groups", "runs"),
+    [(0o1775, [], False), (0o1775, [NOBODY], False), (0o775, [], False), (0o775, [NOBODY], True), (0o757, [], False)],
+)
+def test_an_operator_runs_no_tools_where_the_services_user_may_make_their_settings(
+    shared_checkout: Path, mode: int, groups: list[int], runs: bool
+) -> None:
+    """Given a checkout of an operator who is not root, which a service shares, or all, or a group that he is not in,
+    then nothing is run; in one that he shares with his team it is."""
+    operator, binaries, ran = 61_003, shared_checkout / ".venv" / "bin", shared_checkout / "ran"
+    binaries.mkdir(parents=True)
+    (binaries / "python").write_text(f'#!/bin/sh\ncase "$*" in *version_info*) ;; *) touch {ran} ;; esac\n')
+    (binaries / "python").chmod(0o755)
+    (binaries.parent / ".place").write_text(f"{shared_checkout}\n")
+    sums = subprocess.check_output(["cksum", "setup.cfg", "pyproject.toml"], cwd=shared_checkout)
+    (binaries.parent / ".installed-test").write_bytes(sums)
+    for path in (shared_checkout, *shared_checkout.rglob("*")):
+        os.chown(path, operator, operator, follow_symlinks=False)
+    os.chown(shared_checkout, operator, NOBODY)
+    shared_checkout.chmod(mode)
+
+    told = subprocess.run(
+        [str(shared_checkout / "scripts" / "test.sh")],
+        user=operator,
+        group=operator,
+        extra_groups=groups,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (told.returncode, ran.exists()) == ((0, True) if runs else (1, False)), told
+    assert runs or told.stderr.startswith(f"Other users may make files in {shared_checkout}")
+
+
 BOB = 61_001
 FAKE_ID = """#!/bin/sh
 case "$*" in
