@@ -389,3 +389,14 @@ def test_the_picture_of_a_terminal_shows_kill_hang_and_reload() -> None:
         assert shown in text, shown
     assert 'url("' not in picture
     assert all("](docs/terminal.svg)" in readme.read_text(encoding="utf-8") for readme in READMES)
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+def test_no_command_of_the_pages_writes_a_file_or_has_pip_build_in_the_services_folder(page: Path) -> None:
+    """Given a page, then no command of the service or the monitor is redirected to a relative path, where root's shell
+    would follow a link of the service's user, and `pip install .` is named only as what not to do."""
+    text = page.read_text(encoding="utf-8")
+
+    redirected = r"^.*(?:service unit|service\.sh unit|_backend\.sh) *>+ *(?!/dev/null|&)\S+"
+    assert re.findall(redirected, text, re.MULTILINE) == []
+    assert re.findall(r"^\$ .*pip install \.", text, re.MULTILINE) == []

@@ -340,7 +340,7 @@ def test_root_installs_no_service_whose_python_imports_from_a_folder_of_others(m
     told = mac.service("install", "--run-as", "daemon", "--dry-run", expect=1)
 
     assert f"a .pth file in {site} has root's Python import from" in told
-    assert f"where {who} may make files: install what is there without --editable" in told
+    assert f"where {who} may make files: install a wheel of it, from `pip wheel` in a clone of your own" in told
     assert "would" not in told
 
 

@@ -218,7 +218,7 @@ class Service:
                     found.append(self._layout.user)  # that user may make files there from now on
                 for who in found:
                     what = f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files"
-                    raise XboardError(f"{what}: install what is there without --editable, or with its packages in src/")
+                    raise XboardError(f"{what}: install a wheel of it, from `pip wheel` in a clone of your own")
 
     def _upgrade_packages(self, venv: Path) -> None:
         source = Path(xboard_circus.__file__).parents[1]
