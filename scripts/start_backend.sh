@@ -18,8 +18,9 @@ start | restart)
         has_program || exit 1
         say "Going on with what is installed already."
     fi
-    # Where one looks for it; deleted with the old logs, it is made again here.
-    [ -e backend.log ] || [ -h backend.log ] || ln -s logs/xboard.log backend.log
+    # Where one looks for it; deleted with the old logs, it is made again here. -n: not in a folder that a link leads to,
+    # which the user of a service has put there since.
+    [ -e backend.log ] || [ -h backend.log ] || ln -sn logs/xboard.log backend.log || :
     ;;
 *) has_program || {
     say "Nothing is installed in $checkout: .venv is missing, incomplete, or was moved. $0 start installs and starts."

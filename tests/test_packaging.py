@@ -254,6 +254,30 @@ def test_start_backend_starts_with_what_is_installed_where_no_index_answers(tmp_
     assert told.stderr.endswith("Going on with what is installed already.\n")
 
 
+def test_start_backend_makes_its_link_in_no_folder_that_another_users_link_leads_to(tmp_path: Path) -> None:
+    """Given a user who puts a link to a folder in the place of backend.log at the last moment, then nothing is made in
+    that folder, and the backend starts."""
+    environ, fakes, theirs = installed_once(tmp_path), tmp_path / "fakes", tmp_path / "theirs"
+    for folder in (fakes, theirs):
+        folder.mkdir()
+    (fakes / "ln").write_text(
+        f'#!/bin/sh\n{shutil.which("ln")} -s {theirs} backend.log\nexec {shutil.which("ln")} "$@"\n'
+    )
+    (fakes / "ln").chmod(0o755)
+
+    told = start_backend(tmp_path, "start", {**environ, "PATH": f"{fakes}:{os.environ['PATH']}"})
+
+    assert (told.returncode, told.stdout, [*theirs.iterdir()]) == (0, "start\n", [])
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an unpacked sdist is no checkout of git")
+def test_no_attributes_of_git_that_somebody_makes_steer_what_is_checked_out() -> None:
+    """Given the checkout, then it has a .gitattributes, so that no other user can make one, and converts nothing."""
+    lines = (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if not line.startswith("#")] == ["* -text -ident -filter -working-tree-encoding"]
+
+
 @pytest.mark.parametrize("verb", ["start", "restart", "stop", "status", "clean"])
 def test_start_backend_says_what_to_do_where_an_installation_has_not_ended(tmp_path: Path, verb: str) -> None:
     """Given a .venv without the program, as while the first installation runs, or after Ctrl-C in it."""
