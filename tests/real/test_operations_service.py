@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus import __version__
+
 from .harness import eventually
 from .machine import Machine, machine
 from .operations import OPERATIONS, SYSTEMD, Checkout, commands
@@ -129,6 +131,8 @@ def test_what_the_services_user_plants_turns_nothing_of_roots(checkout: Checkout
     secret.write_text("root's")
     secret.chmod(0o600)
     in_place_of_python(checkout, PIP, calls=calls, as_user=" ".join(AS_USER), folder=checkout.folder)
+    packages = checkout.folder / ".venv" / "lib" / "python3" / "site-packages"
+    (packages / f"xboard_circus-{__version__}.dist-info").mkdir(parents=True)  # else no upgrade is from the index
     plant = PLANT.format(checkout=checkout.folder, secret=secret, secret_folder=folder, marker=marker)
     with host_of(checkout) as host:
         follow(host, checkout, "sudo ./scripts/install_service.sh install")
