@@ -150,6 +150,15 @@ class CircusdClient:
         connection: _Connection | None = self._local.__dict__.get("connection")
         return UNKNOWN if connection is None or connection.server is None else connection.server
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Meet no other listener than the one that has just answered: what one says is not another's."""
+        before, self._found = self._found, self.listener
+        try:
+            yield
+        finally:
+            self._found = before
+
     def close(self) -> None:
         """Close this thread's socket; the next call opens another."""
         connection = self._local.__dict__.pop("connection", None)

@@ -148,8 +148,9 @@ class Instance:
         except CommandRefused:
             # No watcher is armed, or none has been started yet.
             try:
-                pid = client.pid()
-                return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
+                with client.held():
+                    pid = client.pid()
+                    return snapshot.from_state(snapshot.stock(client, pid=pid, config_file=procs.config_file_of(pid)))
             except (LookupError, TypeError, ValueError, AttributeError) as error:
                 raise self._taken(f"what answers at {client.endpoint} does not answer as circusd does") from error
 

@@ -62,6 +62,9 @@ def serve(door):
             door.sendall(frame(0, json.dumps({**ANSWER, "id": asked["id"], "status": "ok"}).encode()))
             if asked["command"] == "quit":
                 os._exit(0)
+            if "closes" in link:  # and the next question goes there
+                door.close()
+                return
 
 handed, link = int(sys.argv[3]), sys.argv[4:]
 server = socket.create_server(("127.0.0.1", int(sys.argv[1]))) if handed < 0 else socket.socket(fileno=handed)
@@ -230,7 +233,7 @@ def test_who_answers_on_a_listener_that_root_made_has_no_process_of_roots_killed
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
-@pytest.mark.parametrize("asks", ["stop", "stop web", "scale", "reload", "page"])
+@pytest.mark.parametrize("asks", ["stop", "stop web", "scale", "reload", "page", "page, which looks on"])
 def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
     folder_of_theirs: Path, tmp_path: Path, asks: str
 ) -> None:
@@ -247,16 +250,21 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
         link.symlink_to("theirs.sock")
         state = roots.state()
         state["circusd"].update(pid="own pid", started="own start", endpoint=f"ipc://{link}")
-        turned = (str(link), f"{tmp_path}/payroll.sock")
+        turned: tuple[str, ...] = (str(link), f"{tmp_path}/payroll.sock")
+        if asks == "page, which looks on":
+            turned += ("closes",)
         with circusd(folder, circus={"endpoint": f"ipc://{link}"}, start=False) as c:
             state["circusd"]["config_file"] = str(c.ini)
             for place in (folder, c.ini):
                 os.chown(place, uid, -1)
             listening = Impostor(f"ipc://{link}", state, USER, theirs.fileno(), turned)
             try:
-                if asks == "page":
+                if asks.startswith("page"):
                     server = Server("theirs", "theirs", f"ipc://{link}", deadline=5)
                     server._poll()
+                    if "closes" in turned:  # what the look has of the one is not shown as the other's
+                        assert (server.is_reachable, server.listener) == (False, None)
+                        return
                     assert server.is_reachable, server.error
                     with pytest.raises(CircusdGone, match="has ended"):
                         CircusdClient(server.endpoint, found=server.listener).call("quit", deadline=5)

@@ -36,7 +36,8 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
         complain(
             f"circusd is {name}'s: a monitor of {name} would start it again; `xboard-circus stop` as {name} ends that"
         )
-    elif (recorded := runtime.supervisor_of(instance.id)) != circusd:
+    # Not what has ended, or was never there: another process could have that pid and start in a moment.
+    elif user is not None and (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
             send(recorded, signal.SIGTERM)
         with suppress(XboardError):  # as below

@@ -6,6 +6,7 @@ from typing import Any
 
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
+from xboard_circus.core.state_schema import State
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
 from xboard_circus.host.sockets import is_loopback
@@ -34,10 +35,16 @@ class CircusdQueries:
 
     def state(self) -> Data:
         """Return circusd, probers, watchers and sockets; XboardError without an answer in time."""
-        is_time = self._clock() - self._seldom_at >= SELDOM
         try:
             state = self.client.state(deadline=self._deadline)
         except CommandRefused:
+            state = None
+        with self.client.held():  # or the page would show one circusd, and give its orders to another
+            return self._completed(state)
+
+    def _completed(self, state: State | None) -> Data:
+        is_time = self._clock() - self._seldom_at >= SELDOM
+        if state is None:
             address, deadline = split_endpoint(self.client.endpoint), self._deadline
             is_here = address is None or is_loopback(address[0])
             pid = self.client.pid(deadline=deadline)
