@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from posixpath import normpath
 
+from clone import import_from
+
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "site"
 PAGES = {  # by name: the file, and its title in the navigation in both languages
@@ -143,4 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    import_from(ROOT)
     main()

@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from clone import import_from
 from rich.console import Console
 from rich.text import Text
 
@@ -65,4 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    import_from(ROOT)
     main()

@@ -482,7 +482,10 @@ def test_root_runs_no_tools_where_another_user_may_make_their_settings(
     assert told.stderr.startswith(f"Other users may make files in {shared_checkout}")
 
 
-@pytest.mark.parametrize("script", ["bench.py --help", "build_docs.py --check", "renew_constraints.sh"])
+@pytest.mark.parametrize(
+    "script",
+    ["bench.py --help", "build_docs.py --check", "build_site.py", "draw_terminal.py", "renew_constraints.sh"],
+)
 def test_root_measures_and_writes_nothing_where_another_user_may_make_modules(
     shared_checkout: Path, script: str
 ) -> None:

@@ -97,9 +97,8 @@ class Instance:
 
     def client(self, *, as_found: bool = True) -> CircusdClient:
         """Return a client for our circusd's endpoint, *as_found* for the one that `find` has found, if it has."""
-        found = self._found if as_found else None
         endpoint = config.absolute(self.endpoint, self.config.folder)
-        return CircusdClient(endpoint, by=self.by, owner=self.owner, found=found)
+        return CircusdClient(endpoint, by=self.by, owner=self.owner, found=self._found if as_found else None)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None if it does not run.

@@ -32,7 +32,7 @@ from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
 # ZeroMQ's protocol by hand; it answers each command with what it was given.
 IMPOSTOR = r"""
-import json, os, socket, sys, threading
+import json, os, socket, subprocess, sys, threading
 
 started = open("/proc/self/stat").read().rpartition(")")[2].split()[19]
 ANSWER = json.loads(sys.argv[2].replace('"own pid"', str(os.getpid())).replace('"own start"', started))
@@ -46,7 +46,7 @@ def exactly(door, size):
         got += door.recv(size - len(got)) or sys.exit()
     return got
 
-def serve(door):
+def serve(door, decoy=None):
     door.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48))
     exactly(door, 64)
     door.sendall(frame(4, b"\x05READY\x0bSocket-Type\0\0\0\x06ROUTER"))
@@ -56,13 +56,22 @@ def serve(door):
         if not flags & 4:
             asked = json.loads(body)
             print(asked["command"], flush=True)
-            if link:  # by now it leads to another circusd
+            answer = {**ANSWER, "id": asked["id"], "status": "ok"}
+            if asked["command"] == "dstats":  # a process of its own, with the ini on its command line
+                decoy = subprocess.Popen(["sh", "-c", "sleep 600", link[3]], stdout=subprocess.DEVNULL)
+                answer["info"] = {"pid": decoy.pid}
+            is_end = link[2:] and asked["command"] == link[2]
+            if is_end and decoy:
+                decoy.kill()
+                decoy.wait()
+                answer["padding"] = "x" * (1 << 20)
+            if link and (is_end or not link[2:]):  # by now it leads to another circusd
                 os.symlink(link[1], link[0] + ".new")
                 os.rename(link[0] + ".new", link[0])
-            door.sendall(frame(0, json.dumps({**ANSWER, "id": asked["id"], "status": "ok"}).encode()))
+            door.sendall(frame(0, json.dumps(answer).encode()))
             if asked["command"] == "quit":
                 os._exit(0)
-            if "closes" in link:  # and the next question goes there
+            if is_end:  # and the next question goes there
                 door.close()
                 return
 
@@ -78,7 +87,8 @@ while True:
 
 class Impostor:
     """A process of *user* that answers at *endpoint*, or on a listener *handed* to it; *asked* are the commands that it
-    got. With a *link*, a path and a target, it turns that before each answer."""
+    got. With a *link*, a path and a target, it turns that before each answer; with a command behind them, before that
+    of this one alone, and closes. With an ini too, `dstats` is answered with a process that ends then."""
 
     def __init__(
         self, endpoint: str, answer: dict[str, Any], user: str | None, handed: int = -1, link: tuple[str, ...] = ()
@@ -233,7 +243,9 @@ def test_who_answers_on_a_listener_that_root_made_has_no_process_of_roots_killed
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
-@pytest.mark.parametrize("asks", ["stop", "stop web", "scale", "reload", "page", "page, which looks on"])
+@pytest.mark.parametrize(
+    "asks", ["stop", "stop web", "scale", "reload", "stop web, of a stock circusd", "page", "page, which looks on"]
+)
 def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
     folder_of_theirs: Path, tmp_path: Path, asks: str
 ) -> None:
@@ -252,17 +264,19 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
         state["circusd"].update(pid="own pid", started="own start", endpoint=f"ipc://{link}")
         turned: tuple[str, ...] = (str(link), f"{tmp_path}/payroll.sock")
         if asks == "page, which looks on":
-            turned += ("closes",)
+            turned += ("xboard_state",)
         with circusd(folder, circus={"endpoint": f"ipc://{link}"}, start=False) as c:
             state["circusd"]["config_file"] = str(c.ini)
             for place in (folder, c.ini):
                 os.chown(place, uid, -1)
+            if "stock" in asks:  # whose state cannot be read, so that more is asked
+                state, turned = {"statuses": {"web": "active"}}, (*turned, "status", str(c.ini))
             listening = Impostor(f"ipc://{link}", state, USER, theirs.fileno(), turned)
             try:
                 if asks.startswith("page"):
                     server = Server("theirs", "theirs", f"ipc://{link}", deadline=5)
                     server._poll()
-                    if "closes" in turned:  # what the look has of the one is not shown as the other's
+                    if turned[2:]:  # what the look has of the one is not shown as the other's
                         assert (server.is_reachable, server.listener) == (False, None)
                         return
                     assert server.is_reachable, server.error
@@ -271,7 +285,7 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
                     server.close()
                 else:
                     words = {"scale": ["scale", "web", "5"], "reload": ["reload", "web", "--no-preflight"]}
-                    run = c.run_cli(*words.get(asks, asks.split()))
+                    run = c.run_cli(*words.get(asks, asks.partition(",")[0].split()))
                     # Who was asked is stopped, if not by that order then by a signal.
                     assert run.returncode == (asks != "stop"), run
                     assert (listening.process.poll() is None) == (asks != "stop")

@@ -49,14 +49,13 @@ class CircusdQueries:
             is_here = address is None or is_loopback(address[0])
             pid = self.client.pid(deadline=deadline)
             state = stock(self.client, pid=pid, is_here=is_here, deadline=deadline)
-        circusd = state["circusd"]
+        circusd, probers = state["circusd"], state["probers"]
         self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:
             sockets = self._call("listsockets").get("sockets", [])
             self._sockets = [{name: _plain(each.get(name)) for name in _OF_SOCKET} for each in sockets]
             self._stats = {} if self.is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
-        circusd, probers = state["circusd"], state["probers"]
         shown = from_state(state)
         helpers = [procs.Identity.of(each["pid"]) for each in probers]
         ours = [*shown.processes(), shown.identity, *filter(None, helpers)]

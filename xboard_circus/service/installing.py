@@ -233,9 +233,8 @@ class Service:
         before = next(chain(venv.glob(f"lib/python*/site-packages/{name}"), source.glob(name)), None)
         if what == ["xboard-circus"] and (before is None or os.path.exists(before / "direct_url.json")):
             cause = f"{venv} has an xboard-circus that no index gave, where anybody may take that name"
-            cure = (
-                f"`{python} -I -m pip install FILE.whl`, then `{python} -I -m xboard_circus service install --restart`"
-            )
+            run = f"{python} -I -m"
+            cure = f"`{run} pip install FILE.whl`, then `{run} xboard_circus service install --restart`"
             raise XboardError(f"{cause}: {cure} with the options of this command; nothing was changed")
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         self._shell.run(python, *pip, "--upgrade", *what, half=f"{venv} lacks packages, and nothing starts from it")
