@@ -748,6 +748,15 @@ def process_of(instance: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def test_stop_records_no_circusd_of_which_there_is_no_process(folder: Path) -> None:
+    """That record says later who may be circusd, and whom a stop may end; a user has an ini trusted by it."""
+    with running(folder) as fake:
+        fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=2**22))
+        fake.answers["quit"] = always({})
+        run("stop")
+        assert runtime.read_record(runtime.instance_id(folder / "circus.ini")) is None
+
+
 def test_stop_names_orphans_of_an_earlier_circusd_and_ends_with_1(folder: Path) -> None:
     with circusd_process(folder) as process, process_of(Instance(folder / "circus.ini").id) as orphan:
 
