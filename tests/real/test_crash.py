@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from .bus import Event
 from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .processes import process
@@ -88,6 +89,11 @@ def test_fifty_deaths_at_once_are_all_counted(tmp_path: Path) -> None:
         assert not set(alive) & set(dead)
 
 
+def two_failures(c: Circusd, after: int) -> list[Event] | None:
+    found = c.failures(after=after)
+    return found if len(found) == 2 else None
+
+
 def test_a_crash_loop_beside_it_costs_a_watcher_neither_workers_nor_log(tmp_path: Path) -> None:
     """Given a crash loop with last words, when workers of another watcher are killed meanwhile, all are back and log.
 
@@ -101,12 +107,16 @@ def test_a_crash_loop_beside_it_costs_a_watcher_neither_workers_nor_log(tmp_path
     loop = Watcher("loop", numprocesses=4, command=str(program), listens=False, options=options)
     # Circus's own look, which puts right what a failed spawn has left, does not come within the test.
     with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), loop], check_delay=600) as c:
+        failures: list[Event] = []
         for _ in range(8):
-            for pid in c.wait_ready():
+            pids, last = c.wait_ready(), c.last_told()
+            for pid in pids:
                 kill(pid)
+            # At once: circusd keeps 1 MiB of events, which the loop fills within seconds.
+            failures += eventually(partial(two_failures, c, last))
         pids = c.wait_ready()
 
-        assert {event.message["cause"] for event in c.failures()} == {"killed from outside"}
+        assert {event.message["cause"] for event in failures} == {"killed from outside"}
         assert [found.pid for found in c.processes() if "backend:app" in found.command] == pids
         eventually(lambda: all(f"Started server process [{pid}]" in c.log() for pid in pids), what="both have logged")
 

@@ -275,14 +275,19 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
             try:
                 if asks.startswith("page"):
                     server = Server("theirs", "theirs", f"ipc://{link}", deadline=5)
-                    server._poll()
-                    if turned[2:]:  # what the look has of the one is not shown as the other's
-                        assert (server.is_reachable, server.listener) == (False, None)
-                        return
-                    assert server.is_reachable, server.error
-                    with pytest.raises(CircusdGone, match="has ended"):
-                        CircusdClient(server.endpoint, found=server.listener).call("quit", deadline=5)
-                    server.close()
+                    try:
+                        server._pool.submit(server._poll).result()  # in its own thread, where `close` closes
+                        if turned[2:]:  # what the look has of the one is not shown as the other's
+                            assert (server.is_reachable, server.listener) == (False, None)
+                            return
+                        assert server.is_reachable, server.error
+                        with (
+                            CircusdClient(server.endpoint, found=server.listener) as client,
+                            pytest.raises(CircusdGone, match="has ended"),
+                        ):
+                            client.call("quit", deadline=5)
+                    finally:
+                        server.close()
                 else:
                     words = {"scale": ["scale", "web", "5"], "reload": ["reload", "web", "--no-preflight"]}
                     run = c.run_cli(*words.get(asks, asks.partition(",")[0].split()))
