@@ -345,7 +345,7 @@ ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 if not os.fork():
     ours.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-    forkserver.begin({"numbers": [50], "env": {}}, [theirs.detach(), os.open(os.devnull, os.O_RDONLY)], b"")
+    forkserver.begin({"numbers": [50], "env": {}}, [theirs.detach(), os.open(os.devnull, os.O_RDONLY)], b"", print)
 theirs.close()
 print(ours.recv(16))
 """
@@ -364,6 +364,39 @@ def test_a_module_that_exits_when_it_is_preloaded_is_named(monkeypatch: pytest.M
 
     with pytest.raises(forkserver.CannotFork, match=r"worker\.preload_modules: exits_at_once: SystemExit: no licence"):
         forkserver.import_modules(["exits_at_once"], {}, set())
+
+
+NUMPY = """
+import ctypes, os, sys
+from types import SimpleNamespace
+from xboard_circus.worker import forkserver
+words, seeds = ctypes.create_string_buffer(os.urandom(2496), 2496), []
+state = SimpleNamespace(tobytes=lambda: {known})
+generator = SimpleNamespace(ctypes=SimpleNamespace(state_address=ctypes.addressof(words)))
+generators = dict(get_state=lambda: ("MT19937", state, 624), get_bit_generator=lambda: generator)
+sys.modules["numpy"] = SimpleNamespace(random=SimpleNamespace(seed=lambda: seeds.append(1), **generators))
+seed = forkserver.seeding()
+for _ in range(2):
+    if not os.fork():
+        seed()
+        print(len(seeds), words.raw.hex())
+        sys.exit()
+    os.wait()
+print(len(seeds), words.raw.hex())
+"""
+
+
+@pytest.mark.parametrize(("known", "seeds"), [("words.raw", 1), ("words.raw[4:]", 2), ("b''", 2)])
+def test_each_fork_has_words_of_its_own_in_the_generator_of_numpy(known: str, seeds: int) -> None:
+    """Given its words where they are thought to lie, they are written and no more, else its own way is taken."""
+    code = NUMPY.replace("{known}", known)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    *children, parent = [line.split() for line in done.stdout.splitlines()]
+    assert [int(each[0]) for each in children] == [seeds, seeds]
+    is_written = seeds == 1
+    assert len({words for _, words in [*children, parent]}) == (3 if is_written else 1)
+    assert {len(words) for _, words in children} == {2 * 2496}
 
 
 FIRST_REQUEST = """

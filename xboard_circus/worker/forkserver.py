@@ -95,6 +95,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     except CannotFork as error:
         orders.send(str(error).encode())
         os._exit(0)
+    seed = seeding()
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
     gc.collect()  # after the app alone: in what is frozen there is nothing to find
     gc.freeze()
@@ -121,7 +122,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
             os._exit(0)
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
             orders.close()
-            begin(order, given, command)
+            begin(order, given, command, seed)
             if config is None:
                 code.begin()
             return Imported(config, code)
@@ -325,7 +326,29 @@ def fork_worker() -> bool:
     return True
 
 
-def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
+def seeding() -> Callable[[], object]:
+    """Return what gives each worker random numbers of its own from numpy's global generator, the only well-known one
+    that a fork does not seed.
+
+    `numpy.random.seed` would write into half a MiB of what the workers share, so its words are written alone where they
+    lie as we know them.
+    """
+    if "numpy" not in sys.modules:
+        return lambda: None
+    import ctypes  # as numpy has
+
+    random: Any = sys.modules["numpy"].random
+    with suppress(Exception):  # one of the app's own, or an older numpy
+        random.seed()  # which also forgets a normal number that is left of a pair
+        words = random.get_state()[1].tobytes()
+        where = random.get_bit_generator().ctypes.state_address
+        place = memoryview((ctypes.c_ubyte * len(words)).from_address(where)).cast("B")
+        if words and place == words:
+            return lambda: place.__setitem__(slice(None), os.urandom(len(place)))
+    return random.seed  # type: ignore[no-any-return]
+
+
+def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callable[[], object]) -> None:
     """Become the worker of *order*: circusd has recorded us when this returns.
 
     A step that fails here would fail in each worker. Then circusd gets no answer, and starts a worker instead.
@@ -340,8 +363,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
         os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
         if ANYWHERE in order["numbers"]:
             os.environ[VARIABLE] = str(placed[order["numbers"].index(ANYWHERE)])
-        if "numpy" in sys.modules:  # its global generator is the only well-known one that a fork does not reseed
-            sys.modules["numpy"].random.seed()
+        seed()
         retitle(command)
         show_launcher(own_identity())
     except Exception as error:
