@@ -77,7 +77,7 @@ class Instance:
             link = f"a link of {servers.name_of(min(others))}'s"
             raise XboardError(f"{config_file}: {link} leads to another user's {self._file}; name that file itself")
         self.id, self.unread = runtime.instance_at(self._file, str(config.path_of(config_file))), ""
-        looks = looks and not runtime.has_record(self.id)  # a user who has started it has trusted its owner
+        looks = looks and not runtime.was_started(self.id)  # a user who has started it trusts its owner
         try:
             self.config = config.load(config_file, looks=looks)
         except XboardError as error:
@@ -119,7 +119,8 @@ class Instance:
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         user = procs.user_of(pid)
         if user is not None and (user not in users or not self._may_be_ours(found.identity)):
-            who = f"says that it is pid {pid}, which is user {servers.name_of(user)}'s"
+            under = ", and which this command is, or runs under" if pid in procs.spared() else ""
+            who = f"says that it is pid {pid}, which is user {servers.name_of(user)}'s{under}"
             raise self._taken(f"what answers at {self.endpoint} {who}: it is not believed")
         if not self._is_ours(config_file):
             who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"
@@ -164,10 +165,10 @@ class Instance:
             return []
         return found if isinstance(found, list) else []
 
-    def write_record(self, circusd: procs.Identity, file_name: str = runtime.RECORD) -> None:
-        """Record *circusd* as ours, as its guard does when the first armed watcher starts."""
+    def write_record(self, circusd: procs.Identity, name: str = runtime.RECORD, *, was_started: bool = False) -> None:
+        """Record *circusd* as ours, as its guard does at its first armed watcher; *was_started*: by this user."""
         fields = {"endpoint": self.config.endpoint, "config_file": str(self.config.path), "version": __version__}
-        runtime.write_file(self.id, file_name, {"pid": circusd.pid, "started": circusd.started, **fields})
+        runtime.write_file(self.id, name, {**circusd._asdict(), "was_started": was_started, **fields})
 
     def is_replaced(self, circusd: procs.Identity) -> bool:
         """Return whether another circusd than this one is recorded as ours and runs, as after another restart."""
@@ -264,13 +265,15 @@ class Instance:
         return max((watcher.graceful_timeout for watcher in watchers), default=GRACEFUL_TIMEOUT)
 
     def _may_be_ours(self, circusd: procs.Identity) -> bool:
-        """Return whether *circusd* may be ours: as root, of root's processes only the one that root has recorded, where
-        another user has a say in who answers.
+        """Return whether *circusd* may be ours: of the processes that this command runs under only a recorded one; as
+        root, of root's too, where another user has a say in who answers.
 
         That a listener is root's proves nothing: a worker of another user answers on the one that root's circusd made.
         """
-        if {0} != {os.geteuid(), procs.user_of(circusd.pid)} or circusd == runtime.supervisor_of(self.id):
+        if circusd == runtime.supervisor_of(self.id):
             return True
+        if (is_above := circusd.pid in procs.spared()) or {0} != {os.geteuid(), procs.user_of(circusd.pid)}:
+            return not is_above
         places = [self.config.folder, *(scan.file for scan in self.config.scans)]
         if (endpoint := config.absolute(self.endpoint, self.config.folder)).startswith("ipc:///"):
             places.append(Path(endpoint.removeprefix("ipc://")))

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ from xboard_circus.monitor import ThisHost
 from .attacker import PYTHON
 from .harness import BUNDLE, Circusd, Watcher, circusd
 from .processes import process
-from .test_users import USER, pytestmark  # noqa: F401 - the marks
+from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - the marks and fixtures
 
 # ZeroMQ's protocol by hand; it answers each command with what it was given.
 IMPOSTOR = r"""
@@ -372,3 +373,70 @@ def test_who_puts_a_link_in_the_place_of_his_ini_has_no_stranger_stopped(tmp_pat
         finally:
             server.kill()
             shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("named", ["a process", "the command", "its shell"])
+def test_what_an_ini_of_anothers_names_as_circusd_gets_its_owner_nothing(
+    open_folder: Path,  # noqa: F811
+    python: str,  # noqa: F811
+    named: str,
+) -> None:
+    """Given a user's listener, on which another answers as the circusd of an ini of his own, with a process of that
+    user's: when that user stops it, then his `status` still puts no variable of his into that ini; and the command that
+    he runs, and its shell, are no circusd."""
+    folder, ours = open_folder / f"theirs-{named[-5:]}", open_folder / f"ours-{named[-5:]}"
+    folder.mkdir()
+    ours.mkdir(0o700)
+    shutil.chown(ours, USER)
+    os.seteuid(pwd.getpwnam(USER).pw_uid)
+    try:
+        handed = socket.create_server(("127.0.0.1", 0))
+    finally:
+        os.seteuid(0)
+    endpoint = f"tcp://127.0.0.1:{handed.getsockname()[1]}"
+    web = Watcher(options={"graceful_timeout": 0.1})
+    with handed, circusd(folder, watchers=[web], circus={"endpoint": endpoint}, start=False) as c:
+        for place in (folder, c.ini):
+            shutil.chown(place, "daemon")
+        env = {
+            "XBOARD_RUNTIME_DIR": str(ours / "r"),
+            "XB_SECRET": "127.0.0.1:1",
+            **library_path(open_folder / "python"),
+        }
+        command = [python, "-m", "xboard_circus", "stop", "-c", str(c.ini)]
+        as_user: dict[str, Any] = {
+            "user": USER,
+            "group": USER,
+            "extra_groups": [],
+            "cwd": "/",
+            "env": env,
+            "text": True,
+        }
+
+        script = {"a process": "exec sleep 600", "the command": 'read _; exec "$@"'}.get(named, 'read _; "$@"; exit $?')
+        popen = subprocess.Popen(
+            ["/bin/sh", "-c", script, "sh", *command], stdin=subprocess.PIPE, stderr=subprocess.PIPE, **as_user
+        )
+        try:
+            of_circusd = {"pid": popen.pid, "started": process(popen.pid).started, "version": "0.1.0"}
+            of_circusd |= {"python": "3.13.5", "uptime": 60.0, "instance": "3f2a", "state_dir": "/r"}
+            of_circusd |= {"endpoint": endpoint, "config_file": str(c.ini)}
+            answer = {"circusd": of_circusd, "probers": [], "watchers": []}
+            with impostor(c, answer, "daemon", handed=handed.fileno()) as false:
+                if named != "a process":
+                    _, errors = popen.communicate("\n", timeout=90)
+                    assert f"is user {USER}'s, and which this command is, or runs under: it is not believed" in errors
+                    assert (popen.returncode, "quit" in false.asked) == (1, False)
+                    return
+                stopped = subprocess.run(command, capture_output=True, check=False, **as_user)
+            assert (stopped.returncode, popen.wait(90)) == (0, -signal.SIGKILL), stopped
+            assert list((ours / "r").glob("*/circusd.json")), "no record of what was stopped"
+            c.ini.write_text("[circus]\nendpoint = tcp://$(circus.env.XB_SECRET)\n")
+            command[3] = "status"
+            status = subprocess.run(command, capture_output=True, check=False, **as_user)
+            assert "does not run" in status.stderr
+            assert env["XB_SECRET"] not in status.stderr, status
+        finally:
+            popen.kill()
+            popen.communicate()

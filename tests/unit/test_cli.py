@@ -1045,7 +1045,9 @@ def test_a_user_who_has_started_anothers_ini_finds_its_circusd_by_his_variables(
 
     instance = Instance(ini, looks=True)
     assert instance.endpoint == "tcp://$(circus.env.XB_HOST):1"
-    instance.write_record(procs.Identity(2**22 + 7, 1))
+    instance.write_record(procs.Identity(2**22 + 7, 1))  # as `stop` does: the file's owner may have named that process
+    assert Instance(ini, looks=True).endpoint == "tcp://$(circus.env.XB_HOST):1"
+    instance.write_record(procs.Identity(2**22 + 7, 1), was_started=True)
     assert Instance(ini, looks=True).endpoint == "tcp://h:1"
 
 

@@ -122,7 +122,7 @@ def test_another_users_ini_sends_no_token_of_ours_anywhere(
         refused = run()
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "is nobody's, who would say who gets your token" in refused.stderr
-    monkeypatch.setattr(runtime, "has_record", lambda _: True)
+    monkeypatch.setattr(runtime, "was_started", lambda _: True)
     monkeypatch.setattr(servers, "server_of", lambda _: servers.EndpointServer(frozenset({nobody}), frozenset({1})))
     result = run()
     assert (result.exit_code, result.stdout) == (1, "")

@@ -21,8 +21,9 @@ def test_a_record_that_cannot_be_written_is_logged_once_and_so_is_its_cure(monke
 
     for level in ("error", "info"):
         monkeypatch.setattr(f"circus.logger.{level}", lambda text, *words: lines.append(text % words))
-    for name, function in (("write_record", write), ("remove_stale", lambda _: None), ("has_record", lambda _: True)):
-        monkeypatch.setattr(runtime, name, function)
+    monkeypatch.setattr(runtime, "write_record", write)
+    for name, found in (("remove_stale", None), ("read_record", {"pid": 1})):
+        monkeypatch.setattr(runtime, name, lambda _, found=found: found)
     ours = {"instance": "abc", "identity": procs.Identity(1, 1), "config_file": Path("circus.ini")}
     supervisor = SimpleNamespace(
         **ours, arbiter=SimpleNamespace(endpoint="tcp://127.0.0.1:1"), _is_recorded=False, _unrecorded=""

@@ -134,9 +134,8 @@ def _remove_files(instance: Instance, *, dry_run: bool) -> None:
         say(f"{'would remove' if dry_run else 'removed'} {path}: {why}")
         if not dry_run:
             path.unlink(missing_ok=True)
-    if not dry_run:
-        for path in runtime.remove_stale(instance.id):
-            say(f"removed {path}: its process is gone")
+    for path in [] if dry_run else runtime.remove_stale(instance.id):
+        say(f"removed {path}: its process is gone")
 
 
 def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:

@@ -197,7 +197,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
     launched = Launched(process, identity, sizes, instance.id, gate)
     try:
-        instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}")
+        instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}", was_started=True)
     except XboardError as error:  # such as on a full disk
         if gate is not None:  # it would wait for a turn that never comes
             launched.withdraw()

@@ -61,7 +61,7 @@ def _refuse_ini_of_others(instance: Instance) -> None:
         raise XboardError(
             f"{who} may write {place}, and say who gets a token of root's: run this as the user of the page"
         )
-    if instance.owner not in (0, os.geteuid()) and not runtime.has_record(instance.id):
+    if instance.owner not in (0, os.geteuid()) and not runtime.was_started(instance.id):
         who, cure = servers.name_of(instance.owner), "where that is right, `xboard-circus start` it first"
         raise XboardError(f"{instance.shown} is {who}'s, who would say who gets your token; {cure}")
 

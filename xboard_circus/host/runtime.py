@@ -207,9 +207,14 @@ def is_ours(folder: Path) -> bool:
     return False
 
 
-def has_record(instance: str) -> bool:
-    """Return whether a record of *instance* is there, of whatever circusd."""
-    return os.path.exists(root_path() / _valid(instance) / RECORD)
+def was_started(instance: str) -> bool:
+    """Return whether this user has started *instance*, and so trusts the owner of its ini.
+
+    Not every record proves that: a `stop` records the circusd that it has found, which another user may have named.
+    """
+    with suppress(XboardError):
+        return bool((read_record(instance) or {}).get("was_started"))
+    return False
 
 
 def safe_name(watcher: str) -> str:
@@ -343,8 +348,7 @@ def remove_stale(instance: str) -> list[Path]:
     supervises the instance: call it before `write_record`. Nothing else is touched: a name must match whole. What a
     worker has put in the place of a file, such as a FIFO or a link, is removed too, neither opened nor followed.
     """
-    found = stale(instance)
-    if found:
+    if found := stale(instance):
         instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
     for path in found:
@@ -357,27 +361,24 @@ def remove_stale(instance: str) -> list[Path]:
 def stale(instance: str) -> list[Path]:
     """Return what `remove_stale` would remove, without removing it."""
     has_supervisor = supervisor_of(instance) is not None
-    found = []
-    for watcher in sorted(_folders(root_path() / _valid(instance))):
-        for path in sorted(_entries(watcher)):
-            with suppress(OSError):
-                if _is_stale(path, has_supervisor):
-                    found.append(path)
-    return found
+    watchers = sorted(_folders(root_path() / _valid(instance)))
+    return [path for each in watchers for path in sorted(_entries(each)) if _is_stale(path, has_supervisor)]
 
 
 def _is_stale(path: Path, has_supervisor: bool) -> bool:
-    mode = path.lstat().st_mode
-    is_odd = stat.S_ISFIFO(mode) or stat.S_ISLNK(mode)  # of a worker that was taken over
-    if _GATE.fullmatch(path.name):
-        return (is_odd or stat.S_ISREG(mode)) and not has_supervisor
-    found = worker_files.NAME.fullmatch(path.name)
-    if found is None or not (is_odd or (stat.S_ISSOCK(mode) if found[2] in ("sock", "new") else stat.S_ISREG(mode))):
-        return False
-    if found[2] == "new":  # bound and, for a moment, not listening yet: a connection proves nothing
-        return not has_supervisor
-    private = path.with_name(f"{found[1]}.sock")
-    return not (worker_files.is_socket(private) and worker_files.takes_connections(private))
+    with suppress(OSError):
+        mode = path.lstat().st_mode
+        is_odd = stat.S_ISFIFO(mode) or stat.S_ISLNK(mode)  # of a worker that was taken over
+        if _GATE.fullmatch(path.name):
+            return (is_odd or stat.S_ISREG(mode)) and not has_supervisor
+        found = worker_files.NAME.fullmatch(path.name)
+        if found is None or not (is_odd or (stat.S_ISSOCK if found[2] in ("sock", "new") else stat.S_ISREG)(mode)):
+            return False
+        if found[2] == "new":  # bound and, for a moment, not listening yet: a connection proves nothing
+            return not has_supervisor
+        private = path.with_name(f"{found[1]}.sock")
+        return not (worker_files.is_socket(private) and worker_files.takes_connections(private))
+    return False
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -113,13 +113,13 @@ class Supervisor:
     def _record(self) -> None:
         """Record which circusd supervises this instance. If that fails, circusd serves on and tries again; so where the
         record was removed."""
-        if self._is_recorded and runtime.has_record(self.instance):
-            return
         try:
+            if self._is_recorded and runtime.read_record(self.instance):
+                return
             if not self._is_recorded:
                 runtime.remove_stale(self.instance)
             more = {**self.identity._asdict(), "config_file": self.config_file, "version": __version__}
-            runtime.write_record(self.instance, endpoint=self.arbiter.endpoint, **more)
+            runtime.write_record(self.instance, endpoint=self.arbiter.endpoint, was_started=True, **more)
             if self._unrecorded:
                 logger.info("xboard: the command line finds this circusd again")
             self._is_recorded, self._unrecorded = True, ""
