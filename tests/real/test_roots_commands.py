@@ -36,7 +36,7 @@ with open("trace", "a") as file:
 """
 PLANTED = """
 import os
-if os.geteuid() == 0:
+if os.geteuid() in (0, 1):
     open({marker!r}, "a").close()
 """
 
@@ -134,6 +134,41 @@ def test_root_starts_and_restarts_nothing_in_a_folder_where_another_user_may_put
         assert c.ready() == workers
         assert process(c.pid).alive
         (folder / "sitecustomize.py").unlink()  # circusd's own end imports nothing more
+
+
+def test_an_operator_runs_nothing_in_the_folder_of_a_service_and_all_in_that_of_a_team(
+    open_folder: Path,  # noqa: F811
+    python: str,  # noqa: F811
+) -> None:
+    """Given a folder that is shared with the user of a service, when an operator who is not root types a command that
+    would import from there, then it is refused with the cure, also in that user's group; in a team's, it is not."""
+    folder, ours = open_folder / "services", open_folder / "operators"
+    marker = ours / "ran"
+    for each in (folder, ours):
+        each.mkdir()
+    shutil.chown(ours, "daemon")
+    web = Watcher(command="{python} -m http.server {port}", options={"hooks.after_start": "planted.hook"})
+    with circusd(folder, watchers=[web], start=False) as c:
+        plant(folder, marker, "planted")
+        env = {"XBOARD_RUNTIME_DIR": str(ours / "r"), "PATH": os.defpath, "PYTHONPATH": str(folder)}
+        env |= library_path(open_folder / "python")
+
+        def of_operator(*words: str, groups: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+            command = [python, "-m", "xboard_circus", *words, "-c", str(c.ini)]
+            who: dict[str, Any] = {"user": "daemon", "group": "daemon", "extra_groups": groups}
+            return subprocess.run(command, cwd=ours, env=env, **who, capture_output=True, text=True, check=False)
+
+        why = f"its group may write {folder}, and daemon would run what is there; run this as the user who runs it"
+        for groups in ((), (USER,)):
+            assert why in of_operator("check", groups=groups).stdout
+            for command in ("start", "restart"):
+                refused = of_operator(command, groups=groups)
+                assert (refused.returncode, why in refused.stderr) == (1, True), refused
+        folder.chmod(0o2775)
+        assert why in of_operator("check").stdout  # a group that the operator is not in
+        assert not marker.exists()
+        team = of_operator("check", groups=(USER,))
+        assert (why in team.stdout, marker.exists()) == (False, True), team
 
 
 @pytest.fixture

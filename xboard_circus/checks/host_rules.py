@@ -93,11 +93,9 @@ def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     except launcher.LaunchError as error:
         yield Finding(ERROR, "uid", str(error), "")
         return
-    if os.geteuid() == 0:
-        return
-    if user.uid != os.geteuid():
+    if user.uid != os.geteuid() != 0:
         yield Finding(ERROR, "uid", "only root may become another user", "start circusd as root, or take it out")
-    elif watcher.gid is not None and not user.groups <= {os.getegid(), *os.getgroups()}:
+    elif watcher.gid is not None and os.geteuid() and not user.groups <= {os.getegid(), *os.getgroups()}:
         yield Finding(ERROR, "gid", "only root may take on another group", "start circusd as root, or take it out")
 
 
@@ -148,25 +146,35 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
 
 
 def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
-    """Return why root runs nothing in *folder*, which another user may write, with the cure; None where it may.
+    """Return why this user runs nothing in *folder*, which another user may write, with the cure; None where it may.
 
-    With *others* on this host, also where everybody may write.
+    As root, with *others* on this host, also where everybody may write. Any other operator knows who is in the team.
     """
-    if os.geteuid() != 0:
-        return None
-    found = other_writer(folder)
-    if found is None and others and (place := ANYBODY.writable(folder)) is not None:
+    is_root = os.geteuid() == 0
+    found = other_writer(folder) if is_root else _group_of_a_service(folder)
+    if is_root and found is None and others and (place := ANYBODY.writable(folder)) is not None:
         found = ANYBODY.name, place
     if found is None:
         return None
     writer, place = found
     who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
-    cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
+    me = servers.name_of(os.geteuid())
+    cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R {me}` and `chmod -R go-w` it"
     if os.path.exists(folder / OVERLAY):
-        cure = (
-            f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
-        )
-    return f"{writer} may write {place}, and root would run what is there; {cure}"
+        cure = f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or its own --name"
+    return f"{writer} may write {place}, and {me} would run what is there; {cure}"
+
+
+def _group_of_a_service(folder: Path) -> tuple[str, Path] | None:
+    """Return that the group of *folder* may write it, where that is neither ours nor a team's, as our scripts do.
+
+    A team's has us in it; a folder of `service install` has the sticky bit, whoever is in the group of its user.
+    """
+    mode, gid = (found := folder.stat()).st_mode, found.st_gid
+    is_a_teams = gid in os.getgroups() and not mode & stat.S_ISVTX
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) != stat.S_IWGRP or gid == os.getegid() or is_a_teams:
+        return None
+    return ("its group", folder) if members(gid) - {0, os.geteuid()} else None
 
 
 def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
@@ -236,9 +244,8 @@ def _is_to_be_made(path: Path, place: Path) -> bool:
 
 def _streams(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str, Path]]:
     """Yield stdout or stderr, and the file that it goes to."""
-    for name, stream in watcher.streams.items():
-        if "filename" in stream:
-            yield name, config.folder / stream["filename"]
+    files = {name: each["filename"] for name, each in watcher.streams.items() if "filename" in each}
+    yield from ((name, config.folder / file) for name, file in files.items())
 
 
 def _logs(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
@@ -339,8 +346,7 @@ def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 def _weight(watcher: WatcherConfig) -> Level:
     """Return how bad it is that a watcher's folder or app is missing: its own user must not stop others' watchers."""
     user = _known_user(watcher)
-    is_anothers = user is not None and user.uid not in (0, os.geteuid())
-    return WARNING if user and is_anothers and user.writable(watcher.working_dir) else ERROR
+    return WARNING if user and user.uid not in (0, os.geteuid()) and user.writable(watcher.working_dir) else ERROR
 
 
 def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
