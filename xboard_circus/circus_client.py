@@ -28,6 +28,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import servers, unix_sockets
+from xboard_circus.host.servers import EndpointServer as Listener
 from xboard_circus.zmtp import LARGEST as LARGEST_REPLY
 from xboard_circus.zmtp import Dealer, TooLarge
 
@@ -36,7 +37,7 @@ Reply = dict[str, Any]
 CONNECT_TIMEOUT = 1.0
 COMMAND_ERROR = 5  # of circus.commands.errors, which imports all commands of Circus: 0.35 MiB
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-UNKNOWN = servers.EndpointServer(frozenset(), frozenset())
+UNKNOWN = Listener(frozenset(), frozenset())
 
 # Our own message, which Circus puts before the reason of a failed command.
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
@@ -111,7 +112,7 @@ class _Connection:
 
     door: socket.socket
     dealer: Dealer
-    server: servers.EndpointServer | None
+    server: Listener | None
     confirmed: bool = False
 
 
@@ -119,7 +120,7 @@ class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
     *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change. On this host
-    only a process of ours, root's or *owner*'s is trusted to be circusd: see `host.servers`. Where the caller has found
+    only a process of ours, root's or *owner*'s is trusted to be circusd: see `users_of`. Where the caller has found
     one there before, *found* is its `listener`, and another one by now is none: a link in the place of a unix socket,
     or a name of a host, could lead an order to another circusd of ours.
 
@@ -131,7 +132,7 @@ class CircusdClient:
     """
 
     def __init__(
-        self, endpoint: str, *, by: str | None = None, owner: int = 0, found: servers.EndpointServer | None = None
+        self, endpoint: str, *, by: str | None = None, owner: int | None = 0, found: Listener | None = None
     ) -> None:
         self.by, self.owner, self._found = by, owner, found
         # circusd may listen at "tcp://*:5555", but no client can connect to that.
@@ -145,7 +146,7 @@ class CircusdClient:
         self.close()
 
     @property
-    def listener(self) -> servers.EndpointServer:
+    def listener(self) -> Listener:
         """Return who has answered this thread, without users where that is unknown."""
         connection: _Connection | None = self._local.__dict__.get("connection")
         return UNKNOWN if connection is None or connection.server is None else connection.server
@@ -281,7 +282,7 @@ class CircusdClient:
             connection = self._local.connection = _Connection(door, Dealer(door), server)
         return connection
 
-    def _server(self, timeout: float) -> servers.EndpointServer | None:
+    def _server(self, timeout: float) -> Listener | None:
         """Return the listener at the endpoint; CircusdGone without one, Impostor for another user's."""
         server = _knock(self.endpoint, timeout=timeout)
         if server is not None and not server.users:  # circusd has just been killed: the next connection is refused
@@ -321,7 +322,7 @@ def _decoded(frame: bytes) -> Reply:
     return {}
 
 
-def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
+def _knock(endpoint: str, *, timeout: float) -> Listener | None:
     """Return the listener, None if unknown; raise CircusdGone at once without one."""
     with _gone_for_errors(endpoint), _connected(endpoint, timeout) as door:
         server = servers.server_of(door)
@@ -360,7 +361,7 @@ def _gone_for_errors(endpoint: str) -> Iterator[None]:
         raise CircusdGone(endpoint, what, listening=False) from error
 
 
-def _refuses(door: socket.socket, server: servers.EndpointServer) -> bool:
+def _refuses(door: socket.socket, server: Listener) -> bool:
     """Return whether the guard of another user's circusd has closed this connection; ZeroMQ greets an accepted one."""
     if not server.users or os.geteuid() in server.users:
         return False

@@ -111,9 +111,9 @@ class Instance:
                 found = self.query(client)
                 # Where the listener is unknown, it may name processes of the user who wrote the ini, and none of ours
                 # where that is another user of this host.
-                is_anothers = client.owner not in (0, os.geteuid()) and writers.User.of(client.owner) is not None
+                is_anothers = self.owner not in (0, os.geteuid()) and writers.User.of(self.owner) is not None
                 listener = client.listener
-                users = listener.users or ({client.owner} if is_anothers else {client.owner, os.geteuid()})
+                users = listener.users or ({self.owner} if is_anothers else {self.owner, os.geteuid()})
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
@@ -277,8 +277,7 @@ class Instance:
         places = [self.config.folder, *(scan.file for scan in self.config.scans)]
         if (endpoint := config.absolute(self.endpoint, self.config.folder)).startswith("ipc:///"):
             places.append(Path(endpoint.removeprefix("ipc://")))
-        is_open = any(next(writers.besides(each, {0}), writers.ANYBODY.writable(each)) for each in places)
-        return self.owner == 0 and not is_open
+        return self.owner == 0 and not any(map(writers.is_open, places))
 
     def _is_ours(self, config_file: str | None) -> bool:
         return config_file is not None and os.path.realpath(config_file) == self._file

@@ -303,6 +303,35 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
         assert [each for each in events if c.ini.name in json.dumps(each)] == []
 
 
+@pytest.mark.parametrize("way", ["c.sock", "way/payroll.sock"])
+def test_a_page_takes_no_circusd_of_its_own_user_for_that_of_who_leads_there(
+    folder_of_theirs: Path, tmp_path: Path, way: str
+) -> None:
+    """Given a link in another user's folder to the endpoint of root's circusd, or to its folder, when root's page has
+    that as a further server, then root's circusd is not shown as that user's, and gets no order meant for it."""
+    with circusd(tmp_path, start=False) as roots:
+        roots.endpoint = f"ipc://{tmp_path}/payroll.sock"
+        roots.write_ini()
+        roots.start_again()
+        before = roots.wait_ready()
+        (folder_of_theirs / "c.sock").symlink_to(tmp_path / "payroll.sock")
+        (folder_of_theirs / "way").symlink_to(tmp_path)
+        for place in (folder_of_theirs, *folder_of_theirs.iterdir()):
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1, follow_symlinks=False)
+        server = Server("theirs", "theirs", f"ipc://{folder_of_theirs}/{way}", deadline=5)
+        server._poll()
+        assert (server.is_reachable, server.listener) == (False, None)
+        assert "a process of user root listens there, and it is not believed to be circusd" in str(server.error)
+        order = CircusdClient(server.endpoint, owner=server.owner, found=server.listener)
+        with pytest.raises(CircusdGone, match="it is not believed"):
+            order.call("quit", deadline=5)
+        direct = Server("roots", "roots", roots.endpoint, deadline=5)
+        direct._poll()
+        assert direct.is_reachable, direct.error
+        direct._queries.client.close()  # of this thread
+        assert roots.wait_ready() == before
+
+
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
 def test_a_server_of_roots_that_reads_another_users_file_is_no_circusd_of_it(
     folder_of_theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

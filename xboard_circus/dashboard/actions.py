@@ -57,7 +57,7 @@ class ActionOrder:
         command, done, target, properties = ON_CIRCUSD[self.action]
         sent, watchers = target(self)
         try:
-            with CircusdClient(self.server.endpoint, found=self.server.listener) as client:
+            with CircusdClient(self.server.endpoint, owner=self.server.owner, found=self.server.listener) as client:
                 reply = client.call(command, deadline=self.hub.settings.order, by=self.by, **sent, **properties)
         except CommandRefused as refused:
             raise Refused(409, str(masked(refused.reason))) from None

@@ -17,6 +17,7 @@ from xboard_circus.snapshot import Gauge, from_state, stock
 SELDOM = 10.0
 _OF_SOCKET = ("name", "host", "port", "path", "fd")
 Data = dict[str, Any]
+Clock = Callable[[], float]
 
 
 class CircusdQueries:
@@ -26,8 +27,8 @@ class CircusdQueries:
         is_here: The circusd that answered last runs on this host.
     """
 
-    def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.client = CircusdClient(endpoint)
+    def __init__(self, endpoint: str, *, deadline: float, clock: Clock = time.monotonic, owner: int | None = 0) -> None:
+        self.client = CircusdClient(endpoint, owner=owner)
         self._deadline, self._clock, self._gauge = deadline, clock, Gauge()
         self.is_here, self._seldom_at = False, float("-inf")
         self._sockets: list[Data] = []
@@ -47,8 +48,7 @@ class CircusdQueries:
         if state is None:
             address, deadline = split_endpoint(self.client.endpoint), self._deadline
             is_here = address is None or is_loopback(address[0])
-            pid = self.client.pid(deadline=deadline)
-            state = stock(self.client, pid=pid, is_here=is_here, deadline=deadline)
+            state = stock(self.client, pid=self.client.pid(deadline=deadline), is_here=is_here, deadline=deadline)
         circusd, probers = state["circusd"], state["probers"]
         self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:

@@ -23,7 +23,7 @@ def options_shown(server: Server, settings: Settings, name: str) -> list[Row]:
     Their places are known only of the circusd beside us. Blocks until circusd answers.
     """
     watcher = server.watcher(name) if name else None
-    with CircusdClient(server.endpoint) as client:
+    with CircusdClient(server.endpoint, owner=server.owner) as client:
         command, of = ("globaloptions", {}) if watcher is None else ("options", {"name": watcher["name"]})
         live = client.call(command, deadline=settings.deadline, **of)["options"]
     if server.id != LOCAL or settings.config is None:

@@ -13,7 +13,8 @@ import anyio
 from xboard_circus.core.headlines import Answering, Headline, Recent, gone, headlines
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
+from xboard_circus.dashboard.circusd_queries import CircusdQueries, Clock, Data
+from xboard_circus.dashboard.settings import LOCAL
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.host.servers import EndpointServer
@@ -66,14 +67,13 @@ class Server:
     Attributes:
         state: Its last good answer; None before the first.
         listener: Who gave that, and so who gets the orders of the page.
+        owner: See `servers.users_of`: who added it says where it is, and the circusd beside us is root's or ours.
         is_reachable: It answered the last poll.
         error: The error in place of an answer.
         was_polled: Set once the first poll is over, answered or not.
     """
 
-    def __init__(
-        self, server_id: str, label: str, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, server_id: str, label: str, endpoint: str, *, deadline: float, clock: Clock = time.monotonic):
         self.id, self.label, self.endpoint = server_id, label, endpoint
         self.state: Data | None = None
         self.listener: EndpointServer | None = None
@@ -81,7 +81,8 @@ class Server:
         self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
         self._clock, self._answered_at = clock, 0.0
-        self._queries = CircusdQueries(endpoint, deadline=deadline, clock=clock)
+        self.owner = 0 if server_id == LOCAL else None
+        self._queries = CircusdQueries(endpoint, deadline=deadline, owner=self.owner, clock=clock)
         # A pool of one thread for each, so that a circusd that hangs, or a slow name look-up, delays no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._poll_now = asyncio.Event()

@@ -6,7 +6,6 @@ While circusd is down, any local user can bind its TCP port, or its unix socket 
 import os
 import pwd
 import socket
-import stat
 import sys
 from collections.abc import Collection
 from contextlib import suppress
@@ -68,28 +67,32 @@ def server_of(connection: socket.socket) -> EndpointServer | None:
     host, port = connection.getpeername()[:2]
     if not is_loopback(host) and host != connection.getsockname()[0]:
         return None
-    target = ip_address(host)
-    found = [each for each in sockdiag.listening(port) if overlaps(target, each.address, v6only=each.v6only)]
+    found = [each for each in sockdiag.listening(port) if overlaps(ip_address(host), each.address, v6only=each.v6only)]
     if not found and not sockdiag.knows_users():
         return None
     return EndpointServer(frozenset(each.uid for each in found), frozenset(each.inode for each in found))
 
 
-def users_of(endpoint: str, *owners: int) -> set[int]:
-    """Return the uids that may listen at *endpoint*: ours, root's, *owners*, and the only user who can make a unix
-    socket."""
-    users = {0, os.geteuid(), *owners}
+def users_of(endpoint: str, owner: int | None = 0) -> set[int]:
+    """Return the uids that may listen at *endpoint*: ours, root's, *owner*'s, and the only user who can make a unix
+    socket.
+
+    Where nothing but the endpoint says whose circusd is meant (None), only that user, if others can lead a unix socket
+    elsewhere: a circusd of ours would be shown as his, and get the orders for it.
+    """
+    users, only = {0, os.geteuid(), owner or 0}, set[int]()
     if endpoint.startswith("ipc:///"):
+        from xboard_circus.host.writers import is_open  # not above: it imports this
+
+        path = Path(endpoint.removeprefix("ipc://"))
         with suppress(OSError):
-            users |= _only_writer(Path(endpoint.removeprefix("ipc://")).parent)
+            only = _only_writer(path.parent)
+        return only - users if owner is None and is_open(path) else users | only
     return users
 
 
 def _only_writer(folder: Path) -> set[int]:
     """Return the owner of *folder*, if beside root no other user can put anything into it, or replace it."""
-    owner = folder.stat().st_uid
-    for step in (folder.resolve(), *folder.resolve().parents):
-        found = step.stat()
-        if found.st_uid not in (0, owner) or stat.S_IMODE(found.st_mode) & 0o022:
-            return set()
-    return {owner}
+    owner, real = folder.stat().st_uid, folder.resolve()
+    steps = map(Path.stat, (real, *real.parents))
+    return {owner} if all(step.st_uid in (0, owner) and not step.st_mode & 0o022 for step in steps) else set()

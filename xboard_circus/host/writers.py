@@ -155,6 +155,11 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
                 yield user, place
 
 
+def is_open(path: Path) -> bool:
+    """Return whether any user besides root and ours may write *path*, or lead it elsewhere."""
+    return bool(next(besides(path, {0, os.geteuid()}), ANYBODY.writable(path)))
+
+
 def named(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
     """Yield the name of each known user, none of *trusted*, and of all together, who may write *path*, with the place.
 
