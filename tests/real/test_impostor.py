@@ -22,7 +22,7 @@ from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.errors import XboardError
-from xboard_circus.host.procs import Identity
+from xboard_circus.host.procs import Identity, below, send_signal
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.monitor import ThisHost
 
@@ -89,12 +89,20 @@ while True:
 class Impostor:
     """A process of *user* that answers at *endpoint*, or on a listener *handed* to it; *asked* are the commands that it
     got. With a *link*, a path and a target, it turns that before each answer; with a command behind them, before that
-    of this one alone, and closes. With an ini too, `dstats` is answered with a process that ends then."""
+    of this one alone, and closes. With an ini too, `dstats` is answered with a process that ends then. *before* is the
+    beginning of its command line."""
 
     def __init__(
-        self, endpoint: str, answer: dict[str, Any], user: str | None, handed: int = -1, link: tuple[str, ...] = ()
+        self,
+        endpoint: str,
+        answer: dict[str, Any],
+        user: str | None,
+        handed: int = -1,
+        link: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
     ) -> None:
         words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer), str(handed), *link]
+        words = [*before, *words]
         self.process = subprocess.Popen(
             words,
             user=user,
@@ -301,6 +309,42 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
         assert roots.wait_ready() == before
         events = roots.do("xboard_events")["events"]
         assert [each for each in events if c.ini.name in json.dumps(each)] == []
+
+
+# Starts a process as root below what becomes the user's: as `su` in a script of root's does it the other way round.
+BECOMES = """
+import os, subprocess, sys
+subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("command", ["stop", "clean"])
+def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_of_theirs: Path, command: str) -> None:
+    """Given a process of root's below one of another user, which answers as the circusd of an ini of its own and has no
+    guard, so that all below it is its own: when root stops that, then root's process runs on."""
+    folder = folder_of_theirs
+    web = Watcher(options={"graceful_timeout": 0.1})
+    with circusd(folder, watchers=[web], start=False) as c:
+        for place in (folder, c.ini):
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+        of_circusd: dict[str, Any] = {"pid": "own pid", "started": "own start", "version": None, "endpoint": c.endpoint}
+        of_circusd |= {"python": "3.13.5", "uptime": 60.0, "instance": "3f2a", "state_dir": "/r"}
+        answer = {"circusd": {**of_circusd, "config_file": str(c.ini)}, "probers": [], "watchers": []}
+        becomes = (PYTHON, "-I", "-c", BECOMES, str(pwd.getpwnam(USER).pw_uid))
+        theirs = Impostor(c.endpoint, answer, None, before=becomes)
+        (roots,) = below(Identity(theirs.process.pid, process(theirs.process.pid).started))
+        try:
+            run = c.run_cli(command)
+            assert (run.returncode, theirs.process.wait(90)) == (0, 0), run
+            assert process(roots.pid).alive
+        finally:
+            theirs.end()
+            send_signal(*roots, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("way", ["c.sock", "way/payroll.sock"])

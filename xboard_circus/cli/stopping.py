@@ -33,9 +33,8 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     user = procs.user_of(circusd.pid)
     if user is not None and user != os.geteuid():  # a monitor of that user does not see the mark in our runtime folder
         name = servers.name_of(user)
-        complain(
-            f"circusd is {name}'s: a monitor of {name} would start it again; `xboard-circus stop` as {name} ends that"
-        )
+        cure = f"`xboard-circus stop` as {name} ends that"
+        complain(f"circusd is {name}'s: a monitor of {name} would start it again; {cure}")
     # Not what has ended, or was never there: another process could have that pid and start in a moment.
     elif user is not None and (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
@@ -77,15 +76,21 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     """Return a function that lists the children which a circusd has started: workers, plugins and forkservers.
 
     Adopted leftovers of its workers are meant to outlive it, or are strangers. Only a circusd with our guard adopts
-    anything; it shows its version, or has marked what it started.
+    anything; it shows its version, or has marked what it started. One that is not root's starts nothing as another
+    user: a process of root's below it is none of its own, whatever it says.
     """
-    circusd = found.identity
+    circusd, user = found.identity, procs.user_of(found.identity.pid)
     if isinstance(found, Snapshot):
         known, is_guarded = found.processes(), found.circusd["version"] is not None
     else:
         known = list(circusd_record.workers(instance.id))
         is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
-    return lambda: [it for it in procs.below(circusd) if not is_guarded or it in known or procs.was_started(it.pid)]
+
+    def is_its(child: Identity) -> bool:
+        is_of_its_user = user == 0 or procs.users_of(child.pid) <= {user}
+        return is_of_its_user and (not is_guarded or child in known or procs.was_started(child.pid))
+
+    return lambda: [*filter(is_its, procs.below(circusd))]
 
 
 def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:
@@ -106,8 +111,7 @@ def kill_rest(family: list[Identity], progress: Progress) -> None:
         send(each, signal.SIGKILL)
     if not gone(family, progress, give_up_at=time.monotonic() + KILL_WITHIN):
         left = ", ".join(str(each.pid) for each in _running(family))
-        hint = "they wait for the kernel, look at `ps -o stat,wchan`"
-        raise XboardError(f"still there after SIGKILL: pid {left}; {hint}")
+        raise XboardError(f"still there after SIGKILL: pid {left}; they wait for the kernel, see `ps -o stat,wchan`")
 
 
 def _quit(instance: Instance, circusd: Identity, progress: Progress, *, give_up_at: float) -> None:
@@ -129,8 +133,7 @@ def gone(family: list[Identity], progress: Progress, *, give_up_at: float) -> bo
     """Wait until none of *family* runs; after a moment print those left."""
     began_at = time.monotonic()
     while left := _running(family):
-        now = time.monotonic()
-        if now > give_up_at:
+        if (now := time.monotonic()) > give_up_at:
             return False
         pids = some_of([each.pid for each in left], NAMED)
         progress.waiting_for(f"waiting for pid {pids} to finish")
