@@ -148,6 +148,13 @@ def test_a_folder_of_the_system_is_not_shared(host: ServiceHost) -> None:
         "/usr/share/app",
         "/usr/local/bin",
         "/opt",
+        "/srv",
+        "/mnt",
+        "/media",
+        "/var/backups",
+        "/var/cache",
+        "/var/spool",
+        "/var/www",
         "/home",
         "/root",
         "/tmp",
@@ -159,7 +166,16 @@ def test_a_folder_of_the_system_is_not_shared(host: ServiceHost) -> None:
                 lay_out(wanted, host, action=action)
         lay_out(wanted, host, action="remove")
         lay_out(wanted._replace(of_user=True), host, action="install")
-    for folder in ("/opt/app", "/home/ann/app", "/srv", "/usr/local/app", "/var/www/app", "/library", "/tmp/app"):
+    for folder in (
+        "/opt/app",
+        "/home/ann/app",
+        "/srv/app",
+        "/mnt/disk/app",
+        "/usr/local/app",
+        "/var/www/app",
+        "/library",
+        "/tmp/app",
+    ):
         lay_out(WANTED._replace(folder=Path(folder), dry_run=True), host, action="install")
 
 

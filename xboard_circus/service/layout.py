@@ -11,9 +11,9 @@ USER = "xboard"
 INI = "circus.ini"
 OVERLAY = "service.ini"
 # Folders of the system, which no service may share with its user.
-SYSTEMS = r"/|/(home|opt|root|usr/local/share|Applications|Library|Users)|(/private)?/(tmp|var(/(lib|log|tmp))?)"
-SYSTEMS += r"|(/private)?/(bin|boot|dev|etc|lib(\d+|exec)?|proc|run|sbin|sys|usr(?!/local/)"
-SYSTEMS += r"|usr/local/(s?bin|etc|lib))(/.*)?"
+SYSTEMS = r"/|/(home|media|mnt|opt|root|srv|usr/local/share|Applications|Library|Users)|(/private)?/(tmp"
+SYSTEMS += r"|var(/(backups|cache|lib|log|spool|tmp|www))?)|(/private)?/(bin|boot|dev|etc|lib(\d+|exec)?|proc|run"
+SYSTEMS += r"|sbin|sys|usr(?!/local/)|usr/local/(s?bin|etc|lib))(/.*)?"
 LONGEST_RUNTIME = 50  # a unix socket's path has 103 bytes on macOS, 107 elsewhere; a worker's is the longest
 MANAGERS = {"Linux": "systemd", "Darwin": "launchd"}
 NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
