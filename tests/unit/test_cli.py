@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -1049,6 +1050,25 @@ def test_a_user_who_has_started_anothers_ini_finds_its_circusd_by_his_variables(
     assert Instance(ini, looks=True).endpoint == "tcp://$(circus.env.XB_HOST):1"
     instance.write_record(procs.Identity(2**22 + 7, 1), was_started=True)
     assert Instance(ini, looks=True).endpoint == "tcp://h:1"
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_no_report_of_a_bug_commands_the_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_room: bool
+) -> None:
+    """Given an error that quotes what a worker said, then neither its report nor, on a full disk, the screen has that
+    as it was."""
+    write_ini(folder)
+    monkeypatch.setattr(Instance, "find", Mock(side_effect=KeyError("evil")))
+    monkeypatch.setattr("traceback.format_exc", lambda: "KeyError: \x1b]0;title\x07\n")
+    if not has_room:
+        monkeypatch.setattr("tempfile.mkstemp", Mock(side_effect=OSError("full")))
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    text = result.stderr + "".join(map(Path.read_text, map(Path, re.findall(r"\S+/crash-\S+\.log", result.stderr))))
+    assert "KeyError: ?]0;title?\n" in text
 
 
 @only_root

@@ -83,8 +83,8 @@ def _lacking(error: Exception) -> str:
 
 
 def _write_report() -> str:
-    """Write the current exception into a file of its own and return the path."""
-    text = (
+    """Write the current exception, which may quote a worker, into a file of its own and return the path."""
+    text = printable(
         f"xboard-circus {__version__} ({os.path.dirname(os.path.dirname(__file__))}), circus {circus.__version__}\n"
         f"Python {sys.version} on {platform.platform()}\ncommand: {sys.argv}\n\n{traceback.format_exc()}"
     )
