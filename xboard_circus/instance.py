@@ -299,6 +299,8 @@ class Instance:
         holders = listeners.holders(*address) if address else []
         known = [procs.Identity(each.pid, each.started) for each in holders if each.pid and each.started is not None]
         for each in known:
+            if procs.user_of(each.pid) not in {0, os.geteuid(), self.owner}:
+                continue  # whoever made the listener, a file on its command line is no proof
             if self._is_ours(procs.config_file_of(each.pid)) and self._may_be_ours(each):
                 return Silent(each, str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"

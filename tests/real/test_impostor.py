@@ -404,6 +404,35 @@ def test_a_server_of_roots_that_reads_another_users_file_is_no_circusd_of_it(
             server.kill()
 
 
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_silent_server_of_a_third_user_is_no_circusd_of_the_ini_that_it_reads(
+    folder_of_theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a server of a third user's on a listener that root has made, with another user's file on its command line,
+    when that file names its port as endpoint, then root's commands take it for no circusd, and end nothing."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    ini = folder_of_theirs / "server.ini"
+    with socket.create_server(("127.0.0.1", 0)) as handed:
+        ini.write_text(f"[circus]\nendpoint = tcp://127.0.0.1:{handed.getsockname()[1]}\n")
+        os.chown(ini, pwd.getpwnam(USER).pw_uid, -1)
+        command = [PYTHON, "-I", "-c", "import sys; sys.stdin.read()", str(ini)]
+        server = subprocess.Popen(
+            command,
+            user="daemon",
+            group="daemon",
+            extra_groups=[],
+            cwd="/",
+            env={},
+            stdin=subprocess.PIPE,
+            pass_fds=[handed.fileno()],
+        )
+    try:
+        with pytest.raises(EndpointTaken, match="does not answer as circusd does"):
+            Instance(ini, answer_within=0.5).find()
+    finally:
+        server.communicate()
+
+
 LISTENS = """
 import socket, sys
 server = socket.create_server(("127.0.0.1", 0))

@@ -399,6 +399,15 @@ def test_each_fork_has_words_of_its_own_in_the_generator_of_numpy(known: str, se
     assert {len(words) for _, words in children} == {2 * 2496}
 
 
+def test_a_numpy_that_cannot_be_imported_ends_no_forkserver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a None in its place, by which an app forbids its import, then only the fork fails, and a worker starts."""
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    seed = forkserver.seeding()
+
+    with pytest.raises(AttributeError):
+        seed()
+
+
 FIRST_REQUEST = """
 import asyncio, re, sys
 from xboard_circus.launch import be_killed_first

@@ -337,15 +337,15 @@ def seeding() -> Callable[[], object]:
         return lambda: None
     import ctypes  # as numpy has
 
-    random: Any = sys.modules["numpy"].random
-    with suppress(Exception):  # one of the app's own, or an older numpy
+    with suppress(Exception):  # no numpy, one of the app's own generators, or an older numpy
+        random: Any = sys.modules["numpy"].random
         random.seed()  # which also forgets a normal number that is left of a pair
         words = random.get_state()[1].tobytes()
         where = random.get_bit_generator().ctypes.state_address
         place = memoryview((ctypes.c_ubyte * len(words)).from_address(where)).cast("B")
         if words and place == words:
             return lambda: place.__setitem__(slice(None), os.urandom(len(place)))
-    return random.seed  # type: ignore[no-any-return]
+    return lambda: sys.modules["numpy"].random.seed()
 
 
 def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callable[[], object]) -> None:
