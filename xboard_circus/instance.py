@@ -298,10 +298,10 @@ class Instance:
         address = split_endpoint(self.config.endpoint)
         holders = listeners.holders(*address) if address else []
         known = [procs.Identity(each.pid, each.started) for each in holders if each.pid and each.started is not None]
+        users = {0, os.geteuid(), self.owner}  # whoever made the listener, a file on a command line is no proof
         for each in known:
-            if procs.user_of(each.pid) not in {0, os.geteuid(), self.owner}:
-                continue  # whoever made the listener, a file on its command line is no proof
-            if self._is_ours(procs.config_file_of(each.pid)) and self._may_be_ours(each):
+            file = procs.config_file_of(each.pid) if procs.user_of(each.pid) in users else None
+            if self._is_ours(file) and self._may_be_ours(each):
                 return Silent(each, str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
         raise self._taken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does")

@@ -346,6 +346,41 @@ def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_
             send_signal(*roots, signal.SIGKILL)
 
 
+# The same with the marks of a worker, which the process below has not, nor its session.
+MARKED = BECOMES.replace("stdout=subprocess.DEVNULL", "env={}, stdout=subprocess.DEVNULL, start_new_session=True")
+MARKED = MARKED.replace("os.execv(", "os.environ['XBOARD_LAUNCHER'] = f'{os.getpid()}:1'\nos.execv(")
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("whose", ["theirs", "root's"])
+def test_root_ends_no_process_of_roots_below_what_passes_for_an_orphan(folder_of_theirs: Path, whose: str) -> None:
+    """Given a process of another user with the marks of a worker whose circusd is gone, and one of root's below it,
+    when root cleans that instance, that user's or root's own, then the first is ended, and root's runs on."""
+    with circusd(folder_of_theirs, start=False) as c:
+        for place in (folder_of_theirs, c.ini) if whose == "theirs" else ():
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+        waits = [PYTHON, "-I", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+        gone = {"XBOARD_INSTANCE": Instance(c.ini).id, "XBOARD_CIRCUSD": "4190000:1"}
+        orphan = subprocess.Popen(
+            [PYTHON, "-I", "-c", MARKED, str(pwd.getpwnam(USER).pw_uid), *waits],
+            env=gone,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == b"\n"
+        (roots,) = below(Identity(orphan.pid, process(orphan.pid).started))
+        try:
+            run = c.run_cli("clean")
+            assert (run.returncode, orphan.wait(30)) == (0, -signal.SIGTERM), run
+            assert process(roots.pid).alive
+        finally:
+            orphan.kill()
+            orphan.communicate()
+            send_signal(*roots, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("way", ["c.sock", "way/payroll.sock"])
 def test_a_page_takes_no_circusd_of_its_own_user_for_that_of_who_leads_there(
     folder_of_theirs: Path, tmp_path: Path, way: str

@@ -95,7 +95,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     except CannotFork as error:
         orders.send(str(error).encode())
         os._exit(0)
-    seed = seeding()
+    seed = seeding() if "numpy" in sys.modules else lambda: None
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
     gc.collect()  # after the app alone: in what is frozen there is nothing to find
     gc.freeze()
@@ -333,8 +333,6 @@ def seeding() -> Callable[[], object]:
     `numpy.random.seed` would write into half a MiB of what the workers share, so its words are written alone where they
     lie as we know them.
     """
-    if "numpy" not in sys.modules:
-        return lambda: None
     import ctypes  # as numpy has
 
     with suppress(Exception):  # no numpy, one of the app's own generators, or an older numpy
