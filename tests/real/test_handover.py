@@ -310,7 +310,7 @@ def test_circusd_ends_while_nobody_answers_its_request_for_the_listener(tmp_path
     """Given sockets in the workers' folder that never answer, when circusd is told to end, then it does not wait for
     them.
     """
-    with circusd(tmp_path, numprocesses=1) as c, ExitStack() as stack:
+    with ExitStack() as stack, circusd(tmp_path, numprocesses=1) as c:
         old = c.wait_ready()
         folder = life_of(c).with_name("web")
         c.kill9()
@@ -321,7 +321,10 @@ def test_circusd_ends_while_nobody_answers_its_request_for_the_listener(tmp_path
             silent = stack.enter_context(socket.socket(socket.AF_UNIX))
             silent.bind(str(folder / f"{number:08x}.sock"))
             silent.listen(64)
-            threading.Thread(target=note_requests, args=(silent, number, asked), daemon=True).start()
+            waiter = threading.Thread(target=note_requests, args=(silent, number, asked), daemon=True)
+            waiter.start()
+            stack.callback(waiter.join)
+            stack.callback(silent.shutdown, socket.SHUT_RDWR)  # which ends the wait for one who asks
 
         c.start_again()
         eventually(lambda: asked, what="the first is asked for the listener")
@@ -331,12 +334,11 @@ def test_circusd_ends_while_nobody_answers_its_request_for_the_listener(tmp_path
 
 
 def note_requests(listener: socket.socket, number: int, asked: set[int]) -> None:
-    """Note that somebody asks at *listener*, and let each who does wait."""
-    held = []
-    with suppress(OSError):
+    """Note that somebody asks at *listener*, and let each who does wait until nobody can ask any more."""
+    with ExitStack() as held, suppress(OSError):
         while True:
-            held.append(listener.accept()[0])
-            if held[-1].recv(1):
+            connection = held.enter_context(listener.accept()[0])
+            if connection.recv(1):
                 asked.add(number)
 
 
