@@ -248,16 +248,19 @@ class Instance:
     def left_alone(self, below: Iterable[procs.Identity] = ()) -> str:
         """Return a clause that names what outlives circusd and its orphans; "" without any.
 
-        That is what ran *below* circusd, or has its mark, in a session of its own.
+        That is what ran *below* circusd, or has its mark, in a session of its own. To end it is advised of what the
+        ini's owner may end: what is root's below another user's circusd is there by somebody else's doing.
         """
         left = listeners.left_alone(self.id, below)
         if not left:
             return ""
         named = some_of([f"pid {each.pid} ({listeners.command_of(each.pid)})" for each in left], NAMED)
         what = "1 process" if len(left) == 1 else f"{len(left)} processes"
-        pids = " ".join(str(each.pid) for each in left[:NAMED])
+        ends = [str(each.pid) for each in left if self.owner == 0 or procs.users_of(each.pid) <= {self.owner}]
         whom = "it" if len(left) == 1 else "them" if len(left) <= NAMED else f"the first {NAMED}"
-        return f"left alone: {what} that its workers started: {named}; `kill {pids}` ends {whom}"
+        whom = whom if len(ends) == len(left) else "those of its user"
+        advice = f"; `kill {' '.join(ends[:NAMED])}` ends {whom}" if ends else ""
+        return f"left alone: {what} that its workers started: {named}{advice}"
 
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""

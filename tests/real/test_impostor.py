@@ -341,6 +341,7 @@ def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_
             run = c.run_cli(command)
             assert (run.returncode, theirs.process.wait(90)) == (0, 0), run
             assert process(roots.pid).alive
+            assert "`kill" not in run.stdout, "what root typed then would end it"
         finally:
             theirs.end()
             send_signal(*roots, signal.SIGKILL)
