@@ -236,9 +236,7 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
     )
     monkeypatch.setitem(alert_rules.EXTRAS, "apprise", ("no_such_module", "Apprise", "apprise"))
     monkeypatch.setenv("HOOK_OF_THE_TEST", f"slack://{TOKEN}")
-    assert told(config)[-1] == (
-        "error [alert:chat] type: Apprise is not installed; pip install 'xboard-circus[apprise]'"
-    )
+    assert told(config)[-1] == "error [alert:chat] type: Apprise is not installed; pip install 'apprise<3,>=2.0.1'"
     config = config._replace(alerts=config.alerts[:-1])
     monkeypatch.delenv("HOOK_OF_THE_TEST")
 

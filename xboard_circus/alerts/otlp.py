@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import xboard_circus
+from xboard_circus.alerts.extras import installed_by
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret
 from xboard_circus.alerts.shapes import WebhookRequest
@@ -77,7 +78,7 @@ class OtlpSink:
             from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
             from opentelemetry.util.re import parse_env_headers
         except ImportError:
-            raise AlertError("OpenTelemetry is not installed: pip install 'xboard-circus[otel]'") from None
+            raise AlertError(f"OpenTelemetry is not installed: {installed_by('otel')}") from None
         url = self.url.read()
         is_log = url.partition("?")[0].endswith(LOGS)
         signal = "LOGS" if is_log else "TRACES"

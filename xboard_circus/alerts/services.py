@@ -18,12 +18,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from xboard_circus.alerts.command import run
+from xboard_circus.alerts.extras import installed_by
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import SHORTEST_MASKED, AlertError, Secret, scrubbed
 from xboard_circus.alerts.webhook import NOT_NOW
 
-MISSING = "Apprise is not installed"
-CURE = "pip install 'xboard-circus[apprise]'"
 REFUSED = 2
 MOST_MEMORY = 256 << 20  # bytes; with Apprise imported it has a fifth of that, and Apprise reads an answer to its end
 KINDS = {"info": "info", "warning": "warning", "critical": "failure"}
@@ -55,7 +54,7 @@ class ServiceSink:
     def deliver(self, message: Message) -> None:
         """Have Apprise send it; it has *timeout* seconds."""
         if not is_installed():
-            raise AlertError(f"{MISSING}: {CURE}")
+            raise AlertError(f"Apprise is not installed: {installed_by('apprise')}")
         url = self.url.read()
         if not re.fullmatch(r"[a-z0-9]+://\S+", url, re.IGNORECASE):
             raise AlertError(f"what {self.url} holds is no address of Apprise, such as slack://...")

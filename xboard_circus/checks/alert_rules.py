@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from xboard_circus.alerts.extras import installed_by
 from xboard_circus.alerts.sinks import secrets_of
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import AlertConfig, Config
@@ -37,7 +38,7 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
     options = alert.options
     module, what, extra = EXTRAS.get(options.type or "", ("sys", "", ""))
     if find_spec(module) is None:
-        yield Finding(ERROR, "type", f"{what} is not installed", f"pip install 'xboard-circus[{extra}]'")
+        yield Finding(ERROR, "type", f"{what} is not installed", installed_by(extra))
     if options.ca_file and not os.path.isfile(file := config.folder / options.ca_file):
         yield Finding(ERROR, "ca_file", f"{file} is not there", "name a file of certificates")
     if options.command and shutil.which(options.command[0], path=None) is None:
