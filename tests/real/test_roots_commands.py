@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from .attacker import completed_as
-from .harness import Circusd, Watcher, circusd
+from .harness import BUNDLE, Circusd, Watcher, circusd
 from .operations import Checkout
 from .processes import process
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
@@ -134,6 +136,40 @@ def test_root_starts_and_restarts_nothing_in_a_folder_where_another_user_may_put
         assert c.ready() == workers
         assert process(c.pid).alive
         (folder / "sitecustomize.py").unlink()  # circusd's own end imports nothing more
+
+
+def test_root_obeys_no_ini_and_reads_no_ledger_that_all_may_write(tmp_path: Path, open_folder: Path) -> None:  # noqa: F811
+    """Given root's ini of mode 666, in which another user names a file of root's as pid file, and root's ledger in a
+    folder of mode 777, when root cleans, asks for the page's link or for events, then each is refused with the place."""
+    folder = open_folder / "all"
+    folder.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("4190000")
+    with circusd(folder, plugins=BUNDLE, start=False) as c:
+        (ledger := folder / "state").mkdir()
+        plugin = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = state/ledger.db\n"
+        page = "[watcher:dashboard]\ncmd = xboard-circus-dashboard\n"
+        c.ini.write_text(f"[circus]\nendpoint = {c.endpoint}\n{page}{plugin}")
+        with contextlib.closing(sqlite3.connect(ledger / "ledger.db")) as made:
+            made.execute("CREATE TABLE events (time)")
+        c.ini.chmod(0o666)
+        write = 'printf "[circus]\npidfile = %s\n%s" "$1" "$(sed 1d "$2")" >"$2"'
+        written = completed_as(USER, ["/bin/sh", "-c", write, "sh", str(precious), str(c.ini)], PATH=os.defpath)
+        assert (written.returncode, "pidfile" in c.ini.read_text()) == (0, True), written
+        cleaned = c.run_cli("clean")
+        assert precious.exists()
+        assert f"left alone, because every user of this host may write {c.ini}" in cleaned.stderr, cleaned
+        link = c.run_cli("dashboard", "--no-open")
+        assert (link.returncode, link.stdout) == (1, ""), link
+        assert f"every user of this host may write {c.ini}" in link.stderr
+        c.ini.chmod(0o644)
+        assert "every user" not in c.run_cli("events").stderr
+        ledger.chmod(0o777)
+        events = c.run_cli("events")
+        assert (events.returncode, events.stdout) == (1, "")
+        assert f"every user of this host may write {ledger}; `chmod o-w` it" in events.stderr
+        c.run_cli("clean")
+        assert not precious.exists()
 
 
 def test_an_operator_runs_nothing_in_the_folder_of_a_service_and_all_in_that_of_a_team(

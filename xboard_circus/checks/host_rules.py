@@ -142,7 +142,7 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
         return servers.name_of(found.st_uid), folder
     if found.st_mode & stat.S_IWGRP and members(found.st_gid) - trusted:
         return "its group", folder
-    return next(((user.name, place) for user, place in writers.besides(folder, trusted)), None)
+    return next(writers.named(folder, trusted), None)
 
 
 def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
@@ -152,9 +152,7 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
     """
     is_root = os.geteuid() == 0
     found = other_writer(folder) if is_root else _group_of_a_service(folder)
-    if is_root and found is None and others and (place := ANYBODY.writable(folder)) is not None:
-        found = ANYBODY.name, place
-    if found is None:
+    if found is None or (found[0] == ANYBODY.name and not others):
         return None
     writer, place = found
     who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
@@ -196,7 +194,7 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
     user = None if watcher is None else _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
     used = _used(config, watcher)
-    found = [(who.name, path, place) for path in used for who, place in writers.besides(path, trusted)]
+    found = [(who.name, path, at) for path in used for who, at in writers.besides(path, trusted) if who != ANYBODY]
     # Those without a name on this host, which are in no list of its users.
     nameless = [each for each in map(_known_user, config.watchers) if each and writers.User.of(each.uid) is None]
     found += [

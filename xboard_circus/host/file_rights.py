@@ -19,15 +19,15 @@ def others_at(path: Path) -> tuple[int, int] | None:
     """Return the number and group of a user besides root who owns the file at *path*, or may put another in its place.
 
     None without one, or where we are not root. FileNotFoundError where it is missing: nothing is known then of who has
-    made the folder that is put there in the next moment.
+    made the folder that is put there in the next moment. PermissionError where only all users together may.
     """
     if os.geteuid() != 0:
         return None
-    others = [user.uid for user, _ in writers.besides(path, {0})]
+    user, place = next(writers.besides(path, {0}), (writers.User(0, frozenset(), ""), path))
     owner, group = path.lstat()[4:6]
-    if owner != 0:
-        others = [owner]
-    return (others[0], group_of(others[0], group)) if others else None
+    if owner == 0 and user == writers.ANYBODY:
+        raise PermissionError(errno.EPERM, f"{user.name} may write {place}; `chmod o-w` it", os.fspath(path))
+    return (uid, group_of(uid, group)) if (uid := owner or user.uid) else None
 
 
 def take(user: int, group: int) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from xboard_circus.host import sockdiag
 from xboard_circus.host.sockets import is_loopback, overlaps
 from xboard_circus.host.worker_files import peer_of
+from xboard_circus.host.writers import is_open
 
 
 class EndpointServer(NamedTuple):
@@ -82,8 +83,6 @@ def users_of(endpoint: str, owner: int | None = 0) -> set[int]:
     """
     users, only = {0, os.geteuid(), owner or 0}, set[int]()
     if endpoint.startswith("ipc:///"):
-        from xboard_circus.host.writers import is_open  # not above: it imports this
-
         path = Path(endpoint.removeprefix("ipc://"))
         with suppress(OSError):
             only = _only_writer(path.parent)

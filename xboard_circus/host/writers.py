@@ -18,7 +18,6 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from xboard_circus.host import servers
 from xboard_circus.host.users import members
 from xboard_circus.host.written_files import MOST_LINKS, belongs_to, read_whole, walk
 
@@ -145,7 +144,7 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
 def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
     """Yield each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
 
-    Without what is open to all users of the host: see `ANYBODY`.
+    At the end `ANYBODY`, where it is open to all.
     """
     with suppress(PermissionError):
         named = map(_named_at, {Path("/"), *(step for _, step in _way(path))})
@@ -153,21 +152,18 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
                 yield user, place
+    if (place := ANYBODY.writable(path)) is not None:
+        yield ANYBODY, place
 
 
 def is_open(path: Path) -> bool:
     """Return whether any user besides root and ours may write *path*, or lead it elsewhere."""
-    return bool(next(besides(path, {0, os.geteuid()}), ANYBODY.writable(path)))
+    return any(besides(path, {0, os.geteuid()}))
 
 
 def named(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
-    """Yield the name of each known user, none of *trusted*, and of all together, who may write *path*, with the place.
-
-    See `besides`.
-    """
+    """Yield what `besides` does, with the names of the users."""
     yield from ((user.name, place) for user, place in besides(path, trusted))
-    if (place := ANYBODY.writable(path)) is not None:
-        yield ANYBODY.name, place
 
 
 def named_by_pth(site: Path) -> Iterator[Path]:
@@ -198,7 +194,7 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
                 continue
             place = Path(each)
             for uid in sorted(_named_at(place, find) - {*trusted}):
-                yield servers.name_of(uid), place
+                yield (str(uid) if (user := User.of(uid)) is None else user.name), place
             if not os.path.islink(place):
                 if ANYBODY.has(place, os.W_OK) and not (place == path / UV_LOCK and os.path.isfile(place)):
                     yield ANYBODY.name, place
