@@ -138,6 +138,27 @@ def test_root_starts_and_restarts_nothing_in_a_folder_where_another_user_may_put
         (folder / "sitecustomize.py").unlink()  # circusd's own end imports nothing more
 
 
+def test_root_empties_no_file_that_has_a_second_name_in_a_folder_of_another_users(tmp_path: Path) -> None:
+    """Given a second name of root's file, as `protected_hardlinks = 0` lets another user make it in his folder, when
+    root writes over it, then that is refused before anything of the file is gone."""
+    precious = tmp_path / "precious"
+    precious.write_text("root's")
+    (theirs := tmp_path / "theirs").mkdir()
+    os.link(precious, theirs / "circus.ini")
+    shutil.chown(theirs, USER, USER)
+
+    init = [sys.executable, "-m", "xboard_circus", "init", "--force", "--app", "shop.main:app", str(theirs)]
+    refused = subprocess.run(init, capture_output=True, text=True, timeout=120, check=False)
+    assert (refused.returncode, "circus.ini cannot be written: not a plain file" in refused.stderr) == (1, True), (
+        refused
+    )
+    assert precious.read_text() == "root's"
+    (theirs / "circus.ini").unlink()
+    (theirs / "circus.ini").write_text("x" * 100_000)
+    written = subprocess.run(init, capture_output=True, text=True, timeout=120, check=False)
+    assert (written.returncode, "xxx" in (theirs / "circus.ini").read_text()) == (0, False), written
+
+
 def test_root_obeys_no_ini_and_reads_no_ledger_that_all_may_write(tmp_path: Path, open_folder: Path) -> None:  # noqa: F811
     """Given root's ini of mode 666, in which another user names a file of root's as pid file, and root's ledger in a
     folder of mode 777, when root cleans, asks for the page's link or for events, then each is refused with the place."""

@@ -73,8 +73,9 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         raise
     found = os.fstat(parent)
     is_closed = os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022)
+    how = flags if is_closed else flags & ~os.O_TRUNC | os.O_NOFOLLOW  # what is refused is not emptied before
     try:
-        descriptor = os.open(name, flags | os.O_NONBLOCK | (0 if is_closed else os.O_NOFOLLOW), mode, dir_fd=parent)
+        descriptor = os.open(name, how | os.O_NONBLOCK, mode, dir_fd=parent)
     except OSError as error:
         error.filename = os.fspath(path)
         error.strerror = _WHY.get(error.errno or 0, error.strerror)
@@ -84,6 +85,8 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         found = os.fstat(descriptor)
         # A second name may be that of a file of root's.
         if is_closed or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+            if flags & ~how & os.O_TRUNC:
+                os.ftruncate(descriptor, 0)
             return descriptor
         os.close(descriptor)
     finally:
