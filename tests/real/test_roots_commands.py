@@ -161,7 +161,7 @@ def test_root_empties_no_file_that_has_a_second_name_in_a_folder_of_another_user
 
 def test_root_obeys_no_ini_and_reads_no_ledger_that_all_may_write(tmp_path: Path, open_folder: Path) -> None:  # noqa: F811
     """Given root's ini of mode 666, in which another user names a file of root's as pid file, and root's ledger in a
-    folder of mode 777, when root cleans, asks for the page's link or for events, then each is refused with the place."""
+    folder of mode 777, when root cleans, or asks for the page's link or events, then it is refused with the place."""
     folder = open_folder / "all"
     folder.mkdir()
     precious = tmp_path / "precious"
