@@ -21,6 +21,7 @@ from xboard_circus.service.installing import Service
 from xboard_circus.service.layout import ServiceOptions, lay_out
 
 from . import forked_commands
+from .attacker import run_as
 from .harness import circusd, eventually
 from .operations import Checkout
 from .service_host import ROOT, SCRIPT
@@ -386,6 +387,36 @@ def test_root_shares_no_folder_in_which_its_own_backend_still_runs(mac: Mac) -> 
         assert mac.folder.stat()[:6] == before[:6]
 
         assert f"would share: {mac.folder} with daemon" in mac.service("install", *words)
+
+
+# Links to themselves, and one after the other beyond what Python follows.
+LOOPS = """
+import os, sys
+os.symlink("loop", sys.argv[1] + "/loop")
+for number in range(1500):
+    os.symlink(f"{number + 1}", f"{sys.argv[1]}/{number}")
+print(0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("way", ["loop", "0"])
+def test_no_process_of_another_user_has_root_install_nothing_by_where_it_says_it_runs(mac: Mac, way: str) -> None:
+    """Given a process of another user with our mark of an ini behind a link that leads back to itself, or on and on,
+    when root looks whose backends run in the folder of its service, then that is none, and no error."""
+    theirs = mac.folder.with_name("theirs")
+    theirs.mkdir()
+    shutil.chown(theirs, "www-data")
+    for path in (theirs, *list(theirs.parents)[:-2]):
+        path.chmod(0o755)
+    run_as("www-data", LOOPS, theirs)
+    marked = {"XBOARD_CONFIG": f"{theirs}/{way}/x/circus.ini"}
+    with subprocess.Popen(["cat"], user="www-data", env=marked, cwd="/", stdin=subprocess.PIPE) as running:
+        try:
+            words = ("--run-as", "daemon", "--dry-run")
+            assert f"would share: {mac.folder} with daemon" in mac.service("install", *words)
+        finally:
+            running.kill()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

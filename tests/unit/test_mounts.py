@@ -43,3 +43,13 @@ def test_a_full_file_system_is_named_with_its_mount_point(
 )
 def test_any_other_error_says_what_it_is(error: Exception, file: str, why: str) -> None:
     assert mounts.why_unwritten(error, file) == why
+
+
+def test_a_link_to_itself_in_the_place_of_a_folder_is_no_error_of_ours(tmp_path: Path) -> None:
+    """Given such a link, which the user of a worker may put in the place of its logs, then nothing raises at a look."""
+    (tmp_path / "logs").symlink_to("logs")
+
+    log = tmp_path / "logs" / "web.log"
+    assert mounts.has_room(str(log), 1)
+    assert mounts.why_unwritten(FULL, str(log)) == "No space left on device"
+    assert not mounts.is_mounted_alone(log)

@@ -197,12 +197,8 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
     found = [(who.name, path, at) for path in used for who, at in writers.besides(path, trusted) if who != ANYBODY]
     # Those without a name on this host, which are in no list of its users.
     nameless = [each for each in map(_known_user, config.watchers) if each and writers.User.of(each.uid) is None]
-    found += [
-        (who.name, path, place)
-        for who in nameless
-        for path in used
-        if who.uid not in trusted and (place := who.writable(path)) is not None
-    ]
+    ways = ((who, path, who.writable(path)) for who in nameless if who.uid not in trusted for path in used)
+    found += [(who.name, path, place) for who, path, place in ways if place is not None]
     by_log = ((who, log, place) for log in _logs(config, watcher) for who, place in writers.besides(log, trusted))
     found += [(who.name, log, place) for who, log, place in by_log if who.uid in endpoint_rules.PEOPLE]
     if found:

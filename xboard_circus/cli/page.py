@@ -57,10 +57,8 @@ def _refuse_ini_of_others(instance: Instance) -> None:
     that port may show pages of others.
     """
     if os.geteuid() == 0 and (found := host_rules.other_author(instance.config)) is not None:
-        who, place = found
-        raise XboardError(
-            f"{who} may write {place}, and say who gets a token of root's: run this as the user of the page"
-        )
+        what = f"{found[0]} may write {found[1]}, and say who gets a token of root's"
+        raise XboardError(f"{what}: run this as the user of the page")
     if instance.owner not in (0, os.geteuid()) and not runtime.was_started(instance.id):
         who, cure = servers.name_of(instance.owner), "where that is right, `xboard-circus start` it first"
         raise XboardError(f"{instance.shown} is {who}'s, who would say who gets your token; {cure}")

@@ -9,6 +9,7 @@ import psutil
 
 from xboard_circus.core.amounts import size_text
 from xboard_circus.core.sentences import Say
+from xboard_circus.host.written_files import resolved
 
 
 def mount_points() -> set[Path]:
@@ -21,13 +22,13 @@ def is_mounted_alone(file: Path) -> bool:
 
     SQLite's write-ahead log is such a file, and is lost with the container.
     """
-    return file.resolve() in mount_points()
+    return resolved(file) in mount_points()
 
 
 def has_room(file: str, least: int) -> bool:
     """Return whether the file system of *file* has *least* bytes free; True where that is not known."""
     with suppress(OSError):
-        room = os.statvfs(Path(file).resolve().parent)
+        room = os.statvfs(resolved(file).parent)
         return room.f_bavail * room.f_frsize >= least and bool(room.f_favail or not room.f_files)
     return True
 
@@ -38,7 +39,7 @@ def why_unwritten(error: Exception, file: str) -> str:
     if not isinstance(error, OSError) or error.errno != errno.ENOSPC or os.sep not in file:  # a stream without a file
         return why
     with suppress(OSError):  # it is gone meanwhile: the error alone has to do
-        folder = Path(file).resolve().parent
+        folder = resolved(file).parent
         room, mounts = os.statvfs(folder), mount_points()
         mount = next(place for place in (folder, *folder.parents) if place in mounts or place == place.parent)
         if room.f_files and not room.f_favail and room.f_bavail:

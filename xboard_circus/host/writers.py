@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xboard_circus.host.users import members
-from xboard_circus.host.written_files import MOST_LINKS, belongs_to, read_whole, walk
+from xboard_circus.host.written_files import MOST_LINKS, belongs_to, read_whole, resolved, walk
 
 UV_LOCK = ".lock"
 """Of uv's, open to all, in the .venv that it has made: it locks that file, and no program runs or reads it."""
@@ -53,7 +53,7 @@ class User(NamedTuple):
     def may(self, path: Path, mode: int) -> bool:
         """Return whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
         with suppress(OSError):
-            return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
+            return all(self.has(parent, os.X_OK) for parent in resolved(path).parents) and self.has(path, mode)
         return False
 
     def has(self, path: Path, mode: int) -> bool:
@@ -200,7 +200,7 @@ def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozense
                     yield ANYBODY.name, place
                 continue
             yield from named(place, trusted)
-            if seen.isdisjoint((target := place.resolve(), *target.parents)) and os.path.exists(target):
+            if seen.isdisjoint((target := resolved(place), *target.parents)) and os.path.exists(target):
                 yield from below(target, trusted, seen)
 
 

@@ -137,6 +137,12 @@ def settle(path: Path) -> Settled:
     return Settled(os.path.normpath(os.path.join("/", *place, *reversed(left))), owner, links)
 
 
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return where *path* leads, as `Path.resolve` does, which raises where a user has a link lead to itself, or many
+    one to the next."""
+    return Path(settle(Path(path)).file)
+
+
 def refuse_behind_link(folder: Path) -> None:
     """Raise OSError if this is root, and *folder* lies behind another user's link: it would be made wherever that
     leads."""

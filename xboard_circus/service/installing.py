@@ -16,7 +16,7 @@ from xboard_circus.host import procs, servers, writers, written_files
 from xboard_circus.host.lock_file import locked
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.runtime import LIFE
-from xboard_circus.host.written_files import Owner
+from xboard_circus.host.written_files import Owner, resolved
 from xboard_circus.service import layout as layouts
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, lay_out
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
@@ -175,7 +175,7 @@ class Service:
                 continue
             what = next(filter(BACKENDS.get, map(os.path.basename, procs.command_line(pid)[1:6])), "a worker")
             own = [f"{procs.folder_of(pid)}/", procs.config_file_of(pid)] if what != "a worker" else []
-            places = {Path(os.path.dirname(file)).resolve() for file in [*own, mark] if file}
+            places = {resolved(os.path.dirname(file)) for file in [*own, mark] if file}
             if places & {layout.folder, layout.ini.parent}:
                 who, end = servers.name_of(user), BACKENDS[what].format(pid)
                 what += f" of {who}'s, pid {pid}, runs in {layout.folder}"
@@ -212,7 +212,7 @@ class Service:
         for site in venv.glob("lib/python*/site-packages"):
             for folder in writers.named_by_pth(site):
                 found = [who for who, _ in writers.named(folder, trusted)]
-                place = folder.resolve()
+                place = resolved(folder)
                 is_shared = place == shared or (not os.path.exists(folder) and shared in place.parents)
                 if is_shared and self._layout.system:
                     found.append(self._layout.user)  # that user may make files there from now on
