@@ -1,18 +1,22 @@
 """The default endpoints on TCP: circusd's own user is served, another user of the host is not."""
 
+import contextlib
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from .attacker import PYTHON, run_as, running_as
+from .attacker import PYTHON, completed_as, run_as, running_as
 from .free_ports import free_port
-from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, PATIENCE, Watcher, circusd, circusd_as, eventually, kill
 from .memory_group import process_group
-from .test_users import USER, pytestmark  # noqa: F401 - the marks
+from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - the marks, and fixtures
 
 # ZeroMQ's protocol by hand: whoever attacks brings programs of their own. It prints what came back in each try.
 ATTACK = r"""
@@ -148,6 +152,50 @@ def test_another_user_with_a_socket_that_root_made_commands_nothing(
         eventually(lambda: why in c.log("circusd"))
         assert "evil" not in c.call("list")["watchers"]
         assert "web: active" in c.run_circusctl("status").stdout
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_another_user_with_a_socket_of_circusds_own_user_commands_nothing(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given a circusd that is not root's, and a socket on a port of servers, which its user has made and handed on, as
+    a server does that gives its listener to another user, when that one connects it, then no command runs.
+
+    Clients of its user are served: `circusctl` and `status`.
+    """
+    folder, uid = open_folder / "handed", pwd.getpwnam(USER).pw_uid
+    folder.mkdir()
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    with circusd(folder, watchers=[Watcher()], python=python, env=env, start=False) as c:
+        for path in (folder, *folder.rglob("*"), c.runtime):
+            shutil.chown(path, USER, USER)
+        with circusd_as(USER, c, python=python), socket.create_server(("127.0.0.1", 0)) as cue:
+            eventually(lambda: takes(c.endpoint), what="circusd listens")
+            os.seteuid(uid)  # who makes a socket is its user
+            try:
+                made = socket.socket()
+                made.bind(("127.0.0.1", free_port()))
+            finally:
+                os.seteuid(0)
+            ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
+            words = (*ports, folder / "proof", cue.getsockname()[1])
+            with made, running_as("daemon", ATTACK, *words, stdin=made.fileno()) as attacker:
+                cue.accept()[0].close()
+                got = json.loads(attacker.communicate(timeout=90)[0])
+
+            assert got == {"add": ""}
+            assert "no client has such a port" in (c.folder / "circusd.out").read_text() + c.log("circusd")
+            for ask in (
+                ["circus.circusctl", "--endpoint", c.endpoint, "list"],
+                ["xboard_circus", "status", "-c", c.ini],
+            ):
+                asked = completed_as(USER, [python, "-m", *map(str, ask)], **c.environ())
+                assert (asked.returncode, "web" in asked.stdout, "evil" in asked.stdout) == (0, True, False), asked
+
+
+def takes(endpoint: str) -> bool:
+    """Return whether something listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2])), 5):
+        return True
+    return False
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")

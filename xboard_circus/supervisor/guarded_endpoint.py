@@ -8,11 +8,11 @@ does a client of the right user that leaks connections take circusd down: ZeroMQ
 descriptor left for one, and each takes three, so the one that was quiet for longest makes room.
 
 The kernel tells who made a socket, not who connected it. Root makes sockets and hands them on: its circusd to workers
-of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here. So
-root's circusd refuses what comes from a port that the kernel gives to no client, since a listener that is connected
-keeps its port; and when the first bytes have come, it looks in /proc, in a thread, for who has the socket: one
-process, of a user who may, and not circusd, which has those of its workers. Another user's circusd cannot see that, and
-accepts no socket of root's.
+of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here; so
+can whom any user gives one. So what comes from a port that the kernel gives to no client is refused, since a listener
+that is connected keeps its port; and when the first bytes have come, root's circusd looks in /proc, in a thread, for
+who has the socket: one process, of a user who may, and not circusd, which has those of its workers. Another user's
+circusd cannot see that, and accepts no socket of root's.
 
 Who has it need not have connected it. Some of root's processes take descriptors from others: systemd keeps them for its
 services, its journal looks at each and closes it, another circusd may be taking a listener over. A user who puts the
@@ -170,7 +170,7 @@ class GuardedEndpoint:
             if peer is not None:  # else it has closed the connection already, as a probe for a listener does
                 who = f"refused a connection of user {servers.name_of(peer.maker)} to {self.endpoint}"
                 self._note("user", f"{who}: {self._only()}")
-        elif os.geteuid() == 0 and port not in ports_of_clients():
+        elif port not in ports_of_clients():
             outer.close()
             self._note("port", f"refused a connection to {self.endpoint} from port {port}: no client has such a port")
         else:
