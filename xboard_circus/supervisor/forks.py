@@ -314,14 +314,13 @@ class Forks:
             self._unanswered = self._renewed = 0
             return worker
         except (OSError, ValueError, psutil.Error) as error:
-            if is_shortage(error):
-                return None  # circusd's own
-            self._unanswered += isinstance(error, TimeoutError)
-            if 0 < self._unanswered < MOST_UNANSWERED:
-                return None  # on a crowded machine that proves nothing; a child that comes too late ends
             is_silent = isinstance(error, TimeoutError)
-            late = Say.FORKSERVER_SILENT(limit=exactly(ANSWERS_WITHIN), n=MOST_UNANSWERED) if is_silent else ""
-            self._failed(late or str(error) or type(error).__name__)
+            self._unanswered += is_silent
+            # One late answer proves nothing on a crowded machine, since a child that comes too late ends; and a
+            # shortage is circusd's own.
+            if not is_shortage(error) and not 0 < self._unanswered < MOST_UNANSWERED:
+                late = Say.FORKSERVER_SILENT(limit=exactly(ANSWERS_WITHIN), n=MOST_UNANSWERED) if is_silent else ""
+                self._failed(late or str(error) or type(error).__name__)
             return None
         finally:
             if self._waited > MOST_WAITED:
@@ -390,13 +389,11 @@ class Forks:
     def _is_new_child(self, pid: int) -> bool:
         """Return whether *pid* is a child of ours without a watcher, and not the forkserver itself."""
         assert self._process is not None
-        if pid == self._process.pid:
-            return False
-        try:
+        others = self.armed.supervisor.arbiter.watchers
+        with suppress(ChildProcessError, ValueError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except (ChildProcessError, ValueError):
-            return False
-        return not any(pid in watcher.processes for watcher in self.armed.supervisor.arbiter.watchers)
+            return pid != self._process.pid and not any(pid in watcher.processes for watcher in others)
+        return False
 
 
 def _basis(arguments: list[str], env: dict[str, str]) -> _Basis:

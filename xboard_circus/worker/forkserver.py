@@ -194,14 +194,16 @@ class Files:
 
     def _look(self) -> str:
         self._looked_at = time.monotonic()
-        marks = []
-        for name in self._names.split("\0"):
-            try:
-                facts = os.stat(name)
-                marks.append(f"{facts.st_mtime_ns} {facts.st_size} {facts.st_ino}")
-            except OSError:
-                marks.append("")
-        return "\n".join(marks)
+        return "\n".join(map(mark_of, self._names.split("\0")))
+
+
+def mark_of(file: str) -> str:
+    """Return what changes when a file is written or replaced; "" without one."""
+    try:
+        facts = os.stat(file)
+    except OSError:
+        return ""
+    return f"{facts.st_mtime_ns} {facts.st_size} {facts.st_ino}"
 
 
 def leads_to(home: os.stat_result, folder: str) -> bool:
