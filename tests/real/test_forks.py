@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 
 from . import harness
-from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, crowding, eventually, kill
 from .load import Load
 from .memory_group import memory_group
 from .processes import Process, open_files, process
@@ -157,6 +158,16 @@ def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) ->
 
 def sockets(pid: int) -> list[int]:
     return [descriptor for descriptor, what in open_files(pid).items() if what.startswith("socket:")]
+
+
+@pytest.mark.parametrize("level", ["off", "app"])
+def test_a_worker_that_is_ready_is_seen_to_be_up_at_once(tmp_path: Path, level: str) -> None:
+    """Given a start of circusd with nothing else to do, then `status` does not say "starting" until its next round."""
+    with circusd(tmp_path, options={"worker.preload": level}) as c:
+        eventually(lambda: c.words() == ["up", "up"])
+        seen_at = time.monotonic()
+
+        assert seen_at - max(c.said("ready", pid) or 0.0 for pid in c.workers()) < crowding()
 
 
 def test_off_starts_each_worker(tmp_path: Path) -> None:

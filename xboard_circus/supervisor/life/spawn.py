@@ -117,6 +117,7 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str,
     armed.budget.started(slot, now)
     if role is Role.SERVING:
         armed.left_to_spawn -= 1
+    armed.supervisor.soon(LOOK_AGAIN)  # whether it is up: where nothing else is under way, the next tick is far
 
 
 def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
