@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -24,8 +22,6 @@ from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 
 from . import harness
 from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, crowding, eventually, kill
-from .load import Load
-from .memory_group import memory_group
 from .processes import Process, open_files, process
 
 FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
@@ -188,53 +184,6 @@ def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:
         assert "not `python -m xboard_circus.worker` alone" in c.run_cli("check", "--deep").stdout
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_the_end_of_a_forkserver_harms_no_worker(tmp_path: Path, signum: int) -> None:
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
-        pids, server = c.wait_ready(), forkserver(c)
-
-        with Load(c.url) as load:
-            server.signal(signum)
-            eventually(lambda: not server.alive)
-            assert forkserver(c, not_pid=server.pid).parent == c.pid
-            assert c.wait_ready() == pids
-        assert not load.lost
-        assert signal.Signals(signum).name in c.log("circusd")
-
-
-def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path: Path) -> None:
-    """Given a forkserver under SIGSTOP, when the workers are killed, then others are started."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
-        pids, server = c.wait_ready(), forkserver(c)
-
-        kill(server.pid, signal.SIGSTOP)
-        for pid in pids:
-            kill(pid)
-        new = [pid for pid in c.wait_ready() if pid not in pids]
-
-        assert [is_forked(c, pid) for pid in new] == [False, False]
-        eventually(lambda: not server.alive, what="the one that hangs is ended")
-        assert "the forkserver did not answer within 0.2 s, 2 times" in c.log("circusd")
-        forkserver(c, not_pid=server.pid)
-        assert c.told("restart")[-1].message["cause"] == "killed from outside"
-
-
-def test_a_forkserver_out_of_memory_harms_no_worker(tmp_path: Path) -> None:
-    """Given a forkserver with no memory left, when a worker is killed, then the next one is up, and so is another."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url, connections=8) as load:
-        (dead, sibling), server = c.wait_ready(), forkserver(c)
-        with memory_group(server.pid, limit=256 << 20) as group:
-            group.shrink()
-            load.stop()  # what the one that is killed has in flight is lost
-            kill(dead)
-            assert sibling in c.wait_ready()
-            eventually(lambda: not server.alive, what="the kernel has killed it")
-            forkserver(c, not_pid=server.pid)
-        assert sibling in forked(c, 2, without=[dead])
-        assert not load.lost
-        assert c.verdict() == "ok"
-
-
 def test_an_app_that_finds_no_memory_for_its_import_before_the_fork_is_imported_by_each_worker(tmp_path: Path) -> None:
     """Given rlimit_as and an app that takes more than that in the forkserver, then the workers are started."""
     watcher = simple(tmp_path, rlimit_as=1 << 30)
@@ -246,115 +195,6 @@ def test_an_app_that_finds_no_memory_for_its_import_before_the_fork_is_imported_
         assert (versions(c, pids), c.failures()) == ({1}, [])
         eventually(lambda: (preload(c)["state"], "MemoryError" in preload(c)["reason"]) == ("failed", True))
         eventually(lambda: c.forkservers() == [])
-
-
-@pytest.mark.parametrize(
-    ("whose", "message"),
-    [
-        pytest.param("circusd", b"{", id="half an order"),
-        pytest.param("circusd", b"{}", id="an order without descriptors"),
-        pytest.param("forkserver", READY, id="the word of another process"),
-        pytest.param("forkserver", b"\xff" * 4096, id="no word"),
-    ],
-)
-def test_what_a_stranger_puts_on_the_order_socket_harms_no_worker(tmp_path: Path, whose: str, message: bytes) -> None:
-    """Given a copy of either end of the orders, when a flood of what is none is sent, then circusd answers, the workers
-    stay, and the next one is forked again."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url, connections=8) as load:
-        pids, server = forked(c, 2), forkserver(c)
-
-        with order_socket(c, server, whose) as stolen, c.answering():
-            for _ in range(10_000):
-                with contextlib.suppress(OSError):  # full, or closed by then
-                    stolen.send(message, socket.MSG_DONTWAIT)
-            assert c.wait_ready() == pids
-        load.stop()
-        assert load.lost == []
-
-        eventually(lambda: not server.alive, what="the one that was spoken to is replaced")
-        forkserver(c, not_pid=server.pid)
-        kill(pids[0])
-        assert pids[1] in forked(c, 2, without=pids[:1])
-        assert len(c.forkservers()) == 1
-
-
-@contextlib.contextmanager
-def order_socket(c: Circusd, server: Process, whose: str) -> Iterator[socket.socket]:
-    """Take a copy of an end of the orders, as only root and the tracer of a process can; skip where nobody may."""
-    (number,) = sockets(server.pid)
-    theirs = copy_of(server.pid, number)
-    if whose == "forkserver":
-        with theirs:
-            yield theirs
-        return
-    theirs.close()
-    for each in sockets(c.pid):
-        ours = copy_of(c.pid, each)
-        peer = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-        if ours.type == socket.SOCK_SEQPACKET and peer == c.pid:
-            with ours:
-                yield ours
-            return
-        ours.close()
-    raise AssertionError("circusd has no order socket")
-
-
-def copy_of(pid: int, number: int) -> socket.socket:
-    """Return a socket of another process's (pidfd_getfd(2))."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        found = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, number, 0)
-    finally:
-        os.close(pidfd)
-    if found < 0:
-        pytest.skip(f"no descriptor can be copied from another process here: {os.strerror(ctypes.get_errno())}")
-    return socket.socket(fileno=found)
-
-
-def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path) -> None:
-    with circusd(tmp_path) as c:
-        pids, server = c.wait_ready(), forkserver(c)
-        workers = [process(pid) for pid in pids]
-
-        with Load(c.url) as load:
-            c.kill9()
-            eventually(lambda: not server.alive, what="the forkserver ends")
-            assert all(worker.alive for worker in workers)
-            c.start_again()
-            eventually(lambda: not set(c.ready()) & set(pids) and len(c.ready()) == 2, what="the next has taken over")
-        assert not load.lost
-        forked(c, 2)
-        eventually(lambda: not any(worker.alive for worker in workers), what="the orphans are gone")
-
-
-def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_path: Path) -> None:
-    """Given SIGSTOP before it becomes the command, when circusd is killed, then the next one leaves nothing of it."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
-        c.wait_ready()
-        children = Path(f"/proc/{c.pid}/task/{c.pid}/children")
-
-        def is_launcher(found: Process) -> bool:
-            return "launch.py" in found.command and "--worker forkserver" in found.command
-
-        def launcher() -> Process:
-            return next(found for pid in children.read_text().split() if is_launcher(found := process(int(pid))))
-
-        def stopped_in_time() -> Process | None:
-            """Stop the launcher of the next forkserver; where it has become that, let it go on, for another try."""
-            c.do("xboard_reload", name="web")
-            found = eventually(launcher, every=0.0005, what="a forkserver is launched")
-            kill(found.pid, signal.SIGSTOP)
-            if is_launcher(found):
-                return found
-            found.signal(signal.SIGCONT)
-            eventually(lambda: c.watcher()["reload"]["state"] != "running")
-            return None
-
-        stopped = eventually(stopped_in_time, what="a launcher is stopped")
-        c.kill9()
-        c.start_again()
-        c.wait_ready()
-        eventually(lambda: not stopped.alive, what="it is ended")
 
 
 def read_of_libraries(pid: int) -> int:
