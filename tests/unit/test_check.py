@@ -156,6 +156,12 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="an option of ours, misspelt",
         ),
         pytest.param(
+            {"watcher:web": {"worker.spares": "1"}},
+            "warning [watcher:web] worker.spares: gone, does nothing; delete it: worker.preload = app forks"
+            " the next worker at once",
+            id="an option of ours that is gone",
+        ),
+        pytest.param(
             {"watcher:web": {"numproceses": "5"}},
             "error [watcher:web] numproceses: Circus does not know this option and leaves it out;"
             " did you mean numprocesses?",

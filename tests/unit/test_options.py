@@ -297,6 +297,11 @@ def test_a_misspelt_option_is_told_with_the_one_that_is_meant(key: str, meant: s
     assert told({key: "5"}) == [f"{key} = 5: unknown option; did you mean {meant}?"]
 
 
+def test_an_option_that_is_gone_is_told_with_what_to_use_instead() -> None:
+    instead = "delete it: worker.preload = app forks the next worker at once"
+    assert told({"worker.spares": "1"}) == [f"worker.spares = 1: gone, does nothing; {instead}"]
+
+
 def test_an_unknown_option_of_a_family_of_ours_is_told_with_those_it_has() -> None:
     known = (
         "worker.env_file, worker.preload, worker.preload_modules, worker.max_rss, worker.max_requests, worker.max_age, "

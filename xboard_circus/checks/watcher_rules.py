@@ -8,7 +8,7 @@ from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.options.circus import HARM_ARMED, HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
-from xboard_circus.options.reading import did_you_mean, flat, is_ours, suggestion
+from xboard_circus.options.reading import GONE, did_you_mean, flat, is_ours, suggestion
 from xboard_circus.worker import MODULE, runs_worker
 
 _UVICORNS_PORT = "8000"
@@ -42,7 +42,7 @@ def argument(command: list[str], name: str) -> str | None:
 
 def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for problem in watcher.problems:
-        yield Finding(ERROR, problem.option, problem.what, problem.hint)
+        yield Finding(WARNING if problem.option in GONE else ERROR, problem.option, problem.what, problem.hint)
     # The page reads its own options, and the plugin's restart limiter limits what is not armed.
     readers = {"dashboard.": is_dashboard(watcher), "restart.": any(map(is_our_plugin, config.plugins))}
     kept = tuple(family for family, is_read in readers.items() if is_read)

@@ -33,6 +33,9 @@ class Problem(NamedTuple):
 # Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
 _ALIKE = 0.8
 
+GONE = {"worker.spares": ("gone, does nothing", "delete it: worker.preload = app forks the next worker at once")}
+"""Options that an older file may have: what to say of each, and what to use instead."""
+
 _Options = TypeVar("_Options", WatcherOptions, PluginOptions, "AlertOptions")
 
 
@@ -203,5 +206,5 @@ def _unknown(
         relatives = [name for name in ours if name.partition(".")[0] == key.partition(".")[0]]
         if key.startswith(_families(kind)) or did_you_mean(key, ours):
             hint = suggestion(key, ours, otherwise=f"known are {', '.join(relatives)}")
-            problems.append(Problem(key, shown(value), "unknown option", hint))
+            problems.append(Problem(key, shown(value), *GONE.get(key, ("unknown option", hint))))
     return problems
