@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import pty
@@ -39,6 +40,8 @@ from .harness import (
     kill,
 )
 from .processes import process
+from .test_forks import forked, preload
+from .test_levels import differences, facts_of
 
 USER = "www-data"
 QUERY = """
@@ -182,6 +185,44 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         c.start_again()
         c.wait_ready()
         assert c.serves()
+
+
+def test_a_forked_worker_of_another_user_is_what_a_started_one_is(open_folder: Path, python: str) -> None:
+    """Given root's circusd and watchers that differ in worker.preload alone, with a user, a group, limits, a folder and
+    an environment of their own, then what /proc and the app say of their workers is the same."""
+    user, folder = www_data(), open_folder / "alike"
+    assert user is not None
+    options = {"uid": USER, "gid": "games", "working_dir": folder / "home", "rlimit_nofile": 300, "rlimit_core": 0}
+    watchers = [
+        Watcher(
+            level,
+            numprocesses=1,
+            app="printing_app:app",
+            env={"SHADE": "blue"},
+            options={**FAST_RESTARTS, **options, "worker.preload": level},
+        )
+        for level in ("off", "server", "app")
+    ]
+    for name in ("home", *(watcher.name for watcher in watchers)):
+        (folder / name).mkdir(parents=True)
+        shutil.chown(folder / name, USER)
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    with circusd(folder, watchers=watchers, circus={"umask": "027"}, python=python, env=env) as c:
+        pids = {"off": c.wait_ready(name="off")[0]}
+        pids |= {level: forked(c, 1, level)[0] for level in ("server", "app")}
+        assert preload(c, "app")["level"] == "app"
+
+        def alike() -> dict[str, Any]:
+            started, *others = (facts_of(c, pid, name) for name, pid in pids.items())
+            for other in others:
+                assert differences(other, started) == {}, differences(other, started)
+            return started
+
+        started = eventually(alike)  # a connection that has been answered may be open for a moment
+        ids, umask = (started["status"][key].split() for key in ("Uid", "Gid")), started["status"]["Umask"]
+        assert [*ids] == [[str(user.pw_uid)] * 4, [str(grp.getgrnam("games").gr_gid)] * 4]
+        assert (umask, started["status"]["CapEff"].strip("0")) == ("0027", "")
+        assert (started["environ"]["SHADE"], started["cwd"]) == ("blue", str(folder / "home"))
 
 
 def test_a_link_in_the_place_of_working_dir_leads_no_worker_to_where_its_user_may_not_go(
