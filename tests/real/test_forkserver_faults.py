@@ -19,7 +19,7 @@ from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .memory_group import memory_group
 from .processes import Process, process
-from .test_forks import forked, forkserver, is_forked, preload, sockets
+from .test_forks import forked, forkserver, is_forked, preload, simple, sockets, up, write_app
 
 PIDFD_GETFD = 438  # the number of the call, the same for all processors; Python has no name for it
 LEVELS = ("server", "app")
@@ -147,6 +147,33 @@ def test_what_a_stranger_puts_on_the_order_socket_harms_no_worker(
         kill(pids[0])
         assert pids[1] in forked(c, 2, name, without=pids[:1])
         assert len(c.forkservers()) == 1
+
+
+LEAKS = """
+import os
+hoard = []
+os.register_at_fork(after_in_parent=lambda: hoard.append(b"x" * (8 << 20)))
+"""
+
+
+def test_a_forkserver_that_leaks_is_replaced_and_its_workers_stay(tmp_path: Path) -> None:
+    """Given an app that keeps 8 MiB at each fork, when workers are killed again and again, then the forkserver never
+    takes more than twice what it had after its import and a fork, each replacement is reported, and the next worker
+    is forked again."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=LEAKS)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        (sibling, pid), grown = forked(c, 2), "the forkserver has grown to more than "
+        limit = 2 * forkserver(c).memory + (16 << 20)
+        while not reports(c, "web", grown):
+            assert all(server.memory < limit for server in c.forkservers())
+            kill(pid)
+            pid = eventually(lambda: next(new for new in up(c, 2) if new not in (pid, sibling)))  # noqa: B023
+
+        kill(pid)
+        assert sibling in forked(c, 2, without=[pid])
+        assert forkserver(c).memory < limit
+        assert reports(c, "web", grown) == 1
 
 
 @contextlib.contextmanager

@@ -275,7 +275,8 @@ def test_a_system_without_forks_is_named_once(
     """Given macOS, each tick finds that workers are started there, and the first one logs it."""
     monkeypatch.setattr(sys, "platform", "darwin")
     options = SimpleNamespace(worker=SimpleNamespace(preload="server"))
-    armed: Any = SimpleNamespace(options=options, has_private_socket=True, watcher=None, name="web", hide=bytes)
+    watcher = SimpleNamespace(cmd="python", args="")
+    armed: Any = SimpleNamespace(options=options, has_private_socket=True, watcher=watcher, name="web", hide=bytes)
 
     with caplog.at_level("WARNING", logger="circus"):
         tried = Forks(armed)

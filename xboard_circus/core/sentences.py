@@ -86,6 +86,7 @@ class Say(Template):
     FORKSERVER_ENDED = "the forkserver has ended"
     FORKSERVER_ENDED_BY = "the forkserver has ended: {why}"
     FORKSERVER_SILENT = "the forkserver did not answer within {limit}, {n} times"
+    FORKSERVER_GROWN = "the forkserver has grown to more than {limit}, twice what it had after its import"
     FORKSERVER_STOPPED = "the forkserver did not answer within {limit}, since a signal has stopped it"
     WORKERS_DIFFER = (
         "workers {pid} and {other} have imported different versions of {file}: `xboard-circus reload {watcher}` brings "

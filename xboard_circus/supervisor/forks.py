@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from circus import logger
 
+from xboard_circus.core.amounts import size_text
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.durations import backoff, exactly
 from xboard_circus.core.names import runs_dashboard
@@ -50,6 +51,7 @@ MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
 """Besides the time of a start, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
 MOST_RENEWED = 3  # for the environment of the next worker, one after the other
+MOST_GROWN = 2  # times its memory after the import: a hook of the app's that runs at each fork may keep something
 KILLED = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
 """How a forkserver ends that has not crashed by itself."""
 IMPORTS_WITHIN = 5.0
@@ -88,7 +90,7 @@ class Forks:
         self._failures = self._unanswered = self._renewed = 0
         self._says_nothing = False
         self._began_at = self._again_at = self._waited_at = float("-inf")
-        self._waited = 0.0
+        self._waited, self._most_memory = 0.0, float("inf")
 
     def view(self) -> PreloadEntry:
         """Return its entry in `xboard_state`."""
@@ -119,13 +121,12 @@ class Forks:
     def _configured(self) -> tuple[str, str]:
         """Return the configured level, and why it is "off" in spite of the options."""
         armed, watcher = self.armed, self.armed.watcher
-        if armed.options.worker.preload == "off" or not armed.has_private_socket:
+        text = command_text(watcher.cmd, watcher.args)
+        # The page is one process without waiting clients: a second one to fork it from would cost 20 MiB.
+        if armed.options.worker.preload == "off" or not armed.has_private_socket or runs_dashboard(text):
             return "off", ""
         if not sys.platform.startswith("linux"):
             return "off", Say.NO_FORKS_HERE()
-        text = command_text(watcher.cmd, watcher.args)
-        if runs_dashboard(text):
-            return "off", ""  # one process without waiting clients: a second one to fork it from would cost 20 MiB
         why_not = why_not_forkable(text, {name: getattr(watcher, name) for name in USUAL})
         return ("off", why_not) if why_not else (armed.options.worker.preload, "")
 
@@ -187,10 +188,9 @@ class Forks:
         env = armed.environment_of_spawn()
         command = launch_command(armed.watcher, wid=0, token="forkserver")
         arguments = circus_process.arguments(armed.watcher, command, env)
-        self._unanswered = 0
         self._user = users.user_of(armed.watcher)[0]
         self._level, self._basis, self.words = level, _basis(arguments, env), LastWords(armed.hide)
-        self._began_at = armed.clock()
+        self._began_at, self._unanswered = armed.clock(), 0
         self._answered.clear()
         try:
             self._process, ours, output = self._spawn(arguments, env)
@@ -243,6 +243,7 @@ class Forks:
             said, pid = b"", 0
         if said == fork_orders.READY and pid == self._process.pid and self.state == "importing":  # once, not in a flood
             self.state, self._why = "ready", ""
+            self._most_memory = MOST_GROWN * (circus_process.resident(pid) or float("inf"))
             self._answered.set()
         elif said and self._level == "app":
             why = Say.NOT_FORKED_FROM(why=safe_text(self.armed.hide(said).decode(errors="replace")))
@@ -299,7 +300,7 @@ class Forks:
 
     def fork(self, process: Any) -> Forked | None:
         """Have a worker forked in place of Circus's *process*; None if it has to be started."""
-        if self.state != "ready" or self._orders is None:
+        if self.state != "ready" or self._process is None:
             return None
         arguments = circus_process.arguments_of(process)
         if _basis(arguments, process.env) != self._basis:
@@ -312,6 +313,8 @@ class Forks:
         try:
             worker = self._order(process, _options(arguments))
             self._unanswered = self._renewed = 0
+            if worker is not None and (circus_process.resident(self._process.pid) or 0) > self._most_memory:
+                self._failed(Say.FORKSERVER_GROWN(limit=size_text(self._most_memory)))
             return worker
         except (OSError, ValueError, psutil.Error) as error:
             is_silent = isinstance(error, TimeoutError)

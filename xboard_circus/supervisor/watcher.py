@@ -155,7 +155,7 @@ class ArmedWatcher:
 
     def has_room(self) -> bool:
         """Return whether memory permits one more worker: twice the largest; of unknown sizes (0) nothing is assumed."""
-        sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.fleet]
+        sizes = [circus_process.resident(worker.pid) or worker.rss or 0 for worker in self.fleet]
         return 0 < 2 * max(sizes, default=0) <= free_memory.available()
 
     @property
@@ -581,7 +581,7 @@ class ArmedWatcher:
         # Circus's own max_age would end all due workers at once, by the wall clock.
         max_age = options.max_age or float(self.watcher.max_age or 0)
         limits = recycling.RecycleLimits(options.max_rss, options.max_requests, max_age)
-        rss = circus_process.resident(worker.process) if limits.rss else None
+        rss = circus_process.resident(worker.pid) if limits.rss else None
         served = worker.probe.get("requests_served")
         return recycling.due(limits, rss=rss, requests=served, age=up_for, spread=worker.spread)
 

@@ -46,7 +46,7 @@ def look(supervisor: Supervisor) -> bool:
     supervisor.oom.look(live)
     for worker in live.values():
         if not worker.probe.get("rss"):  # otherwise its probes show it
-            worker.rss = circus_process.resident(worker.process) or worker.rss
+            worker.rss = circus_process.resident(worker.pid) or worker.rss
     return True
 
 

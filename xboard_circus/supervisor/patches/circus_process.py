@@ -61,10 +61,10 @@ def children(process: Any) -> list[Any]:
     return []
 
 
-def resident(process: Any) -> int | None:
-    """Return the resident memory of *process* in bytes."""
+def resident(pid: int) -> int | None:
+    """Return the resident memory of a child of circusd in bytes."""
     with contextlib.suppress(psutil.Error):
-        return int(process._worker.memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     return None
 
 
