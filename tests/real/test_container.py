@@ -125,24 +125,42 @@ def test_the_backend_answers_and_is_healthy(backend: Container) -> None:
 
 
 def test_its_workers_are_forked(backend: Container) -> None:
-    """Given a container whose processes can gain no rights, then its workers are forked as elsewhere.
+    """Given a container whose processes can gain no rights, then its workers are forked as elsewhere."""
+    assert wait_forked(backend) == ("server", "ready", "")
+
+
+def test_its_workers_are_forked_from_an_import_of_the_app(built: str, tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "container" / "circus.ini").read_text()
+    (tmp_path / "circus.ini").write_text(text.replace("copy_env = True", "copy_env = True\nworker.preload = app", 1))
+    env = {"XBOARD_DB": "/app/data/xboard.db", "XBOARD_UPLOADS": "/app/data/uploads"}
+    mounts = [f"{tmp_path / 'circus.ini'}:/app/circus.ini:ro"]
+    with running(*HARDENED, "--tmpfs=/app/data:mode=1777", env=env, mounts=mounts) as container:
+        container.wait_ready()
+        assert wait_forked(container) == ("app", "ready", "")
+
+
+def wait_forked(container: Container) -> tuple[str, str, str]:
+    """Wait for a forked worker, and return what circusd says of the preload; all in there is under the seccomp filter.
 
     A fork that does not answer in time is a start, by design: the other tests are not to decide it.
     """
 
     def is_one_forked() -> bool:
         """Look for a forked worker; have the workers replaced where all of them were started."""
-        backend.goes_first()
-        for pid in backend.workers():
-            if backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False) == "1":
+        container.goes_first()
+        for pid in container.workers():
+            if container.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False) == "1":
                 return True
-        print([each["preload"] for each in backend.state()["watchers"]])  # shown if none is in the end
-        print(backend.exec("xboard-circus", "reload", check=False))
+        print([each["preload"] for each in container.state()["watchers"]])  # shown if none is in the end
+        print(container.exec("xboard-circus", "reload", check=False))
         return False
 
     assert eventually(is_one_forked, timeout=120)
-    (preload,) = (each["preload"] for each in backend.state()["watchers"] if each["name"] == "xboard")
-    assert (preload["level"], preload["state"], preload["reason"]) == ("server", "ready", "")
+    statuses = [f"/proc/{pid}/status" for pid in (1, container.state()["circusd"]["pid"], *container.workers())]
+    rights = container.exec("grep", "-hE", "^(Seccomp|NoNewPrivs):", *statuses).split()
+    assert rights == ["NoNewPrivs:", "1", "Seccomp:", "2"] * len(statuses)
+    (preload,) = (each["preload"] for each in container.state()["watchers"] if each["name"] == "xboard")
+    return preload["level"], preload["state"], preload["reason"]
 
 
 def test_only_the_backend_can_be_reached(backend: Container) -> None:
