@@ -117,10 +117,12 @@ class Instance:
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
-        user = procs.user_of(pid)
-        if user is not None and (user not in users or not self._may_be_ours(found.identity)):
+        asked_at, user = procs.now(), procs.user_of(pid)
+        is_to_come = user is None and found.identity.started >= asked_at  # a process of root's may get that pid at once
+        if is_to_come or (user is not None and (user not in users or not self._may_be_ours(found.identity))):
             under = ", and which this command is, or runs under" if pid in procs.spared() else ""
-            who = f"says that it is pid {pid}, which is user {servers.name_of(user)}'s{under}"
+            whose = "nobody has yet" if user is None else f"is user {servers.name_of(user)}'s{under}"
+            who = f"says that it is pid {pid}, which {whose}"
             raise self._taken(f"what answers at {self.endpoint} {who}: it is not believed")
         if not self._is_ours(config_file):
             who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"

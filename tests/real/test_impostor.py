@@ -22,7 +22,7 @@ from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.errors import XboardError
-from xboard_circus.host.procs import Identity, below, send_signal
+from xboard_circus.host.procs import TICKS, Identity, below, now, send_signal
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.monitor import ThisHost
 
@@ -185,6 +185,11 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             with impostor(c, state):
                 assert f"says that it is pid {victim.pid}, which is user root's" in c.run_cli("stop").stderr
             assert named.alive
+            # Nor is one that nobody has yet: a process of root's may get that pid in the next moment.
+            free = next(pid for pid in range(30_000, 1, -1) if not Path(f"/proc/{pid}").exists())
+            state["circusd"].update(pid=free, started=now() + 10 * TICKS)
+            with impostor(c, state):
+                assert f"says that it is pid {free}, which nobody has yet" in c.run_cli("stop").stderr
         finally:
             page.client.close()
             victim.kill()
