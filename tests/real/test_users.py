@@ -9,6 +9,7 @@ import os
 import pty
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -24,9 +25,10 @@ import psutil
 import pytest
 
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
-from xboard_circus.host.procs import users_of
+from xboard_circus.host.procs import Identity, send_signal, users_of
+from xboard_circus.host.session import members
 
-from .attacker import completed_as
+from .attacker import PYTHON, completed_as
 from .harness import (
     BUNDLE,
     FAST_RESTARTS,
@@ -357,6 +359,49 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
         assert reloaded.returncode == 0, reloaded
         eventually(lambda: {process(pid).environ.get("XBOARD_SIGN") for pid in c.ready()} == {"the-apps-own"})
         assert {"XBOARD_WEBHOOK" in process(pid).environ for pid in c.ready()} == {False}
+
+
+# Beside a helper of its own it starts one that becomes root, as sudo lets some users.
+CLIMBS = """
+import os, subprocess
+from backend import app
+for become in () if os.path.exists("once") else ("os.setuid(os.getuid())", "os.setuid(0)"):
+    subprocess.Popen([{python!r}, "-I", "-c", f"import os, time; {{become}}; time.sleep(600)"])
+open("once", "w").close()
+"""
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(open_folder: Path, python: str) -> None:
+    """Given a worker of www-data's that has started a process which became root, when the worker is killed, then what
+    it left of its own user is ended, and root's is named and left alone."""
+    user, folder = www_data(), open_folder / "climbs"
+    assert user is not None
+    (folder / "web").mkdir(parents=True)
+    os.chown(folder / "web", user.pw_uid, user.pw_gid)
+    sudo = folder / "sudo"
+    shutil.copy(PYTHON, sudo)
+    sudo.chmod(0o4755)
+    (folder / "web" / "climbs.py").write_text(CLIMBS.format(python=str(sudo)))
+    options = {"uid": USER, "working_dir": folder / "web", "worker.preload": "off"}
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    web = Watcher(app="climbs:app", numprocesses=1, options=options)
+    with circusd(folder, watchers=[web], python=python, env=env) as c:
+        (pid,) = c.wait_ready()
+
+        def in_its_session() -> dict[int, Identity] | None:
+            found = {next(iter(them)): each for each in members(pid) if len(them := users_of(each.pid)) == 1}
+            return found if found.keys() == {0, user.pw_uid} else None
+
+        left = eventually(in_its_session, what="both have their user")
+        try:
+            kill(pid)
+            eventually(lambda: not process(left[user.pw_uid].pid).alive, what="the worker's own is ended")
+            what = f"left alone, as other users', what worker {pid} has left behind: {left[0].pid} (sudo)"
+            eventually(lambda: what in c.log("circusd"), what="root's is named")
+            assert process(left[0].pid).alive
+        finally:
+            send_signal(*left[0], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("given", ["in the file", "by set"])

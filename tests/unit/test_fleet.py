@@ -32,6 +32,7 @@ def worker(
         token=f"t{slot}",
         spawned_at=NOW - age,
         life=Life(phase=phase, role=role, health=health, was_ready=was_ready),
+        user=0,
     )
 
 

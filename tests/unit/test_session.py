@@ -1,5 +1,6 @@
 """Sessions that have lost their leader: what a dead worker left there is ended, and nothing of a later session."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,8 +38,19 @@ def test_what_a_dead_leader_left_is_ended() -> None:
     is ended, then it is gone, and named."""
     with session_without_leader() as (leader, left):
         name = procs.name_of(left.pid)
-        assert session.end(leader, left.started, grace=5) == [f"{left.pid} ({name})"]
+        assert session.end(leader, left.started, 5, os.geteuid()) == ([f"{left.pid} ({name})"], [])
         assert not procs.is_running(*left)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may end what is another user's")
+def test_what_another_user_has_in_the_session_of_a_dead_leader_is_named_and_left_alone() -> None:
+    """Given a process of root's in the session of a leader that was another user's, as sudo makes it, when what that
+    user has there is ended, then root's is named, and runs on."""
+    with session_without_leader() as (leader, roots):
+        name = f"{roots.pid} ({procs.name_of(roots.pid)})"
+        assert session.end(leader, roots.started, 5, 65534) == ([], [name])
+        session.end_with_leader(leader, roots.started, 0.1, 65534)
+        assert procs.is_running(*roots)
 
 
 def test_a_stranger_in_a_later_session_of_that_number_is_left_alone() -> None:
@@ -46,8 +58,8 @@ def test_a_stranger_in_a_later_session_of_that_number_is_left_alone() -> None:
     leader's session is ended, then it runs on."""
     with session_without_leader() as (later, stranger):
         ended = procs.Identity(later.pid, later.started - 500)
-        assert session.end(ended, stranger.started - 1, grace=0.1) == []
-        session.end_with_leader(ended, stranger.started - 1, grace=0.1)
+        assert session.end(ended, stranger.started - 1, 0.1, os.geteuid()) == ([], [])
+        session.end_with_leader(ended, stranger.started - 1, 0.1, os.geteuid())
         assert procs.is_running(*stranger)
 
 
@@ -57,7 +69,7 @@ def test_what_cannot_be_looked_at_is_not_taken_for_gone(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             patch.setattr(procs, "read_stat", lambda pid: None)
             with pytest.raises(OSError, match=f"pid {left.pid} is there, and cannot be looked at"):
-                session.end(leader, left.started + 1, grace=5)
+                session.end(leader, left.started + 1, 5, os.geteuid())
         assert procs.is_running(*left)
 
 

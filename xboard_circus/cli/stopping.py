@@ -87,8 +87,7 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
         is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
 
     def is_its(child: Identity) -> bool:
-        is_of_its_user = user == 0 or procs.users_of(child.pid) <= {user}
-        return is_of_its_user and (not is_guarded or child in known or procs.was_started(child.pid))
+        return procs.is_of(child.pid, {user}) and (not is_guarded or child in known or procs.was_started(child.pid))
 
     return lambda: [*filter(is_its, procs.below(circusd))]
 

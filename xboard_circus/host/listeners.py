@@ -259,8 +259,7 @@ def _with_children(holders: Iterable[Holder]) -> list[Holder]:
 
 def _goes_with(child: Holder, root: Holder) -> bool:
     """Return whether *child* has the marks of *root*, or none: it cleared its environment, or is not readable."""
-    # Whoever gives himself our marks may have a process of another user's below.
-    if not (child.pid and root.pid and (0 in (own := procs.users_of(root.pid)) or procs.users_of(child.pid) <= own)):
+    if not (child.pid and root.pid and procs.is_of(child.pid, procs.users_of(root.pid))):
         return False
     session = procs.session_of(child.pid)
     if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):

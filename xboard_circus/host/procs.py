@@ -130,6 +130,14 @@ def age(started: int) -> float:
     return max(0.0, (now() - started) / TICKS)
 
 
+def is_of(pid: int, users: Collection[int | None]) -> bool:
+    """Return whether *pid* runs as one of *users* alone, or root is among them; or it is gone.
+
+    Whoever gives himself our marks, or runs what has the setuid bit, may have a process of another user's below.
+    """
+    return 0 in users or users_of(pid) <= {*users}
+
+
 def is_running(pid: int, started: int) -> bool:
     """Return whether this very process runs; a zombie does not.
 

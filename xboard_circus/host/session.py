@@ -35,24 +35,27 @@ def left_by(leader: procs.Identity, seen_at: int) -> list[procs.Identity]:
     return found if is_same else []
 
 
-def end(leader: procs.Identity, seen_at: int, grace: float) -> list[str]:
-    """End the processes left in the session of *leader*, which has ended since *seen_at*; return their names. Blocks
-    for *grace* seconds.
+def end(leader: procs.Identity, seen_at: int, grace: float, user: int) -> tuple[list[str], list[str]]:
+    """End the processes of *user* left in the session of *leader*, which has ended since *seen_at*; return their names,
+    and those of other users' processes, which are left alone. Blocks for *grace* seconds.
 
     SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs. Where a
     descriptor is missing it raises OSError, or some may be left that seemed to be gone.
     """
     is_over = leader.pid not in (0, 1, os.getsid(0)) and not procs.is_running(leader.pid, leader.started)
     left = left_by(leader, seen_at) if is_over else []
-    names = [f"{each.pid} ({procs.name_of(each.pid)})" for each in left]
-    procs.signal_all(procs.signal_all(left, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
-    return names
+    names = {each: f"{each.pid} ({procs.name_of(each.pid)})" for each in left}
+    its = [each for each in left if procs.is_of(each.pid, {user})]
+    procs.signal_all(procs.signal_all(its, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
+    return [names.pop(each) for each in its], [*names.values()]
 
 
-def end_with_leader(leader: procs.Identity, seen_at: int, grace: float) -> None:
-    """End the session of *leader*, which was there at *seen_at*, with it. Blocks for *grace* and one second at most."""
+def end_with_leader(leader: procs.Identity, seen_at: int, grace: float, user: int) -> None:
+    """End what *user* has in the session of *leader*, which was there at *seen_at*, with it. Blocks for *grace* and one
+    second at most."""
     for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
-        procs.signal_all([leader, *left_by(leader, seen_at)], signum, patience)
+        its = [each for each in left_by(leader, seen_at) if procs.is_of(each.pid, {user})]
+        procs.signal_all([leader, *its], signum, patience)
 
 
 def leave_workers() -> None:

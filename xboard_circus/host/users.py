@@ -17,6 +17,12 @@ def user_of(watcher: Any) -> tuple[int | None, int | None]:
     return user, group if user is None or group is not None else group_of(user, None)
 
 
+def uid_of(watcher: Any) -> int:
+    """Return the number of the user of a watcher's processes, ours where none is set."""
+    user = user_of(watcher)[0]
+    return os.geteuid() if user is None else user
+
+
 def group_of(user: int, otherwise: Other) -> int | Other:
     """Return the group of a user; *otherwise* for a number without a user."""
     with suppress(KeyError):

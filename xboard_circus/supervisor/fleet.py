@@ -28,6 +28,7 @@ class Worker:
         token: The name of its files in the runtime folder.
         ended_at: When its end was seen first, as a start time; from then on the system may give its pid away again.
         is_lost: At the last look it was up without its private socket; that is reported once.
+        user: The number of its user.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes at the last look, or None.
@@ -45,6 +46,7 @@ class Worker:
     token: str
     spawned_at: float
     life: Life
+    user: int
     follows: int | None = None
     ended_at: int | None = None
     is_lost: bool = False

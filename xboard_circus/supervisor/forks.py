@@ -84,7 +84,7 @@ class Forks:
         self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
         self._basis: _Basis | None = None
-        self._user: int | None = None
+        self._user = os.geteuid()
         self.words = LastWords(armed.hide)
         self._answered = asyncio.Event()
         self._failures = self._unanswered = self._renewed = 0
@@ -176,7 +176,7 @@ class Forks:
             with suppress(psutil.Error):
                 process.kill()  # first looks whether it is dead
         if leader is not None:
-            ended = asyncio.to_thread(session.end_with_leader, leader, procs.now(), LEFT_BEHIND_GRACE)
+            ended = asyncio.to_thread(session.end_with_leader, leader, procs.now(), LEFT_BEHIND_GRACE, self._user)
             self.armed.supervisor.run(ended, f"the end of what forkserver {leader.pid} left behind")
 
     # Start
@@ -188,7 +188,7 @@ class Forks:
         env = armed.environment_of_spawn()
         command = launch_command(armed.watcher, wid=0, token="forkserver")
         arguments = circus_process.arguments(armed.watcher, command, env)
-        self._user = users.user_of(armed.watcher)[0]
+        self._user = users.uid_of(armed.watcher)
         self._level, self._basis, self.words = level, _basis(arguments, env), LastWords(armed.hide)
         self._began_at, self._unanswered = armed.clock(), 0
         self._answered.clear()
@@ -347,7 +347,7 @@ class Forks:
                 end, given[number] = os.pipe()
                 given_away.callback(os.close, given[number])
                 pipes[number] = kept.enter_context(open(end, "rb"))
-                if self._user is not None and os.geteuid() == 0:  # as the launcher does
+                if os.geteuid() == 0:  # as the launcher does
                     os.fchown(given[number], self._user, -1)
             given |= circus_process.own_sockets(process.watcher)
             values = dict(options)

@@ -183,14 +183,14 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     """End the processes that a dead worker has left in its session, such as those of a process pool.
 
     Circus gives each worker a session of its own, and the kernel does not use its number again while a process is in
-    it. What the app has put into a session of its own is left alone: it is meant to outlive the worker.
+    it. What the app has put into a session of its own is left alone: it is meant to outlive the worker. So is what
+    another user's has got into it, as by sudo, which the worker could not end: only the log names it.
     """
     leader, seen_at = procs.Identity(worker.pid, worker.started), worker.ended_at or procs.now()
-    ended: list[str] = []
-    looks = 0
+    ended, others, looks = list[str](), list[str](), 0
     while looks < LOOKS_FOR_LEFT:  # until nothing is found: without a descriptor a process may seem to be gone
         try:
-            found = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
+            found, others = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE, worker.user)
         except (OSError, RuntimeError) as error:
             if not is_shortage(error):
                 raise
@@ -202,6 +202,9 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
         looks += 1
         if looks > 1:
             await asyncio.sleep(SHORTAGE_RETRY)
+    if others:
+        what = "left alone, as other users', what worker %s has left behind: %s"
+        logger.warning(f"xboard: %s: {what}", armed.name, worker.pid, ", ".join(others))
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)

@@ -16,6 +16,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_names import Role
 from xboard_circus.core.worker_phases import Life, Starting
 from xboard_circus.host import procs, request_slots
+from xboard_circus.host.users import uid_of
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.boundary import SHORTAGE_RETRY, SHORTAGES
 from xboard_circus.supervisor.fleet import Worker
@@ -101,17 +102,9 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str,
     now, wanted = armed.clock(), armed.wanted
     old = wanted.successor_of
     role = Role.SERVING if old is None else Role.SUCCESSOR
-    worker = Worker(
-        process=process,
-        pid=process.pid,
-        wid=wid,
-        slot=slot,
-        started=procs.start_time(process.pid) or 0,
-        token=token,
-        spawned_at=now,
-        life=Life(phase=Starting(now), role=role),
-        requests=requests,
-    )
+    started, life = procs.start_time(process.pid) or 0, Life(phase=Starting(now), role=role)
+    ids, user = (process, process.pid, wid, slot, started, token), uid_of(armed.watcher)
+    worker = Worker(*ids, spawned_at=now, life=life, user=user, requests=requests)
     armed.fleet.workers[worker.pid] = worker
     worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid
     armed.budget.started(slot, now)
