@@ -245,7 +245,7 @@ def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path,
 
 def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_path: Path) -> None:
     """Given SIGSTOP before it becomes the command, when circusd is killed, then the next one leaves nothing of it."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+    with circusd(tmp_path, options={**FAST_RESTARTS, "worker.preload": "server"}) as c:
         c.wait_ready()
         children = Path(f"/proc/{c.pid}/task/{c.pid}/children")
 
