@@ -79,6 +79,16 @@ refuse_below() {
         exit 1
     fi
 }
+# Refuse to go on where what root makes in one of the folders gets an access list with others in it, whatever the umask.
+refuse_inherited() {
+    [ "$(id -u)" != 0 ] || "$python" -I -c 'import os, sys
+names = [name for place in sys.argv[1:] for name in getattr(os, "listxattr", lambda _: ())(place)]
+sys.exit("system.posix_acl_default" in names)' "$@" || {
+        say "$checkout has a default access list, by which others may write what root makes there, and root would run" \
+            "it: \`setfacl -R -b $checkout\` removes it; then run $0 again."
+        exit 1
+    }
+}
 # Refuse to go on where another user may make files in the checkout, such as that of a service: pytest, mypy and the like
 # look there for modules and settings, and would be run. A team shares a folder with a group that its members are in; that
 # of a service has the sticky bit, so that the service's user replaces nothing.
@@ -179,6 +189,7 @@ install_now() {
     # Who makes them first owns them.
     for name in .venv xboard_circus.egg-info; do mkdir "$name" 2>/dev/null || :; done
     refuse_others setup.py pyproject.toml .venv xboard_circus.egg-info
+    refuse_inherited . .venv
     refuse_below setup.py setup.cfg pyproject.toml xboard_circus.egg-info
     if ! has_venv; then
         say "Making .venv with $python"

@@ -315,11 +315,31 @@ def shared_checkout() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
-def let_nobody_write(path: Path) -> None:
+def let_nobody_write(path: Path, kind: str = "access") -> None:
     """Give it an access list of mode 0775, with a user of its own."""
     entries = [(1, 7, 2**32 - 1), (2, 7, NOBODY), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1)]
     access_list = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
-    os.setxattr(path, "system.posix_acl_access", access_list)
+    os.setxattr(path, f"system.posix_acl_{kind}", access_list)
+
+
+@pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
+@pytest.mark.parametrize("place", [".", ".venv"])
+def test_root_makes_no_venv_where_what_is_made_is_open_to_others(
+    shared_checkout: Path, script: str, place: str
+) -> None:
+    """Given a default access list with another user, whose own rights are taken away: Linux gives it to what is made
+    there, whatever the umask, and that user could put a sitecustomize.py into the new .venv."""
+    shared_checkout.chmod(0o755)
+    (shared_checkout / ".venv").mkdir(0o755)
+    let_nobody_write(shared_checkout / place, "default")
+    environ = {**os.environ, "PIP_NO_INDEX": "1"}
+
+    told = subprocess.run(
+        f"{shared_checkout}/scripts/{script}", shell=True, env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert (told.returncode, [*(shared_checkout / ".venv").iterdir()]) == (1, []), told.stderr
+    assert f"`setfacl -R -b {shared_checkout}` removes it" in told.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)

@@ -121,7 +121,7 @@ class Instance:
         is_to_come = user is None and found.identity.started >= asked_at  # a process of root's may get that pid at once
         if is_to_come or (user is not None and (user not in users or not self._may_be_ours(found.identity))):
             under = ", and which this command is, or runs under" if pid in procs.spared() else ""
-            whose = "nobody has yet" if user is None else f"is user {servers.name_of(user)}'s{under}"
+            whose = "no process has yet" if user is None else f"is user {servers.name_of(user)}'s{under}"
             who = f"says that it is pid {pid}, which {whose}"
             raise self._taken(f"what answers at {self.endpoint} {who}: it is not believed")
         if not self._is_ours(config_file):
@@ -250,19 +250,16 @@ class Instance:
     def left_alone(self, below: Iterable[procs.Identity] = ()) -> str:
         """Return a clause that names what outlives circusd and its orphans; "" without any.
 
-        That is what ran *below* circusd, or has its mark, in a session of its own. To end it is advised of what the
-        ini's owner may end: what is root's below another user's circusd is there by somebody else's doing.
+        That is what ran *below* circusd, or has its mark, in a session of its own.
         """
         left = listeners.left_alone(self.id, below)
         if not left:
             return ""
         named = some_of([f"pid {each.pid} ({listeners.command_of(each.pid)})" for each in left], NAMED)
         what = "1 process" if len(left) == 1 else f"{len(left)} processes"
-        ends = [str(each.pid) for each in left if self.owner == 0 or procs.users_of(each.pid) <= {self.owner}]
+        pids = " ".join(str(each.pid) for each in left[:NAMED])
         whom = "it" if len(left) == 1 else "them" if len(left) <= NAMED else f"the first {NAMED}"
-        whom = whom if len(ends) == len(left) else "those of its user"
-        advice = f"; `kill {' '.join(ends[:NAMED])}` ends {whom}" if ends else ""
-        return f"left alone: {what} that its workers started: {named}{advice}"
+        return f"left alone: {what} that its workers started: {named}; `kill {pids}` ends {whom}"
 
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""

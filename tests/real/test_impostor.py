@@ -185,11 +185,11 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             with impostor(c, state):
                 assert f"says that it is pid {victim.pid}, which is user root's" in c.run_cli("stop").stderr
             assert named.alive
-            # Nor is one that nobody has yet: a process of root's may get that pid in the next moment.
+            # Nor is one that no process has yet: a process of root's may get that pid in the next moment.
             free = next(pid for pid in range(30_000, 1, -1) if not Path(f"/proc/{pid}").exists())
             state["circusd"].update(pid=free, started=now() + 10 * TICKS)
             with impostor(c, state):
-                assert f"says that it is pid {free}, which nobody has yet" in c.run_cli("stop").stderr
+                assert f"says that it is pid {free}, which no process has yet" in c.run_cli("stop").stderr
         finally:
             page.client.close()
             victim.kill()
@@ -385,6 +385,39 @@ def test_root_ends_no_process_of_roots_below_what_passes_for_an_orphan(folder_of
             orphan.kill()
             orphan.communicate()
             send_signal(*roots, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_what_runs_with_the_setuid_bit_is_no_orphan_by_its_environment(folder_of_theirs: Path) -> None:
+    """Given a user who runs such a program, as sudo is one, with the marks of a worker of root's instance whose circusd
+    is gone, when root cleans that, then the program, which is root's by then, runs on."""
+    with circusd(folder_of_theirs, start=False) as c:
+        folder_of_theirs.chmod(0o755)
+        sudo = folder_of_theirs / "sudo"
+        shutil.copy(PYTHON, sudo)
+        sudo.chmod(0o4755)
+        gone = {"XBOARD_INSTANCE": Instance(c.ini).id, "XBOARD_CIRCUSD": "4190000:1"}
+        becomes = "import os, sys; os.setuid(0); print(flush=True); sys.stdin.read()"
+        climbs = subprocess.Popen(
+            ["/bin/sh", "-c", 'XBOARD_LAUNCHER=$$:1 exec "$@"', "sh", str(sudo), "-I", "-c", becomes],
+            env=gone,
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert climbs.stdout is not None
+        assert climbs.stdout.readline() == b"\n"
+        try:
+            run = c.run_cli("clean")
+            assert (run.returncode, process(climbs.pid).alive) == (0, True), run
+            assert "`kill" not in run.stdout
+        finally:
+            climbs.kill()
+            climbs.communicate()
 
 
 @pytest.mark.parametrize("way", ["c.sock", "way/payroll.sock"])

@@ -434,6 +434,26 @@ def test_a_link_in_the_place_of_the_logs_gives_nothing_away(tmp_path: Path) -> N
 
 
 @only_root
+def test_a_folder_of_roots_that_was_moved_to_the_logs_stays_roots(tmp_path: Path) -> None:
+    """Given a folder of the user's, who has renamed one of root's to logs/, then that is not given to the user; an
+    empty one is, and so is the user's own."""
+    os.chown(tmp_path, NOBODY.uid, NOBODY.gid)
+    moved = tmp_path / "logs"
+    moved.mkdir(0o700)
+    (moved / "keys").touch()
+
+    with pytest.raises(XboardError, match="not nobody's, who may have put it there, and is not empty"):
+        written_files.make_folder(moved, 0o755, NOBODY)
+    assert moved.stat().st_uid == 0
+
+    (moved / "keys").unlink()
+    written_files.make_folder(moved, 0o755, NOBODY)
+    (moved / "own").touch()
+    written_files.make_folder(moved, 0o755, NOBODY)
+    assert moved.stat().st_uid == NOBODY.uid
+
+
+@only_root
 def test_data_is_given_away_and_what_could_be_anybodys_is_not(tmp_path: Path) -> None:
     """Given a token that root made, and a link and a second name of other files, then only the token is given."""
     (tmp_path / "of-root").touch()
@@ -475,9 +495,12 @@ def test_files_of_others_are_found_below_a_folder_of_roots_alone(reached: Path) 
 
 
 @only_root
-def test_what_the_services_user_moves_among_its_data_is_not_given_to_it(reached: Path) -> None:
+def test_what_the_services_user_moves_among_its_data_is_not_given_to_it(
+    reached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given what root's own start left, when root installs, then the service's user gets it, but for the tokens, which
-    are made anew; a file of root's that the user moves there is not given by the next install."""
+    are made anew, and lines for logrotate as root are named; a file of root's that the user moves there is not given
+    by the next install."""
     folder, said = reached / "app", list[str]()
     for made in (folder / "logs" / "old", folder / "uploads"):
         made.mkdir(parents=True)
@@ -489,9 +512,12 @@ def test_what_the_services_user_moves_among_its_data_is_not_given_to_it(reached:
     service._shell, service._is_callers = managers.Shell(said.append, dry_run=False), False
     wanted = ServiceOptions(folder, run_as="nobody")
     service._layout = lay_out(wanted, MAC, action="install")._replace(runtime=reached / "run")
+    (reached / "xboard").write_text(f"{folder}/logs/*.log {{\n    su root root\n}}\n")
+    monkeypatch.setattr("xboard_circus.service.installing.LOGROTATE", reached)
 
     service._give_folder(NOBODY, Path(sys.prefix))
 
+    assert any(line.startswith(f"write {reached}/xboard anew, by who owns the logs now") for line in said)
     assert f"delete: {folder}/dashboard.token, which the page makes anew" in said
     assert not (folder / "dashboard.token").exists()
     given = [folder / name for name in (*names[1:], "logs", "logs/old")]
@@ -760,6 +786,21 @@ def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_
     found = folder.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, NOBODY.gid, 0o1775)
     assert not written_files.share(folder, NOBODY)
+
+
+@only_root
+@pytest.mark.parametrize("kind", ["access", "default"])
+def test_a_folder_with_an_access_list_is_not_shared(tmp_path: Path, kind: str) -> None:
+    """Given a list with a third user, whose rights `chmod g-w` has masked: the bits of the group are that mask."""
+    entries = [(1, 7, 0), (2, 7, 33), (4, 5, 0), (16, 7, 0), (32, 5, 0)]
+    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    os.setxattr(tmp_path, f"system.posix_acl_{kind}", rights)
+    tmp_path.chmod(0o755)
+
+    with pytest.raises(XboardError, match="has an access list: `setfacl -R -b"):
+        written_files.share(tmp_path, NOBODY)
+
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 def test_the_lock_that_uv_leaves_in_a_venv_opens_nothing(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     return lambda: [*filter(is_its, procs.below(circusd))]
 
 
+def own_below(circusd: Identity) -> list[Identity]:
+    """Return all that runs below *circusd* as its user: what is another's is there by somebody else's doing."""
+    return [
+        each for each in procs.below(circusd, recursive=True) if procs.is_of(each.pid, {procs.user_of(circusd.pid)})
+    ]
+
+
 def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:
     if procs.is_running(circusd.pid, circusd.started):
         progress.report("how", f"circusd (pid {circusd.pid}) has not ended in time; SIGKILL")

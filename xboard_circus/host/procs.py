@@ -7,6 +7,7 @@ names one process for as long as the machine runs.
 import errno
 import os
 import signal
+import struct
 import sys
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
 
 POLL = 0.02
 PR_SET_CHILD_SUBREAPER = 36
+AT_SECURE = 23  # see getauxval(3)
 READ_AT_MOST = 1 << 20
 """Most bytes read of a file in /proc. Any user can show GiBs as an environment or a command line, by
 prctl(PR_SET_MM_MAP)."""
@@ -232,12 +234,15 @@ def environ(pid: int) -> dict[str, str] | None:
     """Return the environment that *pid* was started with; None if it is gone or may not be read.
 
     It is empty for a program that writes its title over it (setproctitle without SPT_NOENV=1), and, on some kernels,
-    for a zombie. One longer than `READ_AT_MOST` is not read, so its process is not known to be ours.
+    for a zombie. One longer than `READ_AT_MOST` is not read, so its process is not known to be ours. Nor is what runs
+    with the setuid bit, such as sudo: whoever runs it has chosen its environment, and not its user.
     """
     if sys.platform != "linux":
         return by_psutil(pid, psutil.Process.environ, None)
     try:
         raw = _read(f"/proc/{pid}/environ")
+        if b"XBOARD_" in raw and struct.pack("NN", AT_SECURE, 1) in _read(f"/proc/{pid}/auxv"):
+            return None
     except OSError:
         return None
     found: dict[str, str] = {}

@@ -9,6 +9,7 @@ import errno
 import grp
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -332,13 +333,17 @@ def delete(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
-    """Make the folder *path* if it is missing, and give it to *owner*."""
+    """Make the folder *path* if it is missing, and give it to *owner*, who may have moved another's folder there:
+    XboardError where there is something in it."""
     if owner is None:
         path.mkdir(mode, parents=True, exist_ok=True)
         return
     with opened(path.parent) as parent, suppress(FileExistsError):
         os.mkdir(path.name, mode, dir_fd=parent)
     with _descriptor(path, _FOLDER) as folder:
+        if os.fstat(folder).st_uid != owner.uid and os.listdir(folder):
+            cure = f"move it away, or, where it is meant, `chown -R {owner.name} {shlex.quote(os.fspath(path))}`"
+            raise XboardError(f"{path} is not {owner.name}'s, who may have put it there, and is not empty: {cure}")
         os.fchown(folder, owner.uid, owner.gid)
 
 
@@ -350,6 +355,9 @@ def share(path: Path, owner: Owner) -> bool:
     user's.
     """
     with _descriptor(path, _FOLDER) as folder:
+        if any(name.startswith("system.posix_acl") for name in getattr(os, "listxattr", lambda _: ())(folder)):
+            # Its mask has the bits of the group, and each of its users would get what the group gets.
+            raise XboardError(f"{path} has an access list: `setfacl -R -b {shlex.quote(os.fspath(path))}` removes it")
         found = os.fstat(folder)
         mode = stat.S_IMODE(found.st_mode) | stat.S_ISVTX | stat.S_IRWXG
         uid = 0 if found.st_uid == owner.uid else found.st_uid

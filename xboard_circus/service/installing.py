@@ -23,6 +23,7 @@ from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import rendered
 
 CHECKED_WITHIN = 300.0
+LOGROTATE = Path("/etc/logrotate.d")
 # Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
 # What runs by that name in a folder, and how it is ended.
@@ -324,6 +325,9 @@ class Service:
         is_systems = layout.system and not self._is_callers
         if is_systems and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner))):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
+            rotates = [each for each in LOGROTATE.glob("*") if str(layout.folder) in (written_files.read(each) or "")]
+            if rotates:
+                shell.note(f"write {rotates[0]} anew, by who owns the logs now: {layout.user} may lead root by a link")
             if os.path.exists(layout.folder / "docker-compose.yml"):
                 shell.note(f"run no Compose as root in {layout.folder}: {layout.user} may add a compose.yaml or .env")
         if owner is not None and not shell.dry_run and layout.manager == "systemd":
