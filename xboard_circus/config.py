@@ -8,7 +8,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -20,6 +20,7 @@ from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_s
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import raised
 from xboard_circus.errors import XboardError
+from xboard_circus.host.writers import others_of
 from xboard_circus.host.written_files import settle
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
@@ -155,7 +156,7 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
     A command that *looks*, and runs nothing that the file names, puts no variable of ours into another user's file.
     """
     path, shown = path_of(config_file), str(config_file)
-    scans = read_scans(path, shown)
+    scans = read_scans(path, shown, looks=looks)
     lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
     if lines:
         raise XboardError("\n".join(f"{shown}: {line}" for line in lines))
@@ -182,16 +183,13 @@ def path_of(config_file: str | Path) -> Path:
 def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:
     """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
     path, shown = path_of(config_file), str(config_file)
-    try:
-        scans = read_scans(path, shown)
-    except XboardError:
-        scans = []
+    scans: list[Scan] = []
+    with suppress(XboardError):
+        scans = read_scans(path, shown, looks=looks)
     wrong = {(section, problem.option) for section, problem in misreadings(scans)}
     wrong |= {("circus", "include"), ("circus", "include_dir")}  # they are among the scans
-    lines = []
-    for entry in (entry for each in scans for entry in each.entries):
-        if (entry.section, entry.option) not in wrong:
-            lines += [f"[{entry.section}]", f"{entry.option} = " + entry.value.replace("\n", "\n\t")]
+    entries = (each for scan in scans for each in scan.entries if (each.section, each.option) not in wrong)
+    lines = [f"[{each.section}]\n{each.option} = " + each.value.replace("\n", "\n\t") for each in entries]
     for text in ("\n".join(lines), ""):
         with suppress(Exception):  # whatever Circus raises for a value, such as one that we do not know
             return _load(path, shown, scans, text, looks=looks)
@@ -229,35 +227,21 @@ def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, 
         with suppress(FileNotFoundError):
             owners.add(main.stat().st_uid)
     parser.read_file(io.StringIO(text), config_path)
-    parser.set_env(_environ_for(owners, looks))
+    others = others_of(owners, looks)
+    parser.set_env({} if others else os.environ)
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
     files = [file for word in words for file in matching(os.path.join(main.parent, word))]
     for file in files[:MOST_FILES]:
         with suppress(OSError):
-            parser.read_file(io.StringIO(text_of(Path(file), owners)), file)
+            parser.read_file(io.StringIO(text_of(Path(file), owners, others)), file)
     defaults = len(parser.defaults())
     sections = {name: len(parser.options(name)) - defaults for name in parser.sections()}
     if why := too_much({**sections, "DEFAULT": defaults}):
         raise XboardError(why)
-    environ = _environ_for(owners, looks)
+    environ = {} if others_of(owners, looks) else os.environ
     parser.set_env(environ)
     return parser, [config_path, *files], environ
-
-
-def _environ_for(owners: Collection[int], looks: bool) -> Mapping[str, str]:
-    """Return the environment for ``$(circus.env.NAME)`` in files of *owners*: none for another user's file, if this is
-    root or a command that *looks*.
-
-    A name of a host there, such as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
-    """
-    others = set(owners) - {0, os.geteuid()}
-    if others and (looks or os.geteuid() == 0):
-        from xboard_circus.host import writers  # not above: no plugin needs it
-
-        if any(map(writers.User.of, others)):  # None: a container's, such as 1001
-            return {}
-    return os.environ
 
 
 def get_config(config_path: str, text: str | None = None, looks: bool = False) -> Any:

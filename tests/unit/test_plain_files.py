@@ -22,7 +22,7 @@ from xboard_circus import config, config_files
 from xboard_circus.doctor import old_files
 from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime, written_files
+from xboard_circus.host import runtime, writers, written_files
 from xboard_circus.host.file_rights import others_at
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.database import LedgerError, open_to_read
@@ -222,8 +222,8 @@ def test_what_takes_the_place_of_an_ini_in_the_middle_of_its_reading_holds_nobod
     (tmp_path / "more.ini").write_text("[watcher:web]\ncmd = sleep 9\n")
     scans = config_files.read_scans
 
-    def then_replaced(path: Path, shown: str) -> object:
-        found = scans(path, shown)
+    def then_replaced(path: Path, shown: str, *, looks: bool) -> object:
+        found = scans(path, shown, looks=looks)
         (tmp_path / name).unlink()
         if what == "pipe":
             os.mkfifo(tmp_path / name, 0o600)
@@ -238,6 +238,36 @@ def test_what_takes_the_place_of_an_ini_in_the_middle_of_its_reading_holds_nobod
         load(tmp_path / "circus.ini")
 
     assert not (tmp_path / name).is_file() or what == "large"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_an_include_that_is_exchanged_after_it_was_opened_is_judged_where_it_lies(tmp_path: Path) -> None:
+    """Given a link of nobody's to a file of root's, which nobody turns, or puts his folder in its place, when root has
+    opened the one, then nobody may not read what is open; and what circusd's commands can read has none of it."""
+    for path in (*list(tmp_path.parents)[:-2], tmp_path):
+        path.chmod(0o755)
+    (closed := tmp_path / "closed").mkdir(0o700)
+    (closed / "more.ini").write_text("[watcher:roots]\ncmd = sleep 1\n")
+    (own := tmp_path / "own").mkdir()
+    (own / "more.ini").write_text("[watcher:web]\ncmd = sleep 9\n")
+    (way := tmp_path / "way").symlink_to(closed)
+    nobody = writers.User.of(65534)
+    assert nobody is not None
+    with (way / "more.ini").open("rb") as opened:
+        assert not nobody.may_read(opened.fileno(), way / "more.ini")
+        way.unlink()
+        way.symlink_to(own)
+        assert not nobody.may_read(opened.fileno(), way / "more.ini")
+    with (way / "more.ini").open("rb") as opened:
+        assert nobody.may_read(opened.fileno(), way / "more.ini")
+    ini = tmp_path / "circus.ini"
+    ini.write_text("[circus]\ninclude = closed/more.ini own/more.ini\n")
+    assert len(config.load(ini).watchers) == 2
+    os.chown(ini, 65534, -1)
+    with pytest.raises(XboardError, match=r"closed/more\.ini: cannot be read: nobody, whose ini includes it, may not"):
+        config.load(ini)
+    assert config.load_readable(ini).watchers == ()
+    assert [each.name for each in config._load(ini, "", [], looks=True).watchers] == ["web"]  # as in a race of the two
 
 
 @pytest.mark.timeout(20)

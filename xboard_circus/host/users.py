@@ -19,8 +19,7 @@ def user_of(watcher: Any) -> tuple[int | None, int | None]:
 
 def uid_of(watcher: Any) -> int:
     """Return the number of the user of a watcher's processes, ours where none is set."""
-    user = user_of(watcher)[0]
-    return os.geteuid() if user is None else user
+    return os.geteuid() if (user := user_of(watcher)[0]) is None else user
 
 
 def group_of(user: int, otherwise: Other) -> int | Other:

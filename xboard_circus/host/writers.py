@@ -11,6 +11,7 @@ import pwd
 import re
 import stat
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import cache
@@ -55,6 +56,12 @@ class User(NamedTuple):
         with suppress(OSError):
             return all(self.has(parent, os.X_OK) for parent in resolved(path).parents) and self.has(path, mode)
         return False
+
+    def may_read(self, descriptor: int, path: Path) -> bool:
+        """Return whether the user may read a file that is open, where it really lies: the name at *path* that it was
+        opened by may lead elsewhere by now."""
+        place = Path(os.readlink(f"/proc/self/fd/{descriptor}")) if sys.platform == "linux" else resolved(path)
+        return self.may(place, os.R_OK) and os.path.samestat(os.stat(place), os.fstat(descriptor))
 
     def has(self, path: Path, mode: int) -> bool:
         found = path.stat()
@@ -139,6 +146,16 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
             folder = step
         else:
             return
+
+
+def others_of(owners: Collection[int], looks: bool) -> list[User]:
+    """Return those of the *owners* of files of ours who are other users, if this is root or a command that *looks*.
+
+    Such a file gets no variable of ours, and includes nothing that its owner may not read: a name of a host there, such
+    as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
+    """
+    others = set(owners) - {0, os.geteuid()} if looks or os.geteuid() == 0 else ()
+    return [user for user in map(User.of, others) if user is not None]  # None: a container's, such as 1001
 
 
 def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:

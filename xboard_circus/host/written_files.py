@@ -11,7 +11,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -237,13 +237,12 @@ def _refuse_odd(mode: int, path: str | os.PathLike[str]) -> None:
         raise OSError(number, why, os.fspath(path))
 
 
-def read_whole(path: str | os.PathLike[str], most: int = LARGEST, *, owners: set[int] | None = None) -> bytes:
-    """Return the content of the regular file at *path*, whose owner is put into *owners*; OSError if that is more than
+def read_whole(path: str | os.PathLike[str], most: int = LARGEST, look: Callable[[int], object] = bool) -> bytes:
+    """Return the content of the regular file at *path*, after a *look* at its descriptor; OSError if that is more than
     *most* bytes, such as 8 TB."""
     with open(path, "rb", opener=plain_opener) as file:
+        look(file.fileno())
         content = file.read(most + 1)
-        if owners is not None:
-            owners.add(os.fstat(file.fileno()).st_uid)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most >> 10} KiB", os.fspath(path))
     return content

@@ -107,7 +107,6 @@ class OneShot:
         leader, reported = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         os.pwrite(lock, str(leader).ljust(LEADER_BYTES).encode(), 0)
         watcher, tails = self._armed.watcher, self._armed.tails
-        user = users.uid_of(watcher)
         reading = asyncio.ensure_future(read_output(watcher, tails, popen.pid, output, self._words))
 
         def is_too_long(data: bytes) -> bool:
@@ -118,7 +117,7 @@ class OneShot:
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             done, _ = await asyncio.wait({ending, stopping}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.to_thread(session.end_with_leader, leader, procs.now(), GRACE, user)
+            await asyncio.to_thread(session.end_with_leader, leader, procs.now(), GRACE, users.uid_of(watcher))
             await asyncio.wait({reading}, timeout=LAST_OUTPUT)
         finally:
             for task in (reading, ending, stopping):
