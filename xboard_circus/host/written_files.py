@@ -72,8 +72,7 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     except OSError as error:
         error.filename = folder
         raise
-    found = os.fstat(parent)
-    is_closed = os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022)
+    is_closed = os.geteuid() != 0 or _is_closed(parent)
     how = flags if is_closed else flags & ~os.O_TRUNC | os.O_NOFOLLOW  # what is refused is not emptied before
     try:
         descriptor = os.open(name, how | os.O_NONBLOCK, mode, dir_fd=parent)
@@ -94,6 +93,12 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         os.close(parent)
     why = f"not a plain file, in a folder that another user may write; delete it, `chown root`, `chmod go-w` {folder}"
     raise PermissionError(errno.EPERM, why, os.fspath(path))
+
+
+def _is_closed(folder: int) -> bool:
+    """Return whether root alone may write the open *folder*."""
+    found = os.fstat(folder)
+    return found.st_uid == 0 and not found.st_mode & 0o022
 
 
 def _open_folder(folder: str) -> int:
@@ -332,15 +337,16 @@ def delete(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
-    """Make the folder *path* if it is missing, and give it to *owner*, who may have moved another's folder there:
-    XboardError where there is something in it."""
+    """Make the folder *path* if it is missing, and give it to *owner*; XboardError where there is something in it, and
+    *owner* may have moved another's folder there."""
     if owner is None:
         path.mkdir(mode, parents=True, exist_ok=True)
         return
     with opened(path.parent) as parent, suppress(FileExistsError):
+        is_closed = _is_closed(parent)
         os.mkdir(path.name, mode, dir_fd=parent)
     with _descriptor(path, _FOLDER) as folder:
-        if os.fstat(folder).st_uid != owner.uid and os.listdir(folder):
+        if not is_closed and os.fstat(folder).st_uid != owner.uid and os.listdir(folder):
             cure = f"move it away, or, where it is meant, `chown -R {owner.name} {shlex.quote(os.fspath(path))}`"
             raise XboardError(f"{path} is not {owner.name}'s, who may have put it there, and is not empty: {cure}")
         os.fchown(folder, owner.uid, owner.gid)
