@@ -246,12 +246,16 @@ def test_a_fork_of_the_command_line_is_seen_from_outside_as_a_start_of_it(tmp_pa
                 run = pool.submit(c.run_cli, *words)
                 pid = eventually(pid_of_a_run, what="it is forked")
 
+                forked, by_itself = look(pid), look(started.pid)
+
                 def are_alike() -> bool:
-                    return look(pid) == look(started.pid)
+                    nonlocal forked, by_itself
+                    forked, by_itself = look(pid), look(started.pid)
+                    return forked == by_itself
 
                 with contextlib.suppress(AssertionError):  # the next line shows how they differ
                     eventually(are_alike, what="both wait")
-                assert look(pid) == look(started.pid)
+                assert forked == by_itself
             finally:
                 started.kill()
                 if pid:
