@@ -680,6 +680,27 @@ def test_the_python_of_roots_circusd_must_not_be_the_users(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_the_library_of_the_python_of_roots_circusd_must_not_be_the_users(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a Python of which root has the folder of programs alone, when root checks from it, then it is named."""
+    library = tmp_path / "base" / "lib" / "python3.11"
+    library.mkdir(parents=True)
+    (library / "os.py").touch()
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {tmp_path}/base/bin\n")
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
+    file = write({"watcher:web": {"uid": "nobody"}})
+    assert open_doors(file) == []
+
+    shutil.chown(library, "nobody")
+
+    (door,) = open_doors(file)
+    assert f"nobody may write {library}, which circusd uses as root" in str(door)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 @pytest.mark.parametrize("where", ["the python", "PYTHONPATH", "virtualenv"])
 def test_what_a_pth_file_adds_to_the_path_of_roots_circusd_must_not_be_the_users(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

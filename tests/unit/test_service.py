@@ -474,6 +474,13 @@ def test_data_is_given_away_and_what_could_be_anybodys_is_not(tmp_path: Path) ->
     assert (tmp_path / "of-root").stat().st_uid == 0
 
 
+def let_33_write(path: Path, kind: str) -> None:
+    """Give it an access list of mode 0775, with a user of its own."""
+    entries = [(1, 7, 0), (2, 7, 33), (4, 5, 0), (16, 7, 0), (32, 5, 0)]
+    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    os.setxattr(path, f"system.posix_acl_{kind}", rights)
+
+
 @pytest.fixture
 def reached() -> Iterator[Path]:
     """A folder that every user gets to."""
@@ -601,6 +608,71 @@ def test_pip_builds_through_no_link(tmp_path: Path) -> None:
 
     with pytest.raises(XboardError, match="is a link, or another user's"):
         service._make_builds(tmp_path)
+
+
+@only_root
+@pytest.mark.parametrize("place", [".", "build", "build/lib"])
+def test_pip_builds_where_nobody_else_may_write_what_is_made(tmp_path: Path, place: str) -> None:
+    """Given a default access list with another user, whose own rights `chmod -R go-w` has taken away: Linux gives it to
+    what root makes there, and pip would install all that lies in build/lib."""
+    service = Service.__new__(Service)
+    service._layout = lay_out(WANTED, ROOT, action="upgrade")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    let_33_write(tmp_path / place, "default")
+    (tmp_path / place).chmod(0o755)
+
+    with pytest.raises(XboardError, match=rf"by a default access list: `setfacl -R -b {tmp_path}[a-z/]*` removes it"):
+        service._make_builds(tmp_path)
+
+
+@only_root
+def test_pip_builds_from_nothing_that_another_user_put_into_a_folder_of_roots(tmp_path: Path) -> None:
+    service = Service.__new__(Service)
+    service._layout = lay_out(WANTED, ROOT, action="upgrade")
+    (tmp_path / "build" / "lib").mkdir(parents=True)
+    (tmp_path / "build" / "lib" / "sitecustomize.py").touch()
+    os.chown(tmp_path / "build" / "lib" / "sitecustomize.py", NOBODY.uid, NOBODY.gid)
+
+    with pytest.raises(XboardError, match=f"nobody may write {tmp_path}/build/lib/sitecustomize.py, .*: delete"):
+        service._make_builds(tmp_path)
+
+
+@only_root
+@pytest.mark.parametrize("kind", ["link", "copy"])
+def test_root_runs_no_python_whose_own_library_is_another_users(reached: Path, kind: str) -> None:
+    """Given a .venv of root's by a Python of which root has the folder of programs alone, so that each start of it runs
+    that user's lines, -I and -S or not; by a link, or a copy that finds it by pyvenv.cfg."""
+    base, venv = reached / "base", reached / "app" / ".venv"
+    library = base / "lib" / "python3.11"
+    for made in (base / "bin", library / "encodings", venv / "bin"):
+        made.mkdir(parents=True)
+    (library / "os.py").touch()
+    (library / "encodings" / "utf_8.py").touch()
+    for python in (base / "bin" / "python", *([venv / "bin" / "python"] if kind == "copy" else [])):
+        python.touch(0o755)
+    if kind == "link":
+        (venv / "bin" / "python").symlink_to(base / "bin" / "python")
+    (venv / "pyvenv.cfg").write_text(f"home = {base}/bin\n" if kind == "copy" else "")
+    service = Service.__new__(Service)
+    service._action, service._is_roots = "install", True
+    service._layout = lay_out(WANTED._replace(folder=reached / "app"), ROOT, action="install")
+    assert service._venv() == venv
+
+    os.chown(library / "encodings" / "utf_8.py", NOBODY.uid, NOBODY.gid)
+
+    with pytest.raises(XboardError, match=f"nobody may write {library}/encodings/utf_8.py, .*: make {venv} anew"):
+        service._venv()
+
+
+@only_root
+def test_root_runs_nothing_of_a_venv_in_which_what_is_made_is_open_to_others(reached: Path) -> None:
+    """Given such a list in packages of root's, to which pip and Python add."""
+    packages = reached / "venv" / "lib"
+    packages.mkdir(parents=True)
+    let_33_write(packages, "default")
+    packages.chmod(0o755)
+
+    assert [*writers.below(reached / "venv", [0])] == [(writers.INHERITED, packages)]
 
 
 def test_a_deep_folder_of_another_user_is_no_error(tmp_path: Path) -> None:
@@ -797,9 +869,7 @@ def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_
 @pytest.mark.parametrize("kind", ["access", "default"])
 def test_a_folder_with_an_access_list_is_not_shared(tmp_path: Path, kind: str) -> None:
     """Given a list with a third user, whose rights `chmod g-w` has masked: the bits of the group are that mask."""
-    entries = [(1, 7, 0), (2, 7, 33), (4, 5, 0), (16, 7, 0), (32, 5, 0)]
-    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
-    os.setxattr(tmp_path, f"system.posix_acl_{kind}", rights)
+    let_33_write(tmp_path, kind)
     tmp_path.chmod(0o755)
 
     with pytest.raises(XboardError, match="has an access list: `setfacl -R -b"):

@@ -264,6 +264,7 @@ def _unless_to_be_made(log: Path) -> Iterator[Path]:
 def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     """Yield what root's circusd and its plugins are run by, import from, read and write, besides logs and env files."""
     yield from map(Path, (sys.executable, sys.prefix, *site.getsitepackages(), *xboard_circus.__path__))
+    yield from writers.libraries(Path(sys.executable))
     if is_file(config.circus["loggerconfig"]):
         yield config.folder / str(config.circus["loggerconfig"])
     if is_file(config.circus["pidfile"]):

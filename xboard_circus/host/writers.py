@@ -26,7 +26,8 @@ UV_LOCK = ".lock"
 """Of uv's, open to all, in the .venv that it has made: it locks that file, and no program runs or reads it."""
 SUBORDINATE = Path("/etc/subuid")
 """Of each user the numbers of whose files and processes he is master, as of those in a container of his own."""
-_ACL = "system.posix_acl_access"
+INHERITED = "who is in its default access list"
+_ACL = "system.posix_acl_{}"
 _ACL_HEADER = 4
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _GROUP, _NAMED_GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
@@ -116,11 +117,11 @@ class _Rights(NamedTuple):
         return cls(users, groups, found.st_mode & 7)
 
 
-def _access_list(path: Path) -> bytes:
+def _access_list(path: str | Path, kind: str = "access") -> bytes:
     """Return the entries of the access list; b"" without one, or where the system has no such lists."""
     if hasattr(os, "getxattr"):
         try:
-            return os.getxattr(path, _ACL)[_ACL_HEADER:]
+            return os.getxattr(path, _ACL.format(kind))[_ACL_HEADER:]
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP):
                 raise
@@ -196,16 +197,33 @@ def named_by_pth(site: Path) -> Iterator[Path]:
                     yield site / line.strip()
 
 
+def libraries(python: Path) -> list[Path]:
+    """Return what the interpreter *python*, perhaps that of a .venv, imports its own modules from, also with -I and -S.
+
+    It looks for them beside the folder of what its link leads to, or of `home` in pyvenv.cfg, and above that.
+    """
+    homes = {resolved(python).parent}
+    with suppress(OSError):
+        text = read_whole(python.parents[1] / "pyvenv.cfg").decode(errors="replace")
+        homes |= {Path(home) for home in re.findall(r"(?im)^home *= *(/.*?)\s*$", text)}
+    places = [[f"{glob.escape(str(above))}/lib*/python3*" for above in home.parents] for home in sorted(homes)]
+    found = (next((each for each in of_home if glob.glob(f"{each}/os.py*")), "") for of_home in places)
+    return [Path(each) for place in found for each in sorted(glob.glob(place))]
+
+
 def below(path: Path, trusted: Collection[int], seen: frozenset[Path] = frozenset()) -> Iterator[tuple[str, Path]]:
     """Yield each user, none of *trusted*, who owns or may write *path* or anything below it, with each such place.
 
-    So too where a link in there leads: a chown of all leaves that as it is. *seen* are the folders of a search above.
+    So too where a link in there leads: a chown of all leaves that as it is; and `INHERITED` with a folder whose list
+    Linux gives to all that is made in it, whatever the umask. *seen* are the folders of a search above.
     """
     find, seen = cache(members), seen | {path}
     names = (os.path.join(folder, name) for folder, *both in walk(path) for name in chain(*both))
     for each in chain([os.fspath(path)], names):
         with suppress(FileNotFoundError, NotADirectoryError):  # it has gone meanwhile
             found = os.lstat(each)
+            if stat.S_ISDIR(found.st_mode) and _access_list(each, "default"):
+                yield INHERITED, Path(each)
             # No access list grants more than the bits of the group. Most of a .venv passes here, at one look each.
             if found.st_uid in trusted and not found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode):
                 continue

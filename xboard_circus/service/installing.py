@@ -34,6 +34,7 @@ OF_ROOT, _FACTS = "/opt", (("uname", "-s"), ("id", "-u"), ("id", "-un"))
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")
+_INHERITED = "{} opens what root makes there to others, by a default access list: `setfacl -R -b {}` removes it"
 
 
 def host() -> ServiceHost:
@@ -199,6 +200,8 @@ class Service:
             cure = f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the "
             cure += f"folders above it, or put the service into a folder such as {OF_ROOT}"
             self._refuse_of_others(venv / "bin" / "python", cure)
+            for library in writers.libraries(venv / "bin" / "python"):
+                self._refuse_of_others(library, f"make {venv} anew by a Python of root's, such as the system's")
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
                 self._refuse_of_others(venv, cure)
             self._refuse_shared_imports(venv)
@@ -278,15 +281,18 @@ class Service:
         if whole and not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
         for who, place in chain(writers.named(path, trusted), writers.below(path.resolve(), trusted) if whole else ()):
+            if who == writers.INHERITED:
+                raise XboardError(_INHERITED.format(place, path))
             raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
 
     def _make_builds(self, source: Path) -> None:
-        """Make the folders that pip writes into; refuse one that the service's user made first."""
+        """Make the folders that pip writes into; refuse one that the service's user made first, or may write in."""
         for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
             if os.path.islink(path) or not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
                 raise XboardError(f"{path} is a link, or another user's, and pip would write there as root: delete it")
+            self._refuse_of_others(path, "delete that folder")
 
     def _timeouts(self) -> tuple[int, int]:
         """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
