@@ -34,7 +34,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.programs import start_detached
-from xboard_circus.host.users import user_of
+from xboard_circus.host.users import uid_of, user_of
 from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.forkable import USUAL, command_text, why_not_forkable
 from xboard_circus.supervisor.life.command_line import environment, launch_command, of_launcher
@@ -210,7 +210,7 @@ def _trial(config: Config, watcher: WatcherConfig, *, orders: socket.socket | No
                 yield Trial(popen, ready_file, output, secrets)
             finally:
                 longest = LONGEST_END if os.path.isfile(ready_file) else LATE_START_GRACE
-                _end(popen, identity, patience=min(watcher.graceful_timeout, longest))
+                _end(popen, identity, uid_of(watcher), patience=min(watcher.graceful_timeout, longest))
     finally:
         with contextlib.suppress(RecursionError):  # its user made very deep folders there
             shutil.rmtree(folder, ignore_errors=True)
@@ -261,9 +261,9 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
     return arguments
 
 
-def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, *, patience: float) -> None:
-    """End the trial and its children; a signal goes to the very process that was seen."""
-    family = [identity, *procs.below(identity, recursive=True)]
+def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, user: int, *, patience: float) -> None:
+    """End the trial, and what *user* has below it; a signal goes to the very process that was seen."""
+    family = [identity, *(each for each in procs.below(identity, recursive=True) if procs.is_of(each.pid, {user}))]
     procs.signal_all([identity], signal.SIGTERM, patience)
     procs.signal_all(family, signal.SIGKILL, 0.0)
     popen.wait()

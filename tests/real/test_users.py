@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
-from xboard_circus.host.procs import Identity, send_signal, users_of
+from xboard_circus.host.procs import Identity, command_line, send_signal, users_of
 from xboard_circus.host.session import members
 
 from .attacker import PYTHON, completed_as
@@ -371,12 +371,8 @@ open("once", "w").close()
 """
 
 
-@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
-def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(open_folder: Path, python: str) -> None:
-    """Given a worker of www-data's that has started a process which became root, when the worker is killed, then what
-    it left of its own user is ended, and root's is named and left alone."""
-    user, folder = www_data(), open_folder / "climbs"
-    assert user is not None
+def climbs_in(folder: Path, user: pwd.struct_passwd) -> tuple[Watcher, Path]:
+    """Return a watcher of *user* whose worker starts `CLIMBS`, and the program that it starts."""
     (folder / "web").mkdir(parents=True)
     os.chown(folder / "web", user.pw_uid, user.pw_gid)
     sudo = folder / "sudo"
@@ -384,8 +380,37 @@ def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(ope
     sudo.chmod(0o4755)
     (folder / "web" / "climbs.py").write_text(CLIMBS.format(python=str(sudo)))
     options = {"uid": USER, "working_dir": folder / "web", "worker.preload": "off"}
+    return Watcher(app="climbs:app", numprocesses=1, options=options), sudo
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_process_of_roots_below_a_trial_is_not_ended_with_it(open_folder: Path, python: str) -> None:
+    """Given the app of a watcher of www-data's that starts a process which becomes root, when root tries the app, then
+    that process runs on after the trial."""
+    user, folder = www_data(), open_folder / "tried"
+    assert user is not None
     env = library_path(open_folder / "python") if python != sys.executable else {}
-    web = Watcher(app="climbs:app", numprocesses=1, options=options)
+    web, sudo = climbs_in(folder, user)
+    with circusd(folder, watchers=[web], python=python, env=env, start=False) as c:
+        run = c.run_cli("check", "--deep")
+        assert run.returncode == 0, run
+        found = [Identity.of(each.pid) for each in psutil.process_iter() if command_line(each.pid)[:1] == [str(sudo)]]
+        left = [each for each in found if each is not None]
+        try:
+            assert [each for each in left if 0 in users_of(each.pid)], "root's has been ended"
+        finally:
+            for each in left:
+                send_signal(*each, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(open_folder: Path, python: str) -> None:
+    """Given a worker of www-data's that has started a process which became root, when the worker is killed, then what
+    it left of its own user is ended, and root's is named and left alone."""
+    user, folder = www_data(), open_folder / "climbs"
+    assert user is not None
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    web, _ = climbs_in(folder, user)
     with circusd(folder, watchers=[web], python=python, env=env) as c:
         (pid,) = c.wait_ready()
 
