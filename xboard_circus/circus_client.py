@@ -23,11 +23,11 @@ from circus.client import make_message
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.names import CHANGING
-from xboard_circus.core.reason import LARGEST, Reason, reason_in, say_key
+from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
-from xboard_circus.host import servers, unix_sockets
+from xboard_circus.host import procs, servers, unix_sockets
 from xboard_circus.host.servers import EndpointServer as Listener
 from xboard_circus.zmtp import LARGEST as LARGEST_REPLY
 from xboard_circus.zmtp import Dealer, TooLarge
@@ -96,6 +96,12 @@ class CircusdBusy(CommandRefused):
         why = Say.CIRCUS_BUSY(command=running) if running else Say.CIRCUS_RESTARTING()
         super().__init__(command, Say.STILL_BUSY(wait=exactly(wait), why=why))
         self.running = running
+
+
+def _ends_others(cure: str, users: Collection[int | None]) -> bool:
+    """Return whether a cure ends by its pid what is not a running process of *users* alone."""
+    pids = " ".join(re.findall(r"kill\b([^`]*)", cure)).split()
+    return not all(each.isdecimal() and set() < procs.users_of(int(each)) <= {*users} for each in pids)
 
 
 def state_in(answer: Mapping[str, Any]) -> State:
@@ -200,11 +206,23 @@ class CircusdClient:
     def state(self, *, deadline: float = 5.0) -> State:
         """Return the state that our guard keeps in circusd, validated.
 
+        Of another user's, root gets no cure that ends a process of a third one: whoever answers may name any.
+
         Raises:
             CircusdGone: It did not answer.
             CommandRefused: It has no armed watcher, or its answer is invalid.
         """
-        return state_in(self.call("xboard_state", deadline=deadline))
+        state = state_in(self.call("xboard_state", deadline=deadline))
+        others = {*(self.listener.users or {self.owner})} - {0} if os.geteuid() == 0 else set()
+        for watcher in state["watchers"] if others else ():
+            verdict, cause = watcher["verdict"], reason_in(watcher["verdict"], "cause")
+            if isinstance(cause, Reason) and _ends_others(str(cause.fields.get("cure", "")), others):
+                verdict["cause"], verdict["cause_say"] = "", None
+            if _ends_others(reason_in(verdict, "cure"), others):
+                port = (watcher["port"] or {"port": 0})["port"]
+                verdict["cure"] = cure = Say.CURE_PORT(command="xboard-circus check", port=port)
+                verdict["cure_say"] = data_of(cure)
+        return state
 
     def options(self, name: str, *, deadline: float = 5.0) -> dict[str, Any]:
         """Return the options of watcher *name* that are in force."""

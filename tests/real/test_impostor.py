@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from xboard_circus import config
+from xboard_circus import __version__, config
 from xboard_circus.circus_client import CircusdClient, CircusdGone
 from xboard_circus.container import health_check
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.errors import XboardError
@@ -351,6 +353,40 @@ def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_
         finally:
             theirs.end()
             send_signal(*roots, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("by", ["cure", "cause"])
+def test_root_is_advised_to_end_nothing_of_roots_by_the_circusd_of_another_user(
+    folder_of_theirs: Path, by: str
+) -> None:
+    """Given a process of another user that answers as the circusd of its own ini, with a port that a process of root's
+    is said to hold, when root asks for the status, then no cure ends that; one of that user's process is shown."""
+    web = Watcher(options={"graceful_timeout": 0.1})
+    victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    user = pwd.getpwnam(USER).pw_uid
+    theirs = subprocess.Popen([shutil.which("sleep") or "", "600"], user=user, cwd="/", start_new_session=True)
+    free = next(pid for pid in range(30_000, 1, -1) if not Path(f"/proc/{pid}").exists())
+    try:
+        with circusd(folder_of_theirs, watchers=[web], start=False) as c:
+            for place in (folder_of_theirs, c.ini):
+                os.chown(place, user, -1)
+            of_circusd: dict[str, Any] = {"pid": "own pid", "started": "own start", "endpoint": c.endpoint}
+            of_circusd |= {"version": __version__, "python": "3.13.5", "uptime": 60.0, "config_file": str(c.ini)}
+            for named, is_shown in ((f"{victim.pid}", False), (f"-9 {free}", False), (f"{theirs.pid}", True)):
+                cure = Say.CURE_PORT_HELD(command=f"kill {named}", port=8000)
+                cause: str = "taken" if by == "cure" else Say.NOBODY_WANTED(why="taken", cure=cure)
+                verdict = {"word": "blocked", "since": 60.0, **with_say(cause, "cause"), "next": "", "reason": ""}
+                verdict |= with_say(cure if by == "cure" else "", "cure")
+                watcher = {"name": "web", "status": "active", "numprocesses": 1, "armed": True, "workers": []}
+                watcher |= {"verdict": verdict, "incident": {"age": 60.0, "worst": "blocked", "word": "blocked"}}
+                with impostor(c, {"circusd": of_circusd, "probers": [], "watchers": [watcher]}):
+                    run = c.run_cli("status")
+                assert (f"kill {named}" in run.stdout, "web" in run.stdout) == (is_shown, True), run
+    finally:
+        for each in (victim, theirs):
+            each.kill()
+            each.wait()
 
 
 # The same with the marks of a worker, which the process below has not, nor its session.
