@@ -66,8 +66,8 @@ refuse_below() {
             sed -n 's/^[^ ]*+ \( *[^ ]*\)\{7\} //p' | head -n 1)
     fi
     if [ -n "$found" ]; then
-        say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there: when" \
-            "you have looked at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
+        say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there:" \
+            "end their processes, look at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
         exit 1
     fi
     # Where no Python is found, it has said so.

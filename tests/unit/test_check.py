@@ -1664,7 +1664,10 @@ def test_root_runs_nothing_in_a_folder_of_somebody_who_exists_here(tmp_path: Pat
         return host_rules.refusal(tmp_path)
 
     assert [refused(0, 0, 0o775), refused(54_321, 0, 0o755), refused(0, group_of_none, 0o775)] == [None] * 3
-    assert "nobody may write" in (refused(nobody.pw_uid, 0, 0o755) or "")
+    said = refused(nobody.pw_uid, 0, 0o755) or ""
+    assert "nobody may write" in said
+    # What they have open for writing outlives `chown` and `chmod`.
+    assert "end their processes, look at what lies there, `chown -R root` and" in said
     assert "its group may write" in (refused(0, nobody.pw_gid, 0o775) or "")
     below = tmp_path / "below"
     below.mkdir()

@@ -157,7 +157,8 @@ def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
     writer, place = found
     who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
     me = servers.name_of(os.geteuid())
-    cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R {me}` and `chmod -R go-w` it"
+    # A descriptor that is open for writing outlives both.
+    cure = f"run this as {who}, or end their processes, look at what lies there, `chown -R {me}` and `chmod -R go-w` it"
     if os.path.exists(folder / OVERLAY):
         cure = f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or its own --name"
     return f"{writer} may write {place}, and {me} would run what is there; {cure}"

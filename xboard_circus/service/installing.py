@@ -122,7 +122,7 @@ class Service:
             if os.path.isdir(layout.folder) and os.stat(layout.folder).st_mode & stat.S_IWGRP:
                 cure = f"then `chown -R root {layout.folder} && chmod -R go-w {layout.folder}`, and `setfacl -R -b` it"
                 what = f"{layout.user} may have made files in {layout.folder}: before root runs anything there"
-                self._shell.note(f"{what}, look at what lies there, {cure}")
+                self._shell.note(f"{what}, end its processes, look at what lies there, {cure}")
 
     def _alone(self) -> AbstractContextManager[None]:
         """Hold the lock of the service; XboardError where another process changes it, such as two calls of pip."""
@@ -197,7 +197,7 @@ class Service:
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
         if self._is_roots and not (self._action == "unit" and self._layout.system):
-            cure = f"when you have looked at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the "
+            cure = f"end their processes, look at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the "
             cure += f"folders above it, or put the service into a folder such as {OF_ROOT}"
             self._refuse_of_others(venv / "bin" / "python", cure)
             for library in writers.libraries(venv / "bin" / "python"):
@@ -270,7 +270,7 @@ class Service:
         if not os.path.exists(source / "setup.cfg"):
             self._refuse_of_others(package, f"install the package as root into a folder such as {OF_ROOT}")
             return
-        cure = f"when you have looked at it, `chown -R root {source}` and `chmod -R go-w` it, or clone it as root "
+        cure = f"end their processes, look at it, `chown -R root {source}` and `chmod -R go-w` it, or clone it as root "
         for path in (source / name for name in SOURCES):
             self._refuse_of_others(path, f"{cure}into a folder such as {OF_ROOT}")
 
