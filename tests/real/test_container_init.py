@@ -96,15 +96,28 @@ def test_a_circusd_that_hangs_when_it_is_to_quit_is_killed(tmp_path: Path, monke
         eventually(lambda: c.processes() == [], what="what was killed with it is gone")
 
 
+THAT_TELLS_WHAT_IT_READS = f"""
+from xboard_circus.container.run import circusd_record
+read = circusd_record.read
+def read_and_told(instance):
+    print(life := read(instance), flush=True)
+    return life
+circusd_record.read = read_and_told
+{WITH_LITTLE_PATIENCE}"""
+
+
 def test_a_hung_circusd_is_replaced_whatever_another_container_on_its_volume_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c, ("-c", WITH_LITTLE_PATIENCE)):
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c, ("-c", THAT_TELLS_WHAT_IT_READS)):
         c.wait_ready(timeout=90)
         monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
         instance, hung = runtime.instance_id(c.ini), c.state()["circusd"]["pid"]
         own = circusd_record.read(instance)
         assert own is not None
+        # What has recorded nothing as far as the first process knows may have no watcher of ours: it waits for it.
+        first_log = c.folder / "first.log"
+        eventually(lambda: f"started={own.started}," in first_log.read_text(), what="the first process has read it")
         other = own._replace(started=own.started + 1)  # with our pid, as containers have
         circusd_record.write(instance, other)
         eventually(lambda: circusd_record.read(instance)[:2] == own[:2], timeout=90, what="it is ours again")  # type: ignore[index]
