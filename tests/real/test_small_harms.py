@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from .facts_of_state import looks_well
-from .harness import BUNDLE, FAST_RESTARTS, Process, Watcher, circusd, eventually, holds, kill
+from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, holds, kill
+from .processes import Process
 
 SICK = {
     "health.live_path": "/health/live",

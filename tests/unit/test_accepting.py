@@ -44,7 +44,7 @@ def listeners() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture
 def shared() -> "memoryview[int]":
-    return memoryview(bytearray(16)).cast("I")
+    return memoryview(bytearray(24)).cast("I")
 
 
 async def accept_all(*workers: Worker) -> None:
@@ -103,6 +103,24 @@ def test_of_many_connections_a_few_more_are_not_worth_a_pause(
 
     asyncio.run(run())
     assert worker.pauses == []
+
+
+@pytest.mark.parametrize(("sibling", "pauses"), [(8 * BURST, 0), (0, 1)])
+def test_a_tenth_of_a_second_does_not_begin_with_pauses_where_both_accepted_many(
+    listeners: tuple[socket.socket, socket.socket], shared: "memoryview[int]", sibling: int, pauses: int
+) -> None:
+    """Given two workers, when they accepted hundreds in the tenth before, then a few more are worth no pause."""
+    worker = Worker(0, shared, clock=lambda: 9.0)
+    for counts, accepted in ((worker._counts, 8 * BURST), (Counts(1, shared), sibling)):
+        counts.note(accepted, now=8.95)
+        counts.note(0, now=9.0)
+
+    async def run() -> None:
+        worker.start(listeners[:1])
+        await accept_all(worker)
+
+    asyncio.run(run())
+    assert min(len(worker.pauses), 1) == pauses
 
 
 def test_nothing_waits_for_the_turns_of_a_busy_loop(

@@ -22,39 +22,51 @@ log = logging.getLogger("uvicorn.error")
 Attach = Callable[[socket.socket], Coroutine[Any, Any, Any]]
 MOST_AT_ONCE, ALONE = 64, 16
 """Connections accepted in one turn of the loop; fewer where the numbers of the siblings are not known."""
-MARGIN = 1.25
-"""How far ahead a worker may be, beside one connection: of many a few more are not worth a pause, which costs five."""
+AHEAD = 0.25
+"""How far ahead a worker may be, beside one connection: of many a few more are not worth a pause, which costs five.
+
+Of what the last one of them has accepted in this tenth of a second, or in the one before, because each begins with
+none, and all would pause anew.
+"""
 STEP_BACK, LATE = 0.001, 0.005
 """Seconds for which a worker leaves the listener to a sibling; a worker that returns so much later is busy itself."""
 RETRY_AFTER = 1.0
 KEPT = 3
 """A worker that noted nothing for so many tenths of a second hangs or is dead, and nothing is left to it."""
 WORKERS = 512
-_SHARED = memoryview(mmap.mmap(-1, 2 * 4 * WORKERS)).cast("I")
-"""Of each worker that one forkserver forks: what it accepted, then in which tenth. A started worker has its own."""
+_SHARED = memoryview(mmap.mmap(-1, 3 * 4 * WORKERS)).cast("I")
+"""Of each worker that one forkserver forks: what it accepted, in which tenth, and in the one before. A started worker
+has its own.
+"""
 
 
 class Counts:
     """Share how many connections were accepted in this tenth of a second with the siblings, and read theirs.
 
-    >>> shared = memoryview(bytearray(16)).cast("I")
+    >>> shared = memoryview(bytearray(24)).cast("I")
     >>> one, other = Counts(0, shared), Counts(1, shared)
     >>> one.note(7, now=9.0), other.note(2, now=9.0), other.note(1, now=9.01)
     (7, 2, 3)
     >>> one.of_siblings(now=9.0), one.of_siblings(now=9.1), one.of_siblings(now=9.3)
     ([3], [0], [])
+
+    Attributes:
+        before: What every one of them accepted in the tenth before this, at least.
     """
 
     def __init__(self, own: int, shared: "memoryview[int]" = _SHARED) -> None:
-        half = len(shared) // 2
-        self._own, self._numbers, self._noted_in = own % half, shared[:half], shared[half:]
+        third = len(shared) // 3
+        self._own, self._numbers, self._noted_in = own % third, shared[:third], shared[third : 2 * third]
+        self._numbers_before = shared[2 * third :]
         self._number = 0
+        self.before = 0
         self._siblings: list[int] = []
         self._noted = self._looked_in = -1
 
     def note(self, accepted: int, now: float) -> int:
         """Note that *accepted* more were accepted, and that the loop turns; return the number of this tenth."""
         if self._noted != (tenth := int(now * 10)):
+            self._numbers_before[self._own] = self._number if self._noted == tenth - 1 else 0
             self._noted, self._number = tenth, 0
         self._number += accepted
         self._numbers[self._own], self._noted_in[self._own] = self._number, tenth
@@ -66,6 +78,7 @@ class Counts:
             self._looked_in = tenth
             noted = enumerate(self._noted_in.tolist())
             self._siblings = [at for at, then in noted if tenth - KEPT < then <= tenth + 1 and at != self._own]
+            self.before = min(self._numbers_before[at] for at in (*self._siblings, self._own))
         return [self._numbers[at] if self._noted_in[at] >= tenth else 0 for at in self._siblings]
 
 
@@ -127,9 +140,10 @@ class Acceptor:
 
     def _accept_waiting(self, listener: socket.socket) -> None:
         now = self._clock()
-        siblings = self._counts.of_siblings(now)
-        most = min(siblings, default=1 << 30) * MARGIN + 1
         accepted = self._counts.note(0, now)
+        siblings = self._counts.of_siblings(now)
+        least = min(siblings, default=1 << 30)
+        most = least + AHEAD * max(least, self._counts.before) + 1
         for _ in range(MOST_AT_ONCE if siblings else ALONE):
             if accepted > most:
                 self._pause(listener, STEP_BACK)
