@@ -71,11 +71,12 @@ refuse_below() {
         exit 1
     fi
     # Where no Python is found, it has said so.
-    found=$(find_python && find "$@" -type l -print0 2>/dev/null |
+    found=$(find_python && find "$@" \( -type l -o -path .venv/bin/python \) -print0 2>/dev/null |
         xargs -0 "$python" -I scripts/links.py "${owner:-0}" "$(own_group "${owner:-0}")") || exit 1
     if [ -n "$found" ]; then
         say "Another user may write $(printf '%s' "$found" | head -n 1), and root would run what is there, by a link in" \
-            "$checkout: delete that link, or give root what it leads by; then run $0 again."
+            "$checkout, or as the library of its .venv: delete that link or .venv, or give root what it leads by; then" \
+            "run $0 again."
         exit 1
     fi
 }

@@ -716,6 +716,35 @@ def test_root_runs_no_python_by_a_link_that_another_user_may_turn(shared_checkou
         assert f"Another user may write {place}, and root would run what is there, by a link" in told.stderr
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
+@pytest.mark.parametrize("how", ["link", "home"])
+def test_root_runs_no_python_of_a_venv_whose_library_is_another_users(
+    shared_checkout: Path, script: str, how: str
+) -> None:
+    """Given a .venv that is root's, with a Python of root's, by a link or with its `home`, when the library beside that
+    is another user's, then nothing of it is run, and the place is named."""
+    base, ran = shared_checkout.with_name("base"), shared_checkout / "ran"
+    library, python = base / "lib" / "python3.11", shared_checkout / ".venv" / "bin" / "python"
+    for folder in (library, base / "bin", python.parent):
+        folder.mkdir(parents=True)
+    (library / "os.py").touch()
+    os.chown(library, NOBODY, NOBODY)
+    program = base / "bin" / "python3.11" if how == "link" else python
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    if how == "link":
+        python.symlink_to(program)
+    else:
+        (shared_checkout / ".venv" / "pyvenv.cfg").write_text(f"home = {base}/bin\n")
+
+    told = subprocess.run(
+        f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
+    )
+
+    assert (told.returncode, ran.exists()) == (1, False)
+    assert f"Another user may write {library}, and root would run what is there, by a link" in told.stderr
+
+
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status", "monitor_backend.sh"])
 @pytest.mark.parametrize("name", ["masking.py", "\x1b[2J.py"])
 def test_root_runs_no_source_of_another_users_to_find_out_whose_it_is(

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -16,11 +16,20 @@ from typing import Any, NamedTuple
 
 import circus.config
 
-from xboard_circus.config_files import MOST_FILES, matching, misreadings, read_scans, text_of, too_much, unreadable
+from xboard_circus.config_files import (
+    MOST_FILES,
+    matching,
+    misreadings,
+    read_scans,
+    text_of,
+    texts_of,
+    too_much,
+    unreadable,
+)
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import raised
 from xboard_circus.errors import XboardError
-from xboard_circus.host.writers import others_of
+from xboard_circus.host.writers import User, authors, others_of
 from xboard_circus.host.written_files import settle
 from xboard_circus.options.alert_fields import AlertOptions, parse_alert
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
@@ -218,28 +227,33 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None
 def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, list[str], Mapping[str, str]]:
     """Parse a file and what it includes, as Circus does, which would wait for a pipe, and read a file without end.
 
-    The owner of the file may put either in its place after our own look at it. The environment is for what it quotes.
+    Who may write the file may put either in its place after our own look at it. The environment is for what it quotes.
     """
-    parser, main, owners = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
+    parser, main, found = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
     if text is None:
-        text = text_of(main, owners)
+        text = text_of(main, found)
     else:
         with suppress(FileNotFoundError):
-            owners.add(main.stat().st_uid)
+            found = authors(main)
     parser.read_file(io.StringIO(text), config_path)
-    others = others_of(owners, looks)
-    parser.set_env({} if others else os.environ)
+    parser.set_env({} if others_of(found, looks) else os.environ)
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
     files = [file for word in words for file in matching(os.path.join(main.parent, word))]
-    for file in files[:MOST_FILES]:
+
+    def read(file: Path, others: Collection[User]) -> str:
         with suppress(OSError):
-            parser.read_file(io.StringIO(text_of(Path(file), owners, others)), file)
+            return text_of(file, found, others)
+        return ""
+
+    most = files[:MOST_FILES]
+    for file, included in zip(most, texts_of([*map(Path, most)], config_path, found, looks, read), strict=True):
+        parser.read_file(io.StringIO(included), file)
     defaults = len(parser.defaults())
     sections = {name: len(parser.options(name)) - defaults for name in parser.sections()}
     if why := too_much({**sections, "DEFAULT": defaults}):
         raise XboardError(why)
-    environ = {} if others_of(owners, looks) else os.environ
+    environ = {} if others_of(found, looks) else os.environ
     parser.set_env(environ)
     return parser, [config_path, *files], environ
 

@@ -8,7 +8,7 @@ import locale
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
-from xboard_circus.host.writers import User, others_of
+from xboard_circus.host.writers import User, authors, others_of
 from xboard_circus.host.written_files import LARGEST, read_whole
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
@@ -33,24 +33,36 @@ BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
 def read_scans(path: Path, shown: str, *, looks: bool = False) -> list[Scan]:
-    """Return the lines of the file and of its included files; raise XboardError if one cannot be read.
-
-    See `writers.others_of`.
-    """
-    owners = set[int]()
-    scans = [scan(path, _text(path, shown, owners))]
-    others, left = others_of(owners, looks), LARGEST
-    for file in (file for _, _, found in included(scans[0]) for file in found):
-        text = _text(file, str(file), set(), others)
-        left -= len(text) + LARGEST // MOST_FILES
-        if left < 0:
-            raise XboardError(f"{shown}: it includes too much: {TOO_MUCH}")
-        scans.append(scan(file, text))
+    """Return the lines of the file and of its included files; raise XboardError if one cannot be read."""
+    found = set[int]()
+    scans = [scan(path, _text(path, shown, found))]
+    files = [file for _, _, each in included(scans[0]) for file in each]
+    texts = texts_of(files, shown, found, looks, lambda file, others: _text(file, str(file), found, others))
+    scans += map(scan, files, texts)
     sections = Counter(entry.section for each in scans for entry in each.entries)
     sections.update({name: 0 for each in scans for name, _ in each.sections})
     if why := too_much(sections):
         raise XboardError(f"{shown}: {why}")
     return scans
+
+
+def texts_of(
+    files: Sequence[Path], shown: str, found: set[int], looks: bool, read: Callable[[Path, Collection[User]], str]
+) -> list[str]:
+    """Return the texts of included *files*, each of which all others may *read* who are `authors` of any of them.
+
+    Else one who may write the last could name hosts by what an earlier one has, which only we may read. *read* notes
+    the authors in *found*.
+    """
+    others, texts = None, list[str]()
+    while others != (others := others_of(found, looks)):
+        texts, left = [], LARGEST
+        for file in files:
+            texts.append(read(file, others))
+            left -= len(texts[-1]) + LARGEST // MOST_FILES
+            if left < 0:
+                raise XboardError(f"{shown}: it includes too much: {TOO_MUCH}")
+    return texts
 
 
 def too_much(sections: Mapping[str, int]) -> str:
@@ -85,16 +97,18 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
             yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
-def text_of(path: Path, owners: set[int], others: Collection[User] = ()) -> str:
-    """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its owner in *owners*.
+def text_of(path: Path, found: set[int], others: Collection[User] = ()) -> str:
+    """Return the text of a plain file of at most 1 MiB, as `open` decodes it, and note its `authors` in *found*.
 
     OSError where it has too many lines, or blanks in a row, or one of *others* may not read it.
     """
 
     def look(descriptor: int) -> None:
-        owners.add(os.fstat(descriptor).st_uid)
+        found.update(authors(descriptor))
         for user in (each for each in others if not each.may_read(descriptor, path)):
-            raise PermissionError(errno.EACCES, f"{user.name}, whose ini includes it, may not; take it out there")
+            raise PermissionError(
+                errno.EACCES, f"{user.name}, who may write what includes it, may not; take it out there"
+            )
 
     text = io.TextIOWrapper(io.BytesIO(read_whole(path, look=look))).read()
     if len(text.splitlines()) > MOST_LINES or any(len(run[0]) > MOST_BLANKS for run in re.finditer(r"[^\S\n]+", text)):
@@ -102,9 +116,9 @@ def text_of(path: Path, owners: set[int], others: Collection[User] = ()) -> str:
     return text
 
 
-def _text(path: Path, shown: str, owners: set[int], others: Collection[User] = ()) -> str:
+def _text(path: Path, shown: str, found: set[int], others: Collection[User] = ()) -> str:
     try:
-        text = text_of(path, owners, others)
+        text = text_of(path, found, others)
     except FileNotFoundError:
         hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
         raise XboardError(f"{shown}: no such file; {hint}") from None

@@ -657,15 +657,18 @@ def test_what_an_ini_of_anothers_names_as_circusd_gets_its_owner_nothing(
 NAME = "$(circus.env.DB_PASSWORD).evil.invalid"
 
 
+@pytest.mark.parametrize("author", ["owner", "group", "include"])
 @pytest.mark.parametrize("whose", ["root", USER])
 def test_an_ini_of_another_users_includes_nothing_that_its_owner_may_not_read(
     open_folder: Path,  # noqa: F811
     python: str,  # noqa: F811
     whose: str,
+    author: str,
 ) -> None:
-    """Given a file that root, or an operator, alone may read, which another user's ini includes, also through a link or
-    a pattern, and the name of a host there that has its values, when its reader looks at that ini, then the include is
-    refused with the file and the owner of the ini, and no value is looked up; what both may read is included."""
+    """Given a file that root, or an operator, alone may read, which another user's ini includes, or one that another
+    may write by its group, or that includes a file of another's too, also through a link or a pattern, and the name of
+    a host there that has its values, when its reader looks at that ini, then the include is refused with the file and
+    the other user, and no value is looked up; what both may read is included."""
     with contextlib.ExitStack() as ended:
         folder = Path(ended.enter_context(tempfile.TemporaryDirectory(dir=open_folder)))
         (theirs := folder / "theirs").mkdir(0o755)
@@ -673,9 +676,10 @@ def test_an_ini_of_another_users_includes_nothing_that_its_owner_may_not_read(
         folder.chmod(0o755)
         (secret := closed / "secret.ini").write_text("[env]\nDB_PASSWORD = s3cret\n")  # of mode 644
         (theirs / "link.ini").symlink_to(secret)
-        (theirs / "own.ini").write_text("[watcher:web]\ncmd = sleep 1\n")
+        (theirs / "own").mkdir()
+        (theirs / "own/own.ini").write_text("[watcher:web]\ncmd = sleep 1\n")
         ini = theirs / "circus.ini"
-        for path in (theirs, *theirs.iterdir()):
+        for path in (theirs, *theirs.iterdir(), theirs / "own/own.ini"):
             shutil.chown(path, "daemon")
         for path in (closed, secret):
             shutil.chown(path, whose)
@@ -685,16 +689,24 @@ def test_an_ini_of_another_users_includes_nothing_that_its_owner_may_not_read(
         def status(include: str, host: str) -> subprocess.CompletedProcess[str]:
             lines = ("[circus]", include, f"endpoint = tcp://{host}:1", "pubsub_endpoint = tcp://127.0.0.1:2")
             ini.write_text("\n".join(lines))
-            shutil.chown(ini, "daemon")
+            shutil.chown(ini, "daemon" if author == "owner" else whose, "daemon")
+            ini.chmod(0o664 if author == "group" else 0o644)
             return completed_as(whose, [python, "-m", "xboard_circus", "status", "-c", str(ini)], **env)
 
-        for include in (f"include = {secret}", "include = link.ini", f"include_dir = {closed}"):
+        for include in (
+            f"include = own/own.ini {secret}",
+            "include = link.ini own/own.ini",
+            f"include_dir = {closed} own",
+        ):
             refused = status(include, NAME)
             file = "link.ini" if "link" in include else str(secret)
             assert refused.returncode == 1, refused
-            assert f"{file}: cannot be read: daemon, whose ini includes it, may not; take it out" in refused.stderr
+            assert (
+                f"{file}: cannot be read: daemon, who may write what includes it, may not; take it out"
+                in refused.stderr
+            )
             assert "s3cret" not in refused.stderr
-        assert "circusd of" in status("include = own.ini", "127.0.0.1").stderr
+        assert "circusd of" in status("include = own/own.ini", "127.0.0.1").stderr
         shutil.chown(closed, whose, "daemon")
         closed.chmod(0o750)
-        assert "s3cret.evil.invalid" in status(f"include = {secret}", NAME).stderr  # the trap is sound
+        assert "s3cret.evil.invalid" in status(f"include = {secret} own/own.ini", NAME).stderr  # the trap is sound

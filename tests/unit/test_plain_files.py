@@ -264,7 +264,9 @@ def test_an_include_that_is_exchanged_after_it_was_opened_is_judged_where_it_lie
     ini.write_text("[circus]\ninclude = closed/more.ini own/more.ini\n")
     assert len(config.load(ini).watchers) == 2
     os.chown(ini, 65534, -1)
-    with pytest.raises(XboardError, match=r"closed/more\.ini: cannot be read: nobody, whose ini includes it, may not"):
+    with pytest.raises(
+        XboardError, match=r"closed/more\.ini: cannot be read: nobody, who may write what includes it, may not"
+    ):
         config.load(ini)
     assert config.load_readable(ini).watchers == ()
     assert [each.name for each in config._load(ini, "", [], looks=True).watchers] == ["web"]  # as in a race of the two

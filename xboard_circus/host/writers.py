@@ -106,7 +106,7 @@ class _Rights(NamedTuple):
     others: int
 
     @classmethod
-    def of(cls, path: Path, found: os.stat_result) -> "_Rights":
+    def of(cls, path: Path | int, found: os.stat_result) -> "_Rights":
         entries = list(_ACL_ENTRY.iter_unpack(_access_list(path)))
         if not entries:
             return cls({}, [(found.st_gid, found.st_mode >> 3 & 7)], found.st_mode & 7)
@@ -117,7 +117,7 @@ class _Rights(NamedTuple):
         return cls(users, groups, found.st_mode & 7)
 
 
-def _access_list(path: str | Path, kind: str = "access") -> bytes:
+def _access_list(path: str | Path | int, kind: str = "access") -> bytes:
     """Return the entries of the access list; b"" without one, or where the system has no such lists."""
     if hasattr(os, "getxattr"):
         try:
@@ -149,14 +149,21 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
             return
 
 
-def others_of(owners: Collection[int], looks: bool) -> list[User]:
-    """Return those of the *owners* of files of ours who are other users, if this is root or a command that *looks*.
+def authors(file: Path | int) -> set[int]:
+    """Return the users who own a file, or may write it by its own rights; the number of `ANYBODY` where all may."""
+    found = os.stat(file)
+    return _authors(file, found) | ({ANYBODY.uid} if found.st_mode & stat.S_IWOTH else set())
 
-    Such a file gets no variable of ours, and includes nothing that its owner may not read: a name of a host there, such
-    as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
+
+def others_of(found: Collection[int], looks: bool) -> list[User]:
+    """Return those of the `authors` *found* who are other users, if this is root or a command that *looks*.
+
+    What such a user writes gets no variable of ours, and includes nothing that he may not read: a name of a host there,
+    such as an endpoint's, is looked up by all commands, and whoever answers for it reads it.
     """
-    others = set(owners) - {0, os.geteuid()} if looks or os.geteuid() == 0 else ()
-    return [user for user in map(User.of, others) if user is not None]  # None: a container's, such as 1001
+    others = sorted(set(found) - {0, os.geteuid()}) if looks or os.geteuid() == 0 else ()
+    users = (ANYBODY if uid == ANYBODY.uid else User.of(uid) for uid in others)
+    return [user for user in users if user is not None]  # None: a container's, such as 1001
 
 
 def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
@@ -261,8 +268,10 @@ def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set
         found = place.lstat()
     except FileNotFoundError:
         return set()
-    if stat.S_ISLNK(found.st_mode):
-        return {found.st_uid}
-    rights = _Rights.of(place, found)
+    return {found.st_uid} if stat.S_ISLNK(found.st_mode) else _authors(place, found, find or members)
+
+
+def _authors(file: Path | int, found: os.stat_result, find: Callable[[int], set[int]] = members) -> set[int]:
+    rights = _Rights.of(file, found)
     users = {uid for uid, right in rights.users.items() if right & os.W_OK}
-    return {found.st_uid, *users}.union(*((find or members)(gid) for gid, right in rights.groups if right & os.W_OK))
+    return {found.st_uid, *users}.union(*(find(gid) for gid, right in rights.groups if right & os.W_OK))
