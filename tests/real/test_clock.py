@@ -78,5 +78,5 @@ def test_after_the_step_all_is_watched_as_before(shared: tuple[Circusd, Path], o
     assert (death.pid, death.message["wait"]) == (dead, 0)
     c.set(f"live.pid-{sick}", "500")
 
-    eventually(lambda: sick not in c.workers())
+    eventually(lambda: [each.pid for each in c.failures(after=before)] == [dead, sick], what="both are told")
     c.wait_ready()

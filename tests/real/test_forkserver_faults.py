@@ -258,7 +258,8 @@ def test_a_stopped_launcher_of_a_forkserver_is_ended_by_the_next_circusd(tmp_pat
         def stopped_in_time() -> Process | None:
             """Stop the launcher of the next forkserver; where it has become that, let it go on, for another try."""
             c.do("xboard_reload", name="web")
-            found = eventually(launcher, every=0.0005, what="a forkserver is launched")
+            # On a crowded machine it may have become that between two looks: then we try again.
+            found = eventually(launcher, every=0.0005, timeout=3, what="a forkserver is launched")
             kill(found.pid, signal.SIGSTOP)
             if is_launcher(found):
                 return found
