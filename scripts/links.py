@@ -33,7 +33,7 @@ def libraries(python: str) -> Iterator[str]:
     """Yield what the library of *python* is looked for by, beside its program or `home` in pyvenv.cfg, and above."""
     homes = [os.path.dirname(os.path.realpath(python))]
     with suppress(OSError), open(os.path.join(os.path.dirname(python), "../pyvenv.cfg"), errors="replace") as file:
-        homes += re.findall(r"(?im)^home *= *(/.*?)\s*$", file.read())
+        homes += map(os.path.abspath, re.findall(r"(?im)^\s*home\s*=\s*(.*?)\s*$", file.read()))
     for home in homes:
         while home != (home := os.path.dirname(home)):
             yield from glob.glob(f"{glob.escape(home)}/lib*/python3*/os.py")

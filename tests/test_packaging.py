@@ -717,7 +717,7 @@ def test_root_runs_no_python_by_a_link_that_another_user_may_turn(shared_checkou
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS_OF_ROOT, "start_backend.sh status"])
-@pytest.mark.parametrize("how", ["link", "home"])
+@pytest.mark.parametrize("how", ["link", "home = ", "\tHome\t=\t"])
 def test_root_runs_no_python_of_a_venv_whose_library_is_another_users(
     shared_checkout: Path, script: str, how: str
 ) -> None:
@@ -735,7 +735,7 @@ def test_root_runs_no_python_of_a_venv_whose_library_is_another_users(
     if how == "link":
         python.symlink_to(program)
     else:
-        (shared_checkout / ".venv" / "pyvenv.cfg").write_text(f"home = {base}/bin\n")
+        (shared_checkout / ".venv" / "pyvenv.cfg").write_text(f"{how}{base}/bin\n")
 
     told = subprocess.run(
         f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False

@@ -638,8 +638,8 @@ def test_pip_builds_from_nothing_that_another_user_put_into_a_folder_of_roots(tm
 
 
 @only_root
-@pytest.mark.parametrize("kind", ["link", "copy"])
-def test_root_runs_no_python_whose_own_library_is_another_users(reached: Path, kind: str) -> None:
+@pytest.mark.parametrize("home", ["", "home = ", "\tHome\t=\t"])
+def test_root_runs_no_python_whose_own_library_is_another_users(reached: Path, home: str) -> None:
     """Given a .venv of root's by a Python of which root has the folder of programs alone, so that each start of it runs
     that user's lines, -I and -S or not; by a link, or a copy that finds it by pyvenv.cfg."""
     base, venv = reached / "base", reached / "app" / ".venv"
@@ -648,11 +648,11 @@ def test_root_runs_no_python_whose_own_library_is_another_users(reached: Path, k
         made.mkdir(parents=True)
     (library / "os.py").touch()
     (library / "encodings" / "utf_8.py").touch()
-    for python in (base / "bin" / "python", *([venv / "bin" / "python"] if kind == "copy" else [])):
+    for python in (base / "bin" / "python", *([venv / "bin" / "python"] if home else [])):
         python.touch(0o755)
-    if kind == "link":
+    if not home:
         (venv / "bin" / "python").symlink_to(base / "bin" / "python")
-    (venv / "pyvenv.cfg").write_text(f"home = {base}/bin\n" if kind == "copy" else "")
+    (venv / "pyvenv.cfg").write_text(f"{home}{base}/bin\n" if home else "")
     service = Service.__new__(Service)
     service._action, service._is_roots = "install", True
     service._layout = lay_out(WANTED._replace(folder=reached / "app"), ROOT, action="install")

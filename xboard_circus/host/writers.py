@@ -212,7 +212,7 @@ def libraries(python: Path) -> list[Path]:
     homes = {resolved(python).parent}
     with suppress(OSError):
         text = read_whole(python.parents[1] / "pyvenv.cfg").decode(errors="replace")
-        homes |= {Path(home) for home in re.findall(r"(?im)^home *= *(/.*?)\s*$", text)}
+        homes |= {Path(os.path.abspath(home)) for home in re.findall(r"(?im)^\s*home\s*=\s*(.*?)\s*$", text)}
     places = [[f"{glob.escape(str(above))}/lib*/python3*" for above in home.parents] for home in sorted(homes)]
     found = (next((each for each in of_home if glob.glob(f"{each}/os.py*")), "") for of_home in places)
     return [Path(each) for place in found for each in sorted(glob.glob(place))]
