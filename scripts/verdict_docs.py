@@ -51,9 +51,11 @@ def _of_circusd(is_dead: bool) -> tuple[str, str, str, str]:
 def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     bound = {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": "", "say": None}
     taken = {**bound, "state": "refused", "reason": STRANGER, "say": data_of(STRANGER)}
-    shared = Say.PORT_SHARED(
-        holders=Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nc -l")], whose=Say.WHOSE_HEIR())
-    )
+    facts = [Say.FACT_COMMAND(pid=812, command="nc -l")]
+    all_shared = [
+        Say.PORT_SHARED(holders=Say.HOLDER(facts=facts, whose=whose))
+        for whose in (Say.WHOSE_HEIR(), Say.WHOSE_HANDED(giver="web"))
+    ]
     full = Say.DISK_FULL(error="No space left on device", used="20 GiB", size="20 GiB", mount="/srv", free="0 B")
     losses = [Say.OUTPUT_LOST(file="logs/web.log", error=error) for error in (full, "Permission denied")]
     unready = Say.FOUND(found=Say.FOUND_NOT_READY(), why=FAILED)
@@ -75,7 +77,7 @@ def _of_watchers() -> Iterator[tuple[str, str, str, str]]:
     yield _row([{**UP, "ready": False, "reason": refused}, UP])
     yield _row([HELD, UP], poison=poison)
     yield _row([HELD, UP], port=taken, port_retry_in=10.0)
-    yield _row([UP, UP], port={**bound, "reason": shared, "say": data_of(shared)})
+    yield from (_row([UP, UP], port={**bound, "reason": shared, "say": data_of(shared)}) for shared in all_shared)
     for lost in losses:
         yield _row([UP, UP], output={"lost": 9, "file": "logs/web.log", "reason": lost, "say": data_of(lost)})
     yield _row([{**UP, "health": "sick", "reason": Say.SICK(why=FAILED)}] * 2)

@@ -9,6 +9,27 @@ from typing import Any
 PYTHON = "/usr/bin/python3"
 """A Python that every user may run, unlike the one of the tests; a test that needs it looks whether it is there."""
 
+# As dbus-daemon does, it takes what anybody sends it, and knows nothing of it.
+TAKES = """
+import socket, sys
+door = socket.socket(socket.AF_UNIX)
+door.bind("\\0" + sys.argv[1])
+door.listen()
+print("takes", flush=True)
+taken = socket.recv_fds(door.accept()[0], 1, 1)
+print("has it", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def taking_descriptors(name: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process of root's that takes a descriptor from anybody at an abstract socket, within the block."""
+    with running_as("root", TAKES, name) as taker:
+        assert taker.stdout is not None
+        assert taker.stdout.readline() == "takes\n"
+        yield taker
+
 
 def run_as(user: str | None, code: str, *words: object) -> Any:
     """Run *code* as *user*, or as the test's own where that is None; return the JSON that it prints."""

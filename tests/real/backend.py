@@ -153,8 +153,8 @@ def obey(order: list[str]) -> None:
     and a ``hidden_heir`` accepts; an ``heir_beside`` on a socket of its own. A ``bare`` job has no environment of ours
     either. A ``daemon`` has lost its parent, and the leader of its session. ``shut`` shuts the public socket down for
     all workers, and ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its connections
-    inherit. ``print`` prints the words behind it, and ``run`` runs them. ``hang spin``
-    and others: see `HANGS`.
+    inherit. ``hand`` sends it to who takes descriptors. ``print`` prints the words behind it, and ``run`` runs them.
+    ``hang spin`` and others: see `HANGS`.
     """
     verb, words = order[0], order[1:]
     if verb == "print":
@@ -166,6 +166,11 @@ def obey(order: list[str]) -> None:
     if verb == "change":
         for descriptor in public_listeners():
             change(descriptor, *words)
+        return
+    if verb == "hand":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.connect("\0" + words[0])
+            socket.send_fds(door, [b"x"], [*public_listeners()])
         return
     if verb == "hang":
         HANGS[words[0]]()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import tokens
 
-from .attacker import PYTHON, run_as, running_as
-from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually
+from .attacker import PYTHON, run_as, running_as, taking_descriptors
+from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually, holds
 from .test_cli import begun, done
 from .test_restart import circusds, slow, successor
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
@@ -63,6 +64,15 @@ while not select.select([sys.stdin], [], [], 0.005)[0]:
     if tries == 4:
         print("trying", flush=True)
 print(json.dumps([*got]))
+"""
+
+# It binds a port, and hands it on.
+HANDS_ON = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener, socket.socket(socket.AF_UNIX) as door:
+    door.connect("\\0" + sys.argv[2])
+    socket.send_fds(door, [b"x"], [listener.fileno()])
+print("true")
 """
 
 
@@ -131,6 +141,32 @@ def test_another_user_does_not_get_the_endpoints_during_a_restart(tmp_path: Path
             got, _ = grabbing.communicate(timeout=PATIENCE)
         assert json.loads(got) == []
         assert not list((c.runtime / "r" / c.instance).glob("gate-*"))
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_who_hands_the_port_to_a_process_of_roots_has_it_neither_ended_nor_named_for_that(tmp_path: Path) -> None:
+    """Given another user who binds the port of a stopped backend and hands it to a process of root's that takes
+    descriptors from anybody, when circusd starts with port.policy = any, then that process lives, and no cure of
+    verdict, status or check is to end it."""
+    web = Watcher(numprocesses=1, options={"port.policy": "any", "port.retry": 0.2, "port.grace": 0.1})
+    with taking_descriptors(tmp_path.name) as taker, circusd(tmp_path, watchers=[web], start=False) as c:
+        run_as(USER, HANDS_ON, web.port, tmp_path.name)
+        assert taker.stdout is not None
+        assert taker.stdout.readline() == "has it\n"
+        checked = c.run_cli("check")
+        c.start_again()
+        verdict = eventually(lambda: (found := c.watcher()["verdict"])["word"] == "blocked" and found)
+        holds(lambda: taker.poll() is None, seconds=1)
+
+        assert f"pid {taker.pid} (" in verdict["cause"]
+        for text in (verdict["cause"], checked.stdout + checked.stderr, c.run_cli("status").stdout):
+            assert f"has it from user {USER}, and may not know of it" in text
+            assert f"kill {taker.pid}" not in text
+            assert "stop it;" not in text
+        assert verdict["cure"] == Say.CURE_HANDED()
+
+        taker.kill()  # with it the port is free
+        c.wait_ready()
 
 
 def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Path) -> None:  # noqa: F811

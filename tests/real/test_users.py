@@ -24,11 +24,12 @@ from typing import Any
 import psutil
 import pytest
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.host.procs import Identity, command_line, send_signal, users_of
 from xboard_circus.host.session import members
 
-from .attacker import PYTHON, completed_as
+from .attacker import PYTHON, completed_as, taking_descriptors
 from .harness import (
     BUNDLE,
     FAST_RESTARTS,
@@ -187,6 +188,33 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         c.start_again()
         c.wait_ready()
         assert c.serves()
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_a_process_to_which_a_worker_hands_the_listener_is_not_to_be_ended_for_that(
+    open_folder: Path, python: str
+) -> None:
+    """Given a worker of another user that hands the listener to a process of root's which takes descriptors from
+    anybody, when that is found, then verdict and doctor name it, and their cure is not to end it."""
+    folder = open_folder / "handed"
+    (folder / "web").mkdir(parents=True)
+    shutil.chown(folder / "web", USER)
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    web = Watcher(numprocesses=1, options={"uid": USER})
+    with taking_descriptors(folder.name) as taker, circusd(folder, watchers=[web], python=python, env=env) as c:
+        (worker,) = c.wait_ready()
+        c.tell(worker, f"hand {folder.name}")
+        assert taker.stdout is not None
+        assert taker.stdout.readline() == "has it\n"
+        c.do("xboard_reload", name="web")
+        verdict = eventually(lambda: (found := c.watcher()["verdict"])["word"] == "degraded" and found)
+        doctor = c.run_cli("doctor").stdout
+
+        assert f"pid {taker.pid} (" in verdict["cause"]
+        assert verdict["cure"] == Say.CURE_HANDED()
+        for text in (verdict["cause"], doctor):
+            assert ", and may not know of it" in text
+        assert Say.CURE_SHARED() not in doctor
 
 
 def test_a_forked_worker_of_another_user_is_what_a_started_one_is(open_folder: Path, python: str) -> None:

@@ -14,6 +14,7 @@ stranger = Holder(pid=200, started=1, command="nginx: master", user="root", age=
 orphan = Holder(pid=300, started=2, command="python -m app", instance=OURS, circusd=(90, 5), circusd_alive=False)
 sibling = Holder(pid=400, started=3, instance=OURS, circusd=(91, 6), circusd_alive=True)
 neighbour = Holder(pid=500, started=4, instance=THEIRS, circusd=(92, 7), circusd_alive=True)
+handed = stranger._replace(giver="bob")
 their_orphan = Holder(pid=600, started=5, instance=THEIRS, circusd=(93, 8), circusd_alive=False)
 hidden = Holder(pid=None, started=None, address="*:8000", inspectable=False)
 foreign = Holder(pid=700, started=6, inspectable=False)
@@ -33,6 +34,8 @@ init = Holder(pid=1, started=0, command="/sbin/init")
         pytest.param(their_orphan, Kind.STRANGER, id="another instance's orphan isn't ours to kill"),
         pytest.param(stranger, Kind.STRANGER, id="carries nothing"),
         pytest.param(orphan._replace(circusd=None), Kind.STRANGER, id="an instance id alone proves nothing"),
+        pytest.param(stranger._replace(giver="bob"), Kind.HANDED, id="was handed the socket by another user"),
+        pytest.param(orphan._replace(giver="root"), Kind.ORPHAN, id="our orphan, whose socket root's circusd made"),
         pytest.param(foreign, Kind.UNKNOWN, id="can't be inspected"),
         pytest.param(hidden, Kind.UNKNOWN, id="not even its pid"),
         pytest.param(orphan._replace(started=None), Kind.UNKNOWN, id="without a start time no signal is safe"),
@@ -55,6 +58,7 @@ def test_classify(holder: Holder, expected: Kind) -> None:
         pytest.param(Policy.ANY, [neighbour], [], [neighbour], id="any: not a live instance"),
         pytest.param(Policy.ANY, [sibling], [], [sibling], id="any: not a live one of the same file"),
         pytest.param(Policy.ANY, [foreign, hidden], [], [foreign, hidden], id="any: not the unknown"),
+        pytest.param(Policy.ANY, [handed], [], [handed], id="any: not what was handed the socket"),
         pytest.param(Policy.ANY, [init], [], [init], id="any: never process 1"),
         pytest.param(
             Policy.ANY,
@@ -133,6 +137,13 @@ def test_plan(policy: Policy, holders: list[Holder], stop: list[Holder], refuse:
             [Holder(pid=pid, started=pid) for pid in range(11, 16)],
             "stopping pid 11: a stranger, pid 12: a stranger, pid 13: a stranger, and 2 more",
             id="the first three stand for all",
+        ),
+        pytest.param(
+            Policy.ORPHANS,
+            [*(Holder(pid=pid, started=pid) for pid in range(11, 14)), Holder(pid=200, started=1, giver="bob")],
+            "the port is held by pid 200: has it from user bob, and may not know of it, pid 11: a stranger, "
+            "pid 12: a stranger, and 1 more",
+            id="one that was handed the socket is named, as the cure depends on it",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xboard_circus.checks.file_rules import Address, addresses
 from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, WatcherConfig, is_armed
-from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan, shared_by
+from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan, shared_by, was_handed
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
@@ -40,7 +40,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
         if held and _is_taken_over(config, address, held, instance):
             left[f"{address.host}:{address.port}"] = held
         elif held and len(held) < len(found):
-            yield _shared(address, held)
+            yield _shared(config, address, held)
         elif held:
             held = held if ages else [holder._replace(age=None) for holder in held]
             yield _taken(config, address, held, instance, stranger)
@@ -91,9 +91,13 @@ def _not_bindable(address: Address, error: OSError) -> Finding:
     return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"), address.section)
 
 
-def _shared(address: Address, held: Sequence[Holder]) -> Finding:
-    what = f"{address.host}:{address.port}: {shared_by(held)}"
-    return Finding(Level.WARNING, address.option, what, str(Say.CURE_SHARED()), address.section)
+def _shared(config: Config, address: Address, held: Sequence[Holder]) -> Finding:
+    watcher = _guarded_by(config, address)
+    user = (watcher and watcher.uid) or ""  # whose workers may have handed it on, though circusd's user made it
+    why = shared_by([each._replace(giver=user) if user not in ("", each.user) else each for each in held])
+    what = f"{address.host}:{address.port}: {why}"
+    cure = (Say.CURE_HANDED if was_handed(why) else Say.CURE_SHARED)()
+    return Finding(Level.WARNING, address.option, what, cure, address.section)
 
 
 def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:
@@ -113,12 +117,17 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
     hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"
     if Kind.UNKNOWN in kinds:
         hint = f"look as root who it is; until it is gone {watcher.name} waits"
+    elif Kind.HANDED in kinds:
+        hint = f"{Say.CURE_HANDED()}; until then {watcher.name} waits"
     return Finding(stranger, address.option, f"{place}: {outcome.reason}", hint, address.section)
 
 
 def _cure(config: Config, address: Address, refused: Sequence[Holder]) -> str:
     pids = [str(each.pid) for each in refused if each.pid is not None]
-    user = next((each.name for each in config.watchers if address.section in _sockets_of(config, each)), "")
+    users = {each.name: each.uid for each in config.watchers if address.section in _sockets_of(config, each)}
+    if any(each.giver and each.user not in users.values() for each in refused):
+        return Say.CURE_HANDED()
+    user = next(iter(users), "")
     if not user or not pids or len(pids) < len(refused):
         return "stop that process, or choose another port"
     why = f"workers of {user}, which is not armed, carry no mark: if an earlier circusd has left this one"

@@ -22,6 +22,7 @@ class Kind(Enum):
     ORPHAN = "orphan"
     INSTANCE = "instance"
     STRANGER = "stranger"
+    HANDED = "handed"
     UNKNOWN = "unknown"
 
 
@@ -29,6 +30,7 @@ WHOSE = {
     Kind.ORPHAN: Say.WHOSE_ORPHAN,
     Kind.INSTANCE: Say.WHOSE_INSTANCE,
     Kind.STRANGER: Say.WHOSE_STRANGER,
+    Kind.HANDED: Say.WHOSE_HANDED,
     Kind.UNKNOWN: Say.WHOSE_UNKNOWN,
 }
 
@@ -54,6 +56,7 @@ class Holder(NamedTuple):
         circusd_alive: That process is running, and is a circusd.
         lost: It has lost its parent, or is in the session of one of our workers. Unlike an environment, this cannot be
             copied.
+        giver: The user it has the socket from; "" where that is its own, or a process above it has the socket.
     """
 
     pid: int | None
@@ -68,6 +71,7 @@ class Holder(NamedTuple):
     circusd: tuple[int, int] | None = None
     circusd_alive: bool = False
     lost: bool = True
+    giver: str = ""
 
 
 class PortPlan(NamedTuple):
@@ -87,23 +91,26 @@ def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
 
     Proof is what the process carries and what the kernel reports of it, never its command line: an orphan names our
     instance and a circusd that is gone, and has lost its parent. An orphan of another instance is not ours to kill.
+    Nor is a process to which another user has handed the socket, so that it is killed.
     """
     if holder.pid in own:
         return Kind.OURS
     if holder.pid is None or holder.started is None or not holder.inspectable:
         return Kind.UNKNOWN
+    unmarked = Kind.HANDED if holder.giver else Kind.STRANGER
     if holder.instance is None or holder.circusd is None:
-        return Kind.STRANGER
+        return unmarked
     if holder.circusd_alive:
         return Kind.INSTANCE
-    return Kind.ORPHAN if holder.instance == instance and holder.lost else Kind.STRANGER
+    return Kind.ORPHAN if holder.instance == instance and holder.lost else unmarked
 
 
 def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Container[int]) -> PortPlan:
     """Return which *holders* to stop and which to leave alone, and why.
 
     A stranger is stopped under ``any`` alone, and only if that frees the port: while another holder is refused, its
-    death would be in vain. A live instance, an unknown holder and process 1 are safe under every policy.
+    death would be in vain. A live instance, an unknown holder, one that was handed the socket, and process 1 are safe
+    under every policy.
 
     >>> stranger = Holder(pid=4242, started=7, command="python -m http.server", user="alice", age=11_000, cwd="/srv")
     >>> plan([stranger], policy=Policy.ORPHANS, instance="3f2a", own={100}).reason
@@ -157,7 +164,15 @@ def shared_by(holders: Iterable[Holder]) -> str:
     'connections may go to another process that shares the listening socket: pid 4242 (nc -l), user alice: \
 no worker, nor a child of one'
     """
-    return Say.PORT_SHARED(holders=_some([_description(each._replace(age=None), Say.WHOSE_HEIR()) for each in holders]))
+    whose = {each: Say.WHOSE_HANDED(giver=each.giver) if each.giver else Say.WHOSE_HEIR() for each in holders}
+    return Say.PORT_SHARED(holders=_some([_description(each._replace(age=None), whose[each]) for each in whose]))
+
+
+def was_handed(reason: object) -> bool:
+    """Return whether a *reason* names a process that another user may have handed the socket, to have it killed."""
+    if isinstance(reason, Reason):
+        return reason.key == Say.WHOSE_HANDED.name or any(map(was_handed, reason.fields.values()))
+    return isinstance(reason, list | tuple) and any(map(was_handed, reason))
 
 
 def holders_in(reason: str) -> list[int]:
@@ -209,6 +224,7 @@ def _may_stop(holder: Holder, kind: Kind, policy: Policy) -> bool:
 
 
 def _some(names: Sequence[Reason]) -> Reason | Sequence[Reason]:
+    names = sorted(names, key=was_handed, reverse=True)  # on these the cure depends
     more = len(names) - _NAMED
     return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=more) if more > 0 else names
 
@@ -228,4 +244,4 @@ def _description(holder: Holder, whose: str) -> Reason:
 def _owner(holder: Holder, kind: Kind, policy: Policy) -> str:
     named = f"circusd {holder.circusd[0]}" if holder.circusd else "circusd"
     say = Say.WHOSE_ORPHAN_KEPT if kind is Kind.ORPHAN and policy is Policy.NEVER else WHOSE[kind]
-    return say(circusd=named)
+    return say(circusd=named, giver=holder.giver)

@@ -287,6 +287,7 @@ class Say(Template):
     WHOSE_INSTANCE = "belongs to {circusd}, which is running"
     WHOSE_UNKNOWN = "unknown, another user's; run as root to see it"
     WHOSE_STRANGER = "a stranger"
+    WHOSE_HANDED = "has it from user {giver}, and may not know of it"
     WHOSE_HEIR = "no worker, nor a child of one"
 
     # Replacing, reloading, recycling
@@ -488,6 +489,7 @@ class Say(Template):
     )
     CURE_SOCKET_FILE = "make the folder of {path} if it is missing, or stop what listens there, which `ss -xlp` names"
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
+    CURE_HANDED = "look at what that user runs, and do not end this process: it may have been given the socket for that"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_HANG = "restore what they wait for: `xboard-circus requests {watcher}` names their requests"
     CURE_REFUSED = "correct that option in the ini file: the app answers, and nothing of it has failed"

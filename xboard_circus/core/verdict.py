@@ -11,7 +11,7 @@ from enum import Enum
 from shlex import quote
 from typing import Any, NamedTuple
 
-from xboard_circus.core.ports import holders_in
+from xboard_circus.core.ports import holders_in, was_handed
 from xboard_circus.core.reason import Reason, data_of, key_of, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import (
@@ -272,6 +272,8 @@ def _cure_of_port(port: PortEntry) -> str:
     """Return the shortest command that frees the port: one that ends its holders, where they are known."""
     if pids := holders_in(reason_in(port)):
         return Say.CURE_PORT_HELD(command=f"kill {' '.join(map(str, pids))}", port=port["port"])
+    if was_handed(reason_in(port)):
+        return Say.CURE_HANDED()
     if port["port"] == 0:
         return Say.CURE_SOCKET_FILE(path=port["host"])
     return Say.CURE_PORT(command="xboard-circus check", port=port["port"])
@@ -431,8 +433,9 @@ def _shared(watcher: WatcherFacts) -> VerdictEntry | None:
     port = watcher["port"]
     if port is None or port["state"] != "bound" or not port["reason"]:
         return None
+    cure = (Say.CURE_HANDED if was_handed(reason_in(port)) else Say.CURE_SHARED)()
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(port))
-    return verdict_entry(Word.DEGRADED, cause, next=Say.NEXT_NOTHING(), cure=Say.CURE_SHARED())
+    return verdict_entry(Word.DEGRADED, cause, next=Say.NEXT_NOTHING(), cure=cure)
 
 
 def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:

@@ -36,11 +36,28 @@ def holders(host: str, port: int) -> list[Holder]:
         found = sockets.listening(addresses, port)
     lines, circusds = [], runtime.supervisors()
     for listening in found:
-        lines += [each for pid in sorted(listening.pids) if (each := holder_of(pid, str(listening), circusds))]
+        lines += holders_of(listening.pids, listening.uid, str(listening), circusds)
         if not listening.pids:
             user = "" if listening.uid is None else servers.name_of(listening.uid)
             lines.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
     return lines
+
+
+def holders_of(
+    pids: Iterable[int], user: int | None, address: str = "", circusds: Mapping[procs.Identity, str] | None = None
+) -> list[Holder]:
+    """Return the facts of *pids*, which hold a socket of *user*'s; one that is neither that user's, nor below one of
+    them that is, has it from *user*.
+
+    Anybody may hand a socket to a process that takes descriptors, such as dbus-daemon, to have it killed.
+    """
+    found = [each for pid in sorted(pids) if (each := holder_of(pid, address, circusds))]
+    if user is None:
+        return found
+    its = {each.pid for each in found if each.pid and procs.users_of(each.pid) <= {user}}
+    above = its - {1}  # which has the sockets of systemd's units, and all processes below it
+    given = {each.pid for each in found if each.pid not in its and above.isdisjoint(procs.ancestors(each.pid))}
+    return [each._replace(giver=servers.name_of(user)) if each.pid in given else each for each in found]
 
 
 def orphans(instance: str) -> list[Holder]:

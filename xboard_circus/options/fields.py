@@ -92,7 +92,8 @@ class PortOptions(NamedTuple):
 
     policy: Annotated[PortPolicy, Option(kinds.choice("orphans", "any", "never"))] = "orphans"
     """Which processes may be killed to free the port: `orphans` (left by this instance), `any` (for a host that runs
-    nothing else), `never`."""
+    nothing else; not a process that got the socket from another user, so no server without a parent that binds as root
+    and drops its rights, such as lighttpd), `never`."""
     grace: Annotated[float, Option(kinds.seconds(low=0.0))] = 5.0
     """Time between SIGTERM and SIGKILL for an orphan on the port. Raise it where orphans have long requests to
     finish."""

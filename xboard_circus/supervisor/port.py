@@ -26,6 +26,7 @@ from xboard_circus.core.state_names import PortState
 from xboard_circus.core.state_schema import PortEntry
 from xboard_circus.core.worker_phases import Order
 from xboard_circus.host import listeners, unix_sockets
+from xboard_circus.host.users import uid_of
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover, listener_check
 from xboard_circus.supervisor.boundary import in_daemon_thread
@@ -378,10 +379,10 @@ class PortGuard:
     async def _note_heirs(self, shared: Any) -> None:
         """Report processes that take connections beside the workers; none is stopped, because a job may be meant."""
         inode, found = os.fstat(shared.fileno()).st_ino, dict[tuple[int | None, int | None], Holder]()
-        address = None if shared.is_unix else shared.getsockname()[:2]
+        address, user = None if shared.is_unix else shared.getsockname()[:2], uid_of(self.armed.watcher)
         for wait in (0.0, HEIRS_AGAIN_AFTER):
             await asyncio.sleep(wait)
-            seen = await in_daemon_thread(partial(self.armed.supervisor.heirs, inode, address))
+            seen = await in_daemon_thread(partial(self.armed.supervisor.heirs, inode, address, user))
             found = {(each.pid, each.started): each for each in seen if not wait or (each.pid, each.started) in found}
             if not found:
                 break

@@ -368,15 +368,17 @@ class Supervisor:
             for holder in listeners.holders(host, port)
         ]
 
-    def heirs(self, listener: int, address: tuple[str, int] | None) -> list[Holder]:
+    def heirs(self, listener: int, address: tuple[str, int] | None, user: int) -> list[Holder]:
         """Return the processes that have the socket of inode *listener*, or one that listens beside it on *address*,
         and are neither ours nor above us.
 
-        For a thread. Nothing that a process says of itself makes it ours here.
+        For a thread. Nothing that a process says of itself makes it ours here. The workers, *user*'s, may have handed
+        the listener on. Beside it only circusd's own user can listen.
         """
         ours = self.family(by_marks=False) | set(procs.ancestors())
         found = sockets.pids_of_sockets({listener, *(sockets.beside(*address) if address else ())}, ours)
-        return [each for pid in set[int]().union(*found.values()) if (each := listeners.holder_of(pid))]
+        users = {inode: user if inode == listener else os.geteuid() for inode in found}
+        return [each for inode, pids in found.items() for each in listeners.holders_of(pids, users[inode])]
 
     def family(self, *, by_marks: bool = True) -> set[int]:
         """Return the pids of circusd and of all that it has started or forked, for a thread.
