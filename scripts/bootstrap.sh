@@ -67,11 +67,13 @@ refuse_below() {
     fi
     if [ -n "$found" ]; then
         say "xboard-circus: $(who_may_write "$found") may write $checkout/$found, and root would run what is there:" \
-            "end their processes, look at it, \`chown -R root $checkout\` and \`chmod -R go-w\` it; then run $0 again."
+            "end their processes, look at it, \`chown -R root $checkout\`, \`chmod -R go-w\` and, where it has access" \
+            "lists, \`setfacl -R -b\` it; then run $0 again."
         exit 1
     fi
-    # Where no Python is found, it has said so.
-    found=$(find_python && find "$@" \( -type l -o -path .venv/bin/python \) -print0 2>/dev/null |
+    find_python
+    refuse_inherited "$@"
+    found=$(find "$@" \( -type l -o -path .venv/bin/python \) -print0 2>/dev/null |
         xargs -0 "$python" -I scripts/links.py "${owner:-0}" "$(own_group "${owner:-0}")") || exit 1
     if [ -n "$found" ]; then
         say "Another user may write $(printf '%s' "$found" | head -n 1), and root would run what is there, by a link in" \
@@ -80,15 +82,24 @@ refuse_below() {
         exit 1
     fi
 }
-# Refuse to go on where what root makes in one of the folders gets an access list with others in it, whatever the umask.
+# Refuse to go on where what root makes in a folder that `find` has by these words gets an access list by which others may
+# write, whatever the umask: such as the __pycache__ of its next start.
 refuse_inherited() {
-    [ "$(id -u)" != 0 ] || "$python" -I -c 'import os, sys
-names = [name for place in sys.argv[1:] for name in getattr(os, "listxattr", lambda _: ())(place)]
-sys.exit("system.posix_acl_default" in names)' "$@" || {
-        say "$checkout has a default access list, by which others may write what root makes there, and root would run" \
-            "it: \`setfacl -R -b $checkout\` removes it; then run $0 again."
+    [ "$(id -u)" = 0 ] || return 0
+    found=$(find -L "$@" -type d -print0 2>/dev/null | xargs -0 "$python" -I -c 'import os, struct, sys
+for place in sys.argv[1:] if hasattr(os, "getxattr") else ():
+    try:
+        entries = os.getxattr(place, "system.posix_acl_default")[4:]
+    except OSError:
+        continue  # it has none, or is gone
+    rights = {tag: right for tag, right, _ in struct.iter_unpack("<HHI", entries)}
+    if (rights.get(16, rights[4]) | rights[32]) & 2:  # the mask, or without one the group, and all others
+        print(place)') || exit 1
+    if [ -n "$found" ]; then
+        say "$checkout/$(printf '%s' "$found" | head -n 1) has a default access list, by which others may write what" \
+            "root makes there, and root would run it: \`setfacl -R -b $checkout\` removes it; then run $0 again."
         exit 1
-    }
+    fi
 }
 # Refuse to go on where another user may make files in the checkout, such as that of a service: pytest, mypy and the like
 # look there for modules and settings, and would be run. A team shares a folder with a group that its members are in; that
@@ -190,7 +201,7 @@ install_now() {
     # Who makes them first owns them.
     for name in .venv xboard_circus.egg-info; do mkdir "$name" 2>/dev/null || :; done
     refuse_others setup.py pyproject.toml .venv xboard_circus.egg-info
-    refuse_inherited . .venv
+    refuse_inherited . -prune
     refuse_below setup.py setup.cfg pyproject.toml xboard_circus.egg-info
     if ! has_venv; then
         say "Making .venv with $python"

@@ -315,22 +315,23 @@ def shared_checkout() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
-def let_nobody_write(path: Path, kind: str = "access") -> None:
-    """Give it an access list of mode 0775, with a user of its own."""
-    entries = [(1, 7, 2**32 - 1), (2, 7, NOBODY), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1)]
+def let_nobody_write(path: Path, kind: str = "access", mask: int = 7) -> None:
+    """Give it an access list of mode 0775, or less by a *mask*, with a user of its own."""
+    entries = [(1, 7, 2**32 - 1), (2, 7, NOBODY), (4, 5, 2**32 - 1), (16, mask, 2**32 - 1), (32, 5, 2**32 - 1)]
     access_list = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
     os.setxattr(path, f"system.posix_acl_{kind}", access_list)
 
 
 @pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
-@pytest.mark.parametrize("place", [".", ".venv"])
+@pytest.mark.parametrize("place", [".", ".venv", "xboard_circus", "plugins/below"])
 def test_root_makes_no_venv_where_what_is_made_is_open_to_others(
     shared_checkout: Path, script: str, place: str
 ) -> None:
     """Given a default access list with another user, whose own rights are taken away: Linux gives it to what is made
     there, whatever the umask, and that user could put a sitecustomize.py into the new .venv."""
     shared_checkout.chmod(0o755)
-    (shared_checkout / ".venv").mkdir(0o755)
+    for name in (".venv", "plugins/below"):
+        (shared_checkout / name).mkdir(0o755)
     let_nobody_write(shared_checkout / place, "default")
     environ = {**os.environ, "PIP_NO_INDEX": "1"}
 
@@ -340,6 +341,24 @@ def test_root_makes_no_venv_where_what_is_made_is_open_to_others(
 
     assert (told.returncode, [*(shared_checkout / ".venv").iterdir()]) == (1, []), told.stderr
     assert f"`setfacl -R -b {shared_checkout}` removes it" in told.stderr
+
+
+@pytest.mark.parametrize("place", [".venv/bin", "xboard_circus", "plugins"])
+def test_root_starts_nothing_where_what_python_makes_is_open_to_others(shared_checkout: Path, place: str) -> None:
+    """Given such a list in the folders of what is installed already: Python makes __pycache__ there, and runs what is
+    in it. One by which others may read alone is as usual."""
+    shared_checkout.chmod(0o755)
+    shutil.rmtree(shared_checkout / "scripts")
+    environ = installed_once(shared_checkout)
+    let_nobody_write(shared_checkout / place, "default", 5)
+    assert start_backend(shared_checkout, "status", environ).stdout == "status\n"
+
+    let_nobody_write(shared_checkout / place, "default")
+
+    for verb in ("start", "status"):
+        told = start_backend(shared_checkout, verb, environ)
+        assert (told.returncode, told.stdout) == (1, "")
+        assert f"{shared_checkout}/{place} has a default access list" in told.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
