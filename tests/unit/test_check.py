@@ -810,6 +810,46 @@ def test_what_root_imports_and_writes_must_not_be_a_third_users(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("place", [".", "modules"])
+@pytest.mark.parametrize("who", ["www-data", "nobody", "every user of this host"])
+def test_what_root_makes_beside_its_modules_must_not_be_another_users(
+    write: Write, tmp_path: Path, place: str, who: str
+) -> None:
+    """Given a default access list, which `chmod -R go-w` leaves as it is, by which another user, or the watcher's,
+    may write the __pycache__ that root's Python makes; then check, start and circusd refuse that. For reading, in a
+    folder of sockets, or with a group that nobody is in, it is as usual."""
+    file = write(
+        {
+            "circus": {"umask": "027"},
+            "watcher:web": {"uid": "nobody"},
+            "env:web": {"PYTHONPATH": "modules"},
+            "socket:web": {"path": "sockets/web", "host": None, "port": None},
+        }
+    )
+    for name in ("modules", "sockets"):
+        (tmp_path / name).mkdir(mode=0o755)
+    (tmp_path / "modules" / "shop.py").touch()
+    uid = 0 if who.startswith("every") else pwd.getpwnam(who).pw_uid
+    shutil.chown(tmp_path / "modules", "root", "www-data")  # without the setgid bit no file gets that group
+    for usual, rights in (("sockets", (7, 7)), ("modules", (5, 7)), (".", (7, 5))):
+        listed = access_list(pwd.getpwnam("www-data").pw_uid, rights[0], mask=rights[1])
+        os.setxattr(tmp_path / usual, "system.posix_acl_default", listed)
+    assert open_doors(file) == []
+    assert "may write what" not in str(check(file, others=lambda: ["ann"]))
+    assert host_rules.refusal(tmp_path, others=["ann"]) is None
+
+    opened = access_list(uid, 7)[: -struct.calcsize("<HHI")] + struct.pack("<HHI", 0x20, 5 if uid else 7, 2**32 - 1)
+    os.setxattr(tmp_path / place, "system.posix_acl_default", opened)
+
+    folder = tmp_path / place
+    what = f"{who} may write what root makes in {folder}, by its default access list, and root would run it"
+    cure = f"look at what lies there, and `setfacl -R -b {folder}`"
+    assert f"{what}; {cure}" in "\n".join(lines(check(file, others=lambda: ["ann"])))
+    assert [(each.what, each.hint) for each in open_doors(file)] == ([(what, cure)] if uid else [])
+    assert (host_rules.refusal(tmp_path, others=["ann"]) == f"{what}; {cure}") == (place == ".")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 def test_what_root_runs_must_not_be_a_number_without_a_users(write: Write, tmp_path: Path) -> None:
     """Given a watcher of root's that runs a script which the number of another watcher may write, then it is named."""
     script = tmp_path / "job.sh"

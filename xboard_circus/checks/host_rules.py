@@ -14,7 +14,8 @@ import shutil
 import site
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from circus.util import parse_env_dict
@@ -146,14 +147,16 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
 
 
 def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:
-    """Return why this user runs nothing in *folder*, which another user may write, with the cure; None where it may.
+    """Return why this user runs nothing in *folder*, which another user may write, or what is made in it, with the
+    cure; None where it may.
 
     As root, with *others* on this host, also where everybody may write. Any other operator knows who is in the team.
     """
     is_root = os.geteuid() == 0
     found = other_writer(folder) if is_root else _group_of_a_service(folder)
     if found is None or (found[0] == ANYBODY.name and not others):
-        return None
+        heirs = (_heirs([folder], anybody=all_count) for all_count in {False, bool(others)} if is_root)
+        return next((f"{heir.what}; {heir.hint}" for heir in chain(*heirs)), None)
     writer, place = found
     who = "the user who runs it" if writer in ("its group", ANYBODY.name) else writer
     me = servers.name_of(os.geteuid())
@@ -183,6 +186,7 @@ def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Findi
     if found:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(found, "`chmod o-w {}`"))
+    yield from _heirs(_of_modules(config, watcher), anybody=True)
 
 
 def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
@@ -211,6 +215,27 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
         if watcher is not None and "PYTHONPATH" in watcher.env:
             hint += f"; where only the app needs PYTHONPATH, {_OBEYED_BY_NONE}"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
+    yield from _heirs(_of_modules(config, watcher), anybody=False)
+
+
+def _heirs(folders: Iterable[Path], *, anybody: bool) -> Iterator[Finding]:
+    """Find another user, or with *anybody* whether all may, who may write what circusd makes in *folders*.
+
+    Such as a __pycache__, of which Python runs what is in it.
+    """
+    me = servers.name_of(os.geteuid())
+    for folder in folders:
+        for user in writers.heirs(folder, {0, os.geteuid()}):
+            if (user == ANYBODY) == anybody:
+                what = f"{user.name} may write what {me} makes in {folder}, by its default access list"
+                cure = f"look at what lies there, and `setfacl -R -b {shlex.quote(str(folder))}`"
+                yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", f"{what}, and {me} would run it", cure)
+
+
+def _of_modules(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
+    """Yield the folders in which Python makes something: beside modules, of which a folder of a socket has none."""
+    folders = dict.fromkeys(path if os.path.isdir(path) else path.parent for path in _used(config, watcher))
+    yield from (each for each in folders if each == config.folder or glob.glob(f"{glob.escape(str(each))}/*.py"))
 
 
 def _used(config: Config, watcher: WatcherConfig | None) -> list[Path]:

@@ -70,11 +70,7 @@ class User(NamedTuple):
             return mode != os.X_OK or os.path.isdir(path) or bool(found.st_mode & 0o111)
         if found.st_uid == self.uid:
             return found.st_mode >> 6 & mode == mode
-        rights = _Rights.of(path, found)
-        if self.uid in rights.users:
-            return rights.users[self.uid] & mode == mode
-        of_groups = [right for group, right in rights.groups if group in self.groups]
-        return any(right & mode == mode for right in of_groups or [rights.others])
+        return _Rights.of(path, found).give(self, mode)
 
     def writable(self, path: Path) -> Path | None:
         """Return *path*, or the folder on the way to it, that the user may write; None if neither.
@@ -106,15 +102,27 @@ class _Rights(NamedTuple):
     others: int
 
     @classmethod
-    def of(cls, path: Path | int, found: os.stat_result) -> "_Rights":
-        entries = list(_ACL_ENTRY.iter_unpack(_access_list(path)))
+    def of(cls, path: Path | int, found: os.stat_result, kind: str = "access") -> "_Rights":
+        entries = list(_ACL_ENTRY.iter_unpack(_access_list(path, kind)))
         if not entries:
             return cls({}, [(found.st_gid, found.st_mode >> 3 & 7)], found.st_mode & 7)
+        # What is made in a folder has its group by the setgid bit alone.
+        gid = found.st_gid if kind == "access" or found.st_mode & stat.S_ISGID else os.getegid()
         mask = next((right for tag, right, _ in entries if tag == _MASK), 7)
         users = {uid: right & mask for tag, right, uid in entries if tag == _NAMED_USER}
-        groups = [(found.st_gid, right & mask) for tag, right, _ in entries if tag == _GROUP]
+        groups = [(gid, right & mask) for tag, right, _ in entries if tag == _GROUP]
         groups += [(gid, right & mask) for tag, right, gid in entries if tag == _NAMED_GROUP]
-        return cls(users, groups, found.st_mode & 7)
+        return cls(users, groups, entries[-1][1])  # the kernel keeps them sorted, all others last
+
+    def give(self, user: User, mode: int) -> bool:
+        if user.uid in self.users:
+            return self.users[user.uid] & mode == mode
+        of_groups = [right for group, right in self.groups if group in user.groups]
+        return any(right & mode == mode for right in of_groups or [self.others])
+
+    def writers(self, find: Callable[[int], set[int]] = members) -> set[int]:
+        users = {uid for uid, right in self.users.items() if right & os.W_OK}
+        return users.union(*(find(gid) for gid, right in self.groups if right & os.W_OK))
 
 
 def _access_list(path: str | Path | int, kind: str = "access") -> bytes:
@@ -179,6 +187,18 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
                 yield user, place
     if (place := ANYBODY.writable(path)) is not None:
         yield ANYBODY, place
+
+
+def heirs(folder: Path, trusted: Collection[int]) -> list[User]:
+    """Return the known users, none of *trusted*, and `ANYBODY`, who may write what we make in *folder*.
+
+    Linux gives its default access list to all that is made there, whatever the umask; `chmod -R` leaves it as it is.
+    """
+    if not os.path.isdir(folder) or not _access_list(folder, "default"):
+        return []
+    rights = _Rights.of(folder, folder.stat(), "default")
+    users = [ANYBODY, *filter(None, map(User.of, sorted(rights.writers() - {*trusted})))]
+    return [user for user in users if rights.give(user, os.W_OK) and user.may(folder, os.X_OK)]
 
 
 def is_open(path: Path) -> bool:
@@ -272,6 +292,4 @@ def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set
 
 
 def _authors(file: Path | int, found: os.stat_result, find: Callable[[int], set[int]] = members) -> set[int]:
-    rights = _Rights.of(file, found)
-    users = {uid for uid, right in rights.users.items() if right & os.W_OK}
-    return {found.st_uid, *users}.union(*(find(gid) for gid, right in rights.groups if right & os.W_OK))
+    return {found.st_uid} | _Rights.of(file, found).writers(find)
