@@ -7,13 +7,13 @@ secret without a name (``mysql -phunter2``, a third argument) is not recognised.
 import json
 import re
 import shlex
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
+from unicodedata import category
 from urllib.parse import quote, quote_plus, unquote
 
-from xboard_circus.core.reason import Reason, one_line
+from xboard_circus.core.reason import BLANK, Reason, one_line
 
 _NUMBERS = frozenset({bool, int, float, type(None)})
 _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
@@ -94,9 +94,9 @@ def printable(text: str) -> str:
     >>> printable("evil\\x1b[2J name"), printable("photo_\\u202egpj.exe")
     ('evil?[2J name', 'photo_?gpj.exe')
     """
-    if text.isprintable():
+    if text.isprintable() and not BLANK.search(text):
         return text
-    return "".join("?" if unicodedata.category(each) in _UNSEEN and each not in "\n\t" else each for each in text)
+    return "".join("?" if category(each) in _UNSEEN and each not in "\n\t" else each for each in BLANK.sub("?", text))
 
 
 def masked(value: Any, key: str = "") -> Any:

@@ -131,6 +131,8 @@ def test_long_texts_are_not_kept_in_memory() -> None:
         ("a\u200bb\ufeffc", "a?b?c"),
         ("a\x1b[2J\r\x00", "a?[2J??"),
         ("a\u2028b\ud800", "a?b?"),
+        ("web\u3164 \u115fw\uffa0\u2800e\u034f\u17b4b", "web? ?w??e??b"),
+        ("a\ufe0fb\ufe00\U000e0100\u180b\u2065\ufff0c", "a?b?????c"),
         ("两个\u3000字\u00a0🎉\n\tb", "两个\u3000字\u00a0🎉\n\tb"),
     ],
 )

@@ -383,7 +383,7 @@ class WatcherHealth:
     def _hung_to_replace(self, hung: list[Worker], up: Slots) -> list[Worker]:
         judged = {w: record for w, record in self._records.items() if record.judged and (w in up or not up)}
         # The last worker of each slot, which fills its place.
-        newest = {up.get(worker, worker): worker for worker in sorted(judged, key=_started)}
+        newest = {up.get(worker, worker): worker for worker in sorted(judged, key=lambda worker: worker[1])}
         silent = {up.get(w, w) for w, record in judged.items() if record.unanswered and not record.stopped}
         self._silent_of = len(silent), len(newest)
         most_are = bool(silent) and 2 * len(silent) >= len(newest)
@@ -439,10 +439,6 @@ class WatcherHealth:
             elif record.announced and observations[worker].is_success and not record.in_trouble:
                 record.announced = False
                 yield Event("recovered", Say.WELL_AGAIN(), worker)
-
-
-def _started(worker: Worker) -> int:
-    return worker[1]
 
 
 def _labelled(health: Health, why: str) -> str:

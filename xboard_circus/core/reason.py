@@ -20,6 +20,10 @@ numbers. A float does not hold each number above 2**53, and none of 400 digits."
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _FIELD = re.compile(r"\{(\w+)\}")
+# No font shows these: what Unicode 16 lists as Default_Ignorable_Code_Point (DerivedCoreProperties.txt) beyond the
+# categories by which Python tells what cannot be printed, and the blanks U+2800, U+16FE4 and U+1D159.
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+BLANK = re.compile(f"[{_BLANKS}\U00016fe4\U0001d159\U000e0000-\U000e0fff]")
 _templates: dict[str, str] = {}
 
 
@@ -153,7 +157,7 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     'abc...'
     """
     # Four times as much is plenty to shorten; a line of 100 MB must not be copied.
-    plain = _ESCAPE.sub("", text[: 4 * longest])
+    plain = BLANK.sub(" ", _ESCAPE.sub("", text[: 4 * longest]))
     line = " ".join("".join(char if char.isprintable() else " " for char in plain).split())
     line = line if len(line) <= longest else line[: longest - 3] + "..."
     return text.with_text(line) if isinstance(text, Reason) else line
