@@ -154,7 +154,8 @@ class SheddingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, wid: int = 0) -> None:
         super().__init__(config)
-        log.addFilter(QUIET_LOG)
+        for each in (log, logging.getLogger("uvicorn.access")):
+            each.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
         self._shed: WeakSet[Any] = WeakSet()
