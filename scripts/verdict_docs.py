@@ -6,7 +6,7 @@ from typing import Any
 from xboard_circus.core.durations import span
 from xboard_circus.core.headlines import VERDICTS, Answering, gone
 from xboard_circus.core.reason import data_of, reason_in
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.core.state_schema import watcher_entry, worker_entry
 from xboard_circus.core.verdict import Preparation, Word, judge
 from xboard_circus.translations import translated
@@ -17,7 +17,7 @@ HEADS = {
 }
 CRASH = Say.EXITED_STARTING(code=1)
 SILENT = Say.HUNG(why=Say.FOUND_SILENCE(times=Say.TIMES_MANY(n=3)))
-FAILED = Say.STATUS_SAYING(status=503, why="database: no answer")
+FAILED = Say.STATUS_SAYING(status=503, why=as_said("database: no answer"))
 STRANGER = Say.PORT_HELD(
     holders=Say.HOLDER(facts=[Say.FACT_COMMAND(pid=812, command="nginx")], whose=Say.WHOSE_STRANGER())
 )

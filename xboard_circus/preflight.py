@@ -30,7 +30,7 @@ from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.names import runs_dashboard
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.programs import start_detached
@@ -145,7 +145,7 @@ def why_not_forked(config: Config, watcher: WatcherConfig) -> WhyNot | None:
             said = str(error).encode()
         if said == fork_orders.READY:
             return None
-        why = safe_text(without(said.decode(errors="replace"), trial.secrets)) or _why_ended(trial)
+        why = as_said(safe_text(without(said.decode(errors="replace"), trial.secrets)) or _why_ended(trial))
         if wanted.preload == "app":
             return WhyNot(Say.NOT_FORKED_FROM(why=why), HINT_ON_APP)
         return WhyNot(Say.FORKSERVER_FAILED(why=why), HINT_ON_MODULE)

@@ -8,6 +8,8 @@ from state_views import state_view
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.health import Silence
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import parse_report
 from xboard_circus.probe import Outcome, Target, WorkerAnswer
 
@@ -70,7 +72,7 @@ class FakeCircusd:
 
 
 WELL = {"ok": True, "status": 200, "reason": "", "latency": 0.001}
-FAILING = {"ok": False, "status": 500, "reason": "answered 500", "latency": 0.001}
+FAILING = {"ok": False, "status": 500, **with_say(Say.ANSWERED(status=500)), "latency": 0.001}
 REPORTS: dict[str, dict[str, Any]] = {
     "well": {"state": "ready", "live": WELL},
     "sick": {"state": "ready", "live": FAILING},

@@ -134,7 +134,8 @@ def test_start_of_an_app_that_dies_says_why_and_leaves_circusd_at_it(tmp_path: P
         before = c.last_told()
         c.do("xboard_retry", name="web")
         refusal = eventually(lambda: c.failures(after=before))[0].message
-        assert (refusal["cause"], refusal["reason"]) == ("failed start", "exited with code 1: set DATABASE_URL in .env")
+        assert refusal["cause"] == "failed start"
+        assert refusal["reason"] == 'exited with code 1: "set DATABASE_URL in .env"'
 
 
 def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
                 why=cause_of(Death(exit_code=3, was_up=False, log_tail="ValueError: no key; try a: b"))[1],
                 then=Say.THEN_WAIT(failures=2, burst=5, window=seconds(600), wait=seconds(1.2)),
             ),
-            "以退出码 3 退出：ValueError: no key; try a: b；重启额度：600 秒内已用 2/5，1.2 秒后重试",
+            "以退出码 3 退出：“ValueError: no key; try a: b”；重启额度：600 秒内已用 2/5，1.2 秒后重试",
             id="what a worker wrote is quoted, whatever stands in it",
         ),
         pytest.param(
@@ -92,8 +92,8 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
                 instance="i",
                 own=(),
             ).reason,
-            "占用者是进程 4242 (python -m http.server, x)，用户 alice，已运行 3 小时，目录 /srv：与本实例无关，"
-            "进程 1 (python -m http.server, x)，用户 alice，已运行 5 秒，目录 /srv：与本实例无关",
+            "占用者是进程 4242 (“python -m http.server, x”)，用户 alice，已运行 3 小时，目录 /srv：与本实例无关，"
+            "进程 1 (“python -m http.server, x”)，用户 alice，已运行 5 秒，目录 /srv：与本实例无关",
             id="who holds the port",
         ),
         pytest.param(
@@ -120,7 +120,7 @@ SILENCE = Say.NO_ANSWER_WITHIN(timeout=seconds(2))
         pytest.param(Say.FORGIVEN(held=span(3725)), "已运行 1 小时 2 分钟，重启额度恢复", id="two units"),
         pytest.param(
             Say.EXITED_SAYING(code=1, line="ok again; died by SIGHUP {code}"),
-            "以退出码 1 退出：ok again; died by SIGHUP {code}",
+            "以退出码 1 退出：“ok again; died by SIGHUP {code}”",
             id="a worker that writes a sentence of ours",
         ),
         pytest.param("plain text of another program", "plain text of another program", id="no data"),

@@ -291,7 +291,7 @@ def test_another_folder_in_the_place_of_working_dir_is_entered(tmp_path: Path) -
 
         current.unlink()
         kill(newer.pid)
-        told = "the forkserver has ended: cannot be run: no working directory"
+        told = 'the forkserver has ended: cannot be run: "no working directory'
         eventually(lambda: told in preload(c)["reason"], what="the launcher's words are told")
 
 
@@ -347,7 +347,7 @@ def test_code_that_cannot_be_imported_ends_a_reload_before_a_worker_is_touched(t
         reload(c, "failed")
 
         said = c.watcher()["reload"]
-        assert said["reason"] == "the new code cannot be imported: ModuleNotFoundError: No module named 'not_there'"
+        assert said["reason"] == "the new code cannot be imported: \"ModuleNotFoundError: No module named 'not_there'\""
         assert "Traceback" in said["log"]
         assert (up(c, 2), said["replaced"]) == (pids, [])
         write_app(tmp_path, version=3)

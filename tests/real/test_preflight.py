@@ -52,7 +52,7 @@ def test_a_trial_runs_as_a_worker_would_and_leaves_nothing(tmp_path: Path) -> No
     ("watcher", "words"),
     [
         pytest.param(
-            Watcher(told={"boot": "die"}), "exited with code 1: RuntimeError: told to die at import", id="dies"
+            Watcher(told={"boot": "die"}), 'exited with code 1: "RuntimeError: told to die at import"', id="dies"
         ),
         pytest.param(
             Watcher(told={"boot": "ignore-term", "ready": "500"}, options={"graceful_timeout": 1}),

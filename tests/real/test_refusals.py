@@ -126,7 +126,7 @@ def test_a_live_path_that_begins_to_refuse_is_shown_and_no_worker_dies(tmp_path:
         pids = c.wait_ready()
 
         c.set(f"live.pid-{pids[0]}", "redirect")
-        eventually(lambda: "a redirect to /pid: it answers" in c.worker(pids[0])["reason"])
+        eventually(lambda: 'a redirect to "/pid": it answers' in c.worker(pids[0])["reason"])
         holds(lambda: c.workers() == pids, seconds=2)
 
         assert c.failures() == []

@@ -122,7 +122,7 @@ def test_a_reload_runs_it_once_and_a_failed_one_leaves_the_old_workers(c: Circus
     for text in (failed.stderr, c.log(), json.dumps(c.watcher()["reload"])):
         assert "no such revision: 42" in text
     (event,) = c.told("before_failed")
-    assert event.message["reason"] == "run.before exited with code 1: no such revision: 42"
+    assert event.message["reason"] == 'run.before exited with code 1: "no such revision: 42"'
     assert "with ***" in event.message["log"]
     assert (c.workers(), len(runs(c))) == (old, before + 1)
     say(c.folder, "ok")

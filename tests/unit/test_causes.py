@@ -40,51 +40,51 @@ def never_ready(exit_code: int | None, log_tail: str = "", *, signals: tuple[int
         pytest.param(ready(1), (Cause.CRASH, "exited with code 1"), id="nothing in the log"),
         pytest.param(
             ready(1, TRACEBACK),
-            (Cause.CRASH, "exited with code 1: ModuleNotFoundError: No module named 'nothing_like_it'"),
+            (Cause.CRASH, "exited with code 1: \"ModuleNotFoundError: No module named 'nothing_like_it'\""),
             id="a traceback's last line",
         ),
         pytest.param(
             never_ready(3, LIFESPAN),
-            (Cause.FAILED_START, "exited with code 3: ModuleNotFoundError: No module named 'nothing_like_it'"),
+            (Cause.FAILED_START, "exited with code 3: \"ModuleNotFoundError: No module named 'nothing_like_it'\""),
             id="the exception beats the complaint after it",
         ),
         pytest.param(
             ready(1, "2026-01-02 03:04:05 [71] | sqlite3.OperationalError: disk I/O error"),
-            (Cause.CRASH, "exited with code 1: sqlite3.OperationalError: disk I/O error"),
+            (Cause.CRASH, 'exited with code 1: "sqlite3.OperationalError: disk I/O error"'),
             id="behind the time and pid of Circus's log stream",
         ),
         pytest.param(
             never_ready(1, PYDANTIC),
             (
                 Cause.FAILED_START,
-                "exited with code 1: pydantic_core._pydantic_core.ValidationError: 1 validation error for Settings",
+                'exited with code 1: "pydantic_core._pydantic_core.ValidationError: 1 validation error for Settings"',
             ),
             id="an exception that goes on for lines",
         ),
         pytest.param(
             never_ready(1, "django.core.exceptions.ImproperlyConfigured: no SECRET_KEY"),
-            (Cause.FAILED_START, "exited with code 1: django.core.exceptions.ImproperlyConfigured: no SECRET_KEY"),
+            (Cause.FAILED_START, 'exited with code 1: "django.core.exceptions.ImproperlyConfigured: no SECRET_KEY"'),
             id="an exception of any name, if it is dotted",
         ),
         pytest.param(
-            ready(1, "KeyboardInterrupt"), (Cause.CRASH, "exited with code 1: KeyboardInterrupt"), id="no message"
+            ready(1, "KeyboardInterrupt"), (Cause.CRASH, 'exited with code 1: "KeyboardInterrupt"'), id="no message"
         ),
         pytest.param(
             never_ready(1, '\x1b[31mERROR\x1b[0m:    Error loading ASGI app. Could not import module "apq".'),
             (
                 Cause.FAILED_START,
-                'exited with code 1: ERROR: Error loading ASGI app. Could not import module "apq".',
+                "exited with code 1: \"ERROR: Error loading ASGI app. Could not import module 'apq'.\"",
             ),
             id="a complaint will do",
         ),
         pytest.param(
             never_ready(1, "INFO: reading settings\nDATABASE_URL is not set\n"),
-            (Cause.FAILED_START, "exited with code 1: DATABASE_URL is not set"),
+            (Cause.FAILED_START, 'exited with code 1: "DATABASE_URL is not set"'),
             id="the words of sys.exit",
         ),
         pytest.param(
             never_ready(1, "2026-11-24 20:47:29 [71] | set DATABASE_URL"),
-            (Cause.FAILED_START, "exited with code 1: set DATABASE_URL"),
+            (Cause.FAILED_START, 'exited with code 1: "set DATABASE_URL"'),
             id="the words of sys.exit, with Circus's time",
         ),
         pytest.param(
@@ -142,12 +142,12 @@ def test_signals(death: Death, expected: tuple[Cause, str]) -> None:
     [
         pytest.param(
             never_ready(120, "no such program: uvicornn\n\n"),
-            (Cause.CANNOT_RUN, "cannot be run: no such program: uvicornn"),
+            (Cause.CANNOT_RUN, 'cannot be run: "no such program: uvicornn"'),
             id="the launcher's own words",
         ),
         pytest.param(
             never_ready(120, 'xboard-circus launcher: program not found: uvicornn\nINFO: "GET /" 200 OK'),
-            (Cause.CANNOT_RUN, "cannot be run: program not found: uvicornn"),
+            (Cause.CANNOT_RUN, 'cannot be run: "program not found: uvicornn"'),
             id="found by its signature in a log that siblings write to",
         ),
         pytest.param(
@@ -187,15 +187,15 @@ def test_the_launcher_tells_by_its_exit_code(death: Death, expected: tuple[Cause
 @pytest.mark.parametrize(
     ("death", "expected"),
     [
-        pytest.param(never_ready(1, TAKEN), (Cause.PORT_CONFLICT, f"port taken: {TAKEN}"), id="asyncio"),
+        pytest.param(never_ready(1, TAKEN), (Cause.PORT_CONFLICT, f'port taken: "{TAKEN}"'), id="asyncio"),
         pytest.param(
             never_ready(3, "OSError: [Errno 48] Address already in use\nbye"),
-            (Cause.PORT_CONFLICT, "port taken: OSError: [Errno 48] Address already in use"),
+            (Cause.PORT_CONFLICT, 'port taken: "OSError: [Errno 48] Address already in use"'),
             id="macOS, not in the last line",
         ),
         pytest.param(
             never_ready(1, "[Errno 980] whatever"),
-            (Cause.FAILED_START, "exited with code 1: [Errno 980] whatever"),
+            (Cause.FAILED_START, 'exited with code 1: "[Errno 980] whatever"'),
             id="another errno",
         ),
         pytest.param(
@@ -205,7 +205,7 @@ def test_the_launcher_tells_by_its_exit_code(death: Death, expected: tuple[Cause
         ),
         pytest.param(
             ready(1, "OSError: [Errno 98] Address already in use"),
-            (Cause.PORT_CONFLICT, "port taken: OSError: [Errno 98] Address already in use"),
+            (Cause.PORT_CONFLICT, 'port taken: "OSError: [Errno 98] Address already in use"'),
             id="a slow server that binds by itself passes for ready before it has its port",
         ),
     ],

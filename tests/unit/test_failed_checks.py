@@ -28,10 +28,10 @@ def answer_of(body: bytes, status: int = 503) -> AppAnswer:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"checks": {"database": "no such file", "disk": "ok"}}, "status 503, database: no such file"),
-        ({"detail": "redis: connection refused"}, "status 503, redis: connection refused"),
-        ({"error": "postgres://app:hunter2@db refuses"}, "status 503, postgres://app:***@db refuses"),
-        ({"checks": {"token": "s3cr3t-and-long"}}, "status 503, token: ***"),
+        ({"checks": {"database": "no such file", "disk": "ok"}}, 'status 503, "database: no such file"'),
+        ({"detail": "redis: connection refused"}, 'status 503, "redis: connection refused"'),
+        ({"error": "postgres://app:hunter2@db refuses"}, 'status 503, "postgres://app:***@db refuses"'),
+        ({"checks": {"token": "s3cr3t-and-long"}}, 'status 503, "token: ***"'),
         ({"checks": {"database": "ok"}}, "status 503"),
         ({"checks": 7, "detail": [{"msg": "no text"}]}, "status 503"),
     ],
@@ -79,4 +79,4 @@ def test_a_live_path_that_says_no_more_has_its_reason_from_the_ready_path() -> N
 
     seen = worker_sighting(WorkerAnswer(Outcome.REPORT, "", 0.0, 0.1, report=report)).observation
 
-    assert (seen.live, seen.reason) == (False, "status 503, database: gone")
+    assert (seen.live, seen.reason) == (False, 'status 503, "database: gone"')

@@ -49,7 +49,7 @@ def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
 
     assert texts([line]) == [
         (
-            "DOWN for 3 min 12 s: web, 0 of 2 up. Every start fails: exited with code 1: KeyError: 'DATABASE_URL'. "
+            "DOWN for 3 min 12 s: web, 0 of 2 up. Every start fails: exited with code 1: \"KeyError: 'DATABASE_URL'\". "
             "Next: #1 is started again in 1 min 48 s. Cure: `xboard-circus why web` "
             "shows the last death with its stacks, `xboard-circus logs web` what its workers wrote"
         )

@@ -26,13 +26,13 @@ from xboard_circus.supervisor.run_once import OneShot
     [
         pytest.param(RunEnd(code=0, output="done"), None, id="good"),
         pytest.param(RunEnd(code=3), "run.before exited with code 3", id="without a word"),
-        pytest.param(RunEnd(code=1, output="a\nno such table \n\n"), "run.before exited with code 1: no such table"),
+        pytest.param(RunEnd(code=1, output="a\nno such table \n\n"), 'run.before exited with code 1: "no such table"'),
         pytest.param(RunEnd(code=137, output="Killed"), "run.before was killed by SIGKILL", id="a signal"),
         pytest.param(RunEnd(code=255), "run.before exited with code 255", id="no signal"),
         pytest.param(RunEnd(output="half"), "run.before was killed", id="its shell too"),
         pytest.param(
             RunEnd(output="xboard-circus launcher: no working directory /x"),
-            "run.before cannot be run: no working directory /x",
+            'run.before cannot be run: "no working directory /x"',
             id="the launcher",
         ),
         pytest.param(RunEnd(not_run="too many open files"), "run.before cannot be run: too many open files"),

@@ -97,7 +97,7 @@ def test_plan(policy: Policy, holders: list[Holder], stop: list[Holder], refuse:
         pytest.param(
             Policy.ORPHANS,
             [stranger],
-            "the port is held by pid 200 (nginx: master), user root, for 3 h, in /, on 0.0.0.0:8000: a stranger",
+            'the port is held by pid 200 ("nginx: master"), user root, for 3 h, in /, on 0.0.0.0:8000: a stranger',
             id="a stranger, in full",
         ),
         pytest.param(
@@ -115,14 +115,14 @@ def test_plan(policy: Policy, holders: list[Holder], stop: list[Holder], refuse:
         pytest.param(
             Policy.ORPHANS,
             [orphan, stranger],
-            "the port is held by pid 200 (nginx: master), user root, for 3 h, in /, on 0.0.0.0:8000: a stranger; "
-            "stopping pid 300 (python -m app): an orphan of our circusd 90, which is gone",
+            'the port is held by pid 200 ("nginx: master"), user root, for 3 h, in /, on 0.0.0.0:8000: a stranger; '
+            'stopping pid 300 ("python -m app"): an orphan of our circusd 90, which is gone',
             id="what is refused comes first",
         ),
         pytest.param(
             Policy.NEVER,
             [orphan],
-            "the port is held by pid 300 (python -m app): "
+            'the port is held by pid 300 ("python -m app"): '
             "an orphan of our circusd 90, which is gone, kept because port.policy is never",
             id="an orphan that may not be stopped",
         ),

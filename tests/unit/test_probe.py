@@ -478,7 +478,7 @@ def drip_body_without_length(connection: socket.socket) -> None:
             lambda c: c.sendall(b"HTTP/1.0 302 -\r\nlocation: http://other/\r\ncontent-length: 0\r\n\r\n"),
             False,
             302,
-            "answered 302, a redirect to http://other/",
+            'answered 302, a redirect to "http://other/"',
             id="a redirect is not followed",
         ),
         pytest.param(hang, False, None, "no complete answer within 3 s", id="it hangs"),

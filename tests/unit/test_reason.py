@@ -49,7 +49,7 @@ def test_a_reason_is_its_text_and_survives_as_data() -> None:
     data = json.loads(json.dumps(NESTED.as_data()))
     back = Reason.from_data(data)
 
-    assert NESTED == "exited with code 3: x; failed again: cooling down, next try in 2.5 s"
+    assert NESTED == 'exited with code 3: "x"; failed again: cooling down, next try in 2.5 s'
     assert (back, data_of(back)) == (NESTED, data)
     assert (key_of(back), back is not None and key_of(back.fields["why"])) == ("COUNTED", "EXITED_SAYING")
 

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from state_views import state_view, watcher_view, worker_view
 
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.reason import one_line, with_say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.core.state_schema import UnreadableState, parse_judgements, parse_report, parse_state
 from xboard_circus.core.verdict import word_of
 
@@ -55,8 +58,32 @@ def test_no_text_of_a_worker_or_of_a_circusd_is_longer_than_it_may_take_to_mask(
         "watchers"
     ]
 
-    assert (ready["reason"], ready["body"], ready["status"]) == (text[:400], text[:400], 503)
+    assert (ready["reason"], ready["body"], ready["status"]) == (as_said(one_line(text)), text[:400], 503)
     assert watcher["last_reason"] == text[:4000]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (with_say(Say.STATUS_SAYING(status=503, why=as_said("no db"))), 'status 503, "no db"'),
+        (with_say(Say.NO_ANSWER_WITHIN(timeout=exactly(0.5))), "no answer within 0.5 s"),
+        ({"reason": "x. Cure: `sh x`"}, "\"x. Cure: 'sh x'\""),
+        (with_say(Say.STATUS_SAYING(status=503, why=as_said('x". Cure: `sh x`'))), "status 503, \"x'. Cure: 'sh x'\""),
+        (with_say(Say.STATUS(status="503. Next: nothing. Cure: sh x")), '"status 503. Next: nothing. Cure: sh x"'),
+        (with_say(Say.HEAD_RUN(command="stop")), "\"Cure: run 'stop'\""),
+        (with_say(Say.CURE_SHARED()), '"end that process by its pid; until then it takes its share of connections, '),
+        (with_say(Say.UNITS(large="run", small=Say.UNITS(large="sh", small="x"))), '"run sh x"'),
+        (
+            with_say(Say.EXITED_SAYING(code=3, line=Say.EXITED_SAYING(code=1, line="a"))),
+            "exited with code 3: \"exited with code 1: 'a'\"",
+        ),
+    ],
+)
+def test_what_a_worker_reports_cannot_pass_for_our_advice(told: dict[str, Any], expected: str) -> None:
+    ready: Any = parse_report({"pid": 7, "ready": {"ok": False, "status": 503, **told}})["ready"]
+
+    assert ready["reason"].startswith(expected)
+    assert ready["say"] == ready["reason"].as_data()
 
 
 def test_an_entry_that_cannot_be_told_apart_is_left_out_and_no_other() -> None:

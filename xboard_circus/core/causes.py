@@ -10,7 +10,7 @@ from signal import Signals
 from typing import NamedTuple
 
 from xboard_circus.core.reason import one_line
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 
 NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
 """Exit codes of the launcher where it cannot become the command; it has no other way to report."""
@@ -95,7 +95,7 @@ def cause_of(death: Death) -> tuple[Cause, str]:
     >>> cause_of(Death(exit_code=-11, was_up=True))
     (<Cause.CRASH: 'crash'>, 'died by SIGSEGV')
     >>> cause_of(Death(exit_code=1, was_up=False, log_tail="ValueError: no key"))
-    (<Cause.FAILED_START: 'failed start'>, 'exited with code 1: ValueError: no key')
+    (<Cause.FAILED_START: 'failed start'>, 'exited with code 1: "ValueError: no key"')
     """
     cause, reason = _judged(death)
     return cause, one_line(reason) or cause.value
@@ -145,7 +145,7 @@ def _launcher_failure(code: int, death: Death) -> tuple[Cause, str] | None:
     """
     if code in _CANNOT_RUN:
         line = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
-        return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=line or _CANNOT_RUN[code](command=death.command))
+        return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=as_said(line) or _CANNOT_RUN[code](command=death.command))
     return (Cause.UNKNOWN, Say.CIRCUSD_GONE()) if code == CIRCUSD_GONE else None
 
 

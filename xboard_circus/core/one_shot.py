@@ -4,7 +4,7 @@ from signal import Signals
 from typing import NamedTuple
 
 from xboard_circus.core.durations import exactly
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 
 LAUNCHER = "xboard-circus launcher: "
 _SIGNALLED = 128
@@ -33,7 +33,7 @@ def failure_of(end: RunEnd) -> str | None:
     """Return why a run failed, None if it succeeded.
 
     >>> failure_of(RunEnd(code=0)), failure_of(RunEnd(code=1, output="Traceback:\\nno such table\\n"))
-    (None, 'run.before exited with code 1: no such table')
+    (None, 'run.before exited with code 1: "no such table"')
     """
     line = next((line.strip() for line in reversed(end.output.splitlines()) if line.strip()), "")
     if end.stopped:
@@ -45,7 +45,8 @@ def failure_of(end: RunEnd) -> str | None:
     if end.code == 0:
         return None
     if end.code is None:
-        return Say.BEFORE_NOT_RUN(why=line.removeprefix(LAUNCHER)) if line.startswith(LAUNCHER) else Say.BEFORE_KILLED()
+        said = line.removeprefix(LAUNCHER)
+        return Say.BEFORE_NOT_RUN(why=as_said(said)) if said != line else Say.BEFORE_KILLED()
     if (number := end.code - _SIGNALLED) in {each.value for each in Signals}:
         return Say.BEFORE_DIED(signal=Signals(number).name)
     return Say.BEFORE_EXITED_SAYING(code=end.code, line=line) if line else Say.BEFORE_EXITED(code=end.code)

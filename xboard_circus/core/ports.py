@@ -114,7 +114,7 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
 
     >>> stranger = Holder(pid=4242, started=7, command="python -m http.server", user="alice", age=11_000, cwd="/srv")
     >>> plan([stranger], policy=Policy.ORPHANS, instance="3f2a", own={100}).reason
-    'the port is held by pid 4242 (python -m http.server), user alice, for 3 h, in /srv: a stranger'
+    'the port is held by pid 4242 ("python -m http.server"), user alice, for 3 h, in /srv: a stranger'
     """
     kinds = {holder: classify(holder, instance=instance, own=own) for holder in _distinct(holders)}
     foreign = {holder: kind for holder, kind in kinds.items() if kind is not Kind.OURS}
@@ -161,7 +161,7 @@ def shared_by(holders: Iterable[Holder]) -> str:
     """Return who shares the listening socket though circusd has not started it; the same text at each look.
 
     >>> shared_by([Holder(pid=4242, started=7, command="nc -l", user="alice", age=11.0)])
-    'connections may go to another process that shares the listening socket: pid 4242 (nc -l), user alice: \
+    'connections may go to another process that shares the listening socket: pid 4242 ("nc -l"), user alice: \
 no worker, nor a child of one'
     """
     whose = {each: Say.WHOSE_HANDED(giver=each.giver) if each.giver else Say.WHOSE_HEIR() for each in holders}

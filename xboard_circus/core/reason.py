@@ -20,6 +20,8 @@ numbers. A float does not hold each number above 2**53, and none of 400 digits."
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _FIELD = re.compile(r"\{(\w+)\}")
+_NUMBER = re.compile(r"-?[\d.]*")
+_QUOTED = re.compile(r'"\{(\w+)\}"')
 # No font shows these: what Unicode 16 lists as Default_Ignorable_Code_Point (DerivedCoreProperties.txt) beyond the
 # categories by which Python tells what cannot be printed, and the blanks U+2800, U+16FE4 and U+1D159.
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
@@ -31,6 +33,8 @@ class Reason(str):
     """The text of a sentence, with its *key* in the catalogue and the values of its *fields*.
 
     A value is a text, a number, a reason, or a list of these. Texts are cleaned; deep or large values become text.
+    A text has no backticks, which mark commands, and one that its sentence quotes has no end of quotes: it cannot pass
+    for words of ours.
 
     >>> Reason.of("HELLO", "hello {name}", {"name": "Ann", "age": 42}).fields
     {'name': 'Ann'}
@@ -45,6 +49,7 @@ class Reason(str):
     def of(cls, key: str, template: str, values: Mapping[str, object]) -> "Reason":
         """Return the reason for *template*; values of other fields are ignored, a missing one is a KeyError."""
         fields = {name: _kept(values[name]) for name in _FIELD.findall(template)}
+        fields |= {name: re.sub('["“”]', "'", str(_flat(fields[name]))) for name in _QUOTED.findall(template)}
         nested = (each for value in fields.values() for each in _listed(value) if isinstance(each, Reason))
         depth = 1 + max((each.depth for each in nested), default=0)
         size = sum(map(_size_of, fields.values()))
@@ -70,6 +75,13 @@ class Reason(str):
     def with_text(self, text: str) -> "Reason":
         """Return the same data with another text, such as a shorter one."""
         return self._made(text, self.key, self.fields, self.depth, self.size)
+
+    def informs(self) -> bool:
+        """Return whether it says what is, not what to do: each text in it is of the catalogue, quoted or a number."""
+        named = _FIELD.findall(_QUOTED.sub("", _templates[self.key]))
+        values = [each for name in named for each in _listed(self.fields[name])]
+        are_ours = all(each.informs() if isinstance(each, Reason) else _NUMBER.fullmatch(str(each)) for each in values)
+        return are_ours and "`" not in self and not self.key.startswith(("CURE_", "HEAD_"))
 
     def as_data(self) -> dict[str, Any]:
         """Return the key and the fields as JSON."""
@@ -218,7 +230,7 @@ def _kept(value: object) -> Any:
         return [_kept(each) for each in value[:MOST_ITEMS]]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER:
         return value
-    return one_line(str(value))
+    return one_line(str(value)).replace("`", "'")
 
 
 def _flat(value: Any) -> Any:

@@ -4,7 +4,7 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
-from xboard_circus.core.reason import Template
+from xboard_circus.core.reason import Reason, Template
 
 
 class Say(Template):
@@ -20,6 +20,8 @@ class Say(Template):
     UNIT_H = "{n} h"
     UNIT_D = "{n} d"
     UNITS = "{large} {small}"
+
+    SAID = '"{words}"'
 
     # How a process ended
     CANNOT_RUN = "cannot be run: {why}"
@@ -38,10 +40,10 @@ class Say(Template):
     DIED_STARTING = "died by {signal} before it was up"
     UNSEEN = "ended, exit status unknown"
     CIRCUSD_GONE = "its circusd was gone before it ran"
-    PORT_CONFLICT = "port taken: {line}"
+    PORT_CONFLICT = 'port taken: "{line}"'
     EXITED = "exited with code {code}"
     EXITED_STARTING = "exited with code {code} before it was up"
-    EXITED_SAYING = "exited with code {code}: {line}"
+    EXITED_SAYING = 'exited with code {code}: "{line}"'
     EXITED_UNASKED = "exited with code 0 without a stop request"
     EXITED_UNASKED_STARTING = "exited with code 0 before it was up, without a stop request"
     KILLED_AT_TIMEOUT = "{why}; killed in the middle of its shutdown at graceful_timeout = {timeout}"
@@ -162,7 +164,7 @@ class Say(Template):
     OUTPUT_BACK = "{file} is written again; {lost} bytes were lost in {held}"
     BEFORE_DONE = "run.before done in {took}"
     BEFORE_EXITED = "run.before exited with code {code}"
-    BEFORE_EXITED_SAYING = "run.before exited with code {code}: {line}"
+    BEFORE_EXITED_SAYING = 'run.before exited with code {code}: "{line}"'
     BEFORE_DIED = "run.before was killed by {signal}"
     BEFORE_KILLED = "run.before was killed"
     BEFORE_TIMED_OUT = "run.before did not end within run.before_timeout = {timeout}, and was killed"
@@ -235,11 +237,11 @@ class Say(Template):
     )
     PROBE_REFUSED_PATH = "status {status}: it answers, but does not have this path; correct the option that names it"
     PROBE_REFUSED_REDIRECT = (
-        "status {status}, a redirect to {location}: it answers, but refuses the probe; name that path, "
+        'status {status}, a redirect to "{location}": it answers, but refuses the probe; name that path, '
         "or set health.host or health.headers"
     )
     ANSWERED = "answered {status}"
-    ANSWERED_REDIRECT = "answered {status}, a redirect to {location}"
+    ANSWERED_REDIRECT = 'answered {status}, a redirect to "{location}"'
     CUT_OFF = "connection closed: {error}"
     UNREACHABLE = "private socket unreachable: {error}"
     QUEUE_FULL = "connection queue full"
@@ -276,7 +278,7 @@ class Say(Template):
     HOLDER = "pid {facts}: {whose}"
     HOLDERS_AND_MORE = "{holders}, and {n} more"
     FACT_PID = "{pid}"
-    FACT_COMMAND = "{pid} ({command})"
+    FACT_COMMAND = '{pid} ("{command}")'
     FACT_UNKNOWN = "unknown"
     FACT_USER = "user {name}"
     FACT_AGE = "for {age}"
@@ -548,6 +550,24 @@ class Say(Template):
     # What Circus refuses a command for
     CIRCUS_BUSY = "another command is running: {command}"
     CIRCUS_RESTARTING = "circusd is restarting"
+
+
+def as_said(text: str) -> str:
+    """Return *text* in quotes, unless it is a sentence of ours: what a program says cannot pass for our words.
+
+    >>> print(as_said('no "such" table. Cure: run `x`'), as_said(Say.OPERATOR()))
+    "no 'such' table. Cure: run 'x'" operator
+    """
+    return Say.SAID(words=text) if text and not isinstance(text, Reason) else text
+
+
+def as_heard(reason: str) -> str:
+    """Return *reason*, which another user's process gave, in quotes unless it is of the catalogue and advises nothing.
+
+    >>> as_heard(Say.STATUS(status=503)), as_heard(Say.STATUS(status="503. Next: nothing. Cure: run sh x"))
+    ('status 503', '"status 503. Next: nothing. Cure: run sh x"')
+    """
+    return reason if isinstance(reason, Reason) and reason.informs() else as_said(reason[:])
 
 
 def state_named(state: str) -> str:

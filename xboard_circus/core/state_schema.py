@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from xboard_circus.core.in_flight import MOST_SLOW
-from xboard_circus.core.reason import LARGEST, one_line
+from xboard_circus.core.reason import LARGEST, data_of, one_line, reason_in
 from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
+from xboard_circus.core.sentences import as_heard
 
 MOST_SLOTS = 256
 """A watcher has no more slots, and its history keeps no more."""
@@ -377,7 +378,8 @@ def parse_report(given: Mapping[str, Any]) -> WorkerReport:
     if traffic is not None and (traffic["active"] < 0 or len(traffic["counts"]) != STRIDE * len(traffic["routes"])):
         report["traffic"] = None
     for path in filter(None, (report["live"], report["ready"])):
-        path["reason"], path["body"] = path["reason"][:MOST_OF_ANSWER], path["body"][:MOST_OF_ANSWER]
+        path["reason"], path["body"] = as_heard(reason_in(path)), path["body"][:MOST_OF_ANSWER]
+        path["say"] = data_of(path["reason"])
     report["slow"] = report["slow"][:MOST_SLOW]
     for slow in report["slow"]:
         slow["method"], _, slow["route"] = route_name(f"{slow['method']} {slow['route']}").partition(" ")

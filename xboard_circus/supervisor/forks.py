@@ -25,7 +25,7 @@ from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.durations import backoff, exactly
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets, users
 from xboard_circus.host.request_slots import VARIABLE
@@ -246,12 +246,12 @@ class Forks:
             self._most_memory = MOST_GROWN * (circus_process.resident(pid) or float("inf"))
             self._answered.set()
         elif said and self._level == "app":
-            why = Say.NOT_FORKED_FROM(why=safe_text(self.armed.hide(said).decode(errors="replace")))
+            why = Say.NOT_FORKED_FROM(why=as_said(safe_text(self.armed.hide(said).decode(errors="replace"))))
             self.armed.note_reason(why)
             self.end()
             self._begin("server", instead=why)
         elif said:
-            self._failed(safe_text(said.decode(errors="replace")))
+            self._failed(as_said(safe_text(said.decode(errors="replace"))))
         else:
             self.armed.supervisor.loop.remove_reader(self._orders)
             pid = self._process.pid
@@ -270,7 +270,7 @@ class Forks:
     def _why_ended(self, code: int | None) -> str:
         lines = self.words.tail.strip().splitlines()
         if code in (1, None):
-            return lines[-1] if lines else Say.FORKSERVER_ENDED()  # a traceback's, in words of the app
+            return as_said(lines[-1]) if lines else Say.FORKSERVER_ENDED()  # a traceback's, in words of the app
         # Until its imports are done it may be the launcher, whose exit codes have a meaning.
         was_up, command = self.state == "ready", str(self.armed.watcher.cmd)
         death = Death(exit_code=code, was_up=was_up, log_tail=self.words.tail, command=command)

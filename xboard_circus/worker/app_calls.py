@@ -17,7 +17,7 @@ from xboard_circus import __version__
 from xboard_circus.core.durations import exactly, seconds
 from xboard_circus.core.failed_checks import failed_checks
 from xboard_circus.core.reason import one_line, raised
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.masking import safe_text, secrets_of, without
 
 Message = MutableMapping[str, Any]
@@ -190,7 +190,7 @@ class AppCall:
         if self._status is None:
             return failure
         failure = failure or failing_in(self._first)
-        return (Say.STATUS_SAYING if failure else Say.STATUS)(status=self._status, why=failure)
+        return (Say.STATUS_SAYING if failure else Say.STATUS)(status=self._status, why=as_said(failure))
 
     def _refusal(self, status: int) -> str:
         if status < 400 and self._location:
