@@ -23,8 +23,8 @@ from circus.client import make_message
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.names import CHANGING
-from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key, with_say
+from xboard_circus.core.sentences import CHECK, Say, as_heard
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, servers, unix_sockets
@@ -98,10 +98,23 @@ class CircusdBusy(CommandRefused):
         self.running = running
 
 
-def _ends_others(cure: str, users: Collection[int | None]) -> bool:
-    """Return whether a cure ends by its pid what is not a running process of *users* alone."""
-    pids = " ".join(re.findall(r"kill\b([^`]*)", cure)).split()
-    return not all(each.isdecimal() and set() < procs.users_of(int(each)) <= {*users} for each in pids)
+def _harms_nobody(cure: str, watcher: str, users: Collection[int | None]) -> bool:
+    """Return whether another user's cure is a sentence about *watcher* and numbers, and ends only what *users* run."""
+    if not isinstance(cure, Reason) or not cure.key.startswith("CURE_") or cure.key == Say.CURE_SHARED.name:
+        return False
+    fields = {"command": CHECK, "watcher": watcher, **cure.fields}
+    word, *pids = str(fields.pop("command")).split()
+    are_theirs = pids and all(each.isdecimal() and set() < procs.users_of(int(each)) <= {*users} for each in pids)
+    is_ours = are_theirs if word == "kill" else " ".join([word, *pids]) == CHECK
+    return bool(is_ours) and fields.pop("watcher") == watcher and all(isinstance(each, int) for each in fields.values())
+
+
+def _quote(entry: Any) -> None:
+    """Put each reason in *entry*, and below it, in quotes that another user's circusd may not tell as ours."""
+    for each in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
+        _quote(each)
+    for name in [name for name in entry if say_key(name) in entry] if isinstance(entry, dict) else ():
+        entry.update({say_key(name): None} | with_say(as_heard(reason_in(entry, name)), name))
 
 
 def state_in(answer: Mapping[str, Any]) -> State:
@@ -157,6 +170,14 @@ class CircusdClient:
         connection: _Connection | None = self._local.__dict__.get("connection")
         return UNKNOWN if connection is None or connection.server is None else connection.server
 
+    @property
+    def others(self) -> set[int | None]:
+        """Return which users besides root and ours may have answered this thread; None where that is unknown.
+
+        The owner of the ini is one: a worker of root's circusd has a listener that root made.
+        """
+        return {*(self.listener.users or {self.owner}), self.owner or 0} - {0, os.geteuid()}
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Meet no other listener than the one that has just answered: what one says is not another's."""
@@ -206,22 +227,20 @@ class CircusdClient:
     def state(self, *, deadline: float = 5.0) -> State:
         """Return the state that our guard keeps in circusd, validated.
 
-        Of another user's, root gets no cure that ends a process of a third one: whoever answers may name any.
+        Another user's has its words in quotes, and of its cures those that harm nobody: who runs one has rights of his.
 
         Raises:
             CircusdGone: It did not answer.
             CommandRefused: It has no armed watcher, or its answer is invalid.
         """
         state = state_in(self.call("xboard_state", deadline=deadline))
-        others = {*(self.listener.users or {self.owner})} - {0} if os.geteuid() == 0 else set()
+        others = self.others
         for watcher in state["watchers"] if others else ():
-            verdict, cause = watcher["verdict"], reason_in(watcher["verdict"], "cause")
-            if isinstance(cause, Reason) and _ends_others(str(cause.fields.get("cure", "")), others):
-                verdict["cause"], verdict["cause_say"] = "", None
-            if _ends_others(reason_in(verdict, "cure"), others):
-                port = (watcher["port"] or {"port": 0})["port"]
-                verdict["cure"] = cure = Say.CURE_PORT(command="xboard-circus check", port=port)
-                verdict["cure_say"] = data_of(cure)
+            verdict, cure = watcher["verdict"], reason_in(watcher["verdict"], "cure")
+            if cure and not _harms_nobody(cure, watcher["name"], others):
+                cure = Say.CURE_AS_USER(user="?" if None in others else servers.name_of(max(filter(None, others))))
+            _quote(watcher)
+            verdict["cure"], verdict["cure_say"] = cure, data_of(cure)
         return state
 
     def options(self, name: str, *, deadline: float = 5.0) -> dict[str, Any]:

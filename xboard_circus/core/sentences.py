@@ -6,6 +6,9 @@
 
 from xboard_circus.core.reason import Reason, Template
 
+CHECK = "xboard-circus check"
+"""The command that names who holds a port."""
+
 
 class Say(Template):
     """Sentences of circusd, its hooks, its plugins and its workers.
@@ -489,6 +492,7 @@ class Say(Template):
         "stop what holds port {port}, which `{command}` names (as root also another user's), "
         "or set another port in the ini file"
     )
+    CURE_AS_USER = "run `xboard-circus status` as user {user}: what its circusd advises others is not shown"
     CURE_SOCKET_FILE = "make the folder of {path} if it is missing, or stop what listens there, which `ss -xlp` names"
     CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_HANDED = "look at what that user runs, and do not end this process: it may have been given the socket for that"

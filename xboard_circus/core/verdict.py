@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from xboard_circus.core.ports import holders_in, was_handed
 from xboard_circus.core.reason import Reason, data_of, key_of, reason_in
-from xboard_circus.core.sentences import Say, state_named
+from xboard_circus.core.sentences import CHECK, Say, state_named
 from xboard_circus.core.state_schema import (
     IncidentEntry,
     PortEntry,
@@ -276,7 +276,7 @@ def _cure_of_port(port: PortEntry) -> str:
         return Say.CURE_HANDED()
     if port["port"] == 0:
         return Say.CURE_SOCKET_FILE(path=port["host"])
-    return Say.CURE_PORT(command="xboard-circus check", port=port["port"])
+    return Say.CURE_PORT(command=CHECK, port=port["port"])
 
 
 def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
