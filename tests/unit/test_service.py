@@ -612,17 +612,17 @@ def test_pip_builds_through_no_link(tmp_path: Path) -> None:
 
 @only_root
 @pytest.mark.parametrize("place", [".", "build", "build/lib"])
-def test_pip_builds_where_nobody_else_may_write_what_is_made(tmp_path: Path, place: str) -> None:
+def test_pip_builds_where_nobody_else_may_write_what_is_made(reached: Path, place: str) -> None:
     """Given a default access list with another user, whose own rights `chmod -R go-w` has taken away: Linux gives it to
     what root makes there, and pip would install all that lies in build/lib."""
     service = Service.__new__(Service)
     service._layout = lay_out(WANTED, ROOT, action="upgrade")
-    (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    let_33_write(tmp_path / place, "default")
-    (tmp_path / place).chmod(0o755)
+    (reached / place).mkdir(parents=True, exist_ok=True)
+    let_33_write(reached / place, "default")
+    (reached / place).chmod(0o755)
 
-    with pytest.raises(XboardError, match=rf"by a default access list: `setfacl -R -b {tmp_path}[a-z/]*` removes it"):
-        service._make_builds(tmp_path)
+    with pytest.raises(XboardError, match=rf"by a default access list: `setfacl -R -b {reached}[a-z/]*` removes it"):
+        service._make_builds(reached)
 
 
 @only_root

@@ -280,7 +280,7 @@ class Service:
         trusted = self._trusted()
         if whole and not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
-        for who, place in chain(writers.named(path, trusted), writers.below(path.resolve(), trusted) if whole else ()):
+        for who, place in chain(writers.below(path.resolve(), trusted) if whole else (), writers.named(path, trusted)):
             if who == writers.INHERITED:
                 raise XboardError(_INHERITED.format(place, path))
             raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
