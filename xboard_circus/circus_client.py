@@ -234,8 +234,7 @@ class CircusdClient:
             CommandRefused: It has no armed watcher, or its answer is invalid.
         """
         state = state_in(self.call("xboard_state", deadline=deadline))
-        others = self.others
-        for watcher in state["watchers"] if others else ():
+        for watcher in state["watchers"] if (others := self.others) else ():
             verdict, cure = watcher["verdict"], reason_in(watcher["verdict"], "cure")
             if cure and not _harms_nobody(cure, watcher["name"], others):
                 cure = Say.CURE_AS_USER(user="?" if None in others else servers.name_of(max(filter(None, others))))

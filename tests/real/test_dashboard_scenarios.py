@@ -169,7 +169,7 @@ TEXT = """(node) => {
 }"""
 # Paths and addresses, the command line of a stranger, what the app, the system or the sender of a command says.
 OTHERS = re.compile(
-    r"\(/[^)]*\)|/[^\s，。：]+|No space left on device|database: no answer|no answer|disk|database|[KM]iB"
+    r"\(“/[^)]*\)|/[^\s，。：]+|No space left on device|database: no answer|no answer|disk|database|[KM]iB"
     r"|xboard-circus stop, user \w+|RuntimeError: told to die at import"
 )
 # What time changes, and of which other watchers `status` says something.
@@ -424,7 +424,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                     "dependency",
                     "dependency",
                     "dependency down for .*: web, 2 of 2 up",
-                    "503, database: no answer",
+                    '503, "database: no answer"',
                     "Next: ",
                     does,
                 ),
@@ -493,7 +493,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                     "one-cooling",
                     "degraded",
                     "degraded for .*: web, 1 of 2 up",
-                    "Why: #.*: cooling down, after: .*code 1: RuntimeError",
+                    "Why: #.*: cooling down, after: .*code 1: .RuntimeError",
                     "is started again in",
                 ),
                 chinese="降级已持续.*：web，1/2 运行中",
@@ -504,7 +504,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             with at_rest(visit, log, watch.line(visit).filter(has_text="DOWN")):
                 kill(second)
             watch.see(
-                *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 1: RuntimeError"),
+                *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 1: .Runtime"),
                 *(r"Next: #. is started again in \d+ s", "then xboard-circus retry web"),
                 chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
                 title="web: looping",
@@ -646,7 +646,7 @@ def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
                     "crash-loop",
                     "looping",
                     "DOWN for .*: web, 0 of 2 up",
-                    "Every start fails: .*code 1: RuntimeError: told to die at import",
+                    "Every start fails: .*code 1: .RuntimeError: told to die at import",
                 ),
                 "Next: #. is (started again|starting, and is tried again if that fails too)",
                 "then xboard-circus retry web",

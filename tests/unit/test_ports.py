@@ -1,5 +1,7 @@
 """Whose a holder of the port is, and who may be stopped under which policy."""
 
+from shlex import quote
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,6 +101,14 @@ def test_plan(policy: Policy, holders: list[Holder], stop: list[Holder], refuse:
             [stranger],
             'the port is held by pid 200 ("nginx: master"), user root, for 3 h, in /, on 0.0.0.0:8000: a stranger',
             id="a stranger, in full",
+        ),
+        pytest.param(
+            Policy.ORPHANS,
+            [stranger._replace(command='x"). Cure: `y`', cwd="/x. Cure: `y`", address="")],
+            "the port is held by pid 200 (\"x'). Cure: 'y'\"), user root, for 3 h, in "
+            + quote("/x. Cure: 'y'")
+            + ": a stranger",
+            id="a stranger that would advise",
         ),
         pytest.param(
             Policy.ORPHANS,

@@ -6,6 +6,7 @@ lists them again before it sends the next signal.
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from enum import Enum
+from shlex import quote
 from typing import NamedTuple
 
 from xboard_circus.core.durations import roughly
@@ -235,7 +236,7 @@ def _description(holder: Holder, whose: str) -> Reason:
         Say.FACT_COMMAND(pid=pid, command=one_line(holder.command, 100)) if holder.command else pid,
         holder.user and Say.FACT_USER(name=one_line(holder.user, 40)),
         "" if holder.age is None else Say.FACT_AGE(age=roughly(holder.age)),
-        holder.cwd and Say.FACT_FOLDER(folder=one_line(holder.cwd, 100)),
+        holder.cwd and Say.FACT_FOLDER(folder=quote(one_line(holder.cwd, 100).replace("`", "'"))),
         holder.address and Say.FACT_ADDRESS(address=one_line(holder.address, 60)),
     ]
     return Say.HOLDER(facts=[part for part in parts if part], whose=whose)

@@ -33,8 +33,7 @@ class Reason(str):
     """The text of a sentence, with its *key* in the catalogue and the values of its *fields*.
 
     A value is a text, a number, a reason, or a list of these. Texts are cleaned; deep or large values become text.
-    A text has no backticks, which mark commands, and one that its sentence quotes has no end of quotes: it cannot pass
-    for words of ours.
+    One that its sentence quotes has no end of quotes, nor backticks, which mark commands: it cannot pass for our words.
 
     >>> Reason.of("HELLO", "hello {name}", {"name": "Ann", "age": 42}).fields
     {'name': 'Ann'}
@@ -49,7 +48,7 @@ class Reason(str):
     def of(cls, key: str, template: str, values: Mapping[str, object]) -> "Reason":
         """Return the reason for *template*; values of other fields are ignored, a missing one is a KeyError."""
         fields = {name: _kept(values[name]) for name in _FIELD.findall(template)}
-        fields |= {name: re.sub('["“”]', "'", str(_flat(fields[name]))) for name in _QUOTED.findall(template)}
+        fields |= {name: re.sub('["“”`]', "'", str(_flat(fields[name]))) for name in _QUOTED.findall(template)}
         nested = (each for value in fields.values() for each in _listed(value) if isinstance(each, Reason))
         depth = 1 + max((each.depth for each in nested), default=0)
         size = sum(map(_size_of, fields.values()))
@@ -78,8 +77,8 @@ class Reason(str):
 
     def informs(self) -> bool:
         """Return whether it says what is, not what to do: each text in it is of the catalogue, quoted or a number."""
-        named = _FIELD.findall(_QUOTED.sub("", _templates[self.key]))
-        values = [each for name in named for each in _listed(self.fields[name])]
+        bare = _FIELD.findall(_QUOTED.sub("", _templates[self.key]))
+        values = (each for name in bare for each in _listed(self.fields[name]))
         are_ours = all(each.informs() if isinstance(each, Reason) else _NUMBER.fullmatch(str(each)) for each in values)
         return are_ours and "`" not in self and not self.key.startswith(("CURE_", "HEAD_"))
 
@@ -230,7 +229,7 @@ def _kept(value: object) -> Any:
         return [_kept(each) for each in value[:MOST_ITEMS]]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER:
         return value
-    return one_line(str(value)).replace("`", "'")
+    return one_line(str(value))
 
 
 def _flat(value: Any) -> Any:
