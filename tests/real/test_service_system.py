@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -197,6 +198,37 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         told_in(host, str(SCRIPT), "remove", *words)
         eventually(lambda: not host.processes(UNIT))
         assert host.inside(["ls", unit, f"/usr/local/bin/{NAME}"]).returncode == 2
+
+
+def test_no_worker_of_another_user_ends_what_circusd_prints_into_the_journal(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given root's circusd under a systemd that is process 1, when a worker of another user shuts its stdout down, then
+    what that worker, another one and circusd print is in the journal."""
+    (folder := open_folder / "journal").mkdir()
+    streams = [f"{name}_stream.{option}" for name in ("stdout", "stderr") for option in ("class", "filename")]
+
+    def unarmed(name: str, shell: str, **options: object) -> Watcher:
+        bare = {**dict.fromkeys(streams), "working_dir": "/", **options}
+        return Watcher(name, numprocesses=1, armed=False, listens=False, command=f'sh -c "{shell}"', options=bare)
+
+    tries = f"{python} -c 'import socket; socket.socket(fileno=1).shutdown(socket.SHUT_RDWR)' 2>&1"
+    theirs = unarmed("theirs", f"{tries}; touch {folder}/web/tried; echo it goes on; exec sleep 1000", uid=USER)
+    roots = unarmed("roots", f"until [ -e {folder}/web/tried ]; do sleep 0.1; done; echo so does it; exec sleep 1000")
+    with (
+        circusd(folder, watchers=[Watcher(numprocesses=1), theirs, roots], start=False) as c,
+        machine(c, open_folder) as host,
+    ):
+        shutil.chown(folder / "web", USER)
+        unit = ["[Service]", f"ExecStart={sys.executable} -m circus.circusd {c.ini}", f"WorkingDirectory={folder}"]
+        unit += [f'Environment="{name}={value}"' for name, value in c.environ().items()]
+        (host.units / "xb-journal.service").write_text("\n".join(unit))
+        told_in(host, "systemctl", "start", "xb-journal")
+        journal = partial(told_in, host, "journalctl", "--unit=xb-journal", "--output=cat")
+        eventually(
+            lambda: {"it goes on", "so does it"} <= {*journal().splitlines()}, timeout=20, every=0.2, what="it has both"
+        )
+        assert "non-socket" in journal()  # what Python said of the pipe
+        told_in(host, "systemctl", "stop", "xb-journal")
+        eventually(lambda: "[INFO] roots stopped" in journal(), every=0.2, what="circusd is heard")
 
 
 def test_a_service_of_a_user_needs_no_right_of_the_system(open_folder: Path, python: str) -> None:  # noqa: F811

@@ -10,6 +10,7 @@ import pty
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -548,10 +549,10 @@ def test_an_unarmed_process_of_another_user_gets_no_socket_that_root_has_yet_to_
         assert "nothing has bound web yet, its stdin: raise the priority of who does" in c.log("circusd")
 
 
-@pytest.mark.parametrize("where", ["file", "terminal"])
+@pytest.mark.parametrize("where", ["file", "terminal", "journal"])
 def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_folder: Path, where: str) -> None:
     """Given watchers of www-data without our hook and without a stream, whenever they start and whenever they get that
-    user, then what circusd itself prints into, a terminal or a file, is open in none of their processes."""
+    user, then what circusd itself prints into, a terminal, a file or a socket, is open in none of their processes."""
     folder = open_folder / f"unarmed-{where}"
     folder.mkdir()
     streams = [f"{name}_stream.{option}" for name in ("stdout", "stderr") for option in ("class", "filename")]
@@ -566,13 +567,13 @@ def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_fold
         return open_in(pid)
 
     def said(name: str) -> bool:
-        told = printed.decode(errors="replace") if where == "terminal" else c.log("circusd")
+        told = c.log("circusd") if where == "file" else printed.decode(errors="replace")
         return f"{name} is passed on" in told
 
     theirs = [unarmed("first", uid=USER, priority=20), unarmed("last", uid=USER, priority=1)]
     watchers = [Watcher(numprocesses=1), *theirs, unarmed("moved", priority=5)]
     printed = bytearray()
-    ours, line = pty.openpty()
+    ours, line = map(socket.socket.detach, socket.socketpair()) if where == "journal" else pty.openpty()
 
     def read() -> None:
         with contextlib.suppress(OSError):  # the other side is closed
@@ -582,7 +583,7 @@ def test_no_unarmed_process_of_another_user_gets_the_output_of_circusd(open_fold
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     with circusd(folder, watchers=watchers, start=False) as c:
-        c.start_again(line if where == "terminal" else None)
+        c.start_again(None if where == "file" else line)
         c.wait_ready()
         own = os.readlink(f"/proc/{c.pid}/fd/1")
         assert own in seen("moved")  # root's own has it, as ever

@@ -36,11 +36,11 @@ def own_output(stream: str, user: int | None) -> OwnOutput | None:
     """Return a stream into circusd's stdout or stderr for a *user* other than circusd's.
 
     None for a pipe, because it cannot be truncated, and circusd would wait for its reader. A process with a file can
-    truncate it; one with a terminal reads what is typed there.
+    truncate it; one with a terminal reads what is typed there, and one with a socket, as of the journal, shuts it down.
     """
     descriptor = 1 if stream == "stdout_stream" else 2
     with suppress(OSError):
-        is_shared = stat.S_ISREG(os.fstat(descriptor).st_mode) or os.isatty(descriptor)
+        is_shared = stat.S_IFMT(os.fstat(descriptor).st_mode) in (stat.S_IFREG, stat.S_IFSOCK) or os.isatty(descriptor)
         if is_shared and user not in (None, os.geteuid()):
             return OwnOutput(descriptor)
     return None
