@@ -9,6 +9,7 @@ from pathlib import Path
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.incidents import DAY
+from xboard_circus.host.written_files import held
 from xboard_circus.logs import LogFile, log_files
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
@@ -42,8 +43,11 @@ class LogPruner(Part):
 
     def _prune(self, config_file: str) -> None:
         for each in log_files(config.load(config_file)):
-            for path in removed(each, keep_days=self._keep_days, now=time.time()):
-                log.info("removed %s: not written to for %g days", path, self._keep_days)
+            try:
+                for path in removed(each, keep_days=self._keep_days, now=time.time()):
+                    log.info("removed %s: not written to for %g days", path, self._keep_days)
+            except OSError as error:
+                log.warning("%s: its old files are not removed: %s", each.path, error.strerror)
 
 
 def pruner_of(plugin: XboardPlugin) -> list[Part]:
@@ -54,10 +58,11 @@ def pruner_of(plugin: XboardPlugin) -> list[Part]:
 def removed(log_file: LogFile, *, keep_days: float, now: float) -> list[Path]:
     """Remove the rotated files of *log_file* that are too old, and return them; no link or folder with such a name."""
     gone = []
-    for path in log_file.old():
-        with suppress(FileNotFoundError):  # its writer has rotated meanwhile
-            status = path.lstat()
-            if stat.S_ISREG(status.st_mode) and now - status.st_mtime > keep_days * DAY:
-                path.unlink()
-                gone.append(path)
+    with suppress(FileNotFoundError), held(log_file.path) as held_path:
+        for path in log_file._replace(path=held_path).old():
+            with suppress(FileNotFoundError):  # its writer has rotated meanwhile
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and now - status.st_mtime > keep_days * DAY:
+                    path.unlink()
+                    gone.append(log_file.path.with_name(path.name))
     return gone

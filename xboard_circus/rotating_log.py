@@ -7,7 +7,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Any
 
-from xboard_circus.host.written_files import opener, refuse_behind_link
+from xboard_circus.host.written_files import opener, refuse_behind_link, rotate_held
 
 CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES = 5, 3
 
@@ -34,6 +34,9 @@ class RotatingLog(RotatingFileHandler):
                 refuse_behind_link(folder := Path(self.baseFilename).parent)
                 folder.mkdir(parents=True, exist_ok=True)
         super().emit(record)
+
+    def doRollover(self) -> None:  # noqa: N802 - the name is logging's
+        rotate_held(self, "baseFilename", super().doRollover)  # with `delay` it opens nothing
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         # A rotation that failed half way leaves a closed file, which could never be written to again.

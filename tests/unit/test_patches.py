@@ -26,7 +26,7 @@ from circus.pidfile import Pidfile
 from circus.process import Process
 from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
-from circus.stream.file_stream import _FileStreamBase
+from circus.stream.file_stream import FileStream, TimedRotatingFileStream, _FileStreamBase
 from circus.stream.redirector import Redirector
 from circus.util import LOG_FMT, get_info
 from circus.watcher import Watcher
@@ -85,6 +85,8 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_process.bound_command_lines(arbiter),
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),
+        of_stream.rotate_in_place(FileStream),
+        of_stream.rotate_in_place(TimedRotatingFileStream),
         of_stream.read_without_waiting(Redirector),
         of_stream.print_through_circusd(Watcher),
         boot.bind_unix_socket(CircusSocket),
@@ -110,7 +112,18 @@ class FakeTimers:
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    classes = (Process, CircusSocket, Arbiter, Controller, Pidfile, _FileStreamBase, Redirector, Watcher)
+    classes = (
+        Process,
+        CircusSocket,
+        Arbiter,
+        Controller,
+        Pidfile,
+        FileStream,
+        TimedRotatingFileStream,
+        _FileStreamBase,
+        Redirector,
+        Watcher,
+    )
     objects = (process, arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),

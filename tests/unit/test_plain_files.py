@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from circus.stream.file_stream import FileStream, TimedRotatingFileStream
 
 from xboard_circus import config, config_files
 from xboard_circus.doctor import old_files
@@ -28,7 +29,10 @@ from xboard_circus.instance import Instance
 from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
 from xboard_circus.logs.lines import open_log
+from xboard_circus.plugins.log_pruner import removed
 from xboard_circus.rotating_log import RotatingLog
+from xboard_circus.supervisor import circusd_out
+from xboard_circus.supervisor.patches import boot
 
 IN_OPEN = 0x20  # of inotify(7)
 TOO_MANY = r"\d+ options and \d+ variables are too many"
@@ -452,3 +456,106 @@ def test_where_a_path_leads_is_what_realpath_says(
     found = written_files.settle(Path(name))
     assert found.file == os.path.realpath(name)
     assert found.owner == (os.geteuid() if os.path.exists(name) else None)
+
+
+def rotate_by_circus(stream: Any) -> None:
+    """Rotate a log of a watcher, by what circusd has in the place of Circus's own."""
+    of_stream = [(kind, target) for kind, target in boot.KINDS_AND_TARGETS if kind.file == "circus_stream"]
+    patches = [kind(target) for kind, target in of_stream if target in type(stream).__mro__]
+    try:
+        for each in patches:
+            each.install()
+        stream._do_rollover()
+    finally:
+        if stream._file:  # not after a failed rotation
+            stream.close()
+        for each in reversed(patches):
+            each.undo()
+
+
+ROTATE: dict[str, Callable[[Path], object]] = {
+    "pruner": lambda logs: removed(LogFile("web", "", logs / "web.log", None, 2), keep_days=1, now=1e9),
+    "log of ours": lambda logs: RotatingLog(logs / "web.log", max_bytes=1, old_files=2).doRollover(),
+    "log of Circus": lambda logs: rotate_by_circus(FileStream(str(logs / "web.log"), max_bytes=1, backup_count=2)),
+    "dated log": lambda logs: rotate_by_circus(TimedRotatingFileStream(str(logs / "web.log"), 1, rotate_when="D")),
+    "circusd.out": lambda logs: circusd_out.Output(logs.parent)._keep_the_end(),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root is led to another user's files")
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("by", ROTATE)
+def test_root_rotates_and_deletes_no_log_through_another_users_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, when: str
+) -> None:
+    """Given a user who exchanges the folder of root's logs for a link to another's, when root rotates or prunes, or has
+    just begun to, then nothing is deleted or renamed there."""
+    logs, victim = tmp_path / "logs", tmp_path / "victim"
+    names = [
+        "web.log",
+        "web.log.1",
+        "web.log.2",
+        "web.log.20200101",
+        "web.log.20200102",
+        "circusd.out",
+        "circusd.out.1",
+    ]
+    for folder in (logs, victim):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(f"{name} of {folder.name}")
+            os.utime(folder / name, (0, 0))
+
+    def exchange() -> None:
+        logs.rename(tmp_path / "moved")
+        logs.symlink_to(victim)
+        os.lchown(logs, 65534, 65534)
+
+    def listed(folder: Path) -> dict[str, str]:
+        return {each.name: each.read_text() for each in folder.iterdir()}
+
+    before = listed(victim)
+    if when == "before":
+        exchange()
+        with pytest.raises(PermissionError, match="another user's link"):
+            ROTATE[by](logs)
+    else:
+        opens = written_files._open_folder
+
+        def overtaken(folder: str) -> int:
+            descriptor = opens(folder)
+            if folder == str(logs) and not logs.is_symlink():
+                exchange()
+            return descriptor
+
+        monkeypatch.setattr(written_files, "_open_folder", overtaken)
+        with contextlib.suppress(PermissionError):  # it may go on in the folder that it holds, or not
+            ROTATE[by](logs)
+        assert logs.is_symlink()
+    assert listed(victim) == before
+
+
+@pytest.mark.parametrize("by", ROTATE)
+def test_logs_behind_a_link_of_who_runs_circusd_are_rotated_and_deleted(tmp_path: Path, by: str) -> None:
+    """Given an operator who keeps the logs on another disk, behind a link, then they are rotated and pruned there; a
+    folder that is missing is no error of the pruner's."""
+    logs, real = tmp_path / "logs", tmp_path / "disk"
+    if by == "pruner":
+        assert ROTATE[by](logs) == []
+    real.mkdir()
+    logs.symlink_to(real)
+    for name in ("web.log", "web.log.1", "web.log.2", "web.log.20200101", "circusd.out", "circusd.out.1"):
+        (real / name).write_text(name)
+        os.utime(real / name, (0, 0))
+    done = ROTATE[by](logs)
+    left = {each.name: each.read_text() for each in real.iterdir()}
+    numbered = [left.get(f"web.log.{number}") for number in (1, 2)]
+    if by == "pruner":
+        assert (done, numbered) == ([logs / "web.log.1", logs / "web.log.2"], [None, None])
+    elif by == "circusd.out":
+        assert left["circusd.out.1"] == "circusd.out"
+    elif by == "dated log":
+        assert (left["web.log"], left.get("web.log.20200101")) == ("", "web.log.20200101")
+        assert "web.log" not in left.values()  # that of 1970 is the oldest one, of which one is kept
+    else:
+        assert numbered == ["web.log", "web.log.1"]

@@ -67,11 +67,7 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     one in /etc/logrotate.d. A pipe that no process reads is an error, because circusd would wait for its reader.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    try:
-        parent = _open_folder(folder)
-    except OSError as error:
-        error.filename = folder
-        raise
+    parent = _open_folder(folder)
     is_closed = os.geteuid() != 0 or _is_closed(parent)
     how = flags if is_closed else flags & ~os.O_TRUNC | os.O_NOFOLLOW  # what is refused is not emptied before
     try:
@@ -105,11 +101,40 @@ def _open_folder(folder: str) -> int:
     """Open *folder* to pass through; root follows no link of another user's on the way."""
     if os.geteuid() != 0 or not hasattr(os, "O_PATH"):
         return os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
+    try:
+        with ExitStack() as passed:
+            for step in _steps(folder, passed):
+                if stat.S_ISLNK(step.found.st_mode) and step.found.st_uid != 0:
+                    raise PermissionError(errno.EPERM, _LINK_ABOVE)
+            return os.dup(step.descriptor)
+    except OSError as error:
+        error.filename = folder
+        raise
+
+
+@contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield *path* by the descriptor of its folder if this is root, who follows no link of another user's there.
+
+    What is renamed or deleted beside it is then in that folder, whatever is put in the folder's place meanwhile.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
     with ExitStack() as passed:
-        for step in _steps(folder, passed):
-            if stat.S_ISLNK(step.found.st_mode) and step.found.st_uid != 0:
-                raise PermissionError(errno.EPERM, _LINK_ABOVE)
-        return os.dup(step.descriptor)
+        if os.geteuid() == 0 and os.path.exists(_DESCRIPTORS):
+            passed.callback(os.close, parent := _open_folder(folder))
+            folder = f"{_DESCRIPTORS}/{parent}"
+        yield Path(folder, name)
+
+
+def rotate_held(writer: object, attribute: str, rotate: Callable[[], object]) -> None:
+    """Call *rotate* of a *writer*, whose log has the path in *attribute*, while that path is `held`."""
+    path = getattr(writer, attribute)
+    try:
+        with held(path) as place:
+            setattr(writer, attribute, os.fspath(place))
+            rotate()
+    finally:
+        setattr(writer, attribute, path)
 
 
 class Settled(NamedTuple):
@@ -403,8 +428,7 @@ def give(path: Path, owner: Owner) -> bool:
     """
     with suppress(OSError, XboardError), _descriptor(path, _FILE) as descriptor:
         found = os.fstat(descriptor)
-        is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        if stat.S_ISDIR(found.st_mode) or is_plain:
+        if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
             os.fchown(descriptor, owner.uid, owner.gid)
             return True
     return False

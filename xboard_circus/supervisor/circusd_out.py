@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.host.written_files import opener
+from xboard_circus.host.written_files import held, opener
 
 OUT_BYTES = 10 << 20
 KEPT_OF_OUT = 1 << 20
@@ -81,10 +81,11 @@ class Output:
         )
 
     def _keep_the_end(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(-min(KEPT_OF_OUT, file.seek(0, os.SEEK_END)), os.SEEK_END)
-            end = file.read(KEPT_OF_OUT)
-        kept = self._path.with_name(f"{self._path.name}.1")
-        kept.unlink(missing_ok=True)
-        with open(kept, "wb", opener=opener) as file:
-            file.write(end)
+        with held(self._path) as path:
+            with open(path, "rb", opener=opener) as file:
+                file.seek(-min(KEPT_OF_OUT, file.seek(0, os.SEEK_END)), os.SEEK_END)
+                end = file.read(KEPT_OF_OUT)
+            kept = path.with_name(f"{path.name}.1")
+            kept.unlink(missing_ok=True)
+            with open(kept, "wb", opener=opener) as file:
+                file.write(end)

@@ -23,7 +23,7 @@ from circus.controller import Controller
 from circus.pidfile import Pidfile
 from circus.process import Process
 from circus.sockets import CircusSocket
-from circus.stream.file_stream import _FileStreamBase
+from circus.stream.file_stream import FileStream, TimedRotatingFileStream, _FileStreamBase
 from circus.stream.redirector import Redirector
 from circus.util import to_uid
 from circus.watcher import Watcher
@@ -47,6 +47,7 @@ from xboard_circus.supervisor.patches.circus_stream import (
     open_no_link,
     print_through_circusd,
     read_without_waiting,
+    rotate_in_place,
     rotate_log,
 )
 from xboard_circus.supervisor.patches.patch import Original, wraps
@@ -401,6 +402,8 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (close_guards, Controller),
     (inherit_what_is_its_own, Process),
     (open_no_link, _FileStreamBase),
+    (rotate_in_place, FileStream),
+    (rotate_in_place, TimedRotatingFileStream),
     (print_through_circusd, Watcher),
     (read_without_waiting, Redirector),
     (rotate_log, logging.getLogger()),

@@ -3,13 +3,14 @@
 import logging
 import os
 from contextlib import suppress
+from functools import partial
 from logging.handlers import WatchedFileHandler
 from typing import IO, Any
 
 from circus.util import LOG_FMT
 
 from xboard_circus.host.users import user_of
-from xboard_circus.host.written_files import opener
+from xboard_circus.host.written_files import opener, rotate_held
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, RotatingLog
 from xboard_circus.supervisor.circusd_out import own_output
 from xboard_circus.supervisor.patches.patch import Original, replaces, wraps
@@ -23,6 +24,16 @@ def open_no_link(_: Original, __: object, stream: Any) -> IO[str]:
     Fact: Circus opens the name with open(), again at each rotation.
     """
     return open(stream._filename, "a+", opener=opener)
+
+
+@wraps("FileStream._do_rollover")
+def rotate_in_place(original: Original, _: object, stream: Any) -> None:
+    """Rotate a log of a watcher in its folder, which stays the same one throughout; so for `TimedRotatingFileStream`.
+
+    Without it: A user who exchanges a folder above a log of root's for a link has root delete what lies there.
+    Fact: Circus deletes and renames by the name of the file.
+    """
+    rotate_held(stream, "_filename", partial(original, stream))
 
 
 @wraps("Redirector.add_redirections")
