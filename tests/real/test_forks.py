@@ -66,6 +66,11 @@ def forkserver(c: Circusd, *, not_pid: int = 0, name: str = "web") -> Process:
     return eventually(ready, what="a forkserver is ready")
 
 
+def importing(c: Circusd, *known: int) -> int:
+    """Wait until there is one more than those *known*, as in a reload; return its pid."""
+    return eventually(lambda: next((each.pid for each in c.forkservers() if each.pid not in known), 0))
+
+
 def is_forked(c: Circusd, pid: int) -> bool:
     """Whether a worker has the text of a forkserver's environment, and not that of a launcher of its own."""
     return "XBOARD_FORK_LEVEL" in process(pid).environ
@@ -355,6 +360,45 @@ def test_code_that_cannot_be_imported_ends_a_reload_before_a_worker_is_touched(t
         assert versions(c, up(c, 2)) == {3}
 
 
+def test_a_failed_reload_leaves_the_forkserver_of_the_old_code(tmp_path: Path) -> None:
+    """Given new code that cannot be imported, when workers die in its import and after the reload has failed, then they
+    are forked with the old code, as if no reload had been tried."""
+    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+        server, pids = forkserver(c), forked(c, 2)
+        write_app(tmp_path, version=2, before="import time; time.sleep(3); import not_there")
+        c.do("xboard_reload", name="web")
+        importing(c, server.pid)
+
+        kill(pids[0])
+        between = forked(c, 2, without=pids[:1])
+        assert (versions(c, between), c.watcher()["reload"]["state"]) == ({1}, "running")
+        eventually(lambda: c.watcher()["reload"]["state"] == "failed", what="the reload has failed")
+        kill(pids[1])
+        assert versions(c, forked(c, 2, without=pids)) == {1}
+
+        assert [each.pid for each in c.forkservers()] == [server.pid] == [preload(c)["pid"]]
+        assert preload(c)["reason"] == ""
+
+
+def test_a_worker_that_is_forked_while_the_new_code_is_imported_is_replaced_too(tmp_path: Path) -> None:
+    """Given a reload in whose import each worker dies, then their successors, which have the old code, are replaced."""
+    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+        server, pids = forkserver(c), forked(c, 2)
+        write_app(tmp_path, version=2, before="import time; time.sleep(3)")
+        c.do("xboard_reload", name="web")
+        importing(c, server.pid)
+        for number in (1, 2):
+            kill(pids[number - 1])
+            between = forked(c, 2, without=pids[:number])
+        assert (versions(c, between), c.watcher()["reload"]["state"]) == ({1}, "running")
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", what="the reload is done")
+
+        assert versions(c, new := up(c, 2)) == {2}
+        assert not {*new} & {*between}
+        eventually(lambda: [each.pid for each in c.forkservers()] == [preload(c)["pid"]], what="the old one is gone")
+        assert not server.alive
+
+
 def test_code_whose_import_takes_too_long_ends_a_reload_with_that_reason(tmp_path: Path) -> None:
     with circusd(tmp_path, watchers=[simple(tmp_path, **{"health.startup_timeout": 6})]) as c:
         pids = up(c, 2)
@@ -377,7 +421,7 @@ def test_an_import_that_a_signal_stops_is_tried_again_and_says_nothing_of_the_co
         write_app(tmp_path, version=2, before="import time; time.sleep(1)")
         c.do("xboard_reload", name="web")
         for _ in range(times):
-            known.append(eventually(lambda: now["pid"] if (now := preload(c))["pid"] not in (None, *known) else 0))
+            known.append(importing(c, *known))
             kill(known[-1], signal.SIGSTOP)
         eventually(lambda: c.watcher()["reload"]["state"] == end, timeout=2 * PATIENCE, what=f"the reload is {end}")
 
@@ -385,7 +429,8 @@ def test_an_import_that_a_signal_stops_is_tried_again_and_says_nothing_of_the_co
         assert (said in c.watcher()["reload"]["reason"]) == (end == "failed")
         assert said in c.log("circusd")
         assert (up(c, 2) == pids) == (end == "failed")
-        eventually(lambda: not {each.pid for each in c.forkservers()} & {*known}, what="those that hang are gone")
+        left = {known[0]} if end == "failed" else set()
+        eventually(lambda: {each.pid for each in c.forkservers()} & {*known} == left, what="those that hang are gone")
 
 
 def test_code_of_too_many_files_is_said_not_to_be_compared(tmp_path: Path) -> None:
@@ -527,7 +572,7 @@ def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path:
         write_app(tmp_path, version=2, before="import time; time.sleep(7)")
 
         c.do("xboard_reload", name="web")
-        kill(eventually(lambda: now["pid"] if (now := preload(c))["pid"] not in (None, server.pid) else 0))
+        kill(importing(c, server.pid))
         done = "the reload is over"
         eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=3 * PATIENCE, what=done)
 

@@ -75,6 +75,9 @@ class Forks:
         reason: Why none forks, or why it has imported less than configured.
     """
 
+    _next: Forks | None = None
+    """What imports the current code in a reload, to take its place."""
+
     def __init__(self, armed: ArmedWatcher) -> None:
         self.armed = armed
         self.state, self.reason = "off", ""
@@ -98,6 +101,9 @@ class Forks:
         reason, say = self.reason, data_of(self.reason)
         return {"level": self._level, "state": self.state, "pid": pid, "reason": reason, "say": say}
 
+    def pids(self) -> list[int]:
+        return [each._process.pid for each in (self, self._next) if each is not None and each._process is not None]
+
     def keep_up(self) -> None:
         """Start one if it is configured and missing, and the last one did not fail a moment ago."""
         armed = self.armed
@@ -105,11 +111,11 @@ class Forks:
         if level == "off":
             if why_not and why_not != self.reason:
                 logger.warning("xboard: %s: %s", armed.name, why_not)
-            self.end(why_not)
+            self._end(why_not)
             return
         configured = level, armed.options.worker.preload_modules or ()
         if self._orders is not None and configured != self._configured_for:
-            self.end()  # the options have changed
+            self._end()  # the options have changed
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
             self._give_up(limit)
@@ -145,25 +151,37 @@ class Forks:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._answered.wait(), give_up_at - self.armed.clock())
 
-    async def renew(self) -> str:
-        """Replace it by one with the current code; return why the app was not imported, "" if it was.
+    async def renew(self) -> tuple[str, str]:
+        """Have one with the current code take its place; return why the app was not imported, "" if it was, and the
+        output of that.
 
-        The old workers serve meanwhile, so the import of an app may take as long as a start. One that is killed or
-        stopped in the middle says nothing of the code, and has a second try.
+        The old workers serve meanwhile, so the import of an app may take as long as a start, and this one forks until
+        it has succeeded. One that is killed or stopped in the middle says nothing of the code, and has a second try.
         """
+        new = self._next = Forks(self.armed)
         is_app = self._configured()[0] == "app"
         for _ in range(2):
-            self.end()
-            self._failures, self._again_at, self._says_nothing = 0, float("-inf"), False
-            await self._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
-            self.keep_up()  # which gives up what takes too long
-            if not self._says_nothing:
+            new._again_at, new._says_nothing = float("-inf"), False
+            await new._until_ready(self.armed.options.health.startup_timeout if is_app else IMPORTS_WITHIN)
+            if self._next is not new:  # the watcher was stopped
+                return "", ""
+            new.keep_up()  # which gives up what takes too long
+            if not new._says_nothing:
                 break
-        if self.state != "failed" or self._level != "app":
-            return ""
-        return (Say.IMPORT_BROKEN_OFF if self._says_nothing else Say.NOT_IMPORTED)(why=self._why)
+        self._next = None
+        if new.state == "failed" and new._level == "app":
+            return (Say.IMPORT_BROKEN_OFF if new._says_nothing else Say.NOT_IMPORTED)(why=new._why), new.words.tail
+        self._end()
+        self.armed.forks = new
+        return "", ""
 
-    def end(self, reason: str = "") -> None:
+    def end(self) -> None:
+        """End it, and the one that was to take its place."""
+        for each in filter(None, (self, self._next)):
+            each._end()
+        self._next = None
+
+    def _end(self, reason: str = "") -> None:
         """End it, and what a failed import has started. It holds nothing that another process needs."""
         orders, process, leader = self._orders, self._process, self._leader
         self._orders = self._process = self._leader = self._basis = None
@@ -248,7 +266,7 @@ class Forks:
         elif said and self._level == "app":
             why = Say.NOT_FORKED_FROM(why=as_said(safe_text(self.armed.hide(said).decode(errors="replace"))))
             self.armed.note_reason(why)
-            self.end()
+            self._end()
             self._begin("server", instead=why)
         elif said:
             self._failed(as_said(safe_text(said.decode(errors="replace"))))
@@ -287,7 +305,7 @@ class Forks:
 
     def _failed(self, why: str, *, pause: float = 0.0) -> None:
         is_new = why != self._why
-        self.end(Say.FORKSERVER_FAILED(why=why))
+        self._end(Say.FORKSERVER_FAILED(why=why))
         self.state, self._why = "failed", why
         self._failures = 1 if self.armed.clock() - self._began_at > LONGEST_PAUSE else self._failures + 1
         pause = pause or backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
@@ -330,7 +348,7 @@ class Forks:
                 self._failed(Say.FORKSERVER_SLOW(waited=exactly(MOST_WAITED)), pause=FORGOTTEN_IN)
 
     def _renew_soon(self) -> None:
-        self.end()
+        self._end()
         self.armed.supervisor.soon(0)
 
     def _order(self, process: Any, options: list[tuple[str, str]]) -> Forked | None:

@@ -387,7 +387,7 @@ class Supervisor:
         if circusd remembers it.
         """
         known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
-        forkservers = [pid for armed in list(self.armed.values()) if (pid := armed.forks.view()["pid"]) is not None]
+        forkservers = [pid for armed in list(self.armed.values()) for pid in armed.forks.pids()]
         own, known, processes = os.getpid(), known | set(forkservers), procs.snapshot()
         children = [pid for pid, stat in processes.items() if stat.parent == own]
         ours = [pid for pid in children if pid in known or (by_marks and procs.was_started(pid, forkservers))]

@@ -64,7 +64,7 @@ class RollingReload:
         self.before = armed.fleet.counted()
         self._held = armed.held_slots()
         self.total, self.done = len(self.before) + len(self._held), 0
-        self.began_at = armed.clock()
+        self.began_at = self._imported_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
         self._drains: list[asyncio.Future[str | None]] = []
 
@@ -124,11 +124,10 @@ class RollingReload:
 
     async def _import_new_code(self) -> str | None:
         """Have the workers of this reload forked from one import of the new code; return why the import failed."""
-        forks, self.step = self.armed.forks, "import"
-        if not (failure := await forks.renew()):
-            return None
-        self.log = forks.words.tail
-        return failure
+        self.step = "import"
+        failure, self.log = await self.armed.forks.renew()
+        self._imported_at = self.armed.clock()
+        return failure or None
 
     async def _replace_all(self) -> str | None:
         self.step = "workers"
@@ -252,8 +251,8 @@ class RollingReload:
             return Say.WATCHER_STOPPED()
         if new is None:
             return Say.NOT_SPAWNED(why=armed.last_reason) if is_wanted else None  # fewer are wanted by now
-        if new.spawned_at < self.began_at:
-            return await self._renew(new)  # kept, since the successor that it was to have has died
+        if new.spawned_at < self._imported_at:  # of the old code, or kept since its own successor has died
+            return await self._renew(new)
         failure = await until_ready(armed, new)
         if failure is not None and _is_commanded(new) and armed.is_running():
             return await self._fill(slot, old)
