@@ -113,11 +113,12 @@ def test_a_worker_of_the_first_forkserver_is_like_one_of_a_later_one(tmp_path: P
         assert not was["circusd's stack"]
 
 
-@pytest.mark.parametrize("case", ["variable", "module", "limit"])
+@pytest.mark.parametrize("case", ["variable", "openssl", "module", "limit"])
 def test_what_python_would_begin_otherwise_is_a_program(tmp_path: Path, case: str) -> None:
-    """Given a variable of Python's, a module in place of one of circusd's or a limit, then it is a program."""
+    """Given a variable of Python's or OpenSSL's, a module in place of one of circusd's, or a limit, it is a program."""
     code = tmp_path / "code"
-    env = {"PYTHONPATH": code, **({"PYTHONOPTIMIZE": "1"} if case == "variable" else {})}
+    more = {"variable": {"PYTHONOPTIMIZE": "1"}, "openssl": {"OPENSSL_CONF": "/dev/null"}}
+    env = {"PYTHONPATH": code, **more.get(case, {})}
     web = watcher(tmp_path, env=env, options={"rlimit_nofile": 4000} if case == "limit" else {})
     if case == "module":
         (code / "psutil.py").write_text("MINE = True\n")

@@ -26,7 +26,7 @@ from xboard_circus.worker import MODULE, forkserver
 
 MOST_BYTES = 1 << 16
 UNDERSTOOD = [f"--{name}" for name in ("wid", "worker", "chdir")]
-OF_INTERPRETER = "python", "ld_", "lc_", "lang", "malloc", "glibc", "tz", "home"
+OF_INTERPRETER = "python", "ld_", "lc_", "lang", "malloc", "glibc", "tz", "home", "openssl"
 """How the names of variables begin that the interpreter, the loader or the C library reads once, in lower case."""
 READ_HERE = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 RUN_AT_START = {"sitecustomize", "usercustomize"}
