@@ -462,6 +462,8 @@ UNSAFE = {
     "a process": ("import subprocess\njob = subprocess.Popen(['sleep', '600'])", "process"),
     "a lock of all workers": ("import multiprocessing\nlock = multiprocessing.Lock()", "memory"),
     "memory of all workers": ("import mmap\nnumbers = mmap.mmap(-1, 4096)", "memory"),
+    "a socket for stdin": ("import socket\nos.close(0)\nclient = socket.socket()", "socket"),
+    "a signal at its parent's end": ("import ctypes\nctypes.CDLL(None).prctl(1, 15, 0, 0, 0)", "parent"),
     "a locked file": (
         "import fcntl\nleader = open(f'{os.getpid()}.lock', 'a')\nfcntl.flock(leader, fcntl.LOCK_EX)",
         ".lock",
@@ -674,6 +676,41 @@ def test_an_app_that_ends_its_threads_before_a_fork_is_imported_once(sharing: Ci
 
         assert (preload(sharing, name)["level"], preload(sharing, name)["reason"]) == ("app", "")
         assert versions(sharing, pids, name) == {1}
+
+
+def test_an_app_that_starts_a_thread_at_each_fork_is_imported_by_each_worker(tmp_path: Path) -> None:
+    thread = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=f"import threading, time\nos.register_at_fork(after_in_parent=lambda: {thread})")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        up(c, 2)
+        eventually(lambda: preload(c)["level"] == "server", what="the app is forked no more")
+        server = forkserver(c)
+        assert "started 1 thread(s) after its import" in preload(c)["reason"]
+        pids = up(c, 2)
+        kill(pids[0])
+        forked(c, 2, without=pids[:1])
+        assert forkserver(c).pid == server.pid
+        assert c.log("circusd").count("thread(s)") == 1
+
+
+def test_the_end_of_a_forkserver_is_seen_below_which_a_daemon_was_forked(tmp_path: Path) -> None:
+    daemon = "os.setsid(); open('daemon', 'w').write(str(os.getpid())); time.sleep(600)"
+    twice = f"if not os.fork():\n        if not os.fork():\n            {daemon}\n        os._exit(0)\n    os.wait()"
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=f"import time\nif os.environ['XBOARD_WID'] == '0':\n    {twice}")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        forked(c, 2)
+        server, job = forkserver(c), process(int((tmp_path / "daemon").read_text()))
+        try:
+            kill(server.pid)
+            second = forkserver(c, not_pid=server.pid)
+            assert job.alive
+        finally:
+            job.signal(signal.SIGKILL)
+        assert preload(c)["level"] == "app"
+        kill(int((tmp_path / "daemon").read_text()))
+        assert second.alive
 
 
 def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_it(tmp_path: Path) -> None:

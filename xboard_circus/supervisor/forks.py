@@ -383,6 +383,9 @@ class Forks:
             if said == fork_orders.OUTDATED:
                 self._renew_soon()
                 return None
+            if said == fork_orders.UNSAFE:
+                self.state = "failed"  # until its reason is read, a moment later, and another one begun
+                return None
             if said != fork_orders.HERE or not self._is_new_child(pid):
                 raise ValueError(Say.FORKSERVER_FORKED_NONE())
             worker = Forked(pid, pipes.get(1), pipes.get(2))

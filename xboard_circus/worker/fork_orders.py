@@ -9,8 +9,9 @@ ORDERS, LEVEL, SPACE = "XBOARD_FORK_ORDERS", "XBOARD_FORK_LEVEL", "XBOARD_FORK_S
 MODULES = "XBOARD_FORK_MODULES"
 """Variable: the modules of `worker.preload_modules`, separated by blanks."""
 
-READY, OUTDATED, HERE, GO = b"ready", b"outdated", b"here", b"go"
-"""The imports are done; a file of them has changed; a worker is forked; the worker may go on."""
+READY, OUTDATED, UNSAFE, HERE, GO = b"ready", b"outdated", b"unsafe", b"here", b"go"
+"""The imports are done; a file of them has changed; no fork is safe any more, for the reason sent before; a worker is
+forked; the worker may go on."""
 
 ANYWHERE = -1
 """In place of a descriptor's number: the worker chooses one, and puts it into its environment."""

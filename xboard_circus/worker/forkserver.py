@@ -32,7 +32,7 @@ from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import be_killed_first, own_identity
 from xboard_circus.worker import NOT_FOR_THE_APP, OF_CIRCUSD
 from xboard_circus.worker.app_code import AppCode, file_of
-from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE
+from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, MODULES, ORDERS, OUTDATED, READY, SPACE, UNSAFE
 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
@@ -74,6 +74,7 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
     orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
+    os.register_at_fork(after_in_child=orders.close)  # and so would one that it forks
     level, modules = os.environ.pop(LEVEL), os.environ.pop(MODULES, "").split()
     del os.environ[SPACE]
     command = retitle(TITLE)
@@ -120,8 +121,11 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         if is_mended or files.have_changed() or not leads_to(home, order["folder"]):
             socket.socket(fileno=given[0]).send(OUTDATED)
             os._exit(0)
+        if left := threads() - 1:  # a hook of the app's may start one at each fork
+            orders.send(f"it has started {left} thread(s) after its import".encode())
+            socket.socket(fileno=given[0]).send(UNSAFE)
+            os._exit(0)
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
-            orders.close()
             begin(order, given, command, seed)
             if config is None:
                 code.begin()
@@ -224,8 +228,8 @@ def descriptors() -> dict[int, str]:
 
 def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[str]) -> None:
     """Raise CannotFork if the import has left threads, or memory or an open file that two processes cannot share, or
-    what a worker would not have after the fork: a timer (setitimer(2)), a stdout of its own, or its own memory to write
-    its name into.
+    what a worker would not have after the fork: a timer (setitimer(2)), a signal at the end of its parent, a stdout of
+    its own, or its own memory to write its name into.
 
     A log that is appended to does no harm, unless it is locked: each worker would take that lock for its own. So it
     would share a lock of `multiprocessing`, which a worker that is killed while it has it never gives back. Sockets,
@@ -243,11 +247,15 @@ def refuse_what_a_fork_would_share(before: Mapping[int, str], before_app: set[st
         raise CannotFork("importing it has started a process")  # the workers could not wait for it
     if any(signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
         raise CannotFork("importing it has set a timer")
+    if ctypes := sys.modules.get("ctypes"):  # by which an app calls prctl(2)
+        ctypes.CDLL(None).prctl(2, ctypes.byref(number := ctypes.c_int()), 0, 0, 0)  # PR_GET_PDEATHSIG
+        if number.value:
+            raise CannotFork("importing it has set a signal at the end of its parent")
     now = descriptors()
     for number, name in ((1, "stdout"), (2, "stderr")):
         if now.get(number) != before.get(number) or getattr(getattr(sys, name), "closed", False):
             raise CannotFork(f"importing it has closed or redirected {name}")
-    others = {what for number, what in now.items() if number not in before and not is_log(number)}
+    others = {what for number, what in now.items() if before.get(number) != what and not is_log(number)}
     if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
         raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
     try:
