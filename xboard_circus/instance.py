@@ -54,6 +54,7 @@ class Instance:
 
     Attributes:
         owner: The owner of the file, who decides what circusd is.
+        user: That of the circusd that `find` has found, as it was then; None without one.
         unread: Why the file cannot be read, though its circusd runs; *config* is then what can be read of it. Only with
             *lenient*, for commands that look or stop.
     """
@@ -69,6 +70,7 @@ class Instance:
     ) -> None:
         self.config_file, self.by, self.answer_within = config_file, by, answer_within
         self._found: servers.EndpointServer | None = None
+        self.user: int | None = None
         # Once: a link put in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
@@ -128,7 +130,7 @@ class Instance:
         if not self._is_ours(config_file):
             who = f"another circusd, pid {pid}, of {config_file or 'an unknown ini file'}"
             raise self._taken(f"{self.config.endpoint} is answered by {who}", "that one")
-        self._found = listener
+        self._found, self.user = listener, user
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
@@ -251,9 +253,9 @@ class Instance:
     def left_alone(self, below: Iterable[procs.Identity] = ()) -> str:
         """Return a clause that names what outlives circusd and its orphans; "" without any.
 
-        That is what ran *below* circusd, or has its mark, in a session of its own.
+        That is what ran *below* circusd and is its user's by now, or has its mark, in a session of its own.
         """
-        left = listeners.left_alone(self.id, below)
+        left = listeners.left_alone(self.id, [each for each in below if procs.is_of(each.pid, {self.user})])
         if not left:
             return ""
         named = some_of([f"pid {each.pid} ({listeners.command_of(each.pid)})" for each in left], NAMED)
@@ -291,6 +293,7 @@ class Instance:
     def _without_answer(self, gone: CircusdGone) -> Silent | None:
         recorded = runtime.supervisor_of(self.id)
         if recorded is not None:
+            self.user = procs.user_of(recorded.pid)
             return Silent(recorded, str(gone))
         if not gone.listening:
             return None
@@ -303,7 +306,8 @@ class Instance:
         known = [procs.Identity(each.pid, each.started) for each in holders if each.pid and each.started is not None]
         users = {0, os.geteuid(), self.owner}  # whoever made the listener, a file on a command line is no proof
         for each in known:
-            file = procs.config_file_of(each.pid) if procs.user_of(each.pid) in users else None
+            self.user = procs.user_of(each.pid)
+            file = procs.config_file_of(each.pid) if self.user in users else None
             if self._is_ours(file) and self._may_be_ours(each):
                 return Silent(each, str(gone))
         it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"

@@ -207,7 +207,7 @@ class ThisHost:
     def end(self, circusd: procs.Identity) -> None:
         """Kill circusd: a SIGTERM would end its workers with it, and these serve until those of the next one do."""
         circusd_record.amend(self._instance.id, circusd, why=Say.MONITOR_ENDED_IT())
-        if procs.send_signal(circusd.pid, circusd.started, signal.SIGKILL):
+        if procs.send_signal(*circusd, signal.SIGKILL, {self._instance.user}):
             log.info("SIGKILL to circusd (pid %d); its workers serve on", circusd.pid)
 
 

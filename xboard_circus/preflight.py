@@ -263,7 +263,8 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
 
 def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, user: int, *, patience: float) -> None:
     """End the trial, and what *user* has below it; a signal goes to the very process that was seen."""
-    family = [identity, *(each for each in procs.below(identity, recursive=True) if procs.is_of(each.pid, {user}))]
-    procs.signal_all([identity], signal.SIGTERM, patience)
-    procs.signal_all(family, signal.SIGKILL, 0.0)
-    popen.wait()
+    own = {identity: procs.users_of(identity.pid)}  # root's until the launcher becomes *user*
+    below = dict.fromkeys(procs.below(identity, recursive=True), (user,))
+    procs.signal_all(own, signal.SIGTERM, patience)
+    procs.signal_all({**own, **below}, signal.SIGKILL, LONGEST_END)
+    popen.poll()

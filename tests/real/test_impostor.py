@@ -354,7 +354,7 @@ def test_root_ends_no_process_of_roots_below_the_circusd_of_another_user(folder_
             assert "`kill" not in run.stdout, "what root typed then would end it"
         finally:
             theirs.end()
-            send_signal(*roots, signal.SIGKILL)
+            send_signal(*roots, signal.SIGKILL, {os.geteuid()})
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
@@ -471,7 +471,7 @@ def test_root_ends_no_process_of_roots_below_what_passes_for_an_orphan(folder_of
         finally:
             orphan.kill()
             orphan.communicate()
-            send_signal(*roots, signal.SIGKILL)
+            send_signal(*roots, signal.SIGKILL, {os.geteuid()})
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")

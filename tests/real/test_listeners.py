@@ -203,6 +203,7 @@ def test_a_holder_is_told_whole(start: Children) -> None:
         cwd=str(PROJECT),
         address=f"127.0.0.1:{port}",
         lost=False,
+        users=frozenset({os.geteuid()}),
     )
 
 

@@ -31,7 +31,7 @@ import os, sys
 del os.pidfd_open
 from xboard_circus.host import procs
 pid, started = map(int, sys.argv[1:])
-print([procs.send_signal(pid, started + late, 15) for late in (1, 0)])
+print([procs.send_signal(pid, started + late, 15, {os.geteuid()}) for late in (1, 0)])
 """
 # Any user can show a region of zeros, which takes no memory, as an environment or a command line. 32 MiB are enough.
 SHOWS_ZEROS = """
@@ -108,7 +108,7 @@ def test_a_zombie_has_a_start_time_and_does_not_run(sleeper: Child) -> None:
     pid, started = sleeper.pid, sleeper.identity.started
     assert procs.start_time(pid) == started
     assert not procs.is_running(pid, started)
-    assert not procs.send_signal(pid, started, signal.SIGTERM)
+    assert not procs.send_signal(pid, started, signal.SIGTERM, {os.geteuid()})
     assert not procs.environ(pid)
 
 
@@ -117,7 +117,7 @@ def test_a_reaped_process_is_gone(sleeper: Child) -> None:
 
     assert [procs.start_time(pid), Identity.of(pid), procs.environ(pid)] == [None, None, None]
     assert not procs.is_running(pid, started)
-    assert not procs.send_signal(pid, started, signal.SIGTERM)
+    assert not procs.send_signal(pid, started, signal.SIGTERM, {os.geteuid()})
 
 
 @pytest.mark.skipif(platform.machine() not in EXIT_THREAD, reason="the number of the system call is not known")
@@ -128,7 +128,7 @@ def test_a_process_runs_until_its_last_thread_ends(start: Children) -> None:
     eventually_state(child.pid, "Z")
 
     assert procs.is_running(child.pid, child.identity.started)
-    assert procs.send_signal(child.pid, child.identity.started, signal.SIGKILL)
+    assert procs.send_signal(child.pid, child.identity.started, signal.SIGKILL, {os.geteuid()})
     assert child.process.wait() == -signal.SIGKILL
 
 
@@ -140,12 +140,12 @@ def test_a_program_can_be_called_anything(start: Children) -> None:
 
 
 def test_a_signal_reaches_the_process(sleeper: Child) -> None:
-    assert procs.send_signal(sleeper.pid, sleeper.identity.started, signal.SIGTERM)
+    assert procs.send_signal(sleeper.pid, sleeper.identity.started, signal.SIGTERM, {os.geteuid()})
     assert sleeper.process.wait() == -signal.SIGTERM
 
 
 def test_a_signal_for_the_one_before_is_not_sent(sleeper: Child) -> None:
-    assert not procs.send_signal(sleeper.pid, sleeper.identity.started - 1, signal.SIGKILL)
+    assert not procs.send_signal(sleeper.pid, sleeper.identity.started - 1, signal.SIGKILL, {os.geteuid()})
     assert sleeper.process.poll() is None
 
 
@@ -154,7 +154,7 @@ def test_a_signal_for_the_one_before_is_not_sent(sleeper: Child) -> None:
 )
 def test_some_are_never_signalled(pid: int) -> None:
     with pytest.raises(ValueError, match="no signal 0"):
-        procs.send_signal(pid, procs.start_time(abs(pid)) or 0, 0)
+        procs.send_signal(pid, procs.start_time(abs(pid)) or 0, 0, {0})
 
 
 def test_we_run_under_our_parent_and_its_parents() -> None:
@@ -166,7 +166,7 @@ def test_a_process_that_cannot_be_read_is_not_taken_for_gone(sleeper: Child) -> 
     with no_descriptor_left():
         runs = procs.is_running(sleeper.pid, sleeper.identity.started)
         with pytest.raises(PermissionError):
-            procs.send_signal(sleeper.pid, sleeper.identity.started, signal.SIGKILL)
+            procs.send_signal(sleeper.pid, sleeper.identity.started, signal.SIGKILL, {os.geteuid()})
         gone = procs.is_running(sleeper.end().pid, sleeper.identity.started)
 
     assert (runs, gone) == (True, False)
@@ -196,7 +196,7 @@ def test_another_users_process_runs_and_keeps_its_secrets(sleeper: Child) -> Non
     with as_nobody():
         seen = procs.is_running(pid, started), procs.environ(pid), procs.is_of_our_pid_space(pid)
         with pytest.raises(PermissionError):
-            procs.send_signal(pid, started, signal.SIGTERM)
+            procs.send_signal(pid, started, signal.SIGTERM, {0})
 
     assert seen == (True, None, False)
 

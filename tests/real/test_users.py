@@ -400,7 +400,7 @@ open("once", "w").close()
 """
 
 
-def climbs_in(folder: Path, user: pwd.struct_passwd) -> tuple[Watcher, Path]:
+def climbs_in(folder: Path, user: pwd.struct_passwd, told: dict[str, str] | None = None) -> tuple[Watcher, Path]:
     """Return a watcher of *user* whose worker starts `CLIMBS`, and the program that it starts."""
     (folder / "web").mkdir(parents=True)
     os.chown(folder / "web", user.pw_uid, user.pw_gid)
@@ -408,8 +408,14 @@ def climbs_in(folder: Path, user: pwd.struct_passwd) -> tuple[Watcher, Path]:
     shutil.copy(PYTHON, sudo)
     sudo.chmod(0o4755)
     (folder / "web" / "climbs.py").write_text(CLIMBS.format(python=str(sudo)))
-    options = {"uid": USER, "working_dir": folder / "web", "worker.preload": "off"}
-    return Watcher(app="climbs:app", numprocesses=1, options=options), sudo
+    options = {"uid": USER, "working_dir": folder / "web", "worker.preload": "off", "graceful_timeout": 2}
+    return Watcher(app="climbs:app", numprocesses=1, options=options, told=told or {}), sudo
+
+
+def in_session_of(leader: int, user: int) -> dict[int, Identity] | None:
+    """Return what `CLIMBS` has started in that session, by its user; None until both have theirs."""
+    found = {next(iter(them)): each for each in members(leader) if len(them := users_of(each.pid)) == 1}
+    return found if found.keys() == {0, user} else None
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
@@ -429,7 +435,7 @@ def test_a_process_of_roots_below_a_trial_is_not_ended_with_it(open_folder: Path
             assert [each for each in left if 0 in users_of(each.pid)], "root's has been ended"
         finally:
             for each in left:
-                send_signal(*each, signal.SIGKILL)
+                send_signal(*each, signal.SIGKILL, {os.geteuid()})
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
@@ -442,12 +448,7 @@ def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(ope
     web, _ = climbs_in(folder, user)
     with circusd(folder, watchers=[web], python=python, env=env) as c:
         (pid,) = c.wait_ready()
-
-        def in_its_session() -> dict[int, Identity] | None:
-            found = {next(iter(them)): each for each in members(pid) if len(them := users_of(each.pid)) == 1}
-            return found if found.keys() == {0, user.pw_uid} else None
-
-        left = eventually(in_its_session, what="both have their user")
+        left = eventually(lambda: in_session_of(pid, user.pw_uid), what="both have their user")
         try:
             kill(pid)
             eventually(lambda: not process(left[user.pw_uid].pid).alive, what="the worker's own is ended")
@@ -455,7 +456,7 @@ def test_a_process_of_roots_in_the_session_of_a_workers_is_not_ended_with_it(ope
             eventually(lambda: what in c.log("circusd"), what="root's is named")
             assert process(left[0].pid).alive
         finally:
-            send_signal(*left[0], signal.SIGKILL)
+            send_signal(*left[0], signal.SIGKILL, {os.geteuid()})
 
 
 @pytest.mark.parametrize("given", ["in the file", "by set"])

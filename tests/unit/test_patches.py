@@ -33,7 +33,7 @@ from circus.watcher import Watcher
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import procs, runtime
 from xboard_circus.host.procs import Identity
 from xboard_circus.rotating_log import RotatingLog
 from xboard_circus.supervisor.life.output import Tail
@@ -517,7 +517,7 @@ def test_a_watcher_that_was_armed_and_is_so_no_more_is_one_of_stock_circus(monke
 def test_circus_shows_the_name_of_a_program_and_reads_no_more(
     monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str
 ) -> None:
-    monkeypatch.setattr(of_process, "command_line", lambda _: words)
+    monkeypatch.setattr(procs, "command_line", lambda _: words)
 
     def check(arbiter: Any) -> None:
         installed = of_process.bound_command_lines(arbiter)

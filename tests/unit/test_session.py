@@ -30,7 +30,7 @@ def session_without_leader() -> Iterator[tuple[procs.Identity, procs.Identity]]:
     try:
         yield identity, left
     finally:
-        procs.send_signal(left.pid, left.started, signal.SIGKILL)
+        procs.send_signal(left.pid, left.started, signal.SIGKILL, {os.geteuid()})
 
 
 def test_what_a_dead_leader_left_is_ended() -> None:

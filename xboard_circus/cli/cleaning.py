@@ -82,7 +82,7 @@ def _end_circusd(
     say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {pids}")
     if dry_run:
         return {circusd.pid, *family}, []
-    below = stopping.own_below(circusd)
+    below = procs.below(circusd, recursive=True)
     with progress() as shown:
         stopping.stop(instance, found, shown)
     return set(), below

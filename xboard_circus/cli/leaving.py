@@ -100,20 +100,21 @@ class Departure(NamedTuple):
 
     Attributes:
         others: Its other processes, which end with it.
-        patience: Seconds that these may take.
+        user: That of circusd.
+        patience: Seconds that the others may take.
     """
 
     circusd: Identity
     others: list[Identity]
+    user: int | None
     patience: float
 
     def await_end(self, progress: Progress) -> None:
         """Wait until circusd and the others are gone; kill what has not ended in time."""
-        if gone([self.circusd], progress, give_up_at=time.monotonic() + self.patience + SLACK):
-            for each in self.others:  # one still runs only if circusd was killed
-                send(each, signal.SIGTERM)
-            gone(self.others, progress, give_up_at=time.monotonic() + self.patience + SLACK)
-        kill_rest([self.circusd, *self.others], progress)
+        if gone([self.circusd], self.user, progress, give_up_at=time.monotonic() + self.patience + SLACK):
+            send(self.others, signal.SIGTERM, self.user)  # one still runs only if circusd was killed
+            gone(self.others, self.user, progress, give_up_at=time.monotonic() + self.patience + SLACK)
+        kill_rest([self.circusd, *self.others], self.user, progress)
 
 
 def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, progress: Progress) -> Departure | None:
@@ -139,7 +140,7 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
                 staying, stays = set(answer), {pid for pids in answer.values() for pid in pids}
     except CircusdGone as error:
         # One that has nothing to wait for ends before its answer is out, or before the client believes it.
-        if error.listening or not gone([circusd], progress, give_up_at=time.monotonic() + LAST_MOMENT):
+        if error.listening or not gone([circusd], instance.user, progress, give_up_at=time.monotonic() + LAST_MOMENT):
             silent = str(error)
     except CommandRefused as refused:
         if successor.process.poll() is not None:
@@ -153,14 +154,14 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
         if successor.withdraw():
             raise XboardError(f"{crowded}; nothing was stopped")
         silent = ""  # it leaves, though its answer did not come through
-    departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), patience)
+    departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), instance.user, patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
         circusd_record.order_end(instance.id)
     # A Ctrl-C in between would withdraw the successor of a circusd that is dead.
     with ignored(signal.SIGINT):
         if silent:
-            send(circusd, signal.SIGKILL)
+            send([circusd], signal.SIGKILL, instance.user)
         if successor.gate is not None:
             with suppress(XboardError):  # circusd has released it already
                 runtime.name_successor(instance.id, successor.gate)

@@ -151,7 +151,7 @@ def stop_all(instance: Instance) -> list[procs.Identity] | None:
     found = instance.find()
     if found is None:
         return None
-    below = stopping.own_below(found.identity)
+    below = procs.below(found.identity, recursive=True)
     with progress() as shown:
         stopping.stop(instance, found, shown)
     return below

@@ -26,11 +26,12 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     """End the circusd that was *found*, its workers and plugins; return when they are gone.
 
     The command quit ends circusd if it answers, SIGTERM if not. What is left after the largest graceful_timeout and
-    *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
+    *slack* seconds is killed. Every signal goes to a pid with the start time and the user that it had at the
+    beginning.
     """
     circusd = found.identity
     children = children_of(instance, found)
-    user = procs.user_of(circusd.pid)
+    user = instance.user if procs.is_running(*circusd) else None
     if user is not None and user != os.geteuid():  # a monitor of that user does not see the mark in our runtime folder
         name = servers.name_of(user)
         cure = f"`xboard-circus stop` as {name} ends that"
@@ -38,7 +39,7 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     # Not what has ended, or was never there: another process could have that pid and start in a moment.
     elif user is not None and (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
-            send(recorded, signal.SIGTERM)
+            send([recorded], signal.SIGTERM, user)
         with suppress(XboardError):  # as below
             instance.write_record(circusd)  # it has no armed watcher; the mark needs a record
     with suppress(XboardError):  # a full disk prevents no stop; at its end `mark_stopped` reports it
@@ -48,18 +49,17 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     give_up_at = time.monotonic() + instance.graceful_timeout() + slack
     if isinstance(found, Silent):
         progress.report("how", f"circusd (pid {circusd.pid}) does not answer ({found.why}); SIGTERM")
-        send(circusd, signal.SIGTERM)
+        send([circusd], signal.SIGTERM, user)
     else:
         _quit(instance, circusd, progress, give_up_at=give_up_at)
     # A worker that was spawned meanwhile counts as well.
     family += children()
-    if gone([circusd], progress, give_up_at=give_up_at):
-        for each in _running(family):  # its workers stay if it leaves for the next circusd
-            send(each, signal.SIGTERM)
-    if not gone(family, progress, give_up_at=give_up_at):
+    if gone([circusd], user, progress, give_up_at=give_up_at):
+        send(family, signal.SIGTERM, user)  # its workers stay if it leaves for the next circusd
+    if not gone(family, user, progress, give_up_at=give_up_at):
         family += children()
-        _kill(circusd, family, progress, patience=instance.graceful_timeout())
-    if isinstance(found, Silent) and (left := _running(unmarked)):
+        _kill(circusd, family, user, progress, patience=instance.graceful_timeout())
+    if isinstance(found, Silent) and (left := _running(unmarked, user)):
         pids = some_of([each.pid for each in left], NAMED)
         progress.report("unmarked", f"left alone: pid {pids}; nothing shows that this circusd has started them")
 
@@ -79,7 +79,7 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     anything; it shows its version, or has marked what it started. One that is not root's starts nothing as another
     user: a process of root's below it is none of its own, whatever it says.
     """
-    circusd, user = found.identity, procs.user_of(found.identity.pid)
+    circusd, user = found.identity, instance.user
     if isinstance(found, Snapshot):
         known, is_guarded = found.processes(), found.circusd["version"] is not None
     else:
@@ -92,31 +92,23 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     return lambda: [*filter(is_its, procs.below(circusd))]
 
 
-def own_below(circusd: Identity) -> list[Identity]:
-    """Return all that runs below *circusd* as its user: what is another's is there by somebody else's doing."""
-    return [
-        each for each in procs.below(circusd, recursive=True) if procs.is_of(each.pid, {procs.user_of(circusd.pid)})
-    ]
-
-
-def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:
-    if procs.is_running(circusd.pid, circusd.started):
+def _kill(circusd: Identity, family: list[Identity], user: int | None, progress: Progress, *, patience: float) -> None:
+    if _running([circusd], user):
         progress.report("how", f"circusd (pid {circusd.pid}) has not ended in time; SIGKILL")
-        send(circusd, signal.SIGKILL)
+        send([circusd], signal.SIGKILL, user)
         # circusd has not sent them a signal, or could not wait for their end.
-        for each in _running(family):
-            send(each, signal.SIGTERM)
-        gone(family, progress, give_up_at=time.monotonic() + patience)
-    kill_rest(family, progress)
+        send(family, signal.SIGTERM, user)
+        gone(family, user, progress, give_up_at=time.monotonic() + patience)
+    kill_rest(family, user, progress)
 
 
-def kill_rest(family: list[Identity], progress: Progress) -> None:
-    """Kill what still runs of *family*; XboardError if that does not end it."""
-    for each in _running(family):
+def kill_rest(family: list[Identity], user: int | None, progress: Progress) -> None:
+    """Kill what still runs of *family* as *user*; XboardError if that does not end it."""
+    for each in _running(family, user):
         progress.report("how", f"pid {each.pid} has not ended in time; SIGKILL")
-        send(each, signal.SIGKILL)
-    if not gone(family, progress, give_up_at=time.monotonic() + KILL_WITHIN):
-        left = ", ".join(str(each.pid) for each in _running(family))
+        send([each], signal.SIGKILL, user)
+    if not gone(family, user, progress, give_up_at=time.monotonic() + KILL_WITHIN):
+        left = ", ".join(str(each.pid) for each in _running(family, user))
         raise XboardError(f"still there after SIGKILL: pid {left}; they wait for the kernel, see `ps -o stat,wchan`")
 
 
@@ -135,10 +127,10 @@ def _quit(instance: Instance, circusd: Identity, progress: Progress, *, give_up_
                 time.sleep(LOOK_EVERY)
 
 
-def gone(family: list[Identity], progress: Progress, *, give_up_at: float) -> bool:
-    """Wait until none of *family* runs; after a moment print those left."""
+def gone(family: list[Identity], user: int | None, progress: Progress, *, give_up_at: float) -> bool:
+    """Wait until none of *family* runs as *user*; after a moment print those left."""
     began_at = time.monotonic()
-    while left := _running(family):
+    while left := _running(family, user):
         if (now := time.monotonic()) > give_up_at:
             return False
         pids = some_of([each.pid for each in left], NAMED)
@@ -149,12 +141,14 @@ def gone(family: list[Identity], progress: Progress, *, give_up_at: float) -> bo
     return True
 
 
-def _running(family: list[Identity]) -> list[Identity]:
-    return [each for each in dict.fromkeys(family) if procs.is_running(each.pid, each.started)]
+def _running(family: list[Identity], user: int | None) -> list[Identity]:
+    return [each for each in dict.fromkeys(family) if procs.is_running(*each, {user})]
 
 
-def send(target: Identity, signum: signal.Signals) -> None:
+def send(family: list[Identity], signum: signal.Signals, user: int | None) -> None:
+    """Send *signum* to those of *family* that run as *user*."""
     try:
-        procs.send_signal(target.pid, target.started, signum)
+        for each in _running(family, user):
+            procs.send_signal(*each, signum, {user})
     except (PermissionError, ValueError) as error:
         raise XboardError(f"{error}; run this as the user who started circusd") from error

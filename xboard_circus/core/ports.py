@@ -58,6 +58,7 @@ class Holder(NamedTuple):
         lost: It has lost its parent, or is in the session of one of our workers. Unlike an environment, this cannot be
             copied.
         giver: The user it has the socket from; "" where that is its own, or a process above it has the socket.
+        users: Those that it ran as, see `procs.users_of`; as another's it is not signalled any more.
     """
 
     pid: int | None
@@ -73,6 +74,7 @@ class Holder(NamedTuple):
     circusd_alive: bool = False
     lost: bool = True
     giver: str = ""
+    users: frozenset[int] = frozenset()
 
 
 class PortPlan(NamedTuple):

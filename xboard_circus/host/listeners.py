@@ -116,7 +116,8 @@ def _marked(instance: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def stop(holders: Iterable[Holder], *, grace: float) -> list[Holder]:
-    """Stop *holders* and their children; return those that still run, the unknown ones among them.
+    """Stop *holders* and their children; return those that still run, the unknown ones among them, without those that
+    have become another user's.
 
     SIGTERM, up to *grace* seconds, SIGKILL for the rest. Parents go first, or they would start their children again;
     the children are listed before, because they lose their parent with it. A stranger's children are left alone, and so
@@ -151,23 +152,23 @@ def try_bind(host: str, port: int) -> OSError | None:
 
 
 def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str] | None = None) -> Holder | None:
-    """Return the facts of *pid*, which holds *address*; None if it is gone.
+    """Return the facts of *pid*, which holds *address*; None if it is gone, or becomes another user's meanwhile.
 
     For many, read *circusds* once: a host may have a thousand processes, and a file for each circusd.
     """
-    started = procs.start_time(pid)
+    started, users = procs.start_time(pid), procs.users_of(pid)
     if started is None:
         return None
     environ = procs.environ(pid)
     circusds = runtime.supervisors() if circusds is None else circusds
     instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {}, circusds)
     user, command, cwd = procs.user_of(pid), command_of(pid), procs.folder_of(pid)
-    if procs.start_time(pid) != started:
+    if (procs.start_time(pid), procs.users_of(pid)) != (started, users):
         return None
     owner = "" if user is None else servers.name_of(user)
     found = Holder(pid, started, command, owner, procs.age(started), cwd, address, environ is not None, instance)
     lost = instance is not None and is_lost(pid, environ or {})
-    return found._replace(circusd=circusd, circusd_alive=circusd_alive, lost=lost)
+    return found._replace(circusd=circusd, circusd_alive=circusd_alive, lost=lost, users=frozenset(users))
 
 
 def command_of(pid: int) -> str:
@@ -276,7 +277,7 @@ def _with_children(holders: Iterable[Holder]) -> list[Holder]:
 
 def _goes_with(child: Holder, root: Holder) -> bool:
     """Return whether *child* has the marks of *root*, or none: it cleared its environment, or is not readable."""
-    if not (child.pid and root.pid and procs.is_of(child.pid, procs.users_of(root.pid))):
+    if not (child.pid and root.pid and procs.is_of(child.pid, root.users)):
         return False
     session = procs.session_of(child.pid)
     if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
@@ -288,8 +289,8 @@ def _goes_with(child: Holder, root: Holder) -> bool:
 
 
 def _is_running(holder: Holder) -> bool:
-    """Return whether *holder* still runs; unknown counts as running."""
-    return holder.pid is None or holder.started is None or procs.is_running(holder.pid, holder.started)
+    """Return whether *holder* still runs, as the user that it had; unknown counts as running."""
+    return holder.pid is None or holder.started is None or procs.is_running(holder.pid, holder.started, holder.users)
 
 
 def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
@@ -299,7 +300,7 @@ def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
 def _signalled(targets: Iterable[Holder], signum: signal.Signals, patience: float) -> list[Holder]:
     """Send *signum* to *targets*, and wait; return those that got it and still run."""
     found = {procs.Identity(each.pid, each.started): each for each in targets if each.pid and each.started is not None}
-    return [found[each] for each in procs.signal_all(found, signum, patience)]
+    return [found[each] for each in procs.signal_all({each: found[each].users for each in found}, signum, patience)]
 
 
 def _bind_error(target: sockets.BindTarget) -> OSError | None:

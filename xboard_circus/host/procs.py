@@ -37,6 +37,7 @@ _HARMLESS = {
     *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
     *(signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
 }
+Users = Collection[int | None]
 Found = TypeVar("Found")
 Missing = TypeVar("Missing")
 
@@ -132,7 +133,7 @@ def age(started: int) -> float:
     return max(0.0, (now() - started) / TICKS)
 
 
-def is_of(pid: int, users: Collection[int | None]) -> bool:
+def is_of(pid: int, users: Users) -> bool:
     """Return whether *pid* runs as one of *users* alone, or root is among them; or it is gone.
 
     Whoever gives himself our marks, or runs what has the setuid bit, may have a process of another user's below.
@@ -140,18 +141,21 @@ def is_of(pid: int, users: Collection[int | None]) -> bool:
     return 0 in users or users_of(pid) <= {*users}
 
 
-def is_running(pid: int, started: int) -> bool:
-    """Return whether this very process runs; a zombie does not.
+def is_running(pid: int, started: int, users: Users = (0,)) -> bool:
+    """Return whether this very process runs, and is of *users* (see `is_of`); a zombie does not.
 
     An unreadable one (/proc mounted with hidepid, no descriptor left) counts as running: otherwise the workers of a
     live circusd would be taken for orphans.
     """
     stat = read_stat(pid)
-    return _exists(pid) if stat is None else stat.started == started and not stat.has_ended
+    return _exists(pid) if stat is None else stat.started == started and not stat.has_ended and is_of(pid, users)
 
 
-def send_signal(pid: int, started: int, signum: int) -> bool:
-    """Send *signum* to this very process; False when it is gone.
+def send_signal(pid: int, started: int, signum: int, users: Users) -> bool:
+    """Send *signum* to this very process, if it is of *users* by now (see `is_of`); False when it is gone.
+
+    Every signal asks that anew: a program with the setuid bit, such as `sudo`, keeps the pid and the start time of the
+    process that becomes it by execve.
 
     ValueError for pid 1, ourselves and our ancestors (see `spared`); PermissionError for another user's process, and
     for one that cannot be distinguished from the next with its pid.
@@ -161,11 +165,13 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
     pidfd = None
     try:
         pidfd = open_pidfd(pid)
-        stat = read_stat(pid)
+        now, stat = users_of(pid), read_stat(pid)
         if stat is None and _exists(pid):
             raise PermissionError(f"no signal {signum} to {pid}: its start time can't be read")
         if stat is None or stat.started != started or stat.has_ended:
             return False
+        if 0 not in users and not set() < now <= {*users}:
+            raise PermissionError(f"no signal {signum} to {pid}: it is another user's by now")
         if pidfd is None:
             os.kill(pid, signum)
         elif sys.platform == "linux":
@@ -178,21 +184,22 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
     return True
 
 
-def signal_all(processes: Iterable[Identity], signum: int, patience: float) -> list[Identity]:
-    """Send *signum* to *processes*, and wait up to *patience* seconds; return those that got it and still run.
+def signal_all(processes: Mapping[Identity, Users], signum: int, patience: float) -> dict[Identity, Users]:
+    """Send *signum* to each of *processes* that is of its users; return those that got it and still run after
+    *patience* seconds.
 
     Ourselves, our ancestors and other users' processes are left out.
     """
-    got = []
-    for each in processes:
+    got = {}
+    for each, users in processes.items():
         with suppress(ValueError, PermissionError):
-            if send_signal(each.pid, each.started, signum):
-                got.append(each)
-                if signum != signal.SIGKILL:
+            if send_signal(*each, signum, users):
+                got[each] = users
+                if signum == signal.SIGTERM:
                     # A stopped process acts on nothing but SIGKILL until it goes on.
-                    send_signal(each.pid, each.started, signal.SIGCONT)
+                    send_signal(*each, signal.SIGCONT, users)
     deadline = time.monotonic() + patience
-    while (left := [each for each in got if is_running(each.pid, each.started)]) and time.monotonic() < deadline:
+    while (left := {each: got[each] for each in got if is_running(*each)}) and time.monotonic() < deadline:
         time.sleep(POLL)
     return left
 

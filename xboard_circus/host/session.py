@@ -45,17 +45,17 @@ def end(leader: procs.Identity, seen_at: int, grace: float, user: int) -> tuple[
     is_over = leader.pid not in (0, 1, os.getsid(0)) and not procs.is_running(leader.pid, leader.started)
     left = left_by(leader, seen_at) if is_over else []
     names = {each: f"{each.pid} ({procs.name_of(each.pid)})" for each in left}
-    its = [each for each in left if procs.is_of(each.pid, {user})]
-    procs.signal_all(procs.signal_all(its, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
-    return [names.pop(each) for each in its], [*names.values()]
+    procs.signal_all(procs.signal_all(dict.fromkeys(left, (user,)), signal.SIGTERM, grace), signal.SIGKILL, 1.0)
+    others = [names.pop(each) for each in left if procs.is_running(*each) and not procs.is_of(each.pid, {user})]
+    return [*names.values()], others
 
 
 def end_with_leader(leader: procs.Identity, seen_at: int, grace: float, user: int) -> None:
     """End what *user* has in the session of *leader*, which was there at *seen_at*, with it. Blocks for *grace* and one
     second at most."""
+    own = {leader: procs.users_of(leader.pid)}  # root's until the launcher becomes *user*
     for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
-        its = [each for each in left_by(leader, seen_at) if procs.is_of(each.pid, {user})]
-        procs.signal_all([leader, *its], signum, patience)
+        procs.signal_all({**own, **dict.fromkeys(left_by(leader, seen_at), (user,))}, signum, patience)
 
 
 def leave_workers() -> None:

@@ -411,7 +411,7 @@ class Supervisor:
             del self.probers[plugin]
             if any(sender.pid in watcher.processes for watcher in self.arbiter.watchers):
                 logger.warning("xboard: plugin %s (pid %s) has not reported for %.0f s", plugin, sender.pid, limit)
-                procs.send_signal(sender.pid, sender.started, signal.SIGKILL)
+                procs.send_signal(*sender, signal.SIGKILL, {os.geteuid()})
 
     # Reporting
 

@@ -16,7 +16,7 @@ import psutil
 from circus import logger
 from circus.process import Process
 
-from xboard_circus.host.procs import command_line, session_of
+from xboard_circus.host import procs
 from xboard_circus.host.users import user_of
 from xboard_circus.supervisor.forkable import command_text
 from xboard_circus.supervisor.listener_check import is_listening
@@ -54,11 +54,11 @@ def has_ended(process: Any) -> bool:
     return True
 
 
-def children(process: Any) -> list[Any]:
-    """Return all processes below *process* in its session; one in a session of its own is meant to outlive it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [child for child in process._worker.children(recursive=True) if session_of(child.pid) == process.pid]
-    return []
+def children(worker: Any) -> dict[procs.Identity, procs.Users]:
+    """Return what the user of *worker* has below it in its session, for `procs.signal_all`; what has a session of its
+    own is meant to outlive it."""
+    below, its = procs.below(procs.Identity(worker.pid, worker.started), recursive=True), {worker.user}
+    return {each: its for each in below if procs.session_of(each.pid) == worker.pid and procs.is_of(each.pid, its)}
 
 
 def resident(pid: int) -> int | None:
@@ -237,7 +237,7 @@ def bound_command_lines(original: Original, _: object, process: Any) -> list[str
     Without it: `circusctl stats` reads GiBs into circusd, or fails for all watchers where one worker shows a lone `"`.
     Fact: Circus has psutil read it without a bound, and splits the first word as a shell would.
     """
-    words = command_line(process.pid)
+    words = procs.command_line(process.pid)
     return [shlex.quote(words[0][:LONGEST_NAME])] if words else []
 
 

@@ -13,6 +13,7 @@ from circus.arbiter import _ENV_EXCEPTIONS
 from circus.util import parse_env_dict, replace_gnu_args
 from psutil import NoSuchProcess
 
+from xboard_circus.host import procs
 from xboard_circus.options.circus import misset
 from xboard_circus.options.reading import Problem, is_ours
 from xboard_circus.supervisor.patches import circus_process
@@ -25,6 +26,7 @@ class Ours(Protocol):
 
     hooks: ArmedHooks
     supervisor: Any
+    fleet: Any
 
     def spawn(self, original: Original) -> Any: ...
     def reap(self, original: Original, pid: int, status: int | None) -> None: ...
@@ -166,23 +168,22 @@ def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
 
 
 @wraps("Watcher.send_signal_process")
-def send_signal_process(original: Original, watcher: Any, _: Ours, process: Any, signum: int, **recursive: Any) -> None:
-    """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached.
+def send_signal_process(original: Original, watcher: Any, ours: Ours, process: Any, signum: int, **how: Any) -> None:
+    """Send Circus's last SIGKILL to a worker and what its user has in its session, not to what the app has detached.
 
-    Without it: A stop that has to kill ends the jobs that the app has given a session of their own.
+    Without it: A stop that has to kill ends jobs of the app in sessions of their own, and what is root's by sudo.
     Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker.
     """
-    if not recursive.get("recursive"):
-        original(process, signum, **recursive)
+    if not how.get("recursive"):
+        original(process, signum, **how)
         return
-    below = circus_process.children(process)
+    worker = ours.fleet.workers.get(process.pid)
+    below = {} if worker is None else circus_process.children(worker)
     # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
     with suppress(NoSuchProcess):
         watcher.send_signal(process.pid, signum)
         watcher.notify_event("kill", {"process_pid": process.pid, "time": time.time()})
-    for child in below:
-        with suppress(NoSuchProcess):
-            child.send_signal(signum)
+    procs.signal_all(below, signum, 0.0)
 
 
 @replaces("Watcher._stop")

@@ -3,15 +3,13 @@
 import asyncio
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from psutil import NoSuchProcess
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.worker_phases import Order
+from xboard_circus.host import procs
 from xboard_circus.host.worker_files import listener_of
 from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.patches import circus_process
@@ -34,7 +32,7 @@ async def kill_with_stacks(worker: Worker, private_socket: Path | None) -> None:
     (``uv run``) the signals go to the worker itself, because the wrapper has no Python stacks. A worker that survives
     that gets SIGKILL, because it cannot drain.
     """
-    children = circus_process.children(worker.process)
+    children = circus_process.children(worker)
     listener = None if private_socket is None else listener_of(private_socket)
     behind_wrapper = next((child for child in children if child.pid == listener), None)
     for signum in (signal.SIGABRT, signal.SIGCONT):
@@ -42,9 +40,7 @@ async def kill_with_stacks(worker: Worker, private_socket: Path | None) -> None:
     await until_ended(worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
-    for child in children:
-        with suppress(NoSuchProcess):
-            child.kill()
+    procs.signal_all(children, signal.SIGKILL, 0.0)
     await until_ended(worker, DIES_WITHIN)
 
 
