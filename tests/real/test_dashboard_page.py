@@ -606,7 +606,7 @@ def test_a_card_says_why_its_workers_are_not_forked(tmp_path: Path) -> None:
     web = Watcher(options={**QUICK, "worker.preload": "server", "worker.preload_modules": "no_such_module"})
     with dashboard(tmp_path, [web]) as c, visiting(c) as visit:
         os.kill(c.wait_ready(timeout=PATIENCE)[0], signal.SIGKILL)
-        why = visit.watcher().get_by_text(re.compile("^no worker is forked: worker.preload_modules: no_such_module"))
+        why = visit.watcher().get_by_text(re.compile('^no worker is forked: "worker.preload_modules: no_such_module'))
         expect(why).to_be_visible(timeout=PATIENCE * 1000)
 
 
