@@ -34,6 +34,8 @@ FLUSH_EVERY = 0.5
 LONGEST_RETRY = 30.0
 PRUNE_EVERY = 600.0
 ASK_AGAIN = 5.0
+LONGEST_UNHEARD = 60.0
+"""The longest pause between queries of events where none came from the bus: the last one may be lost there."""
 BATCH = 200
 BATCH_CHARS = 100_000
 QUEUE = 5000
@@ -211,6 +213,7 @@ class LedgerRecorder(Part):
         self._store, self._left, self._has_begun = store, left, False
         self._sequence = Sequence()
         self._query_at = -math.inf
+        self._recheck_pause, self._recheck_at = 0.5, math.inf
         self._waiting = Waiting(queue)
         self._wall_clock = wall_clock
         # One batch at a time, because a second would store the first one's records again.
@@ -239,7 +242,7 @@ class LedgerRecorder(Part):
             self._waiting.take_over(await self.in_thread(left_records.load, self._left))
             self._waiting.put_in_order()
         self._has_begun = True
-        if self._sequence.is_behind and self._clock() >= self._query_at:
+        if self._queries_in(self._clock()) <= 0:
             await self._catch_up()
         self._waiting.settle(self._clock())
         if not await self._flush():
@@ -249,10 +252,7 @@ class LedgerRecorder(Part):
                 self._left.unlink()  # all of it is stored by now
         # Events that came meanwhile have requested a tick of their own.
         now = self._clock()
-        due = [self._prune_at - now, self._waiting.settles_in(now)]
-        if self._sequence.is_behind:
-            due.append(self._query_at - now)
-        return max(FLUSH_EVERY, min(due))
+        return max(FLUSH_EVERY, min(self._prune_at - now, self._waiting.settles_in(now), self._queries_in(now)))
 
     async def close(self) -> bool:
         """Store what is queued, if that takes only a moment; return whether it did."""
@@ -281,6 +281,13 @@ class LedgerRecorder(Part):
         if lost:
             log.error("ledger: %d events are lost: %s", lost, why)
 
+    def _queries_in(self, now: float) -> float:
+        """Return the seconds until circusd is to be queried: at a gap, and now and then without one.
+
+        Nothing shows that the last event is lost. The bus loses what is published before it knows of a subscription.
+        """
+        return max(self._query_at, -math.inf if self._sequence.is_behind else self._recheck_at) - now
+
     async def _catch_up(self) -> None:
         """Query circusd for the events that the bus lost; the store skips those that it has."""
         try:
@@ -295,6 +302,8 @@ class LedgerRecorder(Part):
                 self.handle_event(BusEvent(watcher, kind, data))
             self._waiting.put_in_order()
         self._sequence.caught_up(str(missed["epoch"]), int(missed["last"]))
+        self._recheck_pause = min(2 * self._recheck_pause, LONGEST_UNHEARD)
+        self._recheck_at = self._clock() + self._recheck_pause
 
     async def _flush(self) -> bool:
         """Store what is queued, and prune; return whether that succeeded."""

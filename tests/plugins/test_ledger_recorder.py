@@ -457,6 +457,33 @@ def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
         assert journal.asked == [0, 1]
 
 
+def test_a_last_event_that_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
+    """Given that it was published before the bus knew of our subscription, and none came after it."""
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        journal, clock = FakeJournal(), FakeClock()
+        recorder = LedgerRecorder(store, commands=journal, clock=clock)
+        again = asyncio.run(recorder.tick())
+        journal.events = FakeJournal("r1").events
+
+        clock.sleep(again)
+        asyncio.run(recorder.tick())
+
+        assert [record.reason for record in search(store.path)] == ["r1"]
+
+
+def test_a_quiet_circusd_is_asked_less_and_less(tmp_path: Path) -> None:
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        journal, clock = FakeJournal(), FakeClock()
+        recorder = LedgerRecorder(store, commands=journal, clock=clock)
+
+        pauses = []
+        for _ in range(9):
+            pauses.append(asyncio.run(recorder.tick()))
+            clock.sleep(pauses[-1])
+
+        assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
 def test_after_a_failed_prune_events_are_stored_at_once_again() -> None:
     store = FakeStore()
     store.prune_failures = [LedgerTrouble.LOCKED]
