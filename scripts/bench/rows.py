@@ -6,26 +6,30 @@ gets there within the bound has the value None.
 
 import signal
 import statistics
+import tempfile
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import Never, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
-from tests.real.processes import Process, process
+from tests.real.processes import Process, open_files, process
 
 HANG = "/hang"
 NAMED_WITHIN = 3.0
 YES_OR_NO = "yes or no"
 RECOVERY = 30.0
 APP_KILLS = 10
+RELOADS, WARM_UP, FORKS = 20, 50, 10_000  # of ours alone: what is left of many?
 IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
+SETTLED = 3.0
 BURST = 40
 BURSTS, APART = 5, 0.2
 SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
@@ -118,9 +122,9 @@ def hang(rival: Rival, workers: int) -> list[Found]:
         return [back, Found(None, word="no")]
 
 
-def reload_under_load(rival: Rival, workers: int, reloads: int) -> list[Found]:
+def reload_under_load(rival: Rival, workers: int, reloads: int, level: str = "server") -> list[Found]:
     assert rival.reload is not None
-    with Running(rival, workers) as it, Loads(it.port) as loads:
+    with Running(rival, workers, level=level) as it, Loads(it.port) as loads:
         time.sleep(1)  # load before, on connections that are open when the reload begins
         times = []
         for _ in range(reloads):
@@ -132,6 +136,26 @@ def reload_under_load(rival: Rival, workers: int, reloads: int) -> list[Found]:
             time.sleep(1)
         loads.stop()
         return [*loads.lost(), Found(loads.worst), Found(statistics.median(times))]
+
+
+def forks(_: Rival) -> list[Found]:
+    """Return how much more a forkserver has after thousands of forks: KiB, descriptors, processes."""
+    import psutil
+
+    from tests.real.direct_forkserver import direct_forkserver, fork_and_let_go
+
+    def has() -> tuple[float, int, int]:
+        return server.memory / 1024, len(open_files(server.pid)), len(psutil.Process(server.pid).children())
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, direct_forkserver(Path(folder)) as (orders, server):
+        has_after = []
+        for number in (WARM_UP, WARM_UP, FORKS):  # twice: after its first rest it reads again what it has given back
+            for _ in range(number):
+                fork_and_let_go(orders)
+            time.sleep(SETTLED)  # until it has waited for what it forked last
+            has_after.append(has())
+        _, before, after = has_after
+        return [Found(now - was, f"{was:,.0f} before") for was, now in zip(before, after, strict=True)]
 
 
 def crash_loop(rival: Rival, seconds: float) -> list[Found]:
@@ -221,7 +245,7 @@ def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "", level: str = "
     totals = []
     for workers in sizes:
         with Running(rival, workers, level=level, period=2, env={"BENCH_IMPORT": heavy}) as it:
-            time.sleep(3)  # until they have settled
+            time.sleep(SETTLED)
             totals.append(sum(map(pss, it.processes())))
     return [*map(Found, totals), Found((totals[-1] - totals[0]) / (sizes[-1] - sizes[0]))]
 
@@ -280,8 +304,17 @@ def hang_row(title: str, back: str, workers: int) -> Row:
 
 
 def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
-    lines = (*lost(title), (f"{title}: worst latency", "s"), (f"{title}: time of one", "s"))
-    return Row(name, lines, partial(reload_under_load, workers=workers, reloads=reloads))
+    return Row(name, reload_lines(title), partial(reload_under_load, workers=workers, reloads=reloads))
+
+
+def reload_lines(title: str) -> Lines:
+    return (*lost(title), (f"{title}: worst latency", "s"), (f"{title}: time of one", "s"))
+
+
+def many_reloads_row(level: str) -> Row:
+    lines = reload_lines(f"{RELOADS} rolling reloads under load, worker.preload = {level}")
+    measure = partial(reload_under_load, workers=2, reloads=RELOADS, level=level)
+    return Row(f"reloads-{level}", lines, measure, [OURS], runs=1)
 
 
 def memory_rows(name: str, app: str, size: Size, heavy: str = "") -> list[Row]:
@@ -311,6 +344,8 @@ def rows(size: Size) -> list[Row]:
     of_app = f"{KILL_OF_ONE}, worker.preload = app, median of {APP_KILLS}"
     lost_meanwhile = lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later")
     back = ("from that second start until two new workers are ready", "s")
+    many = f"{FORKS:,} forks of one forkserver"
+    left = ((f"{many}: its memory grows by", "KiB"), (f"{many}: left open", "files"), (f"{many}: left", "processes"))
     kinds = tuple((f"throughput, {kind}", "requests/s") for kind in ("keep-alive", "new connections"))
     return [
         Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
@@ -324,6 +359,8 @@ def rows(size: Size) -> list[Row]:
         hang_row("the only worker hangs", "until it is replaced", 1),
         reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
         reload_row("reload-4", "4 workers reloaded under load", 4, 1),
+        *map(many_reloads_row, ("server", "app")),
+        Row("forks", left, forks, [OURS], runs=1),
         Row("crash-loop", ((loop, "starts"), (loop, "CPU s/min")), partial(crash_loop, seconds=size.loop), runs=1),
         Row("orphan", (("orphans on the port at start: until a new worker answers", "s"),), orphan_at_start),
         Row("supervisor-killed", (*lost_meanwhile, back), supervisor_killed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,9 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
-
 from . import harness
+from .direct_forkserver import ORDER, direct_forkserver, fork_and_let_go
 from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, crowding, eventually, kill
 from .processes import Process, open_files, process
 
@@ -960,35 +958,3 @@ def test_a_flood_of_orders_leaves_nothing_and_the_next_one_is_carried_out(tmp_pa
 
         fork_and_let_go(orders)
         eventually(lambda: (len(open_files(server.pid)), psutil.Process(server.pid).children()) == (before, []))
-
-
-ORDER = json.dumps({"env": {}, "folder": "/proc/self/cwd", "is_down": True, "numbers": [1, 2]}).encode()
-
-
-def fork_and_let_go(orders: socket.socket) -> None:
-    """Have a worker forked, and let it end in place of beginning."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, open(os.devnull, "wb") as null:
-        ours.settimeout(PATIENCE)
-        socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
-        theirs.close()
-        assert ours.recv(16) == HERE
-
-
-@contextlib.contextmanager
-def direct_forkserver(folder: Path) -> Iterator[tuple[socket.socket, Process]]:
-    """Run a forkserver without a circusd."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    env = {**os.environ, ORDERS: str(theirs.fileno()), LEVEL: "server", SPACE: "-" * 64}
-    command = [sys.executable, "-m", "xboard_circus.worker", "backend:app"]
-    popen = subprocess.Popen(command, cwd=folder, env=env, pass_fds=(theirs.fileno(),))
-    try:
-        with ours:
-            theirs.close()
-            ours.settimeout(PATIENCE)
-            assert ours.recv(16) == READY
-            yield ours, process(popen.pid)
-        assert popen.wait(PATIENCE) == 0, "it ends when nobody can order any more"
-    finally:
-        popen.kill()
-        popen.wait()
