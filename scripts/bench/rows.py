@@ -4,6 +4,7 @@ An "until ready" ends when the new worker's app has started; an "until answered"
 gets there within the bound has the value None.
 """
 
+import shutil
 import signal
 import statistics
 import tempfile
@@ -12,13 +13,14 @@ import time
 from collections import Counter
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
-from bench.running import Never, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
+from bench.running import HERE, Never, Rival, Running, answer, answering_pids, cpu, cpu_with_children, pss
 from tests.real.processes import Process, open_files, process
 
 HANG = "/hang"
@@ -34,6 +36,17 @@ BURST = 40
 BURSTS, APART = 5, 0.2
 SIDE_BY_SIDE = 6  # of the rivals that wait for a hang to be noticed
 IN_KILLS = 4  # the same of those that wait for the next kill
+FORKSERVER_STAGES = ("uvicorn", "starlette", "forks")
+STAGES = (
+    "Python begins",
+    "Circus is imported, and reads its file",
+    "the forkserver is forked from circusd, and leaves it",
+    "it imports uvicorn and our worker, as circusd does our hook",
+    "it imports FastAPI, and looks for what a fork would share",
+    "a worker is forked, and starts the app",
+    "it answers",
+)
+"""What one start consists of, in turn; those of the forkserver begin with what it imports, or does."""
 ROLES = {"resource_tracker": "resource tracker", "circus.plugins": "plugin process", "circus.circusd": "circusd"}
 ROLES |= {"httpok": "httpok", "supervisord": "supervisord", "gunicorn": "master", "pm2": "pm2", "systemd": "systemd"}
 ROLES |= dict.fromkeys(("-m uvicorn", "-m hypercorn", "-m granian"), "parent")
@@ -232,6 +245,23 @@ def start(rival: Rival) -> list[Found]:
         return [Found(_until_answered(it) - at)]
 
 
+def stages(rival: Rival) -> list[Found]:
+    """Return how long each stage of a start takes, in ms; the note is how much of that its process was on a core."""
+    with Running(rival, 2, start=False) as it:
+        shutil.copy(HERE / "settings" / "record_stages.py", it.folder / "sitecustomize.py")
+        began = it.start()
+        answered = _until_answered(it)
+        first: dict[int, dict[str, tuple[float, float]]] = {}  # what each process reached, when, with what CPU time
+        for pid, what, *reached in map(str.split, (it.folder / "stages").read_text().splitlines()):
+            first.setdefault(int(pid), {}).setdefault(what, (float(reached[0]), float(reached[1])))
+        circusd, forkserver = first[it.supervisor.pid], next(each for each in first.values() if "uvicorn" in each)
+        times, used = zip(circusd["begins"], circusd["forks"], *map(forkserver.get, FORKSERVER_STAGES), strict=True)
+        ends = [began, *times, min(it.serving().values()), answered]
+        on_core = [used[0], used[1] - used[0], used[2], used[3] - used[2], used[4] - used[3]]
+        notes = [*(f"{1000 * seconds:.0f} on a core" for seconds in on_core), "", ""]
+        return [Found(1000 * (end - begin), note) for (begin, end), note in zip(pairwise(ends), notes, strict=True)]
+
+
 def start_all(rival: Rival, workers: int) -> list[Found]:
     with Running(rival, workers, start=False) as it:
         at = it.start()
@@ -349,6 +379,7 @@ def rows(size: Size) -> list[Row]:
     kinds = tuple((f"throughput, {kind}", "requests/s") for kind in ("keep-alive", "new connections"))
     return [
         Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
+        Row("stages", tuple((f"a start, stage by stage: {stage}", "ms") for stage in STAGES), stages, [OURS]),
         *(Row(f"start-{n}", ((UP.format(n), "s"),), partial(start_all, workers=n)) for n in (2, 8)),
         Row("crash-2", ((KILL_OF_TWO, "s"),), partial(kills, workers=2)),
         Row("crash-1", ((KILL_OF_ONE, "s"),), partial(kills, workers=1)),
