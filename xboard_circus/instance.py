@@ -234,7 +234,7 @@ class Instance:
         """Yield the backends on TCP ports, with the workers that circusd has recorded."""
         recorded = circusd_record.workers(self.id)
         for each in filter(config.is_backend, self.config.watchers):
-            workers = [worker for worker, name in recorded.items() if name == each.name]
+            workers = [worker for worker, (name, _) in recorded.items() if name == each.name]
             for socket in filter(None, map(self.config.socket, each.sockets_used)):
                 if socket.port:
                     yield Served(socket.host, socket.port, each.options.health.live_path, workers)

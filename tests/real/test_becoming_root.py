@@ -20,7 +20,8 @@ from rich.console import Console
 from xboard_circus import preflight
 from xboard_circus.cli import stopping
 from xboard_circus.cli.screen import Progress
-from xboard_circus.host import listeners, procs, session
+from xboard_circus.core.lost import CircusdLife
+from xboard_circus.host import circusd_record, listeners, procs, session
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import Instance
 from xboard_circus.supervisor.replace import terminate
@@ -163,6 +164,26 @@ def test_what_becomes_roots_while_it_is_ended_runs_on(
 
     assert it.is_roots
     assert (it.popen.poll() is not None) == is_below
+
+
+@pytest.mark.parametrize("is_of_older", [False, True], ids=["its user recorded", "of an older release"])
+def test_a_recorded_worker_that_has_become_roots_is_no_orphan(
+    climber: Callable[..., Climber], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_of_older: bool
+) -> None:
+    """Given a worker of another user's that its circusd, which is gone, has recorded, and whose mark cannot be read,
+    when it becomes root's, then it is no orphan; before that it is one."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    it = climber(is_below=False)
+    recorded = str(it.identity) if is_of_older else f"{it.identity} {it.user}"
+    life = CircusdLife(4190000, 1, boot=circusd_record.boot(), workers={"web": {"a1": recorded}})
+    circusd_record.write("gone", life)
+
+    (orphan,) = listeners.orphans("gone")
+    it.popen.terminate()
+    eventually(lambda: it.is_roots)
+
+    assert listeners.orphans("gone") == []
+    assert (orphan.pid, listeners.stop([orphan], grace=0.1), it.is_roots) == (it.identity.pid, [], True)
 
 
 def test_a_circusd_that_becomes_roots_is_not_ended_by_the_order_to_stop_it(

@@ -412,8 +412,8 @@ def test_a_worker_without_a_readable_mark_is_known_by_its_record(start: Children
     mine, other = start.run(SLEEP), start.run(SLEEP)
     for child in (mine, other):
         child.line()
-    began = {child.pid: procs.start_time(child.pid) or 0 for child in (mine, other)}
-    found = {"a1": f"{mine.pid}:{began[mine.pid]}", "b2": f"{other.pid}:{began[other.pid] + 1}"}
+    began, me = {child.pid: procs.start_time(child.pid) or 0 for child in (mine, other)}, os.geteuid()
+    found = {"a1": f"{mine.pid}:{began[mine.pid]} {me}", "b2": f"{other.pid}:{began[other.pid] + 1} {me}"}
     life = CircusdLife(pid=mine.pid, started=1, boot=circusd_record.boot(), workers={"web": found})
     circusd_record.write(instance, life)
 

@@ -227,7 +227,7 @@ def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(f
     following = Bench()
     following.armed["web"] = serving("b2")
     following.lifetime.tick()
-    old, new = {"a1": "7:1"}, {"b2": "7:1"}
+    old, new = {"a1": "7:1 33"}, {"b2": "7:1 33"}
     assert (following.lifetime.left, workers()) == ({"web": old}, {"web": {**new, **old}})
     assert following.lifetime.graces == {"web": 40}
 
@@ -237,11 +237,11 @@ def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(f
 
 
 def test_what_is_no_token_or_process_in_the_record_leads_to_none(file: Path) -> None:
-    found = {"../x": "8:1", "a1": "9:1", "b2": "junk"}
+    found = {"../x": "8:1", "a1": "9:1 33", "b2": "junk", "c3": "5:1", "d4": "6:1 me"}
     record = CircusdLife(pid=7, started=1, boot=circusd_record.boot(), workers={"web": found})
     circusd_record.write(INSTANCE, record)
-    assert workers() == {"web": {"a1": "9:1", "b2": "junk"}}
-    assert circusd_record.workers(INSTANCE) == {procs.Identity(9, 1): "web"}
+    assert workers() == {"web": {name: found[name] for name in ("a1", "b2", "c3", "d4")}}
+    assert circusd_record.workers(INSTANCE) == {procs.Identity(9, 1): ("web", 33), procs.Identity(5, 1): ("web", None)}
 
     circusd_record.write(INSTANCE, record._replace(boot="another"))
     assert circusd_record.workers(INSTANCE) == {}
@@ -252,7 +252,7 @@ def test_what_is_no_token_or_process_in_the_record_leads_to_none(file: Path) -> 
 
 
 def serving(token: str) -> Any:
-    fleet = [SimpleNamespace(token=token, pid=7, started=1)]
+    fleet = [SimpleNamespace(token=token, pid=7, started=1, user=33)]
     return SimpleNamespace(fleet=fleet, watcher=SimpleNamespace(graceful_timeout=40))
 
 

@@ -132,7 +132,7 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
     ending = [each.graceful_timeout for each in instance.config.watchers if each.name not in staying]
     patience = max(ending, default=0.0)
     silent = found.why if isinstance(found, Silent) else ""
-    stays = {each.pid for each, watcher in circusd_record.workers(instance.id).items() if watcher in staying}
+    stays = {each.pid for each, (watcher, _) in circusd_record.workers(instance.id).items() if watcher in staying}
     try:
         if not silent:
             with instance.client() as client:

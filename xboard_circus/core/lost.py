@@ -32,7 +32,7 @@ class CircusdLife(NamedTuple):
         next_ended: Exit code of the circusd that was to follow it in a restart, and ended before it answered.
         stopped: The watchers that an operator had stopped, where it left and its workers kept serving.
         workers: By watcher, the tokens of its workers, also of those that an earlier circusd left; each with the pid
-            and start time of the process, "" in the record of an older release.
+            and start time of the process and its user, without that, or "", in the record of an older release.
         graces: By watcher, its `graceful_timeout`.
         gone_at: When its own plugin saw it gone, by the wall clock, and began to report that.
         witness: Identity of that plugin until it has reported; "" after that.

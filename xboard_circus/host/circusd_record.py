@@ -104,14 +104,14 @@ def boot() -> str:
     return ""
 
 
-def workers(instance: str) -> dict[procs.Identity, str]:
-    """Return the workers of *instance* that were recorded in this start of the host, each with its watcher."""
+def workers(instance: str) -> dict[procs.Identity, tuple[str, int | None]]:
+    """Return the workers of *instance* that were recorded in this start of the host, each with its watcher and user."""
     life = read(instance)
     found = {}
-    for watcher, identities in {} if life is None or life.boot != boot() else life.workers.items():
-        for identity in identities.values():
+    for watcher, recorded in {} if life is None or life.boot != boot() else life.workers.items():
+        for identity, _, user in (each.partition(" ") for each in recorded.values()):
             with suppress(ValueError):
-                found[procs.Identity.parse(identity)] = watcher
+                found[procs.Identity.parse(identity)] = watcher, int(user) if user else None
     return found
 
 

@@ -76,22 +76,22 @@ def orphans(instance: str) -> list[Holder]:
 
 
 def _recorded_orphans(instance: str, circusds: Mapping[procs.Identity, str]) -> Iterator[Holder]:
-    """Yield the recorded workers of *instance* that have lost their circusd."""
+    """Yield the recorded workers of *instance* that have lost their circusd, and run as the user that they had."""
     life = circusd_record.read(instance)
     if life is None:
         return
     circusd = procs.Identity(life.pid, life.started)
     alive = {each.pid for each in (*circusds, circusd) if procs.is_running(*each)}
     own = procs.spared()
-    for worker in circusd_record.workers(instance):
+    for worker, (_, user) in circusd_record.workers(instance).items():
+        # As root's it may be what a user has become by sudo, unless it was recorded as that.
+        users = frozenset(procs.users_of(worker.pid) - {0} if user is None else {user})
         stat = procs.read_stat(worker.pid)
-        if stat is None or stat.started != worker.started or stat.has_ended:
+        if stat is None or worker.pid in own or stat.parent in alive or not procs.is_running(*worker, users):
             continue
-        if worker.pid in own or stat.parent in alive:
-            continue
-        holder = holder_of(worker.pid)
-        if holder is not None and holder.started == worker.started:
-            yield holder._replace(instance=instance, circusd=circusd, circusd_alive=False, inspectable=False)
+        if (holder := holder_of(worker.pid)) is not None and holder.started == worker.started:
+            lost = holder._replace(instance=instance, circusd=circusd, circusd_alive=False, inspectable=False)
+            yield lost._replace(users=users)
 
 
 def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[procs.Identity]:

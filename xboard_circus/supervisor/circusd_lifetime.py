@@ -110,7 +110,7 @@ class Lifetime:
         if self._life.is_ordered:
             return self._life.workers  # as they were when it left
         found = {
-            name: {each.token: str(procs.Identity(each.pid, each.started)) for each in armed.fleet}
+            name: {each.token: f"{procs.Identity(each.pid, each.started)} {each.user}" for each in armed.fleet}
             for name, armed in self._supervisor.armed.items()
         }
         return {name: {**found.get(name, {}), **self.left.get(name, {})} for name in {**found, **self.left}}

@@ -350,7 +350,7 @@ class Supervisor:
 
         def owner(holder: Holder) -> str | None:
             name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
-            return name or recorded.get(procs.Identity(holder.pid or 0, holder.started or 0))
+            return name or recorded.get(procs.Identity(holder.pid or 0, holder.started or 0), (None,))[0]
 
         found = {each: owner(each) for each in listeners.orphans(self.instance)}
         return {each: name for each, name in found.items() if (name if name in known else None) == watcher}
@@ -447,7 +447,7 @@ class Supervisor:
     def _views_of_uncreated(self) -> list[WatcherEntry]:
         created = {watcher.name for watcher in self.arbiter.watchers}
         recorded = circusd_record.workers(self.instance) if set(self._uncreated) - created else {}
-        serving = Counter(owner for each, owner in recorded.items() if procs.is_running(*each))
+        serving = Counter(owner for each, (owner, _) in recorded.items() if procs.is_running(*each))
         since = round(self.clock() - self.started_at, 3)
         return [
             uncreated_watcher(name=name, numprocesses=number, why=why, predecessors=serving[name], since=since)
