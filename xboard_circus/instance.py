@@ -54,6 +54,7 @@ class Instance:
 
     Attributes:
         owner: The owner of the file, who decides what circusd is.
+        is_anothers: That is another user of this host, neither root nor who looks.
         user: That of the circusd that `find` has found, as it was then; None without one.
         unread: Why the file cannot be read, though its circusd runs; *config* is then what can be read of it. Only with
             *lenient*, for commands that look or stop.
@@ -74,6 +75,7 @@ class Instance:
         # Once: a link put in its place meanwhile would have us stop another circusd than this one.
         self._file, owner, links = written_files.settle(config_file)
         self.owner = os.geteuid() if owner is None else owner  # deleted while its circusd runs
+        self.is_anothers = self.owner not in (0, os.geteuid()) and writers.User.of(self.owner) is not None
         # As the kernel does in /tmp, see protected_symlinks in proc(5).
         if (others := links - {0, os.geteuid(), owner}) and os.geteuid() in (0, self.owner):
             link = f"a link of {servers.name_of(min(others))}'s"
@@ -113,15 +115,14 @@ class Instance:
                 found = self.query(client)
                 # Where the listener is unknown, it may name processes of the user who wrote the ini, and none of ours
                 # where that is another user of this host.
-                is_anothers = self.owner not in (0, os.geteuid()) and writers.User.of(self.owner) is not None
                 listener = client.listener
-                users = listener.users or ({self.owner} if is_anothers else {self.owner, os.geteuid()})
+                users = listener.users or ({self.owner} if self.is_anothers else {self.owner, os.geteuid()})
         except CircusdGone as error:
             return self._without_answer(error)
         pid, config_file = found.circusd["pid"], found.circusd["config_file"]
         asked_at, user = procs.now(), procs.user_of(pid)
         # A process of root's may get that pid at once.
-        is_to_come = user is None and (is_anothers or found.identity.started >= asked_at)
+        is_to_come = user is None and (self.is_anothers or found.identity.started >= asked_at)
         if is_to_come or (user is not None and (user not in users or not self._may_be_ours(found.identity))):
             under = ", and which this command is, or runs under" if pid in procs.spared() else ""
             whose = "no process has yet" if user is None else f"is user {servers.name_of(user)}'s{under}"
@@ -227,7 +228,7 @@ class Instance:
         now, life, age = time.time(), circusd_record.read(self.id), None
         if life is not None and circusd == (life.pid, life.started):
             age = max(self.answer_within if silent else 0.0, now - life.ended_at)
-        ports = serving_on(self._served())
+        ports = None if self.is_anothers else serving_on(self._served())  # as in the page's `_look_after_workers`
         return CircusdAbsent(gone(age=age, why=silent, is_dead=not silent, serving_on=ports, aged=since(now)))
 
     def _served(self) -> Iterator[Served]:

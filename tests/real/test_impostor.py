@@ -21,13 +21,15 @@ import pytest
 from xboard_circus import __version__, config
 from xboard_circus.circus_client import CircusdClient, CircusdGone
 from xboard_circus.container import health_check
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.errors import XboardError
+from xboard_circus.host import circusd_record
 from xboard_circus.host.procs import TICKS, Identity, below, now, send_signal
-from xboard_circus.instance import EndpointTaken, Instance, Silent
+from xboard_circus.instance import CircusdAbsent, EndpointTaken, Instance, Silent
 from xboard_circus.monitor import ThisHost
 
 from .attacker import PYTHON, completed_as
@@ -437,6 +439,40 @@ def test_roots_page_copies_no_command_and_asks_no_address_that_another_users_cir
         stranger.setblocking(False)
         with pytest.raises(BlockingIOError):
             stranger.accept()
+
+
+def test_root_asks_no_address_that_another_users_ini_names(
+    folder_of_theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a worker of another user's that its circusd, which root started, has left, and an ini of that user's that
+    names a stranger's port by now, when root looks at it, then that port gets no request, and nothing is said of it."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    user = pwd.getpwnam(USER).pw_uid
+    with (
+        circusd(folder_of_theirs, start=False) as c,
+        socket.create_server(("127.0.0.1", c.watchers["web"].port)) as stranger,
+    ):
+        left = subprocess.Popen(["sleep", "600"], user=USER, start_new_session=True)
+        try:
+            instance = Instance(c.ini)
+            workers = {"web": {"a1": f"{left.pid}:{process(left.pid).started} {user}"}}
+            life = CircusdLife(4190000, 1, boot=circusd_record.boot(), workers=workers)
+            circusd_record.write(instance.id, life)
+            with pytest.raises(CircusdAbsent, match=f"Nothing answers on :{c.watchers['web'].port}|None of its ports"):
+                instance.running()
+            stranger.accept()[0].close()
+
+            for place in (folder_of_theirs, c.ini):
+                os.chown(place, user, -1)
+            with pytest.raises(CircusdAbsent) as found:
+                Instance(c.ini).running()
+        finally:
+            left.kill()
+            left.wait()
+        stranger.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+        assert ("is down for" in str(found.value), "port" in str(found.value)) == (True, False)
 
 
 # The same with the marks of a worker, which the process below has not, nor its session.

@@ -122,21 +122,21 @@ class Answering(NamedTuple):
 
 
 def gone(
-    *, age: float | None, why: str, is_dead: bool | None, serving_on: Sequence[Answering], aged: Aged = span
+    *, age: float | None, why: str, is_dead: bool | None, serving_on: Sequence[Answering] | None, aged: Aged = span
 ) -> Headline:
     """Return the line on a circusd that does not answer.
 
     Args:
         age: Seconds since its last answer.
         is_dead: Its process has ended; None where that is not known, as on another host.
-        serving_on: Its ports, as far as they were asked.
+        serving_on: Its ports, as far as they were asked; None where none may be.
     """
     say = Say.GONE_NEVER if age is None else Say.GONE if is_dead else Say.GONE_SILENT
     lines = [say(age=aged(age or 0.0), why=why)]
-    answering = [each for each in serving_on if each.alive]
-    if is_dead and not answering:
+    answering = [each for each in serving_on or () if each.alive]
+    if is_dead and serving_on is not None and not answering:
         lines.append(Say.GONE_ALL())
-    elif mute := [f":{each.port}" for each in serving_on if not each.alive]:
+    elif mute := [f":{each.port}" for each in serving_on or () if not each.alive]:
         lines.append(Say.GONE_MUTE(ports=", ".join(mute)))
     for port, alive, status in answering:
         lines.append((Say.GONE_FAILS if status >= 500 else Say.GONE_SERVES)(n=alive, port=port, status=status))
