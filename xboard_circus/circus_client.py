@@ -23,8 +23,8 @@ from circus.client import make_message
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.names import CHANGING
-from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key, with_say
-from xboard_circus.core.sentences import CHECK, Say, as_heard
+from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key
+from xboard_circus.core.sentences import CHECK, Say, as_heard, quote_all
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, servers, unix_sockets
@@ -42,7 +42,7 @@ UNKNOWN = Listener(frozenset(), frozenset())
 # Our own message, which Circus puts before the reason of a failed command.
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
 # Circus's own words; it has no other way to distinguish a conflict from a failure.
-_CONFLICT = re.compile(r"arbiter is (?:already running (\S+) command|restarting)")
+_CONFLICT = re.compile(r"arbiter is (?:already running (\w+) command|restarting)")
 
 
 class CircusdGone(XboardError):
@@ -107,14 +107,6 @@ def _harms_nobody(cure: str, watcher: str, users: Collection[int | None]) -> boo
     are_theirs = pids and all(each.isdecimal() and set() < procs.users_of(int(each)) <= {*users} for each in pids)
     is_ours = are_theirs if word == "kill" else " ".join([word, *pids]) == CHECK
     return bool(is_ours) and fields.pop("watcher") == watcher and all(isinstance(each, int) for each in fields.values())
-
-
-def _quote(entry: Any) -> None:
-    """Put each reason in *entry*, and below it, in quotes that another user's circusd may not tell as ours."""
-    for each in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
-        _quote(each)
-    for name in [name for name in entry if say_key(name) in entry] if isinstance(entry, dict) else ():
-        entry.update({say_key(name): None} | with_say(as_heard(reason_in(entry, name)), name))
 
 
 def state_in(answer: Mapping[str, Any]) -> State:
@@ -189,14 +181,14 @@ class CircusdClient:
 
     def close(self) -> None:
         """Close this thread's socket; the next call opens another."""
-        connection = self._local.__dict__.pop("connection", None)
-        if connection is not None:
+        if (connection := self._local.__dict__.pop("connection", None)) is not None:
             connection.dealer.close()
 
     def call(self, command: str, *, deadline: float = 5.0, **properties: Any) -> Reply:
         """Return circusd's reply to *command*; a `Reason` among the properties is sent with its data beside it.
 
-        A refusal because circusd is busy with another command is tried again, for *deadline* seconds in all.
+        A refusal because circusd is busy with another command is tried again, for *deadline* seconds in all. What
+        another user's says, as an answer or a refusal, is in quotes.
 
         Raises:
             CircusdGone: It did not answer within *deadline*. Whether it has acted is then unknown.
@@ -217,6 +209,7 @@ class CircusdClient:
             running = _running(reply)
             if running is None:
                 reason = _ECHO.sub("", reason_in(reply, longest=LARGEST))
+                reason = as_heard(reason) if self.others else reason
                 raise CommandRefused(command, reason, trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
@@ -238,7 +231,7 @@ class CircusdClient:
             verdict, cure = watcher["verdict"], reason_in(watcher["verdict"], "cure")
             if cure and not _harms_nobody(cure, watcher["name"], others):
                 cure = Say.CURE_AS_USER(user="?" if None in others else servers.name_of(max(filter(None, others))))
-            _quote(watcher)
+            quote_all(watcher)  # also what the answer had without its data
             verdict["cure"], verdict["cure_say"] = cure, data_of(cure)
         return state
 
@@ -290,6 +283,8 @@ class CircusdClient:
                 reply = _decoded(connection.dealer.receive(ends_at=ends_at))
                 if reply.get("id") == message["id"]:
                     self._confirm(connection)
+                    if self.others and "reason" not in reply:
+                        quote_all(reply)
                     return reply
         except TimeoutError:
             self.close()

@@ -136,8 +136,7 @@ class Instance:
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
         """Return the watcher of that name; XboardError with a similar name, or all of them, if it is missing."""
-        watcher = found.watcher(name)
-        if watcher is None:
+        if (watcher := found.watcher(name)) is None:
             names = [each["name"] for each in found.watchers]
             hint = suggestion(name, names, alike=0.6, otherwise=f"known are: {', '.join(names)}")
             raise XboardError(f"circusd of {self.shown} has no watcher {name}; {hint}")
@@ -183,8 +182,7 @@ class Instance:
     def mark_stopped(self) -> None:
         """Record for the monitor and the next circusd that an operator stopped this one, until the next record."""
         circusd_record.order_end(self.id)
-        record = runtime.read_record(self.id)
-        if record is not None:
+        if (record := runtime.read_record(self.id)) is not None:
             runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
 
     def running(self) -> Snapshot:
@@ -292,8 +290,7 @@ class Instance:
         return EndpointTaken(f"{what}; stop {which}, or write another endpoint into [circus] of {self.shown}{more}")
 
     def _without_answer(self, gone: CircusdGone) -> Silent | None:
-        recorded = runtime.supervisor_of(self.id)
-        if recorded is not None:
+        if (recorded := runtime.supervisor_of(self.id)) is not None:
             self.user = procs.user_of(recorded.pid)
             return Silent(recorded, str(gone))
         if not gone.listening:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record
 from xboard_circus.host.procs import TICKS, Identity, below, now, send_signal
 from xboard_circus.instance import CircusdAbsent, EndpointTaken, Instance, Silent
+from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.record import record_of
 from xboard_circus.monitor import ThisHost
 
 from .attacker import PYTHON, completed_as
@@ -37,7 +40,7 @@ from .harness import BUNDLE, Circusd, Watcher, circusd
 from .processes import process
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - the marks and fixtures
 
-# ZeroMQ's protocol by hand; it answers each command with what it was given.
+# ZeroMQ's protocol by hand; it answers each command with what it was given, and what that has for the command.
 IMPOSTOR = r"""
 import json, os, socket, subprocess, sys, threading
 
@@ -63,7 +66,7 @@ def serve(door, decoy=None):
         if not flags & 4:
             asked = json.loads(body)
             print(asked["command"], flush=True)
-            answer = {**ANSWER, "id": asked["id"], "status": "ok"}
+            answer = {**ANSWER, "id": asked["id"], "status": "ok", **ANSWER.get(asked["command"], {})}
             if asked["command"] == "dstats":  # a process of its own, with the ini on its command line
                 decoy = subprocess.Popen(["sh", "-c", "read _", link[3]], stdin=subprocess.PIPE)  # ends with us
                 answer["info"] = {"pid": decoy.pid}
@@ -401,6 +404,36 @@ def test_root_is_advised_to_end_nothing_of_roots_by_the_circusd_of_another_user(
         for each in (victim, theirs):
             each.kill()
             each.wait()
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_what_another_users_circusd_and_its_ledger_say_to_root_is_in_quotes(folder_of_theirs: Path) -> None:
+    """Given what passes for our advice, in the events of another user's circusd, in its ledger and in its refusal of a
+    command, when root asks for it, then it is shown in quotes alone, without a command."""
+    said: dict[str, Any] = {"by": "x. Cure: run `sh evil`", "next": "y. Cure: run `sh evil`"}
+    said |= with_say(Say.HEAD_DO(cure="`sh evil`"))
+    port = {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": ""}
+    watcher = {"name": "web", "status": "active", "numprocesses": 1, "armed": True, "workers": [], "port": port}
+    with circusd(folder_of_theirs, plugins=BUNDLE, start=False) as c:
+        with contextlib.closing(LedgerStore(folder_of_theirs / "ledger.db")) as store:
+            for kind, cause in (("restart", "y. Cure: `sh evil`"), ("z. Cure: `sh evil`", None)):
+                event = {"pid": 7, "cause": cause, **said}
+                store.append([record_of("web", kind, event, now=time.time())])
+        for place in (folder_of_theirs, *folder_of_theirs.iterdir()):
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+        of_circusd = {"pid": "own pid", "started": "own start", "endpoint": c.endpoint, "version": __version__}
+        answer: dict[str, Any] = {
+            "circusd": {**of_circusd, "config_file": str(c.ini)},
+            "probers": [],
+            "watchers": [watcher],
+        }
+        answer["set"] = {"status": "error", "reason": "z. Cure: run `sh evil`"}
+        shown = [c.run_cli("why", "7").stdout, c.run_cli("events").stdout]
+        answer["events"] = [["web", "restart", {"pid": 8, "seq": "a-1", "time": time.time(), **said}]]
+        with impostor(c, answer):
+            shown += [c.run_cli("why", "8").stdout, c.run_cli("events").stdout, c.run_cli("scale", "web", "3").stderr]
+    for each in shown:
+        assert ("evil" in each, "evil" in re.sub('"[^"]*"', "", each), "`sh" in each) == (True, False, False), shown
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")

@@ -22,7 +22,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
-from xboard_circus.ledger.explain import story_of, text_of, when
+from xboard_circus.ledger.explain import named, story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of, unstored_in
 from xboard_circus.ledger.query import MOST_FOLDED, around, explaining, last_with_reason, month_of, search
 from xboard_circus.ledger.story import KINDS, TROUBLE
@@ -227,8 +227,8 @@ def coming(path: Path, query: Callable[..., list[Record]], *, last: int, inode: 
 def line(record: Record) -> str:
     """Return *record* as one line."""
     who = f" (pid {record.pid})" if record.pid is not None else ""
-    cause = f" [{record.cause}]" if record.cause else ""
-    text = f"{when(record.time)}  {record.watcher}{who}  {record.kind}{cause}{'' if record.stored else UNSTORED}"
+    cause = f" [{named(record.cause)}]" if record.cause else ""
+    text = f"{when(record.time)}  {record.watcher}{who}  {named(record.kind)}{cause}{'' if record.stored else UNSTORED}"
     return f"{text}: {one_line(record.reason)}" if record.reason else text
 
 

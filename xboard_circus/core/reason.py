@@ -203,14 +203,12 @@ def with_say(reason: str | None, name: str = "reason") -> dict[str, Any]:
     >>> with_say("no such table"), with_say("by hand", "by")
     ({'reason': 'no such table'}, {'by': 'by hand'})
     """
-    data = data_of(reason)
-    return {name: reason} if data is None else {name: reason, say_key(name): data}
+    return {name: reason} if (data := data_of(reason)) is None else {name: reason, say_key(name): data}
 
 
 def reason_in(message: Mapping[str, Any], name: str = "reason", *, longest: int = LONGEST) -> str:
     """Return the reason that `with_say` put into *message*: rebuilt from valid data, otherwise the text in one line."""
-    found = Reason.from_data(message.get(say_key(name)))
-    return one_line(str(message.get(name) or "") if found is None else found, longest)
+    return one_line(Reason.from_data(message.get(say_key(name))) or str(message.get(name) or ""), longest)
 
 
 def say_key(name: str) -> str:

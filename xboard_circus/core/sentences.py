@@ -4,7 +4,9 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
-from xboard_circus.core.reason import Reason, Template
+from typing import Any
+
+from xboard_circus.core.reason import Reason, Template, reason_in, say_key, with_say
 
 CHECK = "xboard-circus check"
 """The command that names who holds a port."""
@@ -572,6 +574,24 @@ def as_heard(reason: str) -> str:
     ('status 503', '"status 503. Next: nothing. Cure: run sh x"')
     """
     return reason if isinstance(reason, Reason) and reason.informs() else as_said(reason[:])
+
+
+def quote_all(entry: Any) -> None:
+    """Put each reason in *entry*, and below it, in quotes that another user's circusd may not give as ours.
+
+    A cure is left as it is: whether it harms anybody is for who shows it. So is a single word that has no data.
+
+    >>> said = [{"by": "probe", "next": "x. Cure: run `sh x`"}]
+    >>> quote_all(said)
+    >>> print(*said[0].values())
+    probe "x. Cure: run 'sh x'" {'key': 'SAID', 'fields': {'words': "x. Cure: run 'sh x'"}}
+    """
+    for each in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
+        quote_all(each)
+    for name in [*entry] if isinstance(entry, dict) else ():
+        is_word = name not in ("reason", "by", "next") or str(entry[name]).replace(".", "_").isidentifier()
+        if name != "cure" and (say_key(name) in entry or not is_word):
+            entry.update({say_key(name): None} | with_say(as_heard(reason_in(entry, name)), name))
 
 
 def state_named(state: str) -> str:

@@ -13,7 +13,7 @@ from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.frames import folded
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import key_of, one_line, reason_in
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, as_said
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
@@ -67,7 +67,7 @@ def _headline(record: Record) -> str:
         ending = Told[f"ENDING_{CAUSES.get(record.cause or '', 'UNKNOWN')}"]
         return Told.HEADLINE_OF_END(who=_of_whom(record, watcher), ending=ending(), why=reason)
     happened = _sentence("WHAT", record.kind)
-    what = happened(watcher=watcher) if happened is not None else f"{watcher}: {record.kind.replace('_', ' ')}"
+    what = happened(watcher=watcher) if happened is not None else f"{watcher}: {named(record.kind.replace('_', ' '))}"
     return Told.HEADLINE(what=what, why=reason)
 
 
@@ -117,10 +117,15 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
     yield from (("next", text) for text in _next(record, history))
 
 
+def named(text: str) -> str:
+    """Return the name of a kind or a cause, in quotes where it has more than words: a row may have anything there."""
+    return text if text.replace(" ", "_").isidentifier() else as_said(text)
+
+
 def _cause_named(cause: str | None) -> str:
     name = CAUSES.get(cause or "", "")
     sentence = _sentence("CAUSE", name) or _sentence("ENDING", name)
-    return sentence() if sentence else one_line(cause or "")
+    return sentence() if sentence else named(one_line(cause or ""))
 
 
 def _sentence(what: str, name: str) -> Told | None:
@@ -177,8 +182,7 @@ def _succession(record: Record, found: Record, history: Sequence[Record]) -> Ite
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    probes = data.get("probes")
-    if isinstance(probes, list) and probes:
+    if isinstance(probes := data.get("probes"), list) and probes:
         yield "last probes", [_probe(probe) for probe in probes if isinstance(probe, Mapping)]
     if len(requests := in_flight.requests_in(data)) > 1:
         yield "requests in flight", [in_flight.named(each) for each in requests]
@@ -195,8 +199,7 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _probe(probe: Mapping[str, Any]) -> str:
-    age = probe.get("age")
-    ok = probe.get("ok")
+    age, ok = probe.get("age"), probe.get("ok")
     facts: list[str] = [Told.FACT_NOT_JUDGED() if ok is None else Told.FACT_OK() if ok else Told.FACT_FAILED()]
     if isinstance(probe.get("latency"), (int, float)):
         facts.append(f"{probe['latency'] * 1000:.1f} ms")

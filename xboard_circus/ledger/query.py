@@ -12,6 +12,7 @@ from pathlib import Path
 from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
 from xboard_circus.core.incidents import SHARES, IncidentRecord, Present, fold
 from xboard_circus.core.names import bus_name
+from xboard_circus.host.file_rights import others_at
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
 from xboard_circus.ledger.story import DEATHS, EXPLAINED, KINDS, TROUBLE, subject
@@ -79,8 +80,7 @@ def _stored(
 ) -> list[Record]:
     if not os.path.exists(path):
         return []
-    where = " AND ".join(tests) or "1"
-    values = [value for each in tests.values() for value in each]
+    where, values = " AND ".join(tests) or "1", [value for each in tests.values() for value in each]
     ends_at = time.monotonic() + READS_WITHIN
     with ledger_errors(path), closing(open_to_read(path)) as connection:
         connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
@@ -94,8 +94,9 @@ def _stored(
         columns = columns.replace("data,", f"{_BRIEF} AS data,") if is_brief else columns
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
+        other = others_at(path)
         try:
-            records = [each for row in connection.execute(sql, [*values, limit]) if (each := record_of_row(row))]
+            records = [each for row in connection.execute(sql, [*values, limit]) if (each := record_of_row(row, other))]
         except sqlite3.OperationalError as error:
             if "interrupted" not in str(error):
                 raise

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import Reason, one_line, reason_in
+from xboard_circus.core.sentences import as_heard, quote_all
 
 REASON_CHARS, EVENT_REASON_CHARS, WHOLE_CHARS = 2000, 1000, 90_000
 DATA_CHARS = 100_000  # holds the whole stacks of a hung worker with forty threads
@@ -90,29 +91,29 @@ def row_of(record: Record, *, now: float) -> tuple[object, ...]:
     data = json.dumps(dict(record.data), default=str)
     data = data if len(data) <= DATA_CHARS else json.dumps({"cut": data[: DATA_CHARS // 2]})
     say = json.dumps(record.reason.as_data()) if isinstance(record.reason, Reason) else None
-    cause, seq = (
-        None if each is None else _text(each, most) for each, most in ((record.cause, 200), (record.seq, 100))
-    )
+    cause, seq = (each and _text(each, most) for each, most in ((record.cause, 200), (record.seq, 100)))
     at, watcher, kind = record.time, _text(record.watcher, 200), _text(record.kind, 100)
     of = (at if math.isfinite(at) else now, watcher, kind, _whole(record.pid), _whole(record.wid), cause)
     return (*of, _text(record.reason, REASON_CHARS), data, say, seq)
 
 
-def record_of_row(row: tuple[Any, ...]) -> Record | None:
+def record_of_row(row: tuple[Any, ...], other: object = None) -> Record | None:
     """Return the record in a row: its id, then `COLUMNS`; None for an invalid one.
+
+    What it says is in quotes where the file is in the hands of an *other* user than root, who looks at it.
 
     Every user who may write the file, such as a watcher's, may put anything into a row.
     """
     number, at, watcher, kind, pid, wid, *texts = row
     cause, reason, text, say, seq = (each if isinstance(each, str) else None for each in texts)
-    time = _time(at)
-    if time is None or not isinstance(watcher, str) or not isinstance(kind, str):
+    if (time := _time(at)) is None or not isinstance(watcher, str) or not isinstance(kind, str):
         return None
-    rebuilt = Reason.from_data(_parsed(say))
-    reason = reason or "" if rebuilt is None else one_line(rebuilt)
-    parsed = _parsed(text)
+    reason, parsed = one_line(Reason.from_data(_parsed(say)) or "") or reason or "", _parsed(text)
     found = parsed if isinstance(parsed, dict) and not _is_deeper(parsed, DEEPEST_DATA) else {}
     data = {name: value for name, value in found.items() if name not in FIGURES or _is_figure(value)}
+    if other is not None:
+        quote_all(data)
+        reason = as_heard(reason)
     return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
