@@ -94,9 +94,10 @@ def printable(text: str) -> str:
     >>> printable("evil\\x1b[2J name"), printable("photo_\\u202egpj.exe")
     ('evil?[2J name', 'photo_?gpj.exe')
     """
-    if text.isprintable() and not BLANK.search(text):
+    if text.isprintable() and (text.isascii() or not BLANK.search(text)):
         return text
-    return "".join("?" if category(each) in _UNSEEN and each not in "\n\t" else each for each in BLANK.sub("?", text))
+    # A U+200D that is left by then joins two symbols.
+    return "".join("?" if category(c) in _UNSEEN and c not in "\n\t\u200d" else c for c in BLANK.sub("?", text))
 
 
 def masked(value: Any, key: str = "") -> Any:

@@ -133,6 +133,11 @@ def test_long_texts_are_not_kept_in_memory() -> None:
         ("a\u2028b\ud800", "a?b?"),
         ("web\u3164 \u115fw\uffa0\u2800e\u034f\u17b4b", "web? ?w??e??b"),
         ("a\ufe0fb\ufe00\U000e0100\u180b\u2065\ufff0c", "a?b?????c"),
+        (
+            "⚠\ufe0f 1\ufe0f\u20e3 👨🏽\u200d👩 🏳\ufe0f\u200d🌈 ⚠\ufe0e",
+            "⚠\ufe0f 1\ufe0f\u20e3 👨🏽\u200d👩 🏳\ufe0f\u200d🌈 ⚠\ufe0e",
+        ),
+        ("⚠\ufe0f\ufe0f⚠\u200d ⚠\u200d\u200d⚠b\u200d⚠b\ufe0f\u200d⚠⚠\ufe00", "⚠\ufe0f?⚠? ⚠??⚠b?⚠b??⚠⚠?"),
         ("两个\u3000字\u00a0🎉\n\tb", "两个\u3000字\u00a0🎉\n\tb"),
     ],
 )

@@ -23,6 +23,7 @@ from xboard_circus.errors import XboardError
         pytest.param("a\x1b]0;title\x07b", "a ]0;title b", id="a terminal's title can't be set"),
         pytest.param("\udcff!", "!", id="bytes that are no text go"),
         pytest.param("\u3164we\u2800\ufe0fb", "we b", id="what no font shows is a blank"),
+        pytest.param("⚠\ufe0f 🏳\ufe0f\u200d🌈 a\u200db", "⚠\ufe0f 🏳\ufe0f\u200d🌈 a b", id="what joins an emoji stays"),
         pytest.param("x" * 301, "x" * 297 + "...", id="too long is cut"),
         pytest.param("x" * 300, "x" * 300, id="just long enough isn't"),
         pytest.param("", "", id="nothing stays nothing"),

@@ -23,9 +23,13 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _NUMBER = re.compile(r"-?[\d.]*")
 _QUOTED = re.compile(r'"\{(\w+)\}"')
 # No font shows these: what Unicode 16 lists as Default_Ignorable_Code_Point (DerivedCoreProperties.txt) beyond the
-# categories by which Python tells what cannot be printed, and the blanks U+2800, U+16FE4 and U+1D159.
-_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-BLANK = re.compile(f"[{_BLANKS}\U00016fe4\U0001d159\U000e0000-\U000e0fff]")
+# categories by which Python tells what cannot be printed, and the blanks U+2800, U+16FE4 and U+1D159. Behind a symbol
+# U+FE0E and U+FE0F choose how it is drawn, and U+200D joins it with the next one.
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200d\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+_SYMBOL = "[©®‼⁉™\u2139\u2190-\u23ff\u2460-\u27bf\u2900-\u2bff〰〽㊗㊙\U0001f000-\U0001faff]"
+_JOINING = f"(?<!{_SYMBOL}\u200d(?={_SYMBOL}))(?<!{_SYMBOL}\ufe0f\u200d(?={_SYMBOL}))"
+_CHOOSING = f"(?<!{_SYMBOL}[\ufe0e\ufe0f])(?<!\ufe0f(?=\u20e3))"
+BLANK = re.compile(f"[{_BLANKS}\U00016fe4\U0001d159\U000e0000-\U000e0fff]{_JOINING}{_CHOOSING}")
 _templates: dict[str, str] = {}
 
 
@@ -169,7 +173,7 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     """
     # Four times as much is plenty to shorten; a line of 100 MB must not be copied.
     plain = BLANK.sub(" ", _ESCAPE.sub("", text[: 4 * longest]))
-    line = " ".join("".join(char if char.isprintable() else " " for char in plain).split())
+    line = " ".join("".join(char if char.isprintable() or char == "\u200d" else " " for char in plain).split())
     line = line if len(line) <= longest else line[: longest - 3] + "..."
     return text.with_text(line) if isinstance(text, Reason) else line
 

@@ -55,8 +55,7 @@ def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) 
 
     The time of its last sign of life stays. A failed write costs a detail of a later report, and nothing else.
     """
-    life = read(instance)
-    if life is None or circusd not in (None, procs.Identity(life.pid, life.started)):
+    if (life := read(instance)) is None or circusd not in (None, procs.Identity(life.pid, life.started)):
         return
     with suppress(XboardError, OSError):
         write(instance, life._replace(**changes))
@@ -65,8 +64,7 @@ def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) 
 
 def order_end(instance: str) -> None:
     """Record a stop request to the running circusd; the record of one that is gone is not changed."""
-    life = read(instance)
-    if life is not None and not is_over(life, boot=boot()):
+    if (life := read(instance)) is not None and not is_over(life, boot=boot()):
         amend(instance, is_ordered=True)
 
 

@@ -77,8 +77,7 @@ def orphans(instance: str) -> list[Holder]:
 
 def _recorded_orphans(instance: str, circusds: Mapping[procs.Identity, str]) -> Iterator[Holder]:
     """Yield the recorded workers of *instance* that have lost their circusd, and run as the user that they had."""
-    life = circusd_record.read(instance)
-    if life is None:
+    if (life := circusd_record.read(instance)) is None:
         return
     circusd = procs.Identity(life.pid, life.started)
     alive = {each.pid for each in (*circusds, circusd) if procs.is_running(*each)}
