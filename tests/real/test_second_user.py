@@ -169,6 +169,33 @@ def test_who_hands_the_port_to_a_process_of_roots_has_it_neither_ended_nor_named
         c.wait_ready()
 
 
+@pytest.mark.parametrize("whose", ["ini", "part"])
+def test_roots_circusd_takes_over_no_watcher_that_another_user_may_have_written(open_folder: Path, whose: str) -> None:  # noqa: F811
+    """Given the ini of root's running circusd, or a file that it includes, which is another user's by now, when root
+    has it read again, restarts or reloads, then circusd refuses that as `check` does, and runs nothing of it."""
+    folder, proof = open_folder / f"of-{whose}", open_folder / f"proof-{whose}"
+    folder.mkdir(0o755)
+    part = folder / "part.inc"
+    part.touch()
+    with circusd(folder, watchers=[Watcher()], circus={"include": "part.inc"}) as c:
+        workers, theirs = c.wait_ready(), {"ini": c.ini, "part": part}[whose]
+        with theirs.open("a") as file:
+            file.write(f"[watcher:theirs]\ncmd = sh -c 'id > {proof}; exec sleep 60'\n")
+        shutil.chown(theirs, USER)
+        what = f"{USER} may write {theirs}, which circusd uses as root: who has {USER} has root"
+        checked = c.run_cli("check")
+        assert (checked.returncode, what in checked.stdout) == (1, True), checked
+
+        for command in ("reloadconfig", "restart", "reload"):
+            reply = c.call(command, waiting=True)
+            assert (reply["status"], what in str(reply["reason"])) == ("error", True), (command, reply)
+        assert c.ready() == workers
+        assert not proof.exists()
+        shutil.chown(theirs, "root")  # the trap is sound
+        c.do("reloadconfig", waiting=True)
+        eventually(proof.exists, what="root's own watcher runs")
+
+
 def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Path) -> None:  # noqa: F811
     """Given a folder in PYTHONPATH of a user who is neither root nor the watcher's, when root checks, starts or
     restarts, then that is refused with the cure, and no .pth file in there runs."""

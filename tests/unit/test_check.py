@@ -110,7 +110,7 @@ def told_by_file(config: Config) -> list[str]:
 
 
 def told_by_host(config: Config) -> list[str]:
-    rules = (host_rules.findings, host_rules.modules)
+    rules = (host_rules.findings, host_rules.writable, host_rules.modules)
     found = [each for watcher in config.watchers for rule in rules for each in rule(config, watcher)]
     return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in found]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from xboard_circus import config as configuration
 from xboard_circus.checks import endpoint_rules, host_rules, import_rules, port_rules
 from xboard_circus.checks.findings import Finding, Level, Report, report, within
-from xboard_circus.checks.judgement import of_file, placed, read
+from xboard_circus.checks.judgement import doors, of_file, placed, read
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
@@ -42,8 +42,11 @@ def check(
         config = config._replace(circus={**config.circus, "logoutput": str(CIRCUSD_LOG)})
     refusal = host_rules.refusal(config.folder)
     try:
-        of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)
-        findings = [*of_file(config), *placed(config, of_host)]
+        found = doors(config, *config.watchers or (None,), others=others(), refusal=refusal)
+        findings = [*of_file(config), *found]
+        if all(each.level is not Level.ERROR for each in found):  # else it would run what that user has put there
+            of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)
+            findings += placed(config, of_host)
     except XboardError as error:
         return report([Finding(Level.ERROR, "", str(error).removeprefix(f"{config.shown}: "), "", file=config.shown)])
     if all(finding.level is not Level.ERROR for finding in findings):
@@ -62,17 +65,6 @@ def _counts(config: Config, *, imported: bool) -> Finding:
 def _of_host(
     config: Config, *, running: bool, others: Collection[str], starts: bool, refusal: str | None
 ) -> Iterator[Finding]:
-    doors: list[Finding] = []
-    for each in config.watchers or (None,):
-        section = "circus" if each is None else each.section
-        if others:
-            doors += within(section, host_rules.open_to_all(config, each))
-        if refusal is None:
-            doors += within(section, host_rules.open_to_others(config, each))
-    yield from doors
-    is_open = any(any(host_rules.writable(config, watcher)) for watcher in config.watchers)
-    if is_open or any(each.level is Level.ERROR for each in doors):
-        return  # the rest would run what that user has put there; `judgement` reports a watcher's own
     yield from within("circus", _circus(config, others))
     if refusal is None:
         for watcher in config.watchers:

@@ -100,14 +100,14 @@ def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield Finding(ERROR, "gid", "only root may take on another group", "start circusd as root, or take it out")
 
 
-def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+def writable(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Refuse files of root's circusd that the watcher's user may write: that user could become root.
 
     Plugins and `check` run in the folder of the ini, so root imports a `json.py` put there. `check` runs this rule
     first, and runs nothing there after a finding; circusd itself starts no worker of such a watcher.
     """
     user = _known_user(watcher)
-    if os.geteuid() != 0 or user is None or user.uid == 0:
+    if watcher is None or os.geteuid() != 0 or user is None or user.uid == 0:
         return
     paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *_log(config)]}
     for each in config.watchers:
@@ -196,7 +196,7 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
     place, only people count: on many hosts a user of the system may write /var/log. Without a *watcher*, what an ini
     file that has none names: plugins are imported all the same.
     """
-    user = None if watcher is None else _known_user(watcher)
+    user = _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
     used = _used(config, watcher)
     found = [(who.name, path, at) for path in used for who, at in writers.besides(path, trusted) if who != ANYBODY]
@@ -517,11 +517,11 @@ def _missing(modules: list[str], program: str, watcher: WatcherConfig, environme
     return f" ({lines[-1]})" if lines else ""
 
 
-def _known_user(watcher: WatcherConfig) -> User | None:
+def _known_user(watcher: WatcherConfig | None) -> User | None:
     try:
-        return user_of(watcher)
+        return None if watcher is None else user_of(watcher)
     except (KeyError, launcher.LaunchError):
         return None
 
 
-RULES = (_user, writable, _working_dir, _entered_as_root, _log_files, _limits, _program)
+RULES = (_user, _working_dir, _entered_as_root, _log_files, _limits, _program)

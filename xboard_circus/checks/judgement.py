@@ -7,7 +7,7 @@ It runs in the command line and within circusd: it prints nothing, binds no port
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from xboard_circus import config as configuration
 from xboard_circus.checks import (
     alert_rules,
     dry_run,
+    endpoint_rules,
     env_file_rules,
     file_rules,
     host_rules,
@@ -22,7 +23,7 @@ from xboard_circus.checks import (
     watcher_rules,
 )
 from xboard_circus.checks.findings import ERROR, Finding, within
-from xboard_circus.config import Config, get_config
+from xboard_circus.config import Config, WatcherConfig, get_config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 
@@ -34,7 +35,11 @@ def judge(config_file: str | Path) -> list[Finding]:
     imports them in a process of their own.
     """
     config, findings = read(config_file)
-    return findings if config is None else [*of_file(config), *placed(config, _imports(config))]
+    if config is None:
+        return findings
+    # Under another user than root they are warnings, which take time.
+    found = doors(config, *config.watchers or (None,), others=endpoint_rules.people()) if os.geteuid() == 0 else []
+    return [*of_file(config), *found, *placed(config, _imports(config))]
 
 
 def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
@@ -57,9 +62,19 @@ def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding
     config = read(config_file)[0] if os.geteuid() == 0 else None
     if config is None:
         return []
-    chosen = [each for each in config.watchers if name is None or each.name.lower() == name.lower()]
-    rules = (host_rules.writable, host_rules.open_to_others)
-    found = (within(each.section, rule(config, each)) for each in chosen for rule in rules)
+    return doors(config, *(each for each in config.watchers if name is None or each.name.lower() == name.lower()))
+
+
+def doors(
+    config: Config, *watchers: WatcherConfig | None, others: Collection[str] = (), refusal: str | None = None
+) -> list[Finding]:
+    """Return what another user may write of what is run for *watchers*, None for a file without one: errors for root.
+
+    With *others* on this host, also what all may write; after a *refusal*, which names the folder, not what some may.
+    """
+    rules = [host_rules.writable, *[host_rules.open_to_all] * bool(others)]
+    rules += [host_rules.open_to_others] if refusal is None else []
+    found = (within(each.section if each else "circus", rule(config, each)) for each in watchers for rule in rules)
     return list(placed(config, chain.from_iterable(found)))
 
 
