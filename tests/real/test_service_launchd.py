@@ -498,3 +498,34 @@ def test_root_installs_a_service_from_the_checkout_of_who_called_sudo(mac: Mac, 
     assert (refused.returncode, "www-data may write" in refused.stderr) == (1, True), refused
     refused = installed(mac, checkout, "daemon")
     assert (refused.returncode, "is another user's, of uid" in refused.stderr) == (1, True), refused
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("what", ["folder", "ini", "ini of all", "above"])
+@pytest.mark.parametrize("action", ["install", "upgrade", "unit"])
+def test_root_installs_no_service_in_a_folder_of_a_third_users(
+    mac: Mac, monkeypatch: pytest.MonkeyPatch, action: str, what: str
+) -> None:
+    """Given the folder, its ini file or a folder above as a third user's, who would have programs of his run as the
+    service's user, when root installs, then nothing is done; it is where that user has called sudo, or is the
+    service's own."""
+    mac.folder.parent.chmod(0o755)
+    theirs = {"folder": mac.folder, "above": mac.folder.parent}.get(what, mac.folder / "circus.ini")
+    if what == "ini of all":
+        theirs.chmod(0o666)
+    else:
+        shutil.chown(theirs, "www-data")
+    words = (action, "--run-as", "daemon", "--dry-run")
+
+    told = mac.service(*words, expect=1)
+
+    who = "every user of this host" if what == "ini of all" else "www-data"
+    assert f"{who} may write {theirs}, and daemon would run what is there: end their processes, look at it, " in told
+    assert "would " not in told.replace("daemon would run", "")
+    if what in ("folder", "ini"):
+        monkeypatch.setenv("SUDO_UID", str(pwd.getpwnam("www-data").pw_uid))
+        assert f"would share: {mac.folder} with daemon" in mac.service(*words)
+        monkeypatch.delenv("SUDO_UID")
+        shutil.chown(theirs, "daemon")
+    if what == "ini" or (what, action) == ("folder", "unit"):  # of its own folder root would run the .venv
+        assert f"would share: {mac.folder} with daemon" in mac.service(*words)

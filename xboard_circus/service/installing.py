@@ -34,6 +34,8 @@ OF_ROOT, _FACTS = "/opt", (("uname", "-s"), ("id", "-u"), ("id", "-un"))
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")
+_CURE = "end their processes, look at it, `chown -R root {}` and `chmod -R go-w` it, and give root the folders above it"
+_CURE += f", or put the service into a folder such as {OF_ROOT}"
 _INHERITED = "{} opens what root makes there to others, by a default access list: `setfacl -R -b {}` removes it"
 
 
@@ -72,10 +74,9 @@ class Service:
                 self._refuse_backends_of_others()
                 cure = f"when you have looked at it, `chown root {layout.command.parent}` and `chmod go-w` it"
                 self._refuse_of_others(layout.command.parent, cure, whole=False)
-            else:
-                cure = "leave --user out, or put it into a folder of root's"
-                self._refuse_of_others(layout.folder, cure, whole=False)
             self._refuse_sources_of_others()
+            for path in (layout.folder, layout.ini):
+                self._refuse_of_others(path, _CURE.format(layout.folder), whole=False, user=layout.user)
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
@@ -197,9 +198,7 @@ class Service:
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
         if self._is_roots and not (self._action == "unit" and self._layout.system):
-            cure = f"end their processes, look at it, `chown -R root {venv}` and `chmod -R go-w` it, and give root the "
-            cure += f"folders above it, or put the service into a folder such as {OF_ROOT}"
-            self._refuse_of_others(venv / "bin" / "python", cure)
+            self._refuse_of_others(venv / "bin" / "python", cure := _CURE.format(venv))
             for library in writers.libraries(venv / "bin" / "python"):
                 self._refuse_of_others(library, f"make {venv} anew by a Python of root's, such as the system's")
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
@@ -274,16 +273,16 @@ class Service:
         for path in (source / name for name in SOURCES):
             self._refuse_of_others(path, f"{cure}into a folder such as {OF_ROOT}")
 
-    def _refuse_of_others(self, path: Path, cure: str, *, whole: bool = True) -> None:
-        """Raise XboardError if a user who is not trusted may write *path*, a folder above it, or, of the *whole*,
-        anything below it."""
-        trusted = self._trusted()
+    def _refuse_of_others(self, path: Path, cure: str, *, whole: bool = True, user: str = "root") -> None:
+        """Raise XboardError if a user who is not trusted may write *path*, which *user* runs, a folder above it, or, of
+        the *whole*, anything below it."""
+        trusted = self._trusted() | {owner.uid for owner in [Owner.of(user)] if owner}
         if whole and not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
         for who, place in chain(writers.below(path.resolve(), trusted) if whole else (), writers.named(path, trusted)):
             if who == writers.INHERITED:
                 raise XboardError(_INHERITED.format(place, path))
-            raise XboardError(f"{who} may write {place}, and root would run what is there: {cure}")
+            raise XboardError(f"{who} may write {place}, and {user} would run what is there: {cure}")
 
     def _make_builds(self, source: Path) -> None:
         """Make the folders that pip writes into; refuse one that the service's user made first, or may write in."""
