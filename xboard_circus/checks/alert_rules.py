@@ -26,8 +26,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
-    for problem in alert.problems:
-        yield Finding(ERROR, problem.option, problem.what, problem.hint)
+    yield from (Finding(ERROR, problem.option, problem.what, problem.hint) for problem in alert.problems)
     wrong = {problem.option for problem in alert.problems}
     for option, secret in secrets_of(alert, config.folder).items():
         if option not in wrong and (fault := secret.fault()):

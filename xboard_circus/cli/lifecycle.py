@@ -120,8 +120,7 @@ def one_by_one(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """
     left = list(names)
     while left:
-        name = left.pop(0)
-        yield name, f"; not begun: {', '.join(left)}" if left else ""
+        yield left.pop(0), f"; not begun: {', '.join(left)}" if left else ""
 
 
 def check_file(instance: Instance, *, starts: bool = True) -> None:

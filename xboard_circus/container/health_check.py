@@ -49,8 +49,7 @@ def _problems(ini: Path) -> Iterator[str]:
         return
     if answer.get("status") == "error":
         yield f"circusd at {endpoint}: {answer.get('reason')}"
-    for name, reason in answer.get("outages", ()):
-        yield f"{name} does not serve: {reason}"
+    yield from (f"{name} does not serve: {reason}" for name, reason in answer.get("outages", ()))
     for name, port, live_path in answer.get("backends", ()):
         path = live_path or "/"
         if port and (problem := _fault_of_backend(port, path, needs_success=bool(live_path))):

@@ -26,8 +26,7 @@ def some_of(things: Sequence[object], most: int) -> str:
     >>> some_of([7, 8, 9], 2), some_of([7], 2)
     ('7, 8 and 1 more', '7')
     """
-    more = f" and {len(things) - most} more" if len(things) > most else ""
-    return ", ".join(map(str, things[:most])) + more
+    return ", ".join(map(str, things[:most])) + (f" and {len(things) - most} more" if len(things) > most else "")
 
 
 def is_helper(watcher: str) -> bool:

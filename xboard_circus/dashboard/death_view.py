@@ -177,8 +177,8 @@ class Evidence:
         deadline = self._settings.deadline
         with Instance(config.path, answer_within=deadline).client() as client:
             answer = client.call("xboard_requests", deadline=deadline)
-        own = os.getpid()  # the page itself answers one all along, and this one
-        others = [each for each in answer.get("workers", ()) if each.get("pid") != own]
+        # The page itself answers one all along, and this one.
+        others = [each for each in answer.get("workers", ()) if each.get("pid") != os.getpid()]
         return [*map(masked, by_age(others, most=MOST_REQUESTS))]
 
     def why(self, *, watcher: str | None, pid: int | None, current: Present | None = None) -> dict[str, Any]:

@@ -38,8 +38,7 @@ def disk(case: Case) -> Iterator[Finding]:
     for folder in folders(case.read_config):
         there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         seen.setdefault(there.stat().st_dev, []).append(there)
-    for paths in seen.values():
-        yield of_room(", ".join(map(str, dict.fromkeys(paths))), os.statvfs(paths[0]))
+    yield from (of_room(", ".join(map(str, dict.fromkeys(each))), os.statvfs(each[0])) for each in seen.values())
 
 
 def folders(config: Config) -> list[Path]:

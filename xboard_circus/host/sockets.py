@@ -90,9 +90,7 @@ def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bo
     wanted, listening = _plain(wanted), _plain(listening)
     if wanted.version == listening.version:
         return wanted == listening or wanted.is_unspecified or listening.is_unspecified
-    if wanted.version == 6:
-        return wanted.is_unspecified
-    return listening.is_unspecified and not v6only
+    return wanted.is_unspecified if wanted.version == 6 else listening.is_unspecified and not v6only
 
 
 def listening(wanted: Collection[Address], port: int) -> list[Listening]:

@@ -263,8 +263,7 @@ def _refuse_odd(mode: int, path: str | os.PathLike[str]) -> None:
     """Raise OSError with the reason if *mode* is not that of a regular file."""
     if not stat.S_ISREG(mode):
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ELOOP if stat.S_ISLNK(mode) else errno.EINVAL
-        why = NO_PLAIN_FILE if number == errno.EINVAL else os.strerror(number)
-        raise OSError(number, why, os.fspath(path))
+        raise OSError(number, NO_PLAIN_FILE if number == errno.EINVAL else os.strerror(number), os.fspath(path))
 
 
 def read_whole(path: str | os.PathLike[str], most: int = LARGEST, look: Callable[[int], object] = bool) -> bytes:

@@ -51,8 +51,7 @@ class Section(NamedTuple):
 
     def families(self) -> Iterator[tuple[str, list[OptionDoc]]]:
         """Yield the options by the word before their dot, in the documented order."""
-        for family, options in groupby(self.options, key=family_of):
-            yield family, list(options)
+        yield from ((family, list(options)) for family, options in groupby(self.options, key=family_of))
 
 
 def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
     """Return the phase of a worker; while its watcher stops, every worker leaves."""
-    if worker.is_leaving or is_stopping:
-        return "leaving"
-    return "up" if worker.is_up else "starting"
+    return "leaving" if worker.is_leaving or is_stopping else "up" if worker.is_up else "starting"
 
 
 def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
