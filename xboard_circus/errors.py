@@ -3,6 +3,8 @@
 The command line prints the message and ends with the exit code; a hook or a plugin logs it and goes on.
 """
 
+import shlex
+
 
 class XboardError(Exception):
     """An error that a person can cure; the message gives the cause and, if known, the cure.
@@ -14,6 +16,13 @@ class XboardError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Command(str):
+    """Cure that changes files, processes or the firewall, with quoted *paths*; see `checks.host_rules.advice`."""
+
+    def __new__(cls, text: str, *paths: object) -> "Command":
+        return super().__new__(cls, text.format(*(shlex.quote(str(path)) for path in paths)) if paths else text)
 
 
 class OptionError(XboardError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -188,9 +189,83 @@ def test_root_obeys_no_ini_and_reads_no_ledger_that_all_may_write(tmp_path: Path
         ledger.chmod(0o777)
         events = c.run_cli("events")
         assert (events.returncode, events.stdout) == (1, "")
-        assert f"every user of this host may write {ledger}; `chmod o-w` it" in events.stderr
+        assert f"every user of this host may write {ledger}; name another file" in events.stderr
         c.run_cli("clean")
         assert not precious.exists()
+
+
+LISTENS = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+NAMES_ROOTS_FILES = """
+[circus]
+endpoint = ipc://{roots}/c.sock
+pidfile = {roots}/cron.pid
+[watcher:web]
+cmd = /bin/sleep 9
+uid = {user}
+working_dir = {roots}/shut
+hooks.before_start = xboard_circus.plugins.guard.arm
+worker.env_file = {roots}/passwd
+stdout_stream.class = xboard_circus.RotatingFileStream
+stdout_stream.filename = {roots}/none/web.log
+[watcher:plain]
+cmd = /bin/sleep $(circus.sockets.held)
+use_sockets = True
+[socket:held]
+host = 127.0.0.1
+port = {port}
+[socket:unix]
+path = {roots}/none/u.sock
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
+ledger.file = {roots}/ledger.db
+working_dir = {roots}/theirs
+[alert:mail]
+type = webhook
+url_file = {roots}/passwd
+"""
+
+
+@pytest.mark.parametrize("place", [".", "circus.ini"])
+def test_root_is_advised_no_command_on_what_another_users_ini_names(open_folder: Path, place: str) -> None:  # noqa: F811
+    """Given an ini, or its folder, of www-data's that names files, folders and a port of root's, when root examines it,
+    then no cure is a command on these, such as `chmod 600 /etc/passwd`; of an ini of root's they are."""
+    folder, roots = open_folder / f"advice-{place}", open_folder / f"roots-{place}"
+    for each in (folder, roots, roots / "shut", roots / "theirs"):
+        each.mkdir()
+    shutil.chown(roots / "theirs", USER)
+    (roots / "shut").chmod(0o700)
+    (roots / "passwd").write_text("DB_PASSWORD=hunter2hunter2\n")
+    (roots / "ledger.db.damaged-1").touch()
+    os.mkfifo(roots / "ledger.db")
+    listens = subprocess.Popen([sys.executable, "-c", LISTENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with listens, circusd(folder, plugins=BUNDLE, start=False) as c:
+        assert listens.stdin is not None
+        assert listens.stdout is not None
+        (roots / "cron.pid").write_text(f"{listens.pid}\n")
+        c.ini.write_text(NAMES_ROOTS_FILES.format(roots=roots, user=USER, port=int(listens.stdout.readline())))
+        of_check = [f"chmod 600 {roots}/passwd", f"chmod o+x {roots}/shut", f"mkdir -p {roots}/none"]
+        of_check.append(f"`chown root {roots}/theirs` and `chmod go-w` it")
+        of_doctor = [f"chmod 0700 {roots}", f"`kill {listens.pid}`", "nothing breaks by it; delete it", "delete them"]
+        commands = {"check": of_check, "doctor": of_check + of_doctor, "alerts list": of_check[:1], "events": []}
+
+        def advised() -> dict[str, str]:
+            runs = {command: c.run_cli(*command.split()) for command in commands}
+            return {command: run.stdout + run.stderr for command, run in runs.items()}
+
+        for command, text in advised().items():
+            assert [each for each in commands[command] if each not in text] == [], text
+        shutil.chown(folder / place, USER)
+        for command, text in advised().items():
+            assert [each for each in (*of_check, *of_doctor) if each in text] == [], text
+            assert not re.search(rf"(chmod|chown|mkdir|setfacl|rm)\b[^;\n]*{roots}|it is no plain file; delete", text)
+            asked = f"ask who wrote the ini: {USER} may write {folder / place}, and so name anything"
+            assert (asked in text) == (command != "events"), text
+        listens.stdin.close()
 
 
 def test_an_operator_runs_nothing_in_the_folder_of_a_service_and_all_in_that_of_a_team(

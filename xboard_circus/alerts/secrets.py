@@ -2,7 +2,6 @@
 
 import base64
 import os
-import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from xboard_circus.core.reason import one_line
-from xboard_circus.errors import XboardError
+from xboard_circus.errors import Command, XboardError
 from xboard_circus.host.written_files import plain_opener
 from xboard_circus.masking import MASK, safe_text
 
@@ -68,15 +67,13 @@ class Secret(NamedTuple):
                 return SecretFault(f"{file} is no plain file")
             if found.st_mode & 0o077:
                 mode = f"mode {found.st_mode & 0o777:04o}"
-                return SecretFault(f"{file} can be read by others ({mode})", f"chmod 600 {shlex.quote(str(file))}")
+                return SecretFault(f"{file} can be read by others ({mode})", Command("chmod 600 {}", file))
             if found.st_uid not in (0, os.geteuid()):
                 what = f"{file} belongs to another user ({found.st_uid})"
-                return SecretFault(what, "chown it, or write a file of your own")
+                return SecretFault(what, Command("chown it, or write a file of your own"))
             return None if _content(file).strip() else SecretFault(f"{file} is empty")
         except FileNotFoundError:
-            return SecretFault(
-                f"{file} is not there", f"write the secret into it, and chmod 600 {shlex.quote(str(file))}"
-            )
+            return SecretFault(f"{file} is not there", Command("write the secret into it, and chmod 600 {}", file))
         except (OSError, UnicodeDecodeError) as error:
             return SecretFault(f"{file} cannot be read", getattr(error, "strerror", None) or "it is not text")
 

@@ -7,15 +7,15 @@ A client of ``endpoint`` can make circusd run any command, as its user; a client
 
 import os
 import pwd
-import shlex
 import stat
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xboard_circus.checks.file_rules import endpoints
-from xboard_circus.checks.findings import ERROR, WARNING, Finding
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, no_folder
 from xboard_circus.config import Config, is_armed
+from xboard_circus.errors import Command
 from xboard_circus.host import sockdiag
 from xboard_circus.host.sockets import is_loopback
 
@@ -46,12 +46,12 @@ def guards(config: Config, option: str) -> bool:
 
 def _folder(option: str, folder: Path) -> Iterator[Finding]:
     if not os.path.isdir(folder):
-        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {shlex.quote(str(folder))}")
+        yield no_folder(ERROR, option, folder, "mkdir -p -m 0700 {}")
     elif not os.access(folder, os.W_OK):
         yield Finding(ERROR, option, f"{folder} cannot be written", "name another folder")
     elif not is_closed(folder):
         what = f"other users can enter {folder}, and who gets at the socket can run any command"
-        yield Finding(WARNING, option, what, "use a folder of its own, and chmod 0700 it")
+        yield Finding(WARNING, option, what, Command("use a folder of its own, and chmod 0700 it"))
 
 
 def is_closed(folder: Path) -> bool:

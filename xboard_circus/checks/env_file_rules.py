@@ -1,6 +1,5 @@
 """Check the env files of a watcher: each is readable, well formed, and keeps its secrets from others."""
 
-import shlex
 from collections.abc import Iterator
 
 from xboard_circus import env_files
@@ -8,6 +7,7 @@ from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.names import some_of
 from xboard_circus.env_files import EnvFile, EnvFileError
+from xboard_circus.errors import Command
 from xboard_circus.masking import secrets_of
 from xboard_circus.worker import OF_CIRCUSD
 
@@ -46,7 +46,7 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         secret = sorted(name for name, value in found.items() if secrets_of({name: value}))
         if secret and file.is_open():
             what = f"every user of this host may read {file.path}, which has {some_of(secret, NAMED)}"
-            yield Finding(WARNING, file.option, what, f"chmod 600 {shlex.quote(str(file.path))}")
+            yield Finding(WARNING, file.option, what, Command("chmod 600 {}", file.path))
         if ours := sorted(found.keys() & OF_CIRCUSD):
             what = f"{some_of(ours, NAMED)} of {file.path} not used: circusd sets it for its workers, from the options"
             yield Finding(WARNING, file.option, what, "take it out of the file")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from xboard_circus.checks import circus_plugins
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.config_files import included
+from xboard_circus.errors import Command
 from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated
@@ -213,7 +213,7 @@ def _socket(config: Config, socket: SocketConfig) -> Iterator[Finding]:
         yield Finding(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
     if socket.path is not None and not os.access(folder := (config.folder / socket.path).parent, os.W_OK | os.X_OK):
         what = f"{folder} is no folder in which circusd may make the socket, and it would not start"
-        yield Finding(ERROR, "path", what, f"mkdir -p {shlex.quote(str(folder))}, or choose another path")
+        yield Finding(ERROR, "path", what, Command("mkdir -p {}, or choose another path", folder))
     option = "so_reuseport" if "so_reuseport" in socket.given else ""
     if socket.path is not None and socket.so_reuseport:
         yield Finding(ERROR, option, "a unix socket with it is never bound", "take it out")

@@ -2,8 +2,10 @@
 
 import enum
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from xboard_circus.errors import Command
 from xboard_circus.options.reading import shown
 
 _LONGEST_VALUE = 60
@@ -94,6 +96,11 @@ def report(findings: Iterable[Finding]) -> Report:
 def within(section: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yield the findings with the section that they are about."""
     return (finding._replace(section=section) for finding in findings)
+
+
+def no_folder(level: Level, option: str, folder: Path, cure: str = "mkdir -p {}") -> Finding:
+    """Return a finding on a *folder* that is missing."""
+    return Finding(level, option, f"there is no folder {folder}", Command(cure, folder))
 
 
 def graded(what: str, hint: str, *, error: bool, warning: bool) -> Finding:

@@ -23,11 +23,12 @@ from circus.util import parse_env_dict
 import xboard_circus
 from xboard_circus import launch as launcher
 from xboard_circus.checks import dry_run, endpoint_rules, env_file_rules
-from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level, no_folder
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.core.names import some_of
+from xboard_circus.errors import Command
 from xboard_circus.host import servers, writers
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.users import members
@@ -118,12 +119,22 @@ def writable(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]
         # Through a link in its place, root would read another file to that user.
         paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
     for option, found in paths.items():
-        writable = [str(place) for place in dict.fromkeys(map(user.writable, found)) if place is not None]
+        writable = [place for place in dict.fromkeys(map(user.writable, found)) if place is not None]
         if writable:
-            used = f"{' and '.join(writable)}, which circusd uses as root"
+            used = f"{' and '.join(map(str, writable))}, which circusd uses as root"
             what = f"{user.name} may write {used}: who has {user.name} has root"
-            hint = f"`chown root {shlex.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
-            yield Finding(ERROR, option, what, hint)
+            cures = [*_taking(config, writable, "`chown root {}` and `chmod go-w` it"), f"start circusd as {user.name}"]
+            yield Finding(ERROR, option, what, ", or ".join(cures))
+
+
+def advice(config: Config | None, cure: str) -> str:
+    """Return *cure*, or in place of a `Command` for root whom to ask, where another user may write the ini.
+
+    That user could have named /etc/passwd, or put a link in the place of his own file while root types.
+    """
+    is_roots = isinstance(cure, Command) and (os.geteuid() == 0 or "sudo " in cure)
+    writer = other_author(config) if config is not None and is_roots else None
+    return f"ask who wrote the ini: {writer[0]} may write {writer[1]}, and so name anything" if writer else cure
 
 
 def other_author(config: Config) -> tuple[str, Path] | None:
@@ -185,7 +196,7 @@ def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Findi
     found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
-        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(found, "`chmod o-w {}`"))
+        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(config, found, "`chmod o-w {}`"))
     yield from _heirs(_of_modules(config, watcher), anybody=True)
 
 
@@ -211,7 +222,7 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
         places = [(path, place) for _, path, place in found]
         who = f"who has {names[0]} has {me}"
         what = f"{some_of(names, _NAMED)} may {_doings(places)}, which circusd uses as {me}: {who}"
-        hint = _cure(places, f"`chown {me} {{}}` and `chmod go-w` it")
+        hint = _cure(config, places, f"`chown {me} {{}}` and `chmod go-w` it")
         if watcher is not None and "PYTHONPATH" in watcher.env:
             hint += f"; where only the app needs PYTHONPATH, {_OBEYED_BY_NONE}"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
@@ -228,7 +239,7 @@ def _heirs(folders: Iterable[Path], *, anybody: bool) -> Iterator[Finding]:
         for user in writers.heirs(folder, {0, os.geteuid()}):
             if (user == ANYBODY) == anybody:
                 what = f"{user.name} may write what {me} makes in {folder}, by its default access list"
-                cure = f"look at what lies there, and `setfacl -R -b {shlex.quote(str(folder))}`"
+                cure = Command("look at what lies there, and `setfacl -R -b {}`", folder)
                 yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", f"{what}, and {me} would run it", cure)
 
 
@@ -249,12 +260,20 @@ def _doings(found: list[tuple[Path, Path]]) -> str:
     return " and ".join(dict.fromkeys(doings))
 
 
-def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
+def _cure(config: Config, found: list[tuple[Path, Path]], cure: str) -> str:
     homes = {Path(each.pw_dir) for each in pwd.getpwall()}  # each belongs to the right user
     shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place) or place in homes)
-    places = dict.fromkeys(shlex.quote(str(place)) for _, place in found if str(place) not in shared)
-    cures = [cure.format(" ".join(places))] if places else []
-    return ", and ".join([*cures, *(f"name what lies outside {place}" for place in shared)])
+    places = dict.fromkeys(place for _, place in found if str(place) not in shared)
+    return ", and ".join([*_taking(config, places, cure), *(f"name what lies outside {place}" for place in shared)])
+
+
+def _taking(config: Config, places: Collection[Path], cure: str) -> Iterator[str]:
+    """Yield *cure* of the places that lead to the ini, or to a part of it, and the `advice` on any others."""
+    leads = {step for scan in config.scans for step in (scan.file, *scan.file.parents)}
+    asked = advice(config, Command(""))
+    cured = [place for place in places if not asked or place in leads]
+    yield from [cure.format(shlex.join(map(str, cured)))] if cured else []
+    yield from [asked] if len(cured) < len(places) else []
 
 
 def _is_to_be_made(path: Path, place: Path) -> bool:
@@ -337,8 +356,7 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
     yield watcher.working_dir
     if (app_dir := argument(command, "--app-dir")) is not None:
         yield watcher.working_dir / app_dir
-    for place in watcher.env.get("PATH", "").split(os.pathsep):
-        yield watcher.working_dir / place
+    yield from (watcher.working_dir / place for place in watcher.env.get("PATH", "").split(os.pathsep))
     executable = watcher.given.get("executable")
     for each in (command, [executable] if executable else [], shlex.split(watcher.options.run.before or "")):
         yield from _files_of(each, watcher.working_dir, search_path(watcher))
@@ -357,11 +375,10 @@ def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
     if not os.path.isdir(folder):
-        yield Finding(_weight(watcher), option, f"there is no folder {folder}", f"mkdir -p {shlex.quote(str(folder))}")
+        yield no_folder(_weight(watcher), option, folder)
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
-        cure = f"chmod o+x {shlex.quote(str(folder))} and what is above it"
-        hint = f"{cure}, or choose another folder: it is entered as that user"
-        yield Finding(_weight(watcher), option, f"{user.name} may not enter {folder}", hint)
+        cure = "chmod o+x {} and what is above it, or choose another folder: it is entered as that user"
+        yield Finding(_weight(watcher), option, f"{user.name} may not enter {folder}", Command(cure, folder))
 
 
 def _weight(watcher: WatcherConfig) -> Level:
@@ -377,9 +394,8 @@ def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding
         return
     if (above := user.writable(folder.parent)) is not None:
         what = f"{user.name} may put a link in the place of {folder}, and Circus enters it as root, wherever that leads"
-        cure = f"`chown root {shlex.quote(str(above))}` and `chmod go-w` it"
-        hint = f"arm the watcher with hooks.before_start = {ARM}, or {cure}"
-        yield Finding(ERROR, "working_dir" if "working_dir" in watcher.given else "", what, hint)
+        cure = f"arm the watcher with hooks.before_start = {ARM}, or `chown root {{}}` and `chmod go-w` it"
+        yield Finding(ERROR, "working_dir" if "working_dir" in watcher.given else "", what, Command(cure, above))
 
 
 def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -394,7 +410,7 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
         above = next(parent for parent in folder.parents if os.path.exists(parent))
         if os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK):
             what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
-            yield Finding(WARNING, option, what, f"mkdir -p {shlex.quote(str(folder))}")
+            yield Finding(WARNING, option, what, Command("mkdir -p {}", folder))
             return
     target = file if os.path.exists(file) else folder
     # Not what /dev/stdout leads to: circusd has another one.
@@ -404,7 +420,7 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
         if os.path.exists(target) and (owner := target.stat().st_uid) != os.geteuid():
             give = f"sudo chown {os.geteuid()} {shlex.quote(str(target))}"
             hint = f"it is {servers.name_of(owner)}'s: `{give}`, or {hint}"
-        yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", hint)
+        yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", Command(hint))
 
 
 def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

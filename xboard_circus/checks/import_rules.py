@@ -2,14 +2,13 @@
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.checks import dry_run
-from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, no_folder, within
 from xboard_circus.config import Config, PluginConfig
 from xboard_circus.host.programs import run_captured
 
@@ -31,8 +30,7 @@ def findings(config: Config) -> Iterator[Finding]:
             if each["error"]:
                 yield Finding(ERROR, "", f"Circus drops this {kind}: {each['error']}", "", each["section"])
     failed = {plugin["section"]: plugin["error"] for plugin in found["plugins"] if plugin["error"]}
-    for section, error in failed.items():
-        yield not_imported("use", error, "circusd does not start", section)
+    yield from (not_imported("use", error, "circusd does not start", section) for section, error in failed.items())
     for plugin in config.plugins:
         if plugin.use and plugin.name not in failed:
             own = _in_its_process(config, plugin, path=found["path"], hooks_from=found["from"])
@@ -51,7 +49,7 @@ def _in_its_process(
     """Check that the plugin's own process can import it too, because it starts in another folder, first on its path."""
     folder = config.folder / plugin.given.get("working_dir", ".")
     if not os.path.isdir(folder):
-        yield Finding(ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {shlex.quote(str(folder))}")
+        yield no_folder(ERROR, "working_dir", folder)
         return
     found = _loaded(["plugin", plugin.use], folder=folder, PYTHONPATH=os.pathsep.join(path))
     error = found if isinstance(found, str) else found["error"]

@@ -79,12 +79,13 @@ def doors(
 
 
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield each finding with its file and the value there."""
+    """Yield each finding with its file and the value there, and no advice that another author could misuse."""
     given = {"circus": config.given, **{plugin.name: plugin.given for plugin in config.plugins}}
     given |= {each.section: each.given for each in config.watchers}
     given |= {each.section: each.given for each in config.sockets}
     for finding in found:
-        yield finding._replace(file=config.shown, value=given.get(finding.section, {}).get(finding.option))
+        value, hint = given.get(finding.section, {}).get(finding.option), host_rules.advice(config, finding.hint)
+        yield finding._replace(file=config.shown, value=value, hint=hint)
 
 
 def _unreadable(path: Path, shown: str) -> Iterator[Finding]:

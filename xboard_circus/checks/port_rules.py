@@ -9,7 +9,7 @@ from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, WatcherConfig, is_armed
 from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan, shared_by, was_handed
 from xboard_circus.core.sentences import Say
-from xboard_circus.errors import XboardError
+from xboard_circus.errors import Command, XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.worker_files import new_token
 
@@ -131,7 +131,7 @@ def _cure(config: Config, address: Address, refused: Sequence[Holder]) -> str:
     if not user or not pids or len(pids) < len(refused):
         return "stop that process, or choose another port"
     why = f"workers of {user}, which is not armed, carry no mark: if an earlier circusd has left this one"
-    return f"{why}, `kill {' '.join(pids)}` ends it; otherwise choose another port"
+    return Command(f"{why}, `kill {' '.join(pids)}` ends it; otherwise choose another port")
 
 
 def orphans(config: Config) -> list[Holder]:

@@ -103,7 +103,7 @@ def _shown(config: Config, alert: AlertConfig, waiting: int, why: str) -> dict[s
     problems = _problems(alert)
     secrets = () if problems else secrets_of(alert, config.folder).values()
     stuck_on = [f"{waiting} not delivered yet: {why}"] if waiting else []
-    faults = [str(each) for secret in secrets if (each := secret.fault())]
+    faults = [str(it._replace(cure=host_rules.advice(config, it.cure))) for each in secrets if (it := each.fault())]
     return {
         "name": alert.name,
         "type": options.type or "",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xboard_circus.checks.check import check
 from xboard_circus.checks.findings import Finding, Level, good, unknown
+from xboard_circus.checks.host_rules import advice
 from xboard_circus.core.reason import raised
 from xboard_circus.doctor import clock, dependencies, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case, open_case
@@ -54,7 +55,7 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     def run(name: str, topic: Topic) -> None:
         found: list[Finding] = []
         try:
-            found.extend(topic(case))
+            found.extend(each._replace(hint=advice(case.config, each.hint)) for each in topic(case))
         except Exception as error:
             found.append(unknown(f"could not be looked at: {raised(error)}"))
         answers[name] = found

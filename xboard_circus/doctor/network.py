@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shlex
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from xboard_circus.checks import endpoint_rules, port_rules
 from xboard_circus.checks.file_rules import addresses, endpoints
 from xboard_circus.checks.findings import Finding, Level, bad, good, unknown, warning
 from xboard_circus.doctor.case import Case
+from xboard_circus.errors import Command
 from xboard_circus.host import listeners
 from xboard_circus.host.programs import output_of
 from xboard_circus.host.sockets import is_loopback
@@ -70,7 +70,7 @@ def of_file(option: str, path: Path) -> Finding:
         return warning(f"{option} {path} cannot be looked at: {error.strerror}", "look as circusd's user")
     if not is_shut and not is_closed:
         what = f"{option} {path}: other users of this host may enter its folder and give commands"
-        return bad(what, f"chmod 0700 {shlex.quote(str(path.parent))}")
+        return bad(what, Command("chmod 0700 {}", path.parent))
     return good(f"{option} {path} is reached by its own user alone")
 
 
@@ -81,22 +81,22 @@ def firewall(case: Case) -> Iterator[Finding]:
     inside = sorted({address.port for address in public if is_loopback(address.host)} - set(outside))
     if inside:
         yield good(f"port {', '.join(map(str, inside))}: for this host alone, so no firewall stands before it")
-    for port in outside:
-        yield of_port(port, is_root=os.geteuid() == 0)
+    yield from (of_port(port, is_root=os.geteuid() == 0) for port in outside)
 
 
 def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Finding:
     """Return whether requests from outside reach *port*."""
     if not is_root:
         hint = f"`sudo ufw status`, or `sudo nft list ruleset`; `sudo ufw allow {port}` opens it"
-        return unknown(f"port {port}: the rules cannot be read, that needs root", hint)
+        return unknown(f"port {port}: the rules cannot be read, that needs root", Command(hint))
     for name, command, allows, cure in FIREWALLS:
         rules = output(*command.split())
         if rules is None or (name == "ufw" and "inactive" in rules):
             continue
         if allows(rules, port):
             return good(f"port {port}: {name} lets it through")
-        return warning(f"port {port}: {name} does not seem to let it through", f"`{cure.format(port)}` opens it")
+        what = f"port {port}: {name} does not seem to let it through"
+        return warning(what, Command(f"`{cure.format(port)}` opens it"))
     hint = "ask the administrator of the network"
     return unknown(f"port {port}: neither ufw, nft nor iptables can be queried here", hint)
 

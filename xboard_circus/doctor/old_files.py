@@ -13,7 +13,7 @@ from xboard_circus.checks.findings import Finding, bad, good, unknown, warning
 from xboard_circus.config import Config, is_armed
 from xboard_circus.core.names import is_helper, some_of
 from xboard_circus.doctor.case import Case
-from xboard_circus.errors import XboardError
+from xboard_circus.errors import Command, XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.written_files import read_whole
 from xboard_circus.ledger.location import ledgers_of
@@ -50,12 +50,12 @@ def of_config(config: Config) -> Iterator[Finding]:
     for ledger in ledgers_of(config):
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
         if damaged:
-            hint = "check the disk (`dmesg`), then delete them; a new ledger was begun"
+            hint = Command("check the disk (`dmesg`), then delete them; a new ledger was begun")
             yield warning(f"damaged ledgers were set aside: {some_of(damaged, SHOWN)}", hint)
     if pidfile := config.circus.get("pidfile"):
         path = config.folder / str(pidfile)
         if (pid := _pid_in(path)) is not None and procs.config_file_of(pid) is None:
-            yield warning(f"{path} names pid {pid}, which is no circusd", "nothing breaks by it; delete it")
+            yield warning(f"{path} names pid {pid}, which is no circusd", Command("nothing breaks by it; delete it"))
 
 
 def _pid_in(path: Path) -> int | None:

@@ -26,7 +26,7 @@ def others_at(path: Path) -> tuple[int, int] | None:
     user, place = next(writers.besides(path, {0}), (writers.User(0, frozenset(), ""), path))
     owner, group = path.lstat()[4:6]
     if owner == 0 and user == writers.ANYBODY:
-        raise PermissionError(errno.EPERM, f"{user.name} may write {place}; `chmod o-w` it", os.fspath(path))
+        raise PermissionError(errno.EPERM, f"{user.name} may write {place}; name another file", os.fspath(path))
     return (uid, group_of(uid, group)) if (uid := owner or user.uid) else None
 
 

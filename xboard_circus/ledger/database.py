@@ -185,7 +185,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     known = {name: facts for name in _files_of(path) if (facts := _facts_of(name)) is not None}
     others = {name: facts for name, facts in known.items() if facts.st_uid != os.geteuid()}
     for name in (name for name, facts in others.items() if stat.S_ISLNK(facts.st_mode)):
-        raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
+        raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; name another file")
     try:
         other = others_at(path)
     except FileNotFoundError as gone:
@@ -201,7 +201,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         if facts.st_uid != os.geteuid():
             os.close(plain_opener(name, os.O_RDONLY))
         elif not stat.S_ISREG(facts.st_mode):
-            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; name another file")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if _is_at_rest(path) else ''}"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000, check_same_thread=False)
