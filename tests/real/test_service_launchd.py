@@ -529,3 +529,29 @@ def test_root_installs_no_service_in_a_folder_of_a_third_users(
         shutil.chown(theirs, "daemon")
     if what == "ini" or (what, action) == ("folder", "unit"):  # of its own folder root would run the .venv
         assert f"would share: {mac.folder} with daemon" in mac.service(*words)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("what", ["bin/python", "lib", "pth"])
+def test_root_writes_no_unit_for_a_python_of_a_third_users(mac: Mac, what: str) -> None:
+    """Given a .venv of which a part, or a folder that a .pth file names, is a third user's, when root asks for the
+    unit, which runs it as the service's user, then it is refused; it is not where it is the service's own."""
+    mac.folder.parent.chmod(0o755)
+    venv, named = mac.folder / ".venv", mac.folder.with_name("src")
+    venv.unlink()
+    named.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "shop.pth").write_text(f"{named}\n")
+    theirs = named if what == "pth" else venv / what
+    shutil.chown(theirs, "www-data")
+    words = ("unit", "--run-as", "daemon", "--dry-run")
+
+    told = mac.service(*words, expect=1)
+
+    if what == "pth":
+        assert f"a .pth file in {site} has daemon's Python import from {named}, where www-data may make files" in told
+    else:
+        assert f"www-data may write {theirs}, and daemon would run what is there: end their processes" in told
+    shutil.chown(theirs, "daemon")
+    assert f"would share: {mac.folder} with daemon" in mac.service(*words)

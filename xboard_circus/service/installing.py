@@ -197,30 +197,31 @@ class Service:
         """Return the folder's own .venv, otherwise the one that runs this."""
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
-        if self._is_roots and not (self._action == "unit" and self._layout.system):
-            self._refuse_of_others(venv / "bin" / "python", cure := _CURE.format(venv))
+        if self._is_roots:
+            user, cure = self._layout.user if self._action == "unit" else "root", _CURE.format(venv)
+            self._refuse_of_others(venv / "bin" / "python", cure, user=user)
             for library in writers.libraries(venv / "bin" / "python"):
-                self._refuse_of_others(library, f"make {venv} anew by a Python of root's, such as the system's")
+                self._refuse_of_others(library, f"make {venv} anew by a Python of root's, such as /usr's", user=user)
             if os.path.exists(venv / "pyvenv.cfg"):  # else the system's own folder, such as /usr
-                self._refuse_of_others(venv, cure)
-            self._refuse_shared_imports(venv)
+                self._refuse_of_others(venv, cure, user=user)
+            self._refuse_shared_imports(venv, user)
         return venv
 
-    def _refuse_shared_imports(self, venv: Path) -> None:
+    def _refuse_shared_imports(self, venv: Path, user: str) -> None:
         """Refuse packages whose .pth files name a folder in which another user may make modules, such as the service's.
 
         Root's next command would run a sitecustomize.py there, before anything of ours could look.
         """
-        trusted, shared = self._trusted(), self._layout.folder
+        trusted, shared = self._trusted(user), self._layout.folder
         for site in venv.glob("lib/python*/site-packages"):
             for folder in writers.named_by_pth(site):
                 found = [who for who, _ in writers.named(folder, trusted)]
                 place = resolved(folder)
                 is_shared = place == shared or (not os.path.exists(folder) and shared in place.parents)
-                if is_shared and self._layout.system:
+                if is_shared and user != self._layout.user:
                     found.append(self._layout.user)  # that user may make files there from now on
                 for who in found:
-                    what = f"a .pth file in {site} has root's Python import from {folder}, where {who} may make files"
+                    what = f"a .pth file in {site} has {user}'s Python import from {folder}, where {who} may make files"
                     raise XboardError(f"{what}: install a wheel of it, from `pip wheel` in a clone of your own")
 
     def _upgrade_packages(self, venv: Path) -> None:
@@ -256,11 +257,12 @@ class Service:
             words[words.index("upgrade")] = "install"
             os.execv(sys.executable, [sys.executable, "-I", "-m", "xboard_circus", *words, "--restart"])
 
-    def _trusted(self) -> set[int]:
-        """Return the users with files that root may run: root, and the user of sudo unless that is the service's."""
+    def _trusted(self, user: str = "root") -> set[int]:
+        """Return the users with files that *user*, root or the service's, may run: both, and the user of sudo; but root
+        runs none of the service's user."""
         caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
-        trusted = {0, int(caller)} if caller.isdecimal() else {0}
-        return trusted - {owner.uid} if owner and self._layout.system else trusted
+        trusted, own = {0, int(caller)} if caller.isdecimal() else {0}, {owner.uid} if owner else set[int]()
+        return trusted | own if user == self._layout.user else trusted - own
 
     def _refuse_sources_of_others(self) -> None:
         """Refuse a checkout, or a package elsewhere, that another user may write, because root runs it."""
@@ -276,7 +278,7 @@ class Service:
     def _refuse_of_others(self, path: Path, cure: str, *, whole: bool = True, user: str = "root") -> None:
         """Raise XboardError if a user who is not trusted may write *path*, which *user* runs, a folder above it, or, of
         the *whole*, anything below it."""
-        trusted = self._trusted() | {owner.uid for owner in [Owner.of(user)] if owner}
+        trusted = self._trusted(user)
         if whole and not os.path.exists(path):
             raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
         for who, place in chain(writers.below(path.resolve(), trusted) if whole else (), writers.named(path, trusted)):
