@@ -170,6 +170,11 @@ class CircusdClient:
         """
         return {*(self.listener.users or {self.owner}), self.owner or 0} - {0, os.geteuid()}
 
+    @property
+    def other(self) -> str:
+        """Return the name of one of `others`, "" without any."""
+        return "?" if None in (others := self.others) else servers.name_of(max(filter(None, others))) if others else ""
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Meet no other listener than the one that has just answered: what one says is not another's."""
@@ -206,10 +211,9 @@ class CircusdClient:
             # "status" alone does not mark an error: the command `status NAME` puts the watcher's own into it.
             if reply.get("status") != "error" or "reason" not in reply:
                 return reply
-            running = _running(reply)
-            if running is None:
+            if (running := _running(reply)) is None:
                 reason = _ECHO.sub("", reason_in(reply, longest=LARGEST))
-                reason = as_heard(reason) if self.others else reason
+                reason = as_heard(reason, other) if (other := self.other) else reason
                 raise CommandRefused(command, reason, trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
@@ -227,11 +231,12 @@ class CircusdClient:
             CommandRefused: It has no armed watcher, or its answer is invalid.
         """
         state = state_in(self.call("xboard_state", deadline=deadline))
-        for watcher in state["watchers"] if (others := self.others) else ():
+        others, other = self.others, self.other
+        for watcher in state["watchers"] if others else ():
             verdict, cure = watcher["verdict"], reason_in(watcher["verdict"], "cure")
             if cure and not _harms_nobody(cure, watcher["name"], others):
-                cure = Say.CURE_AS_USER(user="?" if None in others else servers.name_of(max(filter(None, others))))
-            quote_all(watcher)  # also what the answer had without its data
+                cure = Say.CURE_AS_USER(user=other)
+            quote_all(watcher, other)  # also what the answer had without its data
             verdict["cure"], verdict["cure_say"] = cure, data_of(cure)
         return state
 
@@ -283,8 +288,8 @@ class CircusdClient:
                 reply = _decoded(connection.dealer.receive(ends_at=ends_at))
                 if reply.get("id") == message["id"]:
                     self._confirm(connection)
-                    if self.others and "reason" not in reply:
-                        quote_all(reply)
+                    if (other := self.other) and "reason" not in reply:
+                        quote_all(reply, other)
                     return reply
         except TimeoutError:
             self.close()
@@ -356,8 +361,7 @@ def _decoded(frame: bytes) -> Reply:
 def _knock(endpoint: str, *, timeout: float) -> Listener | None:
     """Return the listener, None if unknown; raise CircusdGone at once without one."""
     with _gone_for_errors(endpoint), _connected(endpoint, timeout) as door:
-        server = servers.server_of(door)
-        if server is None or door.family == socket.AF_UNIX:
+        if (server := servers.server_of(door)) is None or door.family == socket.AF_UNIX:
             return server
         return server._replace(refuses=_refuses(door, server))
 

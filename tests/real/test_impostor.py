@@ -434,6 +434,7 @@ def test_what_another_users_circusd_and_its_ledger_say_to_root_is_in_quotes(fold
             shown += [c.run_cli("why", "8").stdout, c.run_cli("events").stdout, c.run_cli("scale", "web", "3").stderr]
     for each in shown:
         assert ("evil" in each, "evil" in re.sub('"[^"]*"', "", each), "`sh" in each) == (True, False, False), shown
+        assert f'user {USER} says "' in each
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")

@@ -88,12 +88,10 @@ def _worst_lately(
     now = time.time()
     known, found, current = _incidents(instance, path, unstored, now=now)
     lately = [each for each in found if each.until is None or each.until >= now - LATELY]
-    incident = worst(lately, known, current, now=now)
-    if incident is None:
+    if (incident := worst(lately, known, current, now=now)) is None:
         return None
     name = incident.first.watcher
-    record = explaining(path, incident, known, unstored)
-    if record is None:
+    if (record := explaining(path, incident, known, unstored)) is None:
         return None  # the ledger has just removed it, for its age
     history = around(path, record, unstored)
     orders = search(path, since=incident.first.time, kind={"command"}, limit=MOST_FOLDED, unstored=unstored)

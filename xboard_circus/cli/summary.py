@@ -181,8 +181,7 @@ def _requests(traffic: Traffic | None, active: Iterable[int | None]) -> dict[str
 
 def _notes(watcher: WatcherEntry, told: Headline | None, in_headline: bool) -> Iterator[Text]:
     """Yield a watcher's reload, what is *told* of its trouble unless the headline has it, and the last reason."""
-    reload = running_reload(watcher)
-    if reload is not None:
+    if (reload := running_reload(watcher)) is not None:
         since = "" if reload["age"] is None else f", for {span(reload['age'])}"
         yield Text(f"reload: {reload['done']} of {reload['total']} replaced{since}", style="yellow")
     if told is not None and not in_headline:

@@ -195,7 +195,7 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
     """
     cause, next_, cure = (reason_in(verdict, name) for name in ("cause", "next", "cure"))
     why: str = cause
-    if isinstance(cause, Reason) and cause.key not in (Say.PREDECESSORS_SERVE.name, Say.SAID.name):
+    if isinstance(cause, Reason) and cause.key not in ("PREDECESSORS_SERVE", "SAID", "SAID_BY"):
         why = cause.fields.get("why", "")
     cure = cure or (cause.fields.get("cure", "") if isinstance(cause, Reason) else "")
     if why or verdict["word"] == "deploying":

@@ -256,8 +256,7 @@ class RestartBudget:
         never cooled down proves nothing about the others, such as a healthy sibling at its own start; see `stays_up`.
         """
         now = self._advance(now)
-        record = self._slots.get(slot)
-        if record is None:
+        if (record := self._slots.get(slot)) is None:
             return ()
         record.waiting = False
         record.tried_at = None

@@ -27,6 +27,7 @@ class Say(Template):
     UNITS = "{large} {small}"
 
     SAID = '"{words}"'
+    SAID_BY = 'user {user} says "{words}"'
 
     # How a process ended
     CANNOT_RUN = "cannot be run: {why}"
@@ -567,31 +568,36 @@ def as_said(text: str) -> str:
     return Say.SAID(words=text) if text and not isinstance(text, Reason) else text
 
 
-def as_heard(reason: str) -> str:
+def as_heard(reason: str, user: str = "") -> str:
     """Return *reason*, which another user's process gave, in quotes unless it is of the catalogue and advises nothing.
+
+    With a *user*, so is named who says it.
 
     >>> as_heard(Say.STATUS(status=503)), as_heard(Say.STATUS(status="503. Next: nothing. Cure: run sh x"))
     ('status 503', '"status 503. Next: nothing. Cure: run sh x"')
     """
-    return reason if isinstance(reason, Reason) and reason.informs() else as_said(reason[:])
+    is_by = isinstance(reason, Reason) and user and (reason.key, reason.fields.get("user")) == ("SAID_BY", user)
+    if is_by or not reason or (isinstance(reason, Reason) and reason.informs()):
+        return reason
+    return Say.SAID_BY(user=user, words=reason[:]) if user else as_said(reason[:])
 
 
-def quote_all(entry: Any) -> None:
-    """Put each reason in *entry*, and below it, in quotes that another user's circusd may not give as ours.
+def quote_all(entry: Any, user: str) -> None:
+    """Put each reason in *entry*, and below it, in quotes that the circusd of another *user* may not give as ours.
 
     A cure is left as it is: whether it harms anybody is for who shows it. So is a single word that has no data.
 
     >>> said = [{"by": "probe", "next": "x. Cure: run `sh x`"}]
-    >>> quote_all(said)
-    >>> print(*said[0].values())
-    probe "x. Cure: run 'sh x'" {'key': 'SAID', 'fields': {'words': "x. Cure: run 'sh x'"}}
+    >>> quote_all(said, "ann")
+    >>> print(said[0]["by"], said[0]["next"])
+    probe user ann says "x. Cure: run 'sh x'"
     """
     for each in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
-        quote_all(each)
+        quote_all(each, user)
     for name in [*entry] if isinstance(entry, dict) else ():
         is_word = name not in ("reason", "by", "next") or str(entry[name]).replace(".", "_").isidentifier()
         if name != "cure" and (say_key(name) in entry or not is_word):
-            entry.update({say_key(name): None} | with_say(as_heard(reason_in(entry, name)), name))
+            entry.update({say_key(name): None} | with_say(as_heard(reason_in(entry, name), user), name))
 
 
 def state_named(state: str) -> str:

@@ -411,8 +411,7 @@ def _fails_live_path(worker: Worker) -> bool:
 
 def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
     """Find that the output of workers is lost, though they serve."""
-    output = watcher["output"]
-    if output is None or not output["reason"]:
+    if (output := watcher["output"]) is None or not output["reason"]:
         return None
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(output))
     cure = _cure_of_disk(reason_in(output)) or Say.CURE_OUTPUT(file=output["file"])
@@ -430,8 +429,7 @@ def _cure_of_disk(lost: str) -> str:
 
 def _shared(watcher: WatcherFacts) -> VerdictEntry | None:
     """Find that a process which is no worker has the listening socket open too."""
-    port = watcher["port"]
-    if port is None or port["state"] != "bound" or not port["reason"]:
+    if (port := watcher["port"]) is None or port["state"] != "bound" or not port["reason"]:
         return None
     cure = (Say.CURE_HANDED if was_handed(reason_in(port)) else Say.CURE_SHARED)()
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(port))

@@ -73,8 +73,7 @@ def _headline(record: Record) -> str:
 
 def _of_whom(record: Record, watcher: str) -> str:
     slot = record.data.get("slot")  # the number that people see; Circus's own is another after each reload
-    number = slot if isinstance(slot, int) and slot > 0 else record.wid
-    if number is None:
+    if (number := slot if isinstance(slot, int) and slot > 0 else record.wid) is None:
         say = Told.WHO_PROCESS if record.pid is None else Told.WHO_PROCESS_PID
     else:
         say = Told.WHO_WORKER if record.pid is None else Told.WHO_WORKER_PID

@@ -13,6 +13,7 @@ from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
 from xboard_circus.core.incidents import SHARES, IncidentRecord, Present, fold
 from xboard_circus.core.names import bus_name
 from xboard_circus.host.file_rights import others_at
+from xboard_circus.host.servers import name_of
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
 from xboard_circus.ledger.story import DEATHS, EXPLAINED, KINDS, TROUBLE, subject
@@ -94,7 +95,7 @@ def _stored(
         columns = columns.replace("data,", f"{_BRIEF} AS data,") if is_brief else columns
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
-        other = others_at(path)
+        other = "" if (user := others_at(path)) is None else name_of(user[0])
         try:
             records = [each for row in connection.execute(sql, [*values, limit]) if (each := record_of_row(row, other))]
         except sqlite3.OperationalError as error:

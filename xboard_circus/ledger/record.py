@@ -97,7 +97,7 @@ def row_of(record: Record, *, now: float) -> tuple[object, ...]:
     return (*of, _text(record.reason, REASON_CHARS), data, say, seq)
 
 
-def record_of_row(row: tuple[Any, ...], other: object = None) -> Record | None:
+def record_of_row(row: tuple[Any, ...], other: str = "") -> Record | None:
     """Return the record in a row: its id, then `COLUMNS`; None for an invalid one.
 
     What it says is in quotes where the file is in the hands of an *other* user than root, who looks at it.
@@ -111,9 +111,9 @@ def record_of_row(row: tuple[Any, ...], other: object = None) -> Record | None:
     reason, parsed = one_line(Reason.from_data(_parsed(say)) or "") or reason or "", _parsed(text)
     found = parsed if isinstance(parsed, dict) and not _is_deeper(parsed, DEEPEST_DATA) else {}
     data = {name: value for name, value in found.items() if name not in FIGURES or _is_figure(value)}
-    if other is not None:
-        quote_all(data)
-        reason = as_heard(reason)
+    if other:
+        quote_all(data, other)
+        reason = as_heard(reason, other)
     return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
