@@ -740,6 +740,18 @@ OF_ROOTS_WATCHER: list[Sections] = [
     {"watcher:db": {"run.before": "theirs/run now"}},
     {"watcher:db": {"working_dir": "theirs"}},
     {"watcher:db": {"cmd": "python -m xboard_circus.worker app:app --app-dir theirs"}},
+    # What names lead to, from a folder of root's.
+    {"watcher:db": {"cmd": "python -m xboard_circus.worker theirs.main:app"}},
+    {"watcher:db": {"cmd": "uvicorn --factory theirs.main:make"}},
+    {"watcher:db": {"cmd": "uvicorn app:app --http=theirs.http:Protocol"}},
+    {"watcher:db": {"cmd": "python -m theirs"}},
+    {"watcher:db": {"cmd": "python -um theirs.job"}},
+    {"watcher:db": {"run.before": "python -m theirs.migrate"}},
+    {"watcher:db": {"worker.preload_modules": "theirs.models"}},
+    {"watcher:db": {"hooks.after_start": "theirs.hooks.go"}},
+    {"watcher:db": {"stdout_stream.class": "theirs.streams.Stream"}},
+    {"plugin:own": {"use": "theirs.plugins.Own"}},
+    {"alert:ops": {"type": "command", "command": "python -m theirs.alert"}},
 ]
 
 
@@ -761,6 +773,45 @@ def test_what_roots_circusd_runs_as_root_must_not_be_another_users(
     doors = [str(each) for each in open_doors(file)]
     assert doors != []
     assert all(f"nobody may write {tmp_path}/theirs, which circusd uses as root" in each for each in doors)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("place", ["the folder", "a module", "below a link", "the packages of its Python"])
+@pytest.mark.parametrize("way", ["app", "hook"])
+def test_the_packages_that_root_imports_must_not_be_another_users_at_any_depth(
+    write: Write, tmp_path: Path, way: str, place: str
+) -> None:
+    """Given a package in a folder of root's, of which another user owns the whole, a module, or what a link leads to,
+    when root checks it, then that user is named and nothing of it runs, also no __init__.py; data beside it is not
+    looked at."""
+    packages = tmp_path / "ve" / "lib" / "python3.11" / "site-packages"
+    for folder in (packages, tmp_path / "bin", tmp_path / "data", tmp_path / "lib" / "shop" / "api", tmp_path / "else"):
+        folder.mkdir(parents=True, mode=0o755)
+    (tmp_path / "ve" / "bin").mkdir()
+    (tmp_path / "ve" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "lib" / "shop" / "linked").symlink_to(tmp_path / "else")
+    proof = f"open({str(tmp_path / 'proof')!r}, 'a').close()\n"
+    for name in ("lib/shop/__init__.py", "lib/shop/api/main.py", "else/more.py"):
+        (tmp_path / name).write_text(proof)
+    if place == "the packages of its Python":
+        (tmp_path / "lib" / "shop").rename(packages / "shop")
+        (packages / "shop.pth").write_text(f"{tmp_path / 'lib'}\n")
+    shutil.chown(tmp_path / "data", "nobody")
+    app: dict[str, str | None] = {"cmd": f"{tmp_path}/ve/bin/python -m uvicorn shop.api.main:app", "working_dir": "lib"}
+    hook: dict[str, str | None] = {"uid": "daemon", "hooks.after_start": "shop.hooks.go"}
+    paths: dict[str, str | None] = {
+        "PYTHONPATH": str(packages if place == "the packages of its Python" else tmp_path / "lib")
+    }
+    file = write({"watcher:web": app} if way == "app" else {"watcher:web": hook, "env:web": paths})
+    assert open_doors(file) == []
+
+    theirs = {"the folder": "lib/shop", "a module": "lib/shop/api/main.py", "below a link": "lib/shop/linked"}
+    named = tmp_path / theirs.get(place, packages)
+    shutil.chown(named, "nobody")
+
+    found = "\n".join(lines(check(file, others=list)))
+    assert f"nobody may write {named}, which circusd uses as root: who has nobody has root" in found
+    assert not (tmp_path / "proof").exists()
 
 
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:

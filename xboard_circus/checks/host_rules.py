@@ -8,6 +8,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import resource
 import shlex
 import shutil
@@ -15,7 +16,8 @@ import site
 import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, product
 from pathlib import Path
 
 from circus.util import parse_env_dict
@@ -40,6 +42,9 @@ _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
 _NAMED = 3
 _OBEYED_BY_NONE = "write it into a worker.env_file, which circusd does not obey"
+_OF_MODULES = ("", ".py", ".pyc", ".*so")
+# Behind a NUL, as between words: `-m job.main`, `--app=shop`, `shop.main:app`, `--http=shop.http:Protocol`.
+_NAMED_MODULE = re.compile(r"\0(?:(?:-\w*?m|-A|--app)[\0=]?|(?:--[\w-]+=)?(?=[\w.]+[.:][^\W\d]))([^\W\d]\w*)")
 _NEEDED = ("as", "cpu", "data", "nofile", "stack")
 
 
@@ -308,43 +313,75 @@ def _unless_to_be_made(log: Path) -> Iterator[Path]:
 
 def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     """Yield what root's circusd and its plugins are run by, import from, read and write, besides logs and env files."""
-    yield from map(Path, (sys.executable, sys.prefix, *site.getsitepackages(), *xboard_circus.__path__))
-    yield from writers.libraries(Path(sys.executable))
+    yield from map(Path, (sys.executable, sys.prefix, *xboard_circus.__path__))
+    yield from (*_of_sites(site.getsitepackages()), *writers.libraries(Path(sys.executable)))
     if is_file(config.circus["loggerconfig"]):
         yield config.folder / str(config.circus["loggerconfig"])
     if is_file(config.circus["pidfile"]):
         file = config.folder / str(config.circus["pidfile"])
         yield from (file, file.parent)  # it is made anew at each start, also through a link
-    for place in site.getsitepackages():
-        yield from writers.named_by_pth(Path(place))
     yield from alert_programs(config)
-    for socket in config.sockets:
-        if socket.path:
-            # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
-            folder = (config.folder / socket.path).parent
-            yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
-    for plugin in config.plugins:
-        yield config.folder / plugin.given.get("working_dir", "")
-        if is_our_plugin(plugin):
-            yield (config.folder / plugin.options.ledger.file).parent
-    if watcher is None:
-        return
-    yield from _run_as_circusd(watcher)
-    # Circus runs the .pth files there, in its own process.
+    for path in filter(None, (socket.path for socket in config.sockets)):
+        # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
+        folder = (config.folder / path).parent
+        yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
+    folders = [config.folder / plugin.given.get("working_dir", "") for plugin in config.plugins]
+    folders += [(config.folder / each.options.ledger.file).parent for each in config.plugins if is_our_plugin(each)]
+    if watcher is not None:
+        yield from _run_as_circusd(watcher)
+        # Circus runs the .pth files there, in its own process.
+        folders += _pythonpath(watcher, config.folder)
+        if virtualenv := watcher.given.get("virtualenv"):
+            yield config.folder / virtualenv
+            folders += _of_sites(glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
+    yield from folders
+    names = [plugin.use for plugin in config.plugins]
+    for each in config.watchers:  # which have one process to import into
+        names += [*each.hooks.values(), *(stream.get("class", "") for stream in each.streams.values())]
+    yield from _modules_in([config.folder, *map(Path, sys.path), *folders], names)
+
+
+def _pythonpath(watcher: WatcherConfig, folder: Path) -> list[Path]:
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
-    folders = [config.folder / dry_run.expanded(place) for place in places if place]
-    if virtualenv := watcher.given.get("virtualenv"):
-        yield config.folder / virtualenv
-        folders += map(Path, glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
-    for folder in folders:
-        # Not Path.glob, which raises where we may not read.
-        yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")), *writers.named_by_pth(folder))
+    return _of_sites(folder / dry_run.expanded(place) for place in places if place)
+
+
+def _of_sites(sites: Iterable[str | Path]) -> list[Path]:
+    """Return folders of modules, their .pth files, and the folders that these name."""
+    # Not Path.glob, which raises where we may not read.
+    found = [(site, *glob.glob(f"{glob.escape(str(site))}/*.pth"), *writers.named_by_pth(Path(site))) for site in sites]
+    return [Path(place) for places in found for place in places]
+
+
+def _modules_in(folders: Iterable[Path], words: Iterable[str]) -> Iterator[Path]:
+    """Yield the packages in *folders* that *words* name, and each place in them that another user may write.
+
+    Nothing is imported: already the search for `shop.main` would run shop/__init__.py.
+    """
+    tops = dict.fromkeys(_NAMED_MODULE.findall("\0".join(["", *words])))
+    for folder, top, ending in product(dict.fromkeys(folders), tops, _OF_MODULES):
+        for found in map(Path, glob.glob(f"{glob.escape(str(folder / top))}{ending}")):
+            if ending or not os.path.isfile(found):
+                yield from (found, *_open_places(found))
+
+
+def _open_places(path: Path) -> Iterator[Path]:
+    """Yield what another user may write at or below *path*, or what is made there; of what is his, the top alone."""
+    seen = set[tuple[str, Path]]()
+    with suppress(PermissionError):  # what we may not read, no circusd of ours imports
+        for who, place in writers.below(path, {0, os.geteuid()}):
+            real = Path(os.path.realpath(place))
+            # Each folder has a default access list of its own.
+            if who == writers.INHERITED or seen.isdisjoint((who, each) for each in (real, *real.parents)):
+                seen.add((who, real))
+                yield place
 
 
 def alert_programs(config: Config) -> Iterator[Path]:
-    """Yield the programs and scripts of alerts, which circusd's user runs."""
+    """Yield the programs, scripts and packages of alerts, which circusd's user runs."""
     for alert in config.alerts:
         yield from _files_of([*alert.options.command], config.folder, os.environ.get("PATH", os.defpath))
+        yield from _modules_in([config.folder], alert.options.command)
 
 
 def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
@@ -352,13 +389,15 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
     user = _known_user(watcher)
     if user is None or user.uid != os.geteuid():
         return
-    command = words(watcher)
-    yield watcher.working_dir
-    if (app_dir := argument(command, "--app-dir")) is not None:
-        yield watcher.working_dir / app_dir
+    command, before = words(watcher), shlex.split(watcher.options.run.before or "")
+    folders = [watcher.working_dir, watcher.working_dir / (argument(command, "--app-dir") or "")]
+    prefix = glob.escape(str(Path(_program_of(watcher, command) or os.sep).parent.parent))
+    folders += _of_sites(glob.glob(f"{prefix}/lib*/python3*/*-packages"))
+    yield from folders
+    modules = (f"-m{module}" for module in watcher.options.worker.preload_modules or ())
+    yield from _modules_in(folders + _pythonpath(watcher, watcher.working_dir), [*command, *before, *modules])
     yield from (watcher.working_dir / place for place in watcher.env.get("PATH", "").split(os.pathsep))
-    executable = watcher.given.get("executable")
-    for each in (command, [executable] if executable else [], shlex.split(watcher.options.run.before or "")):
+    for each in (command, [watcher.given.get("executable", "")], before):
         yield from _files_of(each, watcher.working_dir, search_path(watcher))
 
 
