@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xboard_circus import config as configuration
 from xboard_circus.alerts.delivery import Delivery
 from xboard_circus.alerts.memory import AlertMemory, Remembered, memory_file
 from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
+from xboard_circus.checks.authorship import load_own
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate, Notice
@@ -212,7 +212,7 @@ class Alerter(Part):
         file.due_at = self._clock() + FILE_EVERY
         try:
             found = await self.in_thread(file.changed)
-        except XboardError as error:
+        except (XboardError, OSError) as error:  # or it is deleted meanwhile
             if self._said.may_say(str(error)):
                 log.error("the alerts stay as they were: %s", error)
             return
@@ -300,22 +300,21 @@ class _ConfigFile:
         self._seen: dict[Path, tuple[float, int] | None] = {}
 
     def changed(self) -> Config | None:
-        """Return its content after a change, None without one; raise XboardError if it cannot be read."""
+        """Return its content after a change, None without one; raise XboardError if it cannot be read, each time."""
         if self._seen and all(_stamp(file) == stamp for file, stamp in self._seen.items()):
             return None
         # Before it is read, so that a change in between is seen the next time. A new included file is read twice.
-        before = self._seen = {file: _stamp(file) for file in self._seen or [self._path]}
-        found = configuration.load(self._path)
+        before, self._seen = {file: _stamp(file) for file in self._seen or [self._path]}, {}
+        found = load_own(self._path)
         self._seen = {scan.file: before.get(scan.file) for scan in found.scans}
         return found
 
 
 def _stamp(file: Path) -> tuple[float, int] | None:
-    try:
+    with suppress(OSError):
         found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_mtime, found.st_size
+        return found.st_mtime, found.st_size
+    return None
 
 
 def alerter_of(plugin: XboardPlugin, *, is_guest: bool = False) -> list[Part]:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from xboard_circus import config
+from xboard_circus.checks.authorship import load_own
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.incidents import DAY
 from xboard_circus.host.written_files import held
@@ -42,7 +42,7 @@ class LogPruner(Part):
         return EVERY
 
     def _prune(self, config_file: str) -> None:
-        for each in log_files(config.load(config_file)):
+        for each in log_files(load_own(config_file)):
             try:
                 for path in removed(each, keep_days=self._keep_days, now=time.time()):
                     log.info("removed %s: not written to for %g days", path, self._keep_days)

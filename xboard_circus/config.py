@@ -16,16 +16,7 @@ from typing import Any, NamedTuple
 
 import circus.config
 
-from xboard_circus.config_files import (
-    MOST_FILES,
-    matching,
-    misreadings,
-    read_scans,
-    text_of,
-    texts_of,
-    too_much,
-    unreadable,
-)
+from xboard_circus import config_files
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import raised
 from xboard_circus.errors import XboardError
@@ -165,8 +156,9 @@ def load(config_file: str | Path, *, looks: bool = False) -> Config:
     A command that *looks*, and runs nothing that the file names, puts no variable of ours into another user's file.
     """
     path, shown = path_of(config_file), str(config_file)
-    scans = read_scans(path, shown, looks=looks)
-    lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
+    scans = config_files.read_scans(path, shown, looks=looks)
+    lines = [*config_files.unreadable(scans)]
+    lines += (f"[{section}] {problem}" for section, problem in config_files.misreadings(scans))
     if lines:
         raise XboardError("\n".join(f"{shown}: {line}" for line in lines))
     try:
@@ -194,8 +186,8 @@ def load_readable(config_file: str | Path, *, looks: bool = False) -> Config:
     path, shown = path_of(config_file), str(config_file)
     scans: list[Scan] = []
     with suppress(XboardError):
-        scans = read_scans(path, shown, looks=looks)
-    wrong = {(section, problem.option) for section, problem in misreadings(scans)}
+        scans = config_files.read_scans(path, shown, looks=looks)
+    wrong = {(section, problem.option) for section, problem in config_files.misreadings(scans)}
     wrong |= {("circus", "include"), ("circus", "include_dir")}  # they are among the scans
     entries = (each for scan in scans for each in scan.entries if (each.section, each.option) not in wrong)
     lines = [f"[{each.section}]\n{each.option} = " + each.value.replace("\n", "\n\t") for each in entries]
@@ -231,7 +223,7 @@ def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, 
     """
     parser, main, found = circus.config.DefaultConfigParser(), Path(config_path), set[int]()
     if text is None:
-        text = text_of(main, found)
+        text = config_files.text_of(main, found)
     else:
         with suppress(FileNotFoundError):
             found = authors(main)
@@ -239,19 +231,20 @@ def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, 
     parser.set_env({} if others_of(found, looks) else os.environ)
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
-    files = [file for word in words for file in matching(os.path.join(main.parent, word))]
+    files = [file for word in words for file in config_files.matching(os.path.join(main.parent, word))]
 
     def read(file: Path, others: Collection[User]) -> str:
         with suppress(OSError):
-            return text_of(file, found, others)
+            return config_files.text_of(file, found, others)
         return ""
 
-    most = files[:MOST_FILES]
-    for file, included in zip(most, texts_of([*map(Path, most)], config_path, found, looks, read), strict=True):
+    most = files[: config_files.MOST_FILES]
+    texts = config_files.texts_of([*map(Path, most)], config_path, found, looks, read)
+    for file, included in zip(most, texts, strict=True):
         parser.read_file(io.StringIO(included), file)
     defaults = len(parser.defaults())
     sections = {name: len(parser.options(name)) - defaults for name in parser.sections()}
-    if why := too_much({**sections, "DEFAULT": defaults}):
+    if why := config_files.too_much({**sections, "DEFAULT": defaults}):
         raise XboardError(why)
     environ = {} if others_of(found, looks) else os.environ
     parser.set_env(environ)

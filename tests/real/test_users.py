@@ -729,3 +729,36 @@ def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, py
             assert (
                 f"a monitor of {USER} would start it again; `xboard-circus stop` as {USER} ends that" in stopped.stderr
             )
+
+
+def test_a_running_plugin_of_roots_obeys_no_included_file_that_has_become_another_users(open_folder: Path) -> None:
+    """Given root's circusd and an included file that is given to a user, who has a command for alerts and logs of
+    root's there, when a worker dies, and logs are pruned, then both are refused until root has the file again."""
+    (folder := open_folder / "anew").mkdir()
+    theirs, precious, proof = (folder / name for name in ("theirs.ini", "auth.log.1", "proof"))
+    theirs.touch()
+    precious.touch()
+    os.utime(precious, (0, 0))
+    options = {"include": theirs}
+    with circusd(folder, plugins=BUNDLE, circus=options, numprocesses=1) as c:
+        c.wait_ready()
+        log = c.folder / "logs" / "plugin-xboard.log"
+        shutil.chown(theirs, USER)
+        command = f"[alert:x]\ntype = command\ncommand = touch {proof}\nmin_severity = info\n"
+        stream = f"stdout_stream.filename = {folder}/auth.log\nstdout_stream.backup_count = 9\n"
+        stream += "stdout_stream.max_bytes = 9\n"
+        theirs.write_text(f"{command}[watcher:x]\ncmd = true\nstdout_stream.class = FileStream\n{stream}")
+        said = f"{USER} may write {theirs}, and would have {c.ini} name what root runs; "
+        eventually(lambda: f"the alerts stay as they were: {said}" in log.read_text())
+        before = c.plugin("xboard")
+        kill(before.pid)
+        eventually(lambda: c.plugin("xboard").pid != before.pid)
+        kill(c.workers()[0])
+        eventually(lambda: f"log_pruner: XboardError: {said}" in log.read_text())
+        c.wait_ready()
+        assert precious.exists()
+        assert not proof.exists()
+        shutil.chown(theirs, "root")
+        eventually(lambda: "alert:x: sends" in log.read_text())
+        kill(c.workers()[0])
+        eventually(proof.exists)

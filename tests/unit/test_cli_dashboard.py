@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import authorship
 from xboard_circus.cli import main, page
 from xboard_circus.dashboard.tokens import load_or_make
 from xboard_circus.host import runtime, servers, written_files
@@ -112,7 +112,7 @@ def test_another_users_ini_sends_no_token_of_ours_anywhere(
         os.chown(folder / "circus.ini", nobody, -1)
         assert "nobody may write" in (refused := run()).stderr
         assert (refused.exit_code, refused.stdout) == (1, "")
-    monkeypatch.setattr(host_rules, "other_author", lambda _: None)
+    monkeypatch.setattr(authorship, "other_author", lambda _: None)
     monkeypatch.setattr(written_files, "settle", lambda path: written_files.Settled(str(path), nobody, set()))
     # Who is not root has never started it: its name of an address, which the browser looks up anew, may lead to us
     # first and elsewhere then, and what root serves at that port may show a page of nobody's.

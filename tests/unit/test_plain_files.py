@@ -236,7 +236,7 @@ def test_what_takes_the_place_of_an_ini_in_the_middle_of_its_reading_holds_nobod
             os.truncate(tmp_path / name, 2 << 20)
         return found
 
-    monkeypatch.setattr("xboard_circus.config.read_scans", then_replaced)
+    monkeypatch.setattr("xboard_circus.config_files.read_scans", then_replaced)
 
     with contextlib.suppress(XboardError):
         load(tmp_path / "circus.ini")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import authorship
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
@@ -592,11 +592,11 @@ def test_a_subordinate_number_is_its_users(reached: Path, monkeypatch: pytest.Mo
     theirs = reached / "theirs"
     theirs.mkdir()
     os.chown(theirs, 1_700_003, 0)
-    assert host_rules.other_writer(theirs) is None
+    assert authorship.other_writer(theirs) is None
 
     (reached / "subuid").write_text("# by hand\n\ndaemon:1700000:10\n")
 
-    assert host_rules.other_writer(theirs) == ("1700003", theirs)
+    assert authorship.other_writer(theirs) == ("1700003", theirs)
     assert [*writers.named(theirs / "x", {0})] == [("daemon", theirs)]
 
 

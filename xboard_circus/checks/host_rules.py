@@ -25,6 +25,7 @@ from circus.util import parse_env_dict
 import xboard_circus
 from xboard_circus import launch as launcher
 from xboard_circus.checks import dry_run, endpoint_rules, env_file_rules
+from xboard_circus.checks.authorship import other_author, other_writer
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level, no_folder
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
@@ -140,26 +141,6 @@ def advice(config: Config | None, cure: str) -> str:
     is_roots = isinstance(cure, Command) and (os.geteuid() == 0 or "sudo " in cure)
     writer = other_author(config) if config is not None and is_roots else None
     return f"ask who wrote the ini: {writer[0]} may write {writer[1]}, and so name anything" if writer else cure
-
-
-def other_author(config: Config) -> tuple[str, Path] | None:
-    """Return a user besides root and ours who may write what *config* was read from, and which place; None without."""
-    paths = (config.folder, *(scan.file for scan in config.scans))
-    return next(filter(None, map(other_writer, paths)), None)
-
-
-def other_writer(folder: Path) -> tuple[str, Path] | None:
-    """Return a user besides root and ours who may write *folder*, or one above it, and which; None without one.
-
-    An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
-    count.
-    """
-    found, trusted = folder.stat(), {0, os.geteuid()}
-    if writers.User.of(found.st_uid) is not None and found.st_uid not in trusted:
-        return servers.name_of(found.st_uid), folder
-    if found.st_mode & stat.S_IWGRP and members(found.st_gid) - trusted:
-        return "its group", folder
-    return next(writers.named(folder, trusted), None)
 
 
 def refusal(folder: Path, *, others: Collection[str] = ()) -> str | None:

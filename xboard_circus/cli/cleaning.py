@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import authorship
 from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.context import dry_run_option, for_instance
@@ -126,7 +126,7 @@ def strangers_on_ports(
 
 
 def _remove_files(instance: Instance, *, dry_run: bool) -> None:
-    writer = host_rules.other_author(instance.config)
+    writer = authorship.other_author(instance.config)
     for path, why in _stale_files(instance):
         if writer is not None:  # a user who may write the ini, or put a link there, could name any file of ours
             complain(f"{path}: {why}; left alone, because {writer[0]} may write {writer[1]}: its user may delete it")

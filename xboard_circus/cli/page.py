@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import authorship
 from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.screen import say
 from xboard_circus.config import Config
@@ -56,7 +56,7 @@ def _refuse_ini_of_others(instance: Instance) -> None:
     No look at the address helps: its name may lead elsewhere when the browser looks it up, and a server of root's at
     that port may show pages of others.
     """
-    if os.geteuid() == 0 and (found := host_rules.other_author(instance.config)) is not None:
+    if os.geteuid() == 0 and (found := authorship.other_author(instance.config)) is not None:
         what = f"{found[0]} may write {found[1]}, and say who gets a token of root's"
         raise XboardError(f"{what}: run this as the user of the page")
     if instance.owner not in (0, os.geteuid()) and not runtime.was_started(instance.id):

@@ -38,18 +38,9 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening
-from xboard_circus.supervisor.patches import circus_arbiter, patch, plugin_process
+from xboard_circus.supervisor.patches import circus_arbiter, circus_stream, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported, inherit_what_is_its_own
-from xboard_circus.supervisor.patches.circus_stream import (
-    name_of,
-    open_again,
-    open_no_link,
-    print_through_circusd,
-    read_without_waiting,
-    rotate_in_place,
-    rotate_log,
-)
 from xboard_circus.supervisor.patches.patch import Original, wraps
 from xboard_circus.worker.limits import raise_limits
 from xboard_circus.worker.unread_output import outlast_reader
@@ -239,10 +230,10 @@ def open_logs_again(arbiter: Any) -> None:
     for stream in (stream for each in arbiter.watchers for stream in (each.stdout_stream, each.stderr_stream)):
         try:
             if os.geteuid() == 0:
-                open_again(stream)
+                circus_stream.open_again(stream)
         except OSError as error:
             stream._file = open(os.devnull, "a+")  # noqa: SIM115 - Circus writes to it without a look
-            logger.error("xboard: %s: %s", name_of(stream), error.strerror)
+            logger.error("xboard: %s: %s", circus_stream.name_of(stream), error.strerror)
         logs.append(getattr(stream, "_file", None))
     for log in logs:
         with suppress(AttributeError, OSError, ValueError):  # none, another user's, closed
@@ -401,12 +392,12 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (guard_commands, Controller),
     (close_guards, Controller),
     (inherit_what_is_its_own, Process),
-    (open_no_link, _FileStreamBase),
-    (rotate_in_place, FileStream),
-    (rotate_in_place, TimedRotatingFileStream),
-    (print_through_circusd, Watcher),
-    (read_without_waiting, Redirector),
-    (rotate_log, logging.getLogger()),
+    (circus_stream.open_no_link, _FileStreamBase),
+    (circus_stream.rotate_in_place, FileStream),
+    (circus_stream.rotate_in_place, TimedRotatingFileStream),
+    (circus_stream.print_through_circusd, Watcher),
+    (circus_stream.read_without_waiting, Redirector),
+    (circus_stream.rotate_log, logging.getLogger()),
 )
 
 
