@@ -186,6 +186,21 @@ def test_a_recorded_worker_that_has_become_roots_is_no_orphan(
     assert (orphan.pid, listeners.stop([orphan], grace=0.1), it.is_roots) == (it.identity.pid, [], True)
 
 
+@pytest.mark.parametrize("end", [of_run_before, of_trial])
+def test_what_circusd_started_is_ended_also_where_it_was_roots_before(
+    climber: Callable[..., Climber], end: Callable[[Climber], None]
+) -> None:
+    """Given what root's circusd or trial has started as another user, which has become root's as by `exec sudo`, when
+    its end begins, then it is ended: otherwise no stop would end a worker that does so."""
+    it = climber(is_below=False)
+    it.popen.terminate()
+    eventually(lambda: it.is_roots)
+
+    end(it)
+
+    assert it.popen.poll() is not None
+
+
 def test_a_circusd_that_becomes_roots_is_not_ended_by_the_order_to_stop_it(
     climber: Callable[..., Climber],
     folder_of_theirs: Path,  # noqa: F811
