@@ -42,9 +42,7 @@ from xboard_circus.survivors import served, serving_on
 log = logging.getLogger("xboard_circus.alerts")
 
 USE = "xboard_circus.plugins.alerts.Alerts"
-PERIOD = 1.0
-IDLE_EVERY = 5.0
-FILE_EVERY = 5.0
+PERIOD, IDLE_EVERY, FILE_EVERY = 1.0, 5.0, 5.0
 CLOSE_SECONDS = 2.5  # the host of the parts gives 3, and 15 where circusd was lost
 PORTS_WITHIN = 4.0
 SETTLED = 0.1  # seconds after an event: several at once are one query

@@ -15,8 +15,7 @@ from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
 log = logging.getLogger("xboard_circus.plugins")
 
-EVERY = 3600.0
-AGAIN_AFTER = 30.0
+EVERY, AGAIN_AFTER = 3600.0, 30.0
 
 
 class LogPruner(Part):

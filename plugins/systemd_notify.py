@@ -27,10 +27,8 @@ from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
 log = logging.getLogger("xboard_circus.plugins.systemd_notify")
 
-STARTING_PERIOD = 0.25
-PERIOD = 1.0
-CALL_SECONDS = 2.0
-CLOSE_SECONDS = 0.5
+STARTING_PERIOD, PERIOD = 0.25, 1.0
+CALL_SECONDS, CLOSE_SECONDS = 2.0, 0.5
 # How long a start or a reload may take until the next notification, on top of what the unit allows.
 EXTENSION = 60.0
 

@@ -343,8 +343,8 @@ shape = feishu
 
 def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, python: str) -> None:
     """Given secrets of alerts in circusd's environment and copy_env, then a worker of another user, its
-    forkserver, run.before and a process of an unarmed watcher have none; root's own worker and what [env:...] sets keep
-    theirs."""
+    forkserver, run.before and a process of an unarmed watcher have none, also when that user has got the file and taken
+    the alerts out; root's own worker and what [env:...] sets keep theirs."""
     user, folder = www_data(), open_folder / "secrets"
     assert user is not None
     (folder / "web").mkdir(parents=True)
@@ -388,6 +388,13 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
         assert reloaded.returncode == 0, reloaded
         eventually(lambda: {process(pid).environ.get("XBOARD_SIGN") for pid in c.ready()} == {"the-apps-own"})
         assert {"XBOARD_WEBHOOK" in process(pid).environ for pid in c.ready()} == {False}
+
+        c.ini.write_text(c.ini.read_text().replace(ALERT, ""))
+        shutil.chown(c.ini, USER)
+        kill(cron)
+        eventually(lambda: c.workers("cron") not in ([], [cron]))
+        environ = process(c.workers("cron")[0]).environ
+        assert (environ["OTHER"], secrets.keys() & environ.keys()) == ("1", set())
 
 
 # Beside a helper of its own it starts one that becomes root, as sudo lets some users.

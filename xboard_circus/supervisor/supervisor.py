@@ -198,9 +198,11 @@ class Supervisor:
             return frozenset()
         from xboard_circus import config  # imported only for watchers with a user of their own
         from xboard_circus.alerts.withheld import withheld_from
+        from xboard_circus.checks.authorship import load_own
 
-        with suppress(XboardError):  # an unreadable file names what it named before
-            self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher)
+        load = load_own if watcher.name in self._withheld else config.load
+        with suppress(XboardError, OSError):  # an unreadable file, or another user's by now, names what it named before
+            self._withheld[watcher.name] = withheld_from(load(self.config_file), watcher)
         return self._withheld.get(watcher.name, frozenset())
 
     def environ_of(self, process: Any) -> dict[str, str]:
