@@ -196,26 +196,33 @@ def test_roots_circusd_takes_over_no_watcher_that_another_user_may_have_written(
         eventually(proof.exists, what="root's own watcher runs")
 
 
-def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Path) -> None:  # noqa: F811
-    """Given a folder in PYTHONPATH of a user who is neither root nor the watcher's, when root checks, starts or
-    restarts, then that is refused with the cure, and no .pth file in there runs."""
-    folder = open_folder / "planted"
-    libraries, proof = folder / "theirs", open_folder / "proof"
+@pytest.mark.parametrize("watcher", ["web", "theirs"])
+def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Path, watcher: str) -> None:  # noqa: F811
+    """Given a folder in PYTHONPATH of a user who is not root, and neither, or is, the watcher's, when root checks,
+    starts or restarts, by the command line or circusctl, then that is refused with the cure, and no .pth file in there
+    runs."""
+    folder, proof = open_folder / f"planted-{watcher}", open_folder / f"proof-{watcher}"
+    libraries = folder / "libraries"
     folder.mkdir(0o755)
-    with circusd(folder, watchers=[Watcher()], start=False) as c:
+    options = {"uid": USER, "working_dir": "/"}
+    watchers = [Watcher(), Watcher("theirs", numprocesses=1, command="/bin/sleep 600", listens=False, options=options)]
+    with circusd(folder, watchers=watchers, start=False) as c:
         libraries.mkdir()
         (libraries / "x.pth").write_text(f"import os; open({str(proof)!r}, 'a').close()\n")
         shutil.chown(libraries, USER)
         c.start_again()
         workers = c.wait_ready()
-        c.write_ini(env__web={"PYTHONPATH": libraries})
+        c.write_ini(**{f"env__{watcher}": {"PYTHONPATH": libraries}})
 
+        what = f"{USER} may write {libraries}, which circusd uses as root: who has {USER} has root"
         for command in (["check"], ["doctor"], ["restart", "--yes"], ["restart", "--cold"], ["reload"]):
             refused = c.run_cli(*command)
             assert refused.returncode == 1, refused
-            what = f"{USER} may write {libraries}, which circusd uses as root: who has {USER} has root"
             assert f"{what}; `chown root {libraries}`" in refused.stdout + refused.stderr, refused
+        for order in ("reloadconfig", "restart", "reload"):
+            assert what in str(c.call(order, waiting=True)["reason"]), order
         assert c.ready() == workers
+        assert not proof.exists()
         assert c.run_cli("stop").returncode == 0
         assert c.run_cli("start").returncode == 1
         assert not proof.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 from xboard_circus import config as configuration
 from xboard_circus.checks import endpoint_rules, host_rules, import_rules, port_rules
 from xboard_circus.checks.findings import Finding, Level, Report, report, within
-from xboard_circus.checks.judgement import doors, of_file, placed, read
+from xboard_circus.checks.judgement import doors, judged, read
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
@@ -43,10 +43,8 @@ def check(
     refusal = host_rules.refusal(config.folder)
     try:
         found = doors(config, *config.watchers or (None,), others=others(), refusal=refusal)
-        findings = [*of_file(config), *found]
-        if all(each.level is not Level.ERROR for each in found):  # else it would run what that user has put there
-            of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)
-            findings += placed(config, of_host)
+        of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)
+        findings = judged(config, found, of_host)
     except XboardError as error:
         return report([Finding(Level.ERROR, "", str(error).removeprefix(f"{config.shown}: "), "", file=config.shown)])
     if all(finding.level is not Level.ERROR for finding in findings):

@@ -39,7 +39,13 @@ def judge(config_file: str | Path) -> list[Finding]:
         return findings
     # Under another user than root they are warnings, which take time.
     found = doors(config, *config.watchers or (None,), others=endpoint_rules.people()) if os.geteuid() == 0 else []
-    return [*of_file(config), *found, *placed(config, _imports(config))]
+    return judged(config, found, _imports(config))
+
+
+def judged(config: Config, found: list[Finding], imports: Iterator[Finding]) -> list[Finding]:
+    """Return the findings on a file with `doors` as *found*; where one is open, *imports* would run what lies there."""
+    is_open = any(each.level is ERROR for each in found)
+    return [*of_file(config), *found, *placed(config, () if is_open else imports)]
 
 
 def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
