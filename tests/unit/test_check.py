@@ -814,6 +814,31 @@ def test_the_packages_that_root_imports_must_not_be_another_users_at_any_depth(
     assert not (tmp_path / "proof").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("theirs", ["bin", "bin/job", "bin/python"])
+@pytest.mark.parametrize("hook", [ARM, None])
+def test_the_programs_of_a_virtualenv_that_root_runs_must_not_be_another_users(
+    write: Write, tmp_path: Path, hook: str | None, theirs: str
+) -> None:
+    """Given a virtualenv of root's whose bin/, which is the first in PATH, another user may write, or a program in it,
+    then check names that user; with a uid the worker runs them without root's rights."""
+    programs = tmp_path / "ve" / "bin"
+    programs.mkdir(parents=True, mode=0o755)
+    (tmp_path / "ve" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages").mkdir(parents=True, mode=0o755)
+    for name in ("job", "python"):
+        (programs / name).touch(0o755)
+    web: dict[str, str | None] = {"cmd": "job", "virtualenv": "ve", "use_sockets": None, "hooks.before_start": hook}
+    file = write({"watcher:web": web})
+    assert "may write" not in (told := "\n".join(lines(check(file, others=list))))
+    assert "there is no program" not in told
+
+    shutil.chown(tmp_path / "ve" / theirs, "nobody")
+
+    told = "\n".join(lines(check(file, others=list)))
+    assert f"nobody may write {tmp_path}/ve/{theirs}, which circusd uses as root: who has nobody has root" in told
+    assert open_doors(write({"watcher:web": {**web, "uid": "nobody"}})) == []
+
+
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
     entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]

@@ -88,7 +88,14 @@ def user_of(watcher: WatcherConfig) -> User:
 def search_path(watcher: WatcherConfig) -> str:
     """Return the PATH in which the watcher's program is searched."""
     path = watcher.env.get("PATH") or (os.environ.get("PATH", os.defpath) if is_armed(watcher) else os.defpath)
-    return os.pathsep.join([os.path.dirname(sys.executable), path]) if is_armed(watcher) else path
+    front = [os.path.dirname(sys.executable)] if is_armed(watcher) else []
+    return os.pathsep.join([*front, *map(str, _programs_of_virtualenv(watcher)), path])
+
+
+def _programs_of_virtualenv(watcher: WatcherConfig) -> list[Path]:
+    """Return the folder, if any, that Circus puts into the watcher's PATH; a relative one is looked for as that is."""
+    virtualenv = watcher.given.get("virtualenv")
+    return [watcher.working_dir / virtualenv / "bin"] if virtualenv else []
 
 
 def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -378,6 +385,7 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
     modules = (f"-m{module}" for module in watcher.options.worker.preload_modules or ())
     yield from _modules_in(folders + _pythonpath(watcher, watcher.working_dir), [*command, *before, *modules])
     yield from (watcher.working_dir / place for place in watcher.env.get("PATH", "").split(os.pathsep))
+    yield from (each for folder in _programs_of_virtualenv(watcher) for each in (folder, *_open_places(folder)))
     for each in (command, [watcher.given.get("executable", "")], before):
         yield from _files_of(each, watcher.working_dir, search_path(watcher))
 
