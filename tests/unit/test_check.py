@@ -34,11 +34,12 @@ from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.checks.judgement import open_doors
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import runtime, writers
 from xboard_circus.host.programs import KEPT, run_captured
 from xboard_circus.host.servers import name_of
 from xboard_circus.host.users import members
 from xboard_circus.host.writers import User
+from xboard_circus.host.written_files import walk
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
 Sections = dict[str, dict[str, str | None]]
@@ -812,6 +813,33 @@ def test_the_packages_that_root_imports_must_not_be_another_users_at_any_depth(
     found = "\n".join(lines(check(file, others=list)))
     assert f"nobody may write {named}, which circusd uses as root: who has nobody has root" in found
     assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be kept busy by what another user wrote")
+@pytest.mark.parametrize("theirs", ["lib/shop", "lib/shop/api"])
+def test_root_is_led_nowhere_by_a_link_in_another_users_package(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Given a link to anywhere in a package of another user's, when root checks it, then nothing behind it is looked
+    at: all files of the host would be, at each start of a worker."""
+    (tmp_path / "lib" / "shop" / "api").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / theirs / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / theirs, *(tmp_path / theirs).iterdir()):
+        os.chown(path, pwd.getpwnam("nobody").pw_uid, -1, follow_symlinks=False)
+    file = write({"watcher:web": {"cmd": "python -m shop.api", "working_dir": "lib"}})
+    seen = set[str]()
+
+    def watched(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in walk(path):
+            seen.add(found[0])
+            yield found
+
+    monkeypatch.setattr(writers, "walk", watched)
+
+    assert f"nobody may write {tmp_path / theirs}, which" in "\n".join(map(str, open_doors(file)))
+
+    assert str(tmp_path / "elsewhere") not in seen
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")

@@ -342,7 +342,7 @@ def _of_sites(sites: Iterable[str | Path]) -> list[Path]:
 
 
 def _modules_in(folders: Iterable[Path], words: Iterable[str]) -> Iterator[Path]:
-    """Yield the packages in *folders* that *words* name, and each place in them that another user may write.
+    """Yield the packages in *folders* that *words* name, and places in them that another user may write.
 
     Nothing is imported: already the search for `shop.main` would run shop/__init__.py.
     """
@@ -354,15 +354,15 @@ def _modules_in(folders: Iterable[Path], words: Iterable[str]) -> Iterator[Path]
 
 
 def _open_places(path: Path) -> Iterator[Path]:
-    """Yield what another user may write at or below *path*, or what is made there; of what is his, the top alone."""
-    seen = set[tuple[str, Path]]()
+    """Yield places at or below *path* that another user may write, or what is made there, up to the first for certain.
+
+    What lies in such a place is not walked through: a link there leads wherever he likes.
+    """
     with suppress(PermissionError):  # what we may not read, no circusd of ours imports
         for who, place in writers.below(path, {0, os.geteuid()}):
-            real = Path(os.path.realpath(place))
-            # Each folder has a default access list of its own.
-            if who == writers.INHERITED or seen.isdisjoint((who, each) for each in (real, *real.parents)):
-                seen.add((who, real))
-                yield place
+            yield place
+            if who != writers.INHERITED and writers.is_open(place):
+                return
 
 
 def alert_programs(config: Config) -> Iterator[Path]:
