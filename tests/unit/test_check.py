@@ -815,6 +815,34 @@ def test_the_packages_that_root_imports_must_not_be_another_users_at_any_depth(
     assert not (tmp_path / "proof").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs an app as another user")
+@pytest.mark.parametrize("option", ["working_dir", "--app-dir"])
+def test_the_folder_of_an_app_with_a_user_of_its_own_must_not_be_a_third_users(
+    write: Write, tmp_path: Path, option: str
+) -> None:
+    """Given the folder of an app that runs as nobody, when www-data may write it, then root's check and circusd refuse
+    it. Where it is root's or nobody's nothing is told; where nobody shares it with a group, a warning is."""
+    for name in ("app", "ini"):
+        (tmp_path / name).mkdir(mode=0o755)
+    app = {"working_dir": "app"} if option == "working_dir" else {"cmd": f"{BASE['watcher:web']['cmd']} --app-dir app"}
+    file = write({"watcher:web": {"uid": "nobody", **app}})
+
+    def found(owner: str, group: str, mode: int) -> tuple[list[str], list[str]]:
+        shutil.chown(tmp_path / "app", owner, group)
+        (tmp_path / "app").chmod(mode)
+        told = [each for each in check(file, others=list).findings if "may write" in each.what]
+        return [each.what for each in open_doors(file)], [
+            f"{each.level.value} {each.option} {each.what}" for each in told
+        ]
+
+    place = tmp_path / "app"
+    what = f"www-data may write {place}, from which it runs as nobody: who has www-data has nobody"
+    assert found("root", "root", 0o755) == found("nobody", "nogroup", 0o755) == ([], [])
+    assert found("www-data", "nogroup", 0o755) == ([what], [f"error cmd {what}"])
+    assert found("root", "www-data", 0o2775) == ([what], [f"error cmd {what}"])
+    assert found("nobody", "www-data", 0o2775) == ([], [f"warning cmd {what}"])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be kept busy by what another user wrote")
 @pytest.mark.parametrize("theirs", ["lib/shop", "lib/shop/api"])
 def test_root_is_led_nowhere_by_a_link_in_another_users_package(

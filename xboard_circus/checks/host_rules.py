@@ -219,7 +219,26 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
         if watcher is not None and "PYTHONPATH" in watcher.env:
             hint += f"; where only the app needs PYTHONPATH, {_OBEYED_BY_NONE}"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
+    if watcher is not None and user is not None and os.geteuid() == 0 != user.uid:
+        yield from _app_of_others(config, watcher, user)
     yield from _heirs(_of_modules(config, watcher), anybody=False)
+
+
+def _app_of_others(config: Config, watcher: WatcherConfig, user: User) -> Iterator[Finding]:
+    """Find who else may write the folders of an app that runs as *user*, and so take that user's rights.
+
+    A warning where that user may write there: it must not stop others' watchers.
+    """
+    ways = ((who, path, at) for path in _folders_of_app(watcher) for who, at in writers.besides(path, {0, user.uid}))
+    if found := [each for each in ways if each[0] != ANYBODY]:
+        name, places = found[0][0].name, [(path, place) for _, path, place in found]
+        what = f"{name} may {_doings(places)}, from which it runs as {user.name}: who has {name} has {user.name}"
+        hint = _cure(config, places, f"`chown {user.name} {{}}` and `chmod go-w` it")
+        yield Finding(WARNING if all(user.writable(path) for path, _ in places) else ERROR, "cmd", what, hint)
+
+
+def _folders_of_app(watcher: WatcherConfig) -> list[Path]:
+    return [watcher.working_dir, watcher.working_dir / (argument(words(watcher), "--app-dir") or "")]
 
 
 def _heirs(folders: Iterable[Path], *, anybody: bool) -> Iterator[Finding]:
@@ -378,7 +397,7 @@ def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
     if user is None or user.uid != os.geteuid():
         return
     command, before = words(watcher), shlex.split(watcher.options.run.before or "")
-    folders = [watcher.working_dir, watcher.working_dir / (argument(command, "--app-dir") or "")]
+    folders = _folders_of_app(watcher)
     prefix = glob.escape(str(Path(_program_of(watcher, command) or os.sep).parent.parent))
     folders += _of_sites(glob.glob(f"{prefix}/lib*/python3*/*-packages"))
     yield from folders
