@@ -753,6 +753,8 @@ OF_ROOTS_WATCHER: list[Sections] = [
     {"watcher:db": {"stdout_stream.class": "theirs.streams.Stream"}},
     {"plugin:own": {"use": "theirs.plugins.Own"}},
     {"alert:ops": {"type": "command", "command": "python -m theirs.alert"}},
+    {"alert:ops": {"type": "webhook", "url": "https://127.0.0.1/", "ca_file": "theirs/run"}},
+    {"watcher:db": {"cmd": "python -m uvicorn xboard_circus.dashboard.served:app", "dashboard.folder": "theirs"}},
 ]
 
 

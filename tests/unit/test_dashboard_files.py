@@ -1,7 +1,9 @@
 """The files of the dashboard: its tokens, what it remembers, and the sessions that they make good or void."""
 
 import os
+import shutil
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
@@ -84,6 +86,21 @@ def test_tokens_of_another_user_are_refused_as_such(tmp_path: Path) -> None:
 
     with pytest.raises(XboardError, match="it belongs to another user"):
         load_or_make(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_tokens_of_roots_page_that_another_user_could_put_back_are_refused() -> None:
+    """Given a folder of another user's, where all may enter, then root's page takes no tokens from there."""
+    with tempfile.TemporaryDirectory(prefix="xb-tokens-", dir="/tmp") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        tokens = load_or_make(folder)
+        assert load(folder) == tokens
+
+        shutil.chown(folder, "nobody")
+
+        with pytest.raises(XboardError, match=f"nobody may write {folder}, and put back deleted tokens"):
+            load_or_make(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -29,7 +29,7 @@ from xboard_circus.checks.authorship import other_author, other_writer
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, Level, no_folder
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
-from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
+from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard, is_file, is_our_plugin
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import Command
 from xboard_circus.host import servers, writers
@@ -328,6 +328,7 @@ def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
         file = config.folder / str(config.circus["pidfile"])
         yield from (file, file.parent)  # it is made anew at each start, also through a link
     yield from alert_programs(config)
+    yield from (config.folder / each.options.ca_file for each in config.alerts if each.options.ca_file)
     for path in filter(None, (socket.path for socket in config.sockets)):
         # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
         folder = (config.folder / path).parent
@@ -335,7 +336,7 @@ def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     folders = [config.folder / plugin.given.get("working_dir", "") for plugin in config.plugins]
     folders += [(config.folder / each.options.ledger.file).parent for each in config.plugins if is_our_plugin(each)]
     if watcher is not None:
-        yield from _run_as_circusd(watcher)
+        yield from _run_as_circusd(config, watcher)
         # Circus runs the .pth files there, in its own process.
         folders += _pythonpath(watcher, config.folder)
         if virtualenv := watcher.given.get("virtualenv"):
@@ -391,13 +392,17 @@ def alert_programs(config: Config) -> Iterator[Path]:
         yield from _modules_in([config.folder], alert.options.command)
 
 
-def _run_as_circusd(watcher: WatcherConfig) -> Iterator[Path]:
-    """Yield what a watcher runs that has no user besides circusd's: programs, scripts, and folders of modules."""
+def _run_as_circusd(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
+    """Yield what a watcher runs that has no user besides circusd's: programs, scripts, and folders of modules.
+
+    So too the folder with the tokens of a page: who may write it puts back those that were deleted.
+    """
     user = _known_user(watcher)
     if user is None or user.uid != os.geteuid():
         return
     command, before = words(watcher), shlex.split(watcher.options.run.before or "")
     folders = _folders_of_app(watcher)
+    yield from [config.folder / (watcher.options.dashboard.folder or "")] if is_dashboard(watcher) else ()
     prefix = glob.escape(str(Path(_program_of(watcher, command) or os.sep).parent.parent))
     folders += _of_sites(glob.glob(f"{prefix}/lib*/python3*/*-packages"))
     yield from folders

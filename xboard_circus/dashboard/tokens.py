@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host import writers
 from xboard_circus.host.runtime import read_private, write_whole
 
 Role = Literal["admin", "reader"]
@@ -60,8 +61,16 @@ def load_or_make(folder: Path) -> Tokens:
 
 
 def load(folder: Path) -> Tokens:
-    """Return the tokens in *folder*; XboardError without any, or if others could have read or written them."""
+    """Return the tokens in *folder*; XboardError without any, or if others could have read or written them.
+
+    Root's also where another user may write the folder, and put back a file that was deleted for new tokens.
+    """
     path = folder / FILE
+    for who, place in writers.besides(path, {0}) if os.geteuid() == 0 else ():
+        if who != writers.ANYBODY:  # as in a container, where nobody else is
+            raise XboardError(
+                f"{who.name} may write {place}, and put back deleted tokens; name another folder for them"
+            )
     try:
         text = read_private(path, 4096)
     except FileNotFoundError:
