@@ -227,14 +227,14 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
 def _app_of_others(config: Config, watcher: WatcherConfig, user: User) -> Iterator[Finding]:
     """Find who else may write the folders of an app that runs as *user*, and so take that user's rights.
 
-    A warning where that user may write there: it must not stop others' watchers.
+    A warning, for it may be who deploys.
     """
     ways = ((who, path, at) for path in _folders_of_app(watcher) for who, at in writers.besides(path, {0, user.uid}))
     if found := [each for each in ways if each[0] != ANYBODY]:
         name, places = found[0][0].name, [(path, place) for _, path, place in found]
         what = f"{name} may {_doings(places)}, from which it runs as {user.name}: who has {name} has {user.name}"
         hint = _cure(config, places, f"`chown {user.name} {{}}` and `chmod go-w` it")
-        yield Finding(WARNING if all(user.writable(path) for path, _ in places) else ERROR, "cmd", what, hint)
+        yield Finding(WARNING, "cmd", what, hint)
 
 
 def _folders_of_app(watcher: WatcherConfig) -> list[Path]:
