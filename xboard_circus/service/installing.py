@@ -172,7 +172,8 @@ class Service:
         Each imports modules from there, and the service's user may make one from now on.
         """
         layout, owner = self._layout, Owner.of(self._layout.user)
-        for pid in sorted({*procs.pids()} - procs.spared()):
+        # By start, since pids begin anew: circusd is named before its workers, which end with it.
+        for pid in sorted({*procs.pids()} - procs.spared(), key=lambda pid: procs.start_time(pid) or 0):
             user, mark = procs.user_of(pid), (procs.environ(pid) or {}).get("XBOARD_CONFIG")
             if user is None or (owner and user == owner.uid) or not procs.is_of_our_pid_space(pid):
                 continue
