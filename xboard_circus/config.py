@@ -115,6 +115,7 @@ class Config(NamedTuple):
         circus: The [circus] section as Circus parses it, with defaults.
         given: The options of the [circus] section in the file.
         scans: Each file that was read, line by line.
+        places: What it was read from: its folder, each file, and where an include would find more.
     """
 
     path: Path
@@ -129,6 +130,7 @@ class Config(NamedTuple):
     plugins: tuple[PluginConfig, ...]
     alerts: tuple[AlertConfig, ...]
     scans: tuple[Scan, ...]
+    places: tuple[Path, ...]
 
     def find(self, name: str) -> WatcherConfig | None:
         """Return the watcher of that name, or None; names have no case in Circus."""
@@ -204,6 +206,7 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None
         read = (str(path), readable, looks)
         raw, found = _read_config(*read)[0], get_config(*read)
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
+    more = (place for main in scans[:1] for *_, places in config_files.included(main) for place in places)
     return Config(
         *(path, path.parent, shown, found["endpoint"], found["pubsub_endpoint"]),
         circus={key: value for key, value in found.items() if key not in ("watchers", "sockets", "plugins")},
@@ -213,6 +216,7 @@ def _load(path: Path, shown: str, scans: list[Scan], readable: str | None = None
         plugins=tuple(_plugin(each, given) for each in found["plugins"]),
         alerts=tuple(_alert(name, options) for name, options in given.items() if name.startswith(ALERT)),
         scans=tuple(scans),
+        places=(path.parent, *(each.file for each in scans), *more),
     )
 
 
@@ -231,17 +235,17 @@ def _read_config(config_path: str, text: str | None, looks: bool) -> tuple[Any, 
     parser.set_env({} if others_of(found, looks) else os.environ)
     words = parser.dget("circus", "include", "").split()
     words += [f"{word}/*.ini" for word in parser.dget("circus", "include_dir", "").split()]
-    files = [file for word in words for file in config_files.matching(os.path.join(main.parent, word))]
+    files = [file for word in words for file in config_files.matching(os.path.join(main.parent, word))[0]]
+    del files[config_files.MOST_FILES :]
 
     def read(file: Path, others: Collection[User]) -> str:
         with suppress(OSError):
             return config_files.text_of(file, found, others)
         return ""
 
-    most = files[: config_files.MOST_FILES]
-    texts = config_files.texts_of([*map(Path, most)], config_path, found, looks, read)
-    for file, included in zip(most, texts, strict=True):
-        parser.read_file(io.StringIO(included), file)
+    texts = config_files.texts_of([*map(Path, files)], config_path, found, looks, read)
+    for file, part in zip(files, texts, strict=True):
+        parser.read_file(io.StringIO(part), file)
     defaults = len(parser.defaults())
     sections = {name: len(parser.options(name)) - defaults for name in parser.sections()}
     if why := config_files.too_much({**sections, "DEFAULT": defaults}):

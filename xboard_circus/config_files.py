@@ -36,7 +36,7 @@ def read_scans(path: Path, shown: str, *, looks: bool = False) -> list[Scan]:
     """Return the lines of the file and of its included files; raise XboardError if one cannot be read."""
     found = set[int]()
     scans = [scan(path, _text(path, shown, found))]
-    files = [file for _, _, each in included(scans[0]) for file in each]
+    files = [file for _, _, each, _ in included(scans[0]) for file in each]
     texts = texts_of(files, shown, found, looks, lambda file, others: _text(file, str(file), found, others))
     scans += map(scan, files, texts)
     sections = Counter(entry.section for each in scans for entry in each.entries)
@@ -137,32 +137,36 @@ def _text(path: Path, shown: str, found: set[int], others: Collection[User] = ()
     return text
 
 
-def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:
-    """Yield (entry, word, files) for each word of ``include`` and ``include_dir``, as Circus finds them."""
+def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path], list[Path]]]:
+    """Yield (entry, word, files, open places) for each word of ``include`` and ``include_dir``, as `matching` finds."""
     for entry in main.entries:
         if entry.section == "circus" and entry.option in ("include", "include_dir"):
             for word in entry.value.split():
                 pattern = f"{word}/*.ini" if entry.option == "include_dir" else word
-                yield entry, word, [Path(file) for file in sorted(matching(os.path.join(main.file.parent, pattern)))]
+                files, places = matching(os.path.join(main.file.parent, pattern))
+                yield entry, word, [*map(Path, sorted(files))], [*map(Path, places)]
 
 
-def matching(pattern: str) -> list[str]:
-    """Return what `glob.glob` finds, which Circus asks; XboardError if that are too many, or takes too long.
+def matching(pattern: str) -> tuple[list[str], list[str]]:
+    """Return what `glob.glob` finds, which Circus asks, and the folders in which it would find what is put there later;
+    XboardError if that are too many, or takes too long.
 
     The owner of an ini that root reads could write ``*/../*/../*/../``, and so on: `glob` would take years.
     """
-    found, left = [os.sep if os.path.isabs(pattern) else ""], MOST_NAMES
+    found, more, left = [os.sep if os.path.isabs(pattern) else ""], list[str](), MOST_NAMES
     for part in pattern.split(os.sep):
         places, found = found, []
-        for place in places:
-            if not glob.has_magic(part):
-                found += [step for step in (os.path.join(place, part),) if os.path.lexists(step or os.curdir)]
+        for place in (each for each in places if os.path.islink(each) or not os.path.isfile(each)):  # not below a file
+            step, is_pattern = os.path.join(place, part), glob.has_magic(part)
+            if not is_pattern and os.path.lexists(step or os.curdir):
+                found.append(step)
                 continue
+            more.append(place)
             with suppress(OSError), os.scandir(place or os.curdir) as entries:
-                for entry in islice(entries, left + 1):
+                for entry in islice(entries, (left + 1) * is_pattern):
                     left -= 1
                     if fnmatch.fnmatchcase(entry.name, part) and (part[0] == "." or entry.name[0] != "."):
                         found.append(os.path.join(place, entry.name))
             if left < 0 or len(found) > MOST_FILES:
                 raise XboardError(f"{pattern}: it includes too much: {TOO_MUCH}")
-    return found
+    return found, more

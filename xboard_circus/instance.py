@@ -278,10 +278,9 @@ class Instance:
             return True
         if (is_above := circusd.pid in procs.spared()) or {0} != {os.geteuid(), procs.user_of(circusd.pid)}:
             return not is_above
-        places = [self.config.folder, *(scan.file for scan in self.config.scans)]
-        if (endpoint := config.absolute(self.endpoint, self.config.folder)).startswith("ipc:///"):
-            places.append(Path(endpoint.removeprefix("ipc://")))
-        return self.owner == 0 and not any(map(writers.is_open, places))
+        endpoint = config.absolute(self.endpoint, self.config.folder)
+        sockets = [Path(endpoint.removeprefix("ipc://"))] if endpoint.startswith("ipc:///") else []
+        return self.owner == 0 and not any(map(writers.is_open, (*self.config.places, *sockets)))
 
     def _is_ours(self, config_file: str | None) -> bool:
         return config_file is not None and os.path.realpath(config_file) == self._file

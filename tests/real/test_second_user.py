@@ -231,6 +231,35 @@ def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Pat
         assert proof.exists()
 
 
+def test_root_starts_nothing_that_includes_what_another_user_may_make_later(open_folder: Path) -> None:  # noqa: F811
+    """Given an include by a pattern that matches a folder of another user without a file yet, which that user could
+    make between root's check and Circus's reading, when root checks, starts or has it read again, then it is refused
+    with the cure; the folder of root's beside it is not."""
+    folder, apps, proof = open_folder / "patterns", open_folder / "apps", open_folder / "proof-patterns"
+    for each in (folder, apps, apps / "roots", apps / "theirs"):
+        each.mkdir(0o755)
+    (apps / "roots" / "part.ini").touch()
+    with circusd(folder, watchers=[Watcher()], circus={"include": f"{apps}/*/part.ini"}) as c:
+        workers = c.wait_ready()
+        checked = c.run_cli("check")
+        assert checked.returncode == 0, checked
+        shutil.chown(apps / "theirs", USER)
+
+        what = f"{USER} may write {apps}/theirs, which circusd uses as root: who has {USER} has root"
+        for command in ("check", "reload", "restart"):
+            refused = c.run_cli(command)
+            assert refused.returncode == 1, refused
+            assert f"{what}; `chown root {apps}/theirs`" in refused.stdout + refused.stderr, refused
+        assert what in str(c.call("reloadconfig", waiting=True)["reason"])
+        assert c.ready() == workers
+        assert c.run_cli("stop").returncode == 0
+        assert c.run_cli("start").returncode == 1
+
+        (apps / "theirs" / "part.ini").write_text(f"[watcher:theirs]\ncmd = sh -c 'id > {proof}; exec sleep 60'\n")
+        c.start_again()  # the trap is sound: bare circusd reads it
+        eventually(proof.exists, what="that user's watcher runs as root")
+
+
 @pytest.mark.parametrize("variable", ["XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"])
 def test_root_makes_nothing_below_a_folder_of_another_user(open_folder: Path, variable: str) -> None:  # noqa: F811
     """Given a runtime folder below another user's, who could exchange it for a link while root makes, gives away and

@@ -22,6 +22,7 @@ from real.free_ports import free_port
 
 import xboard_circus
 from xboard_circus.checks import (
+    authorship,
     endpoint_rules,
     file_rules,
     host_rules,
@@ -1065,6 +1066,42 @@ def test_what_is_missing_in_a_folder_such_as_tmp_is_anybodys(
     assert ("every user" in str(check(file, others=lambda: ["ann"]))) == is_made_again
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize(
+    ("include", "theirs", "is_open"),
+    [
+        ("apps/*/part.ini", "apps/ann", True),
+        ("apps/*/*.ini", "apps/ann", True),
+        ("apps/*/*/part.ini", "apps/ann", True),
+        ("apps/*/conf/part.ini", "apps/ann", True),
+        ("linked/*/part.ini", "apps/ann", True),
+        ("away/*/part.ini", "apps", True),
+        ("apps/*.ini", "apps", True),
+        ("apps/*/part.ini", "apps/notes", False),  # a file, whose owner can put no folder in its place
+        ("apps/r*/part.ini", "apps/ann", False),
+    ],
+)
+def test_what_an_include_of_roots_would_find_must_not_be_another_users_to_make(
+    write: Write, tmp_path: Path, include: str, theirs: str, is_open: bool
+) -> None:
+    """Given a place where a pattern finds no file yet: its owner may put one there after the check."""
+    for folder in ("apps/roots/conf", "apps/ann/conf", "linked", "away"):
+        (tmp_path / folder).mkdir(parents=True, mode=0o755)
+    for part in ("apps/notes", "apps/part.ini", "roots.ini", "apps/roots/part.ini", "apps/roots/conf/part.ini"):
+        (tmp_path / part).touch()
+    (tmp_path / "linked" / "ann").symlink_to(tmp_path / "apps" / "ann")
+    (tmp_path / "away" / "ann").symlink_to(tmp_path / "apps" / "that is missing")
+    file = write({"circus": {"include": f"roots.ini {include}"}})
+    what = "www-data may "
+    assert what not in "\n".join(lines(check(file, others=list)))
+    assert authorship.other_author(load(file)) is None
+
+    shutil.chown(tmp_path / theirs, "www-data")
+
+    assert (what in "\n".join(lines(check(file, others=list)))) == is_open
+    assert (authorship.other_author(load(file)) is not None) == is_open
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_what_of_roots_nobody_else_can_write_is_not_refused(write: Write, tmp_path: Path) -> None:
     """Given what is usual, then nothing is said of it: a group without members as that of /usr/local, an access list
@@ -1098,7 +1135,7 @@ import os, sys
 if os.geteuid() == 0:
     import xboard_circus.checks.check, xboard_circus.checks.host_rules, dotenv
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import authorship, host_rules
 from xboard_circus.config import load
 (watcher,) = (config := load(sys.argv[1])).watchers
 print([*host_rules.open_to_all(config, watcher), *host_rules.open_to_others(config, watcher)])

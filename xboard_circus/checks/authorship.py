@@ -27,8 +27,7 @@ def load_own(config_file: str | Path) -> Config:
 
 def other_author(config: Config) -> tuple[str, Path] | None:
     """Return a user besides root and ours who may write what *config* was read from, and which place; None without."""
-    paths = (config.folder, *(scan.file for scan in config.scans))
-    return next(filter(None, map(other_writer, paths)), None)
+    return next(filter(None, map(other_writer, config.places)), None)
 
 
 def other_writer(folder: Path) -> tuple[str, Path] | None:
@@ -37,7 +36,7 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
     An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
     count.
     """
-    found, trusted = folder.stat(), {0, os.geteuid()}
+    found, trusted = (folder if os.path.exists(folder) else folder.parent).stat(), {0, os.geteuid()}
     if writers.User.of(found.st_uid) is not None and found.st_uid not in trusted:
         return servers.name_of(found.st_uid), folder
     if found.st_mode & stat.S_IWGRP and members(found.st_gid) - trusted:

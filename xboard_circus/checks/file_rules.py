@@ -115,7 +115,7 @@ def _sections(config: Config) -> Iterator[Finding]:
 
 def _includes(config: Config) -> Iterator[Finding]:
     hint = "write it as seen from the folder of this file"
-    for entry, word, files in included(config.scans[0]):
+    for entry, word, files, _ in included(config.scans[0]):
         if not files:
             yield Finding(ERROR, entry.option, f"{word} leads to no file", hint, "circus")
 

@@ -123,7 +123,7 @@ def writable(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]
     user = _known_user(watcher)
     if watcher is None or os.geteuid() != 0 or user is None or user.uid == 0:
         return
-    paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *_log(config)]}
+    paths = {"uid": [*config.places, *_of_root(config, watcher), *_log(config)]}
     for each in config.watchers:
         for name, log in _streams(config, each):
             option = f"{name}_stream.filename" if each is watcher else ""
@@ -263,7 +263,7 @@ def _of_modules(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]
 
 def _used(config: Config, watcher: WatcherConfig | None) -> list[Path]:
     env_files = [file.path for file in env_file_rules.of_watcher(config, watcher)] if watcher else []
-    return [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *env_files]
+    return [*config.places, *_of_root(config, watcher), *env_files]
 
 
 def _doings(found: list[tuple[Path, Path]]) -> str:
@@ -281,7 +281,7 @@ def _cure(config: Config, found: list[tuple[Path, Path]], cure: str) -> str:
 
 def _taking(config: Config, places: Collection[Path], cure: str) -> Iterator[str]:
     """Yield *cure* of the places that lead to the ini, or to a part of it, and the `advice` on any others."""
-    leads = {step for scan in config.scans for step in (scan.file, *scan.file.parents)}
+    leads = {step for place in config.places for step in (place, *place.parents)}
     asked = advice(config, Command(""))
     cured = [place for place in places if not asked or place in leads]
     yield from [cure.format(shlex.join(map(str, cured)))] if cured else []

@@ -41,9 +41,8 @@ def alerts() -> None:
 def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
     config = configuration.load(config_file)
-    programs = host_rules.alert_programs(config)
     # It names programs, and files of secrets.
-    for path in (config.folder, *(scan.file for scan in config.scans), *filter(os.path.exists, programs)):
+    for path in (*config.places, *filter(os.path.exists, host_rules.alert_programs(config))):
         refuse_others_folder(path, others=endpoint_rules.people())
     chosen = _chosen(config, name)
     unsure = "which test alerts were delivered is not known"
