@@ -20,5 +20,4 @@ def follow(event: str, arguments: tuple[object, ...]) -> None:
 
 
 record("begins")
-os.register_at_fork(after_in_child=lambda: record("forked"))
 sys.addaudithook(follow)
