@@ -185,12 +185,13 @@ def _group_of_a_service(folder: Path) -> tuple[str, Path] | None:
 
 def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
     """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
-    paths = [*_used(config, watcher), *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
+    used = _used(config, watcher)
+    paths = [*used, *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
     found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(config, found, "`chmod o-w {}`"))
-    yield from _heirs(_of_modules(config, watcher), anybody=True)
+    yield from _heirs(_of_modules(config, used), anybody=True)
 
 
 def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
@@ -221,7 +222,7 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
     if watcher is not None and user is not None and os.geteuid() == 0 != user.uid:
         yield from _app_of_others(config, watcher, user)
-    yield from _heirs(_of_modules(config, watcher), anybody=False)
+    yield from _heirs(_of_modules(config, used), anybody=False)
 
 
 def _app_of_others(config: Config, watcher: WatcherConfig, user: User) -> Iterator[Finding]:
@@ -255,15 +256,15 @@ def _heirs(folders: Iterable[Path], *, anybody: bool) -> Iterator[Finding]:
                 yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", f"{what}, and {me} would run it", cure)
 
 
-def _of_modules(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
+def _of_modules(config: Config, used: Iterable[Path]) -> Iterator[Path]:
     """Yield the folders in which Python makes something: beside modules, of which a folder of a socket has none."""
-    folders = dict.fromkeys(path if os.path.isdir(path) else path.parent for path in _used(config, watcher))
+    folders = dict.fromkeys(path if os.path.isdir(path) else path.parent for path in used)
     yield from (each for each in folders if each == config.folder or glob.glob(f"{glob.escape(str(each))}/*.py"))
 
 
 def _used(config: Config, watcher: WatcherConfig | None) -> list[Path]:
     env_files = [file.path for file in env_file_rules.of_watcher(config, watcher)] if watcher else []
-    return [*config.places, *_of_root(config, watcher), *env_files]
+    return [*dict.fromkeys([*config.places, *_of_root(config, watcher), *env_files])]
 
 
 def _doings(found: list[tuple[Path, Path]]) -> str:
