@@ -1,5 +1,7 @@
 """What `reloadconfig` is to refuse, judged within circusd: the same as `check` refuses, in the same words."""
 
+import glob
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from xboard_circus.checks.check import check
 from xboard_circus.checks.findings import Level
 from xboard_circus.checks.judgement import judge
 from xboard_circus.config import ARM
+from xboard_circus.host import writers
 
 ROOT = Path(__file__).resolve().parents[2]
 INI = f"""[circus]
@@ -178,6 +181,37 @@ def test_a_hook_is_looked_for_in_the_pythonpath_of_its_watcher(ini: Path, monkey
     ini.write_text(INI.replace("[socket:web]", hook))
 
     assert judge(ini) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's circusd looks for what other users may write")
+def test_what_many_watchers_share_is_looked_at_once(ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more watchers that share the folders of modules and of the app, when circusd judges them, and answers
+    nobody meanwhile, then it looks at few more places than for one."""
+    looks = list[object]()
+
+    def counted(module: object, name: str) -> None:
+        look = getattr(module, name)
+
+        def counting(*args: object) -> object:
+            looks.append(args[0])
+            return look(*args)
+
+        monkeypatch.setattr(module, name, counting)
+
+    counted(writers, "_access_list")
+    counted(glob, "glob")
+
+    def looks_for(watchers: int) -> int:
+        web = INI[INI.index("[watcher:web]") : INI.index("[socket:web]")].replace("use_sockets = True\n", "")
+        more = (web.replace(":web]", f":web{n}]") for n in range(1, watchers))
+        ini.write_text(INI + "".join(more))
+        looks.clear()
+        judge(ini)
+        return len(looks)
+
+    one, many = looks_for(1), looks_for(11)
+    assert one > 100
+    assert many < 1.5 * one, f"{one} looks for one, {many} for 11"
 
 
 def test_the_judgement_starts_no_process_prints_nothing_and_is_quick() -> None:

@@ -35,7 +35,7 @@ from xboard_circus.errors import Command
 from xboard_circus.host import servers, writers
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.users import members
-from xboard_circus.host.writers import ANYBODY, User
+from xboard_circus.host.writers import ANYBODY, User, once
 from xboard_circus.service.layout import NAME, OVERLAY
 
 _FIND_MODULES = "import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, sys.argv[1:]))"
@@ -259,7 +259,12 @@ def _heirs(folders: Iterable[Path], *, anybody: bool) -> Iterator[Finding]:
 def _of_modules(config: Config, used: Iterable[Path]) -> Iterator[Path]:
     """Yield the folders in which Python makes something: beside modules, of which a folder of a socket has none."""
     folders = dict.fromkeys(path if os.path.isdir(path) else path.parent for path in used)
-    yield from (each for each in folders if each == config.folder or glob.glob(f"{glob.escape(str(each))}/*.py"))
+    yield from (each for each in folders if each == config.folder or _has_modules(each))
+
+
+@once
+def _has_modules(folder: Path) -> bool:
+    return bool(glob.glob(f"{glob.escape(str(folder))}/*.py"))
 
 
 def _used(config: Config, watcher: WatcherConfig | None) -> list[Path]:
@@ -357,9 +362,13 @@ def _pythonpath(watcher: WatcherConfig, folder: Path) -> list[Path]:
 
 def _of_sites(sites: Iterable[str | Path]) -> list[Path]:
     """Return folders of modules, their .pth files, and the folders that these name."""
+    return [place for site in sites for place in _of_site(Path(site))]
+
+
+@once
+def _of_site(site: Path) -> list[Path]:
     # Not Path.glob, which raises where we may not read.
-    found = [(site, *glob.glob(f"{glob.escape(str(site))}/*.pth"), *writers.named_by_pth(Path(site))) for site in sites]
-    return [Path(place) for places in found for place in places]
+    return [site, *map(Path, glob.glob(f"{glob.escape(str(site))}/*.pth")), *writers.named_by_pth(site)]
 
 
 def _modules_in(folders: Iterable[Path], words: Iterable[str]) -> Iterator[Path]:
@@ -368,22 +377,30 @@ def _modules_in(folders: Iterable[Path], words: Iterable[str]) -> Iterator[Path]
     Nothing is imported: already the search for `shop.main` would run shop/__init__.py.
     """
     tops = dict.fromkeys(_NAMED_MODULE.findall("\0".join(["", *words])))
-    for folder, top, ending in product(dict.fromkeys(folders), tops, _OF_MODULES):
-        for found in map(Path, glob.glob(f"{glob.escape(str(folder / top))}{ending}")):
-            if ending or not os.path.isfile(found):
-                yield from (found, *_open_places(found))
+    for folder, top in product(dict.fromkeys(folders), tops):
+        yield from _module_at(folder / top)
 
 
-def _open_places(path: Path) -> Iterator[Path]:
-    """Yield places at or below *path* that another user may write, or what is made there, up to the first for certain.
+@once
+def _module_at(path: Path) -> list[Path]:
+    places = (Path(each) for ending in _OF_MODULES for each in glob.glob(f"{glob.escape(str(path))}{ending}"))
+    packages = (each for each in places if each != path or not os.path.isfile(each))
+    return [place for each in packages for place in (each, *_open_places(each))]
+
+
+@once
+def _open_places(path: Path) -> list[Path]:
+    """Return places at or below *path* that another user may write, or what is made there, up to the first for certain.
 
     What lies in such a place is not walked through: a link there leads wherever he likes.
     """
+    found = []
     with suppress(PermissionError):  # what we may not read, no circusd of ours imports
         for who, place in writers.below(path, {0, os.geteuid()}):
-            yield place
+            found.append(place)
             if who != writers.INHERITED and writers.is_open(place):
-                return
+                break
+    return found
 
 
 def alert_programs(config: Config) -> Iterator[Path]:

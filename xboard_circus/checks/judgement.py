@@ -26,6 +26,7 @@ from xboard_circus.checks.findings import ERROR, Finding, within
 from xboard_circus.config import Config, WatcherConfig, get_config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
+from xboard_circus.host import writers
 
 
 def judge(config_file: str | Path) -> list[Finding]:
@@ -83,7 +84,8 @@ def doors(
     rules = [host_rules.writable, *[host_rules.open_to_all] * bool(others)]
     rules += [host_rules.open_to_others] if refusal is None else []
     found = (within(each.section if each else "circus", rule(config, each)) for each in watchers for rule in rules)
-    return list(placed(config, chain.from_iterable(found)))
+    with writers.looking_once():  # circusd answers nobody meanwhile
+        return list(placed(config, chain.from_iterable(found)))
 
 
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:

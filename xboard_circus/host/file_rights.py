@@ -23,7 +23,7 @@ def others_at(path: Path) -> tuple[int, int] | None:
     """
     if os.geteuid() != 0:
         return None
-    user, place = next(writers.besides(path, {0}), (writers.User(0, frozenset(), ""), path))
+    user, place = next(iter(writers.besides(path, {0})), (writers.User(0, frozenset(), ""), path))
     owner, group = path.lstat()[4:6]
     if owner == 0 and user == writers.ANYBODY:
         raise PermissionError(errno.EPERM, f"{user.name} may write {place}; name another file", os.fspath(path))

@@ -13,11 +13,12 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
-from functools import cache
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache, wraps
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from xboard_circus.host.users import members
 from xboard_circus.host.written_files import MOST_LINKS, belongs_to, read_whole, resolved, walk
@@ -31,6 +32,33 @@ _ACL = "system.posix_acl_{}"
 _ACL_HEADER = 4
 _ACL_ENTRY = struct.Struct("<HHI")
 _NAMED_USER, _GROUP, _NAMED_GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+_found = ContextVar[dict[tuple[Any, ...], Any]]("_found")
+
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """Keep what each function that is `once` finds at a place, within: many watchers share most of their places."""
+    token = _found.set({})
+    try:
+        yield
+    finally:
+        _found.reset(token)
+
+
+def once(look: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Make *look* answer from what it found before, within `looking_once`; else it looks anew at each call."""
+
+    @wraps(look)
+    def looked(*args: _Given.args, **kwargs: _Given.kwargs) -> _Found:
+        found, key = _found.get({}), (look, *(frozenset(it) if isinstance(it, set | list) else it for it in args))
+        if key not in found:
+            found[key] = look(*args, **kwargs)
+        answer: _Found = found[key]
+        return answer
+
+    return looked
 
 
 class User(NamedTuple):
@@ -72,6 +100,7 @@ class User(NamedTuple):
             return found.st_mode >> 6 & mode == mode
         return _Rights.of(path, found).give(self, mode)
 
+    @once
     def writable(self, path: Path) -> Path | None:
         """Return *path*, or the folder on the way to it, that the user may write; None if neither.
 
@@ -174,21 +203,25 @@ def others_of(found: Collection[int], looks: bool) -> list[User]:
     return [user for user in users if user is not None]  # None: a container's, such as 1001
 
 
-def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
-    """Yield each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
+@once
+def besides(path: Path, trusted: Collection[int]) -> list[tuple[User, Path]]:
+    """Return each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
 
     At the end `ANYBODY`, where it is open to all.
     """
+    found = []
     with suppress(PermissionError):
         named = map(_named_at, {Path("/"), *(step for _, step in _way(path))})
         for uid in sorted(set[int]().union(*named) - {*trusted}):
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
-                yield user, place
+                found.append((user, place))
     if (place := ANYBODY.writable(path)) is not None:
-        yield ANYBODY, place
+        found.append((ANYBODY, place))
+    return found
 
 
+@once
 def heirs(folder: Path, trusted: Collection[int]) -> list[User]:
     """Return the known users, none of *trusted*, and `ANYBODY`, who may write what we make in *folder*.
 
@@ -203,7 +236,7 @@ def heirs(folder: Path, trusted: Collection[int]) -> list[User]:
 
 def is_open(path: Path) -> bool:
     """Return whether any user besides root and ours may write *path*, or lead it elsewhere."""
-    return any(besides(path, {0, os.geteuid()}))
+    return bool(besides(path, {0, os.geteuid()}))
 
 
 def named(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
@@ -224,6 +257,7 @@ def named_by_pth(site: Path) -> Iterator[Path]:
                     yield site / line.strip()
 
 
+@once
 def libraries(python: Path) -> list[Path]:
     """Return what the interpreter *python*, perhaps that of a .venv, imports its own modules from, also with -I and -S.
 
@@ -282,6 +316,7 @@ def foreign(path: Path, uid: int) -> list[Path]:
     return [each for each in reversed(found) if not belongs_to(each, uid)]
 
 
+@once
 def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:
     """Return the users who own *place*, or may write it by an access list or a group; empty if it is missing."""
     try:
