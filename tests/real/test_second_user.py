@@ -13,7 +13,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import tokens
 
 from .attacker import PYTHON, run_as, running_as, taking_descriptors
-from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually, holds
+from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Watcher, circusd, eventually, holds
 from .test_cli import begun, done
 from .test_restart import circusds, slow, successor
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
@@ -258,6 +258,32 @@ def test_root_starts_nothing_that_includes_what_another_user_may_make_later(open
         (apps / "theirs" / "part.ini").write_text(f"[watcher:theirs]\ncmd = sh -c 'id > {proof}; exec sleep 60'\n")
         c.start_again()  # the trap is sound: bare circusd reads it
         eventually(proof.exists, what="that user's watcher runs as root")
+
+
+def test_root_starts_no_script_that_another_user_may_put_there_later(open_folder: Path) -> None:  # noqa: F811
+    """Given a watcher of root's whose script lies in another user's folder, from which that user has moved it away,
+    when root checks, starts or reloads, then it is refused as with the script there."""
+    folder, theirs, proof = open_folder / "scripts", open_folder / "of-scripts", open_folder / "proof-scripts"
+    for each in (folder, theirs):
+        each.mkdir(0o755)
+    script = theirs / "job.sh"
+    script.write_text(f"id > {proof}; exec sleep 60\n")
+    job = Watcher("job", numprocesses=1, command=f"sh {script}", listens=False, options=FAST_RESTARTS)
+    with circusd(folder, watchers=[Watcher(), job], start=False) as c:
+        shutil.chown(theirs, USER)
+        script.rename(theirs / "job")
+
+        what = f"{USER} may write {theirs}, which circusd uses as root: who has {USER} has root"
+        for command in ("check", "start"):
+            refused = c.run_cli(command)
+            assert refused.returncode == 1, refused
+            assert f"{what}; `chown root {theirs}`" in refused.stdout + refused.stderr, refused
+        c.start_again()
+        c.wait_ready()
+        assert what in str(c.call("reloadconfig", waiting=True)["reason"])
+        assert not proof.exists()
+        (theirs / "job").rename(script)  # the trap is sound: bare circusd tries again
+        eventually(proof.exists, what="that user's script runs as root")
 
 
 @pytest.mark.parametrize("variable", ["XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"])

@@ -898,6 +898,57 @@ def test_the_programs_of_a_virtualenv_that_root_runs_must_not_be_another_users(
     assert open_doors(write({"watcher:web": {**web, "uid": "nobody"}})) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize(
+    ("changes", "is_open"),
+    [
+        ({"watcher:db": {"cmd": "sh theirs/job.sh"}}, True),
+        ({"watcher:db": {"cmd": "sh {}/theirs/more/job"}}, True),
+        ({"watcher:db": {"cmd": "sleep 9 --log-config={}/theirs/log.conf"}}, True),
+        ({"watcher:db": {"cmd": "sh linked"}}, True),
+        ({"watcher:db": {"run.before": "sh theirs/job.sh"}}, True),
+        ({"alert:ops": {"type": "command", "command": "sh theirs/job.sh"}}, True),
+        ({"watcher:db": {"cmd": "sleep 9 --uds {}/theirs/web.sock"}}, False),  # made by what runs
+        ({"watcher:db": {"cmd": "sleep 9 --pid={}/theirs/web.pid"}}, False),
+        ({"watcher:db": {"cmd": f"python -c 'x = 1 / 2 # {'long' * 99}'"}}, False),
+    ],
+    ids=str,
+)
+def test_a_script_that_is_missing_must_not_be_another_users_to_make(
+    write: Write, tmp_path: Path, changes: Sections, is_open: bool
+) -> None:
+    """Given a script of root's that is missing in a folder of another user's, who may have moved it away for the time
+    of a check, then it is as if it were there."""
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    (tmp_path / "linked").symlink_to("theirs/job.sh")
+    db = {"cmd": "sleep 9", "hooks.before_start": "xboard_circus.plugins.guard.arm", "working_dir": "."}
+    theirs = {name: str(value).replace("{}", str(tmp_path)) for name, value in changes.get("watcher:db", {}).items()}
+    file = write({**changes, "watcher:db": {**db, **theirs}})
+    assert open_doors(file) == []
+
+    shutil.chown(tmp_path / "theirs", "www-data")
+
+    doors = [str(each) for each in open_doors(file)]
+    assert all(f"www-data may write {tmp_path}/theirs, which circusd uses as root" in each for each in doors)
+    assert bool(doors) == is_open
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_what_a_command_of_roots_makes_in_a_folder_such_as_tmp_is_no_script(write: Write, tmp_path: Path) -> None:
+    """Given a folder that is open to all, with the sticky bit, when a command of root's names a file to be made there,
+    then check refuses it no more than the app itself would; without that bit it does."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    file = write({"watcher:db": {"cmd": f"sleep 9 --cache {tmp_path}/shared/x", "working_dir": "."}})
+
+    def told() -> bool:
+        return f"{tmp_path}/shared" in "\n".join(lines(check(file, others=lambda: ["ann"])))
+
+    assert not told()
+    (tmp_path / "shared").chmod(0o777)
+    assert told()
+
+
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
     entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]

@@ -36,7 +36,7 @@ def other_writer(folder: Path) -> tuple[str, Path] | None:
     An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
     count.
     """
-    found, trusted = (folder if os.path.exists(folder) else folder.parent).stat(), {0, os.geteuid()}
+    found, trusted = next(filter(os.path.exists, (folder, *folder.parents))).stat(), {0, os.geteuid()}
     if writers.User.of(found.st_uid) is not None and found.st_uid not in trusted:
         return servers.name_of(found.st_uid), folder
     if found.st_mode & stat.S_IWGRP and members(found.st_gid) - trusted:

@@ -296,7 +296,12 @@ def _taking(config: Config, places: Collection[Path], cure: str) -> Iterator[str
 
 def _is_to_be_made(path: Path, place: Path) -> bool:
     """Return whether *path* is missing, and *place* a folder such as /tmp, where no user can replace another's file."""
-    return bool(place.stat().st_mode & stat.S_ISVTX) and not os.path.lexists(path)
+    return _is_shared(place) and not os.path.lexists(path)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Return whether *folder* is one such as /tmp, where no user can replace another's file."""
+    return os.path.isdir(folder) and bool(folder.stat().st_mode & stat.S_ISVTX)
 
 
 def _streams(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str, Path]]:
@@ -320,7 +325,7 @@ def _log(config: Config) -> Iterator[Path]:
 
 def _unless_to_be_made(log: Path) -> Iterator[Path]:
     """Yield *log*, except a missing one in a folder such as /tmp, because no link is followed there."""
-    if os.path.exists(log) or not os.path.exists(log.parent) or not log.parent.stat().st_mode & stat.S_ISVTX:
+    if os.path.exists(log) or not _is_shared(log.parent):
         yield log
 
 
@@ -338,7 +343,7 @@ def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     for path in filter(None, (socket.path for socket in config.sockets)):
         # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
         folder = (config.folder / path).parent
-        yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
+        yield folder.parent if _is_shared(folder) else folder
     folders = [config.folder / plugin.given.get("working_dir", "") for plugin in config.plugins]
     folders += [(config.folder / each.options.ledger.file).parent for each in config.plugins if is_our_plugin(each)]
     if watcher is not None:
@@ -433,13 +438,27 @@ def _run_as_circusd(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
 
 
 def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
-    """Yield the program of *command*, and each file among its words, such as what `nice` runs, or --log-config=FILE."""
+    """Yield the program of *command*, and each file among its words, such as what `nice` runs, or --log-config=FILE.
+
+    Each that is missing, too: who has moved a script away while a check looks puts it back.
+    """
     if not command or "\0" in "".join(command):
         return
     program = shutil.which(command[0], path=path) if os.sep not in command[0] else command[0]
-    yield from [] if program is None else [folder / program]
     words = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in command[1:])
-    yield from (folder / word for word in words if os.path.isfile(folder / word))
+    paths = [folder / word for word in (program or command[0], *words)]
+    yield from (each for each in paths if os.path.isfile(each) or _is_to_be_put(each, folder))
+
+
+def _is_to_be_put(path: Path, folder: Path) -> bool:
+    """Return whether *path* is missing, and may be a script; who may write *folder* is told as that.
+
+    No script is what a server makes itself, or what is named in a folder such as /tmp: a cache, or an output.
+    """
+    if os.path.exists(path) or path.suffix in (".log", ".pid", ".sock"):
+        return False
+    is_open = _is_shared(path.parent) and path.parent.stat().st_mode & stat.S_IWOTH  # not that of a service
+    return os.path.islink(path) or (path.parent != folder and not is_open)
 
 
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

@@ -211,7 +211,7 @@ def besides(path: Path, trusted: Collection[int]) -> list[tuple[User, Path]]:
     """
     found = []
     with suppress(PermissionError):
-        named = map(_named_at, {Path("/"), *(step for _, step in _way(path))})
+        named = map(_named_at, {Path("/"), *(step for _, step in _way(path) if os.path.lexists(step))})
         for uid in sorted(set[int]().union(*named) - {*trusted}):
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
