@@ -92,8 +92,7 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
         value = replace_gnu_args(entry.value, env=env)
         # Options in [DEFAULT] go into every section.
         kinds = ("circus", "watcher", "socket", "plugin") if entry.section == "DEFAULT" else (entry.section,)
-        wrong = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), None)
-        if wrong:
+        if wrong := next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), None):
             yield entry.section, Problem(entry.option, entry.value, wrong.what, wrong.hint)
 
 
@@ -137,14 +136,19 @@ def _text(path: Path, shown: str, found: set[int], others: Collection[User] = ()
     return text
 
 
+def patterns(main: Scan) -> Iterator[tuple[Entry, str]]:
+    """Yield (entry, pattern) for each word of ``include`` and ``include_dir``, in the order in which Circus goes."""
+    for option, rest in (("include", ""), ("include_dir", "/*.ini")):
+        for entry in main.entries:
+            if (entry.section, entry.option) == ("circus", option):
+                yield from ((entry, word + rest) for word in entry.value.split())
+
+
 def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path], list[Path]]]:
-    """Yield (entry, word, files, open places) for each word of ``include`` and ``include_dir``, as `matching` finds."""
-    for entry in main.entries:
-        if entry.section == "circus" and entry.option in ("include", "include_dir"):
-            for word in entry.value.split():
-                pattern = f"{word}/*.ini" if entry.option == "include_dir" else word
-                files, places = matching(os.path.join(main.file.parent, pattern))
-                yield entry, word, [*map(Path, sorted(files))], [*map(Path, places)]
+    """Yield (entry, pattern, files, open places) for each of the `patterns`, as `matching` finds."""
+    for entry, pattern in patterns(main):
+        files, places = matching(os.path.join(main.file.parent, pattern))
+        yield entry, pattern, [*map(Path, sorted(files))], [*map(Path, places)]
 
 
 def matching(pattern: str) -> tuple[list[str], list[str]]:

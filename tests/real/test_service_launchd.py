@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from circus.config import get_config
 
 import xboard_circus
 from xboard_circus.errors import XboardError
@@ -530,6 +531,64 @@ def test_root_installs_no_service_in_a_folder_of_a_third_users(
         shutil.chown(theirs, "daemon")
     if what == "ini" or (what, action) == ("folder", "unit"):  # of its own folder root would run the .venv
         assert f"would share: {mac.folder} with daemon" in mac.service(*words)
+
+
+@pytest.mark.parametrize("ini", ["circus.ini", "shop/circus.ini"])
+def test_a_service_runs_what_its_ini_includes(mac: Mac, ini: str) -> None:
+    """Given an ini that includes others, of which Circus looks for includes in the first file alone, when it becomes a
+    service, then that has all watchers; and one that the ini includes later is missed by `check` until the next."""
+    file = mac.folder / ini
+    file.parent.mkdir(exist_ok=True)
+    (file.parent / "conf.d").mkdir()
+    for name in ("one", "conf.d/two", "conf.d/three", "later"):
+        (file.parent / f"{name}.ini").write_text(f"[watcher:{Path(name).name}]\ncmd = sleep 600\n")
+    text = INI.replace("[circus]\n", "[circus]\ninclude_dir = conf.d\ninclude = one.ini\n")
+    file.write_text(text)
+    command = mac.home / ".local" / "bin" / "xboard-backend"
+
+    mac.service("install", "--user", "--ini", ini)
+
+    def watchers() -> set[str]:
+        return {each["name"] for each in get_config(str(mac.folder / "service.ini"))["watchers"]}
+
+    def checked() -> str:
+        return subprocess.run([command, "check"], env=mac.environ(), capture_output=True, text=True, timeout=90).stdout
+
+    assert watchers() == {"web", "one", "two", "three"}
+    missed = f"{file} includes later.ini, and Circus follows no include of an included file"
+    assert missed not in checked()
+    file.write_text(text.replace("one.ini", "one.ini later.ini"))
+    assert f"{missed}; say `xboard-circus service install` again, which takes it over" in checked()
+    mac.service("install", "--user")
+    assert missed not in checked()
+    assert watchers() == {"web", "one", "two", "three", "later"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", ["more/one.ini", "more", "of all"])
+@pytest.mark.parametrize("action", ["install", "upgrade", "unit"])
+def test_root_installs_no_service_that_includes_what_is_a_third_users(mac: Mac, action: str, what: str) -> None:
+    """Given an ini that includes a third user's file, or by a pattern what one may make, which would run as the
+    service's user, when root installs, then nothing is done; what is the service's user's is included."""
+    mac.folder.parent.chmod(0o755)
+    (mac.folder / "more").mkdir()
+    (mac.folder / "more" / "one.ini").write_text("[watcher:one]\ncmd = sleep 600\n")
+    (mac.folder / "circus.ini").write_text(INI.replace("[circus]\n", "[circus]\ninclude = more/*.ini\n"))
+    theirs = mac.folder / what if what != "of all" else mac.folder / "more" / "one.ini"
+    if what == "of all":
+        theirs.chmod(0o666)
+    else:
+        shutil.chown(theirs, "www-data")
+    words = (action, "--run-as", "daemon", "--dry-run")
+
+    told = mac.service(*words, expect=1)
+
+    who = "every user of this host" if what == "of all" else "www-data"
+    assert f"{who} may write {theirs}, and daemon would run what is there: end their processes, look at it, " in told
+    assert "would " not in told.replace("daemon would run", "")
+    theirs.chmod(0o755)
+    shutil.chown(theirs, "daemon")
+    assert f"would share: {mac.folder} with daemon" in mac.service(*words)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -496,6 +496,19 @@ def test_what_the_file_alone_tells(write: Write, changes: Sections, message: str
     assert told_by_file(load(write(changes))) == [message]
 
 
+def test_what_an_included_file_includes_is_said_to_be_passed_over(write: Write, tmp_path: Path) -> None:
+    """Given an include in an included file, where Circus looks for none, then `check` says where to write it; one that
+    the first file has too is not passed over."""
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.ini").write_text("[circus]\ninclude = two.ini three.ini\n")
+
+    assert told_by_file(load(write({"circus": {"include": "one.ini two.ini"}}))) == [
+        f"error [circus] include: {tmp_path}/{name}.ini includes three.ini, and Circus follows no include of an"
+        f" included file; write it in {tmp_path}/circus.ini"
+        for name in ("one", "two")
+    ]
+
+
 def test_plugins_of_circus_that_touch_no_armed_watcher_are_let_be(write: Write) -> None:
     job: Sections = {"watcher:job": {"cmd": "sleep 60"}}
     for name, options in {

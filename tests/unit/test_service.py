@@ -20,6 +20,7 @@ import pytest
 
 import xboard_circus
 from xboard_circus.checks import authorship
+from xboard_circus.config import Config, load
 from xboard_circus.dashboard.code_version import versions
 from xboard_circus.errors import XboardError
 from xboard_circus.host import writers, written_files
@@ -47,8 +48,15 @@ NOBODY = written_files.Owner("nobody", "nobody", 65534, 65534)
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
 
+def read(text: str = "") -> Config:
+    with tempfile.NamedTemporaryFile("w", suffix=".ini") as file:
+        file.write(text)
+        file.flush()
+        return load(file.name)
+
+
 def unit_of(layout: Layout, *, python: str = "/opt/xboard/.venv/bin/python", ini: str = "") -> str:
-    return rendered(layout, venv=Path(python).parents[1], group="www", ini_text=ini, **TIMEOUTS).unit
+    return rendered(layout, venv=Path(python).parents[1], group="www", ini=read(ini), **TIMEOUTS).unit
 
 
 @pytest.mark.parametrize(("invocation", "kills"), [("this", 1), ("a later start", 0)])
@@ -212,7 +220,7 @@ def test_what_cannot_work_is_refused(wanted: ServiceOptions, host: ServiceHost, 
 def test_what_is_not_named_stays_as_it_is_installed(host: ServiceHost, action: str) -> None:
     """An upgrade as documented, without --run-as and --ini, is that of the service as it was installed."""
     installed = lay_out(WANTED._replace(run_as="shop", ini="prod.ini"), host, action="install")
-    texts = rendered(installed, venv=Path("/opt/xboard/.venv"), group="shop", ini_text="", **TIMEOUTS)
+    texts = rendered(installed, venv=Path("/opt/xboard/.venv"), group="shop", ini=read(), **TIMEOUTS)
 
     kept = as_installed(WANTED, texts.unit, texts.overlay, action=action)
 
@@ -234,7 +242,7 @@ def test_a_service_is_not_given_to_another_user_in_between() -> None:
 def test_a_folder_has_one_service(other: ServiceOptions) -> None:
     """Two would share one overlay: each at the endpoints of the other, and neither starts when one is removed."""
     first, second = (lay_out(wanted, ROOT, action="install") for wanted in (WANTED, other))
-    overlay = rendered(first, venv=Path("/v"), group="www", ini_text="", **TIMEOUTS).overlay
+    overlay = rendered(first, venv=Path("/v"), group="www", ini=read(), **TIMEOUTS).overlay
 
     refuse_folder_of_another(first, overlay)
     refuse_folder_of_another(second, "")
@@ -312,7 +320,7 @@ def test_the_homes_are_hidden_unless_the_service_lies_in_one(folder: str, python
 def test_the_command_of_a_service_says_whose_it_is() -> None:
     layout = lay_out(WANTED, ROOT, action="install")
 
-    texts = rendered(layout, venv=Path("/v"), group="www", ini_text="", **TIMEOUTS)
+    texts = rendered(layout, venv=Path("/v"), group="www", ini=read(), **TIMEOUTS)
 
     assert overlay_of(texts.command) == layout.overlay
     assert is_ours(texts.command)
@@ -320,11 +328,29 @@ def test_the_command_of_a_service_says_whose_it_is() -> None:
     assert not is_ours("#!/bin/sh\necho a shop\n")
 
 
+@pytest.mark.parametrize(
+    ("ini", "included", "words"),
+    [
+        ("circus.ini", "include_dir = conf.d\ninclude = one.ini\n\ttwo.ini", "circus.ini one.ini two.ini conf.d/*.ini"),
+        ("shop/circus.ini", "include = ../one.ini /etc/two.ini", "shop/circus.ini shop/../one.ini /etc/two.ini"),
+    ],
+)
+def test_a_service_includes_what_its_ini_includes(ini: str, included: str, words: str) -> None:
+    """Given files that the ini includes, of which Circus would pass over each that an included file names, then the
+    service's ini names them, in Circus's order and seen from its own folder; at an upgrade the ini is still known."""
+    layout = lay_out(WANTED._replace(ini=ini), ROOT, action="install")
+
+    texts = rendered(layout, venv=Path("/v"), group="www", ini=read(f"[circus]\n{included}\n"), **TIMEOUTS)
+
+    assert f"\ninclude = {words}\n" in texts.overlay
+    assert as_installed(WANTED, texts.unit, texts.overlay, action="upgrade").ini == ini
+
+
 @pytest.mark.parametrize("line", ["statsd = True", "stats_endpoint = tcp://127.0.0.1:5557"])
 def test_the_figures_of_circus_are_private_too(line: str) -> None:
     layout = lay_out(WANTED, ROOT, action="install")
 
-    overlay = rendered(layout, venv=Path("/v"), group="www", ini_text=f"[circus]\n{line}\n", **TIMEOUTS).overlay
+    overlay = rendered(layout, venv=Path("/v"), group="www", ini=read(f"[circus]\n{line}\n"), **TIMEOUTS).overlay
 
     assert "stats_endpoint = ipc:///run/xboard-backend/stats.sock\n" in overlay
 

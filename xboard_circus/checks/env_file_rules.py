@@ -50,8 +50,7 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         if ours := sorted(found.keys() & OF_CIRCUSD):
             what = f"{some_of(ours, NAMED)} of {file.path} not used: circusd sets it for its workers, from the options"
             yield Finding(WARNING, file.option, what, "take it out of the file")
-        unused = sorted(name for name, value in found.items() if watcher.env.get(name, value) != value)
-        if unused:
+        if unused := sorted(name for name, value in found.items() if watcher.env.get(name, value) != value):
             what = f"{some_of(unused, NAMED)} of {file.path} not used: the environment has another value, and wins"
             hint = "take it out of one of the two: [env:...], or where circusd starts"
             yield Finding(WARNING, file.option, what, hint)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from xboard_circus.checks import circus_plugins
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
-from xboard_circus.config_files import included
+from xboard_circus.config_files import included, patterns
 from xboard_circus.errors import Command
 from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated
 from xboard_circus.options.reading import did_you_mean, flat, suggestion
+from xboard_circus.service.layout import OVERLAY
 
 BUNDLE = "xboard_circus.plugins.bundle.Bundle"
 PAGE_IN_THE_NETWORK = "the dashboard steers circusd, and its token goes over the network as it is"
@@ -114,10 +115,21 @@ def _sections(config: Config) -> Iterator[Finding]:
 
 
 def _includes(config: Config) -> Iterator[Finding]:
-    hint = "write it as seen from the folder of this file"
-    for entry, word, files, _ in included(config.scans[0]):
+    main, *parts = config.scans
+    again = "say `xboard-circus service install` again, which takes it over"
+    is_services = config.path.name == OVERLAY
+    written = parts[0] if is_services and parts else main
+    for entry, pattern, files, _ in included(main):
         if not files:
-            yield Finding(ERROR, entry.option, f"{word} leads to no file", hint, "circus")
+            hint = again if is_services else "write it as seen from the folder of this file"
+            yield Finding(ERROR, entry.option, f"{pattern} leads to no file", hint, "circus")
+    known = {os.path.normpath(main.file.parent / pattern) for _, pattern in patterns(main)}
+    for part in parts:
+        for entry, pattern in patterns(part):
+            if os.path.normpath(part.file.parent / pattern) not in known:
+                what = f"{part.file} includes {pattern}, and Circus follows no include of an included file"
+                hint = again if part is written else f"write it in {written.file}"
+                yield Finding(ERROR, entry.option, what, hint, "circus")
 
 
 def _circus(config: Config) -> Iterator[Finding]:

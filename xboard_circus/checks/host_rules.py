@@ -132,8 +132,7 @@ def writable(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]
         # Through a link in its place, root would read another file to that user.
         paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
     for option, found in paths.items():
-        writable = [place for place in dict.fromkeys(map(user.writable, found)) if place is not None]
-        if writable:
+        if writable := [place for place in dict.fromkeys(map(user.writable, found)) if place is not None]:
             used = f"{' and '.join(map(str, writable))}, which circusd uses as root"
             what = f"{user.name} may write {used}: who has {user.name} has root"
             cures = [*_taking(config, writable, "`chown root {}` and `chmod go-w` it"), f"start circusd as {user.name}"]
@@ -187,8 +186,7 @@ def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Findi
     """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
     used = _used(config, watcher)
     paths = [*used, *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
-    found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
-    if found:
+    if found := [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(config, found, "`chmod o-w {}`"))
     yield from _heirs(_of_modules(config, used), anybody=True)
@@ -420,8 +418,7 @@ def _run_as_circusd(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
 
     So too the folder with the tokens of a page: who may write it puts back those that were deleted.
     """
-    user = _known_user(watcher)
-    if user is None or user.uid != os.geteuid():
+    if (user := _known_user(watcher)) is None or user.uid != os.geteuid():
         return
     command, before = words(watcher), shlex.split(watcher.options.run.before or "")
     folders = _folders_of_app(watcher)
@@ -514,8 +511,7 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
 
 def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, limit in watcher.rlimits.items():
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
-        if number is None:
+        if (number := getattr(resource, f"RLIMIT_{name.upper()}", None)) is None:
             known = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
             yield Finding(ERROR, f"rlimit_{name}", "no such limit on this system", f"known are {', '.join(known)}")
             continue
@@ -558,8 +554,7 @@ def _program_of(watcher: WatcherConfig, command: list[str]) -> str | None:
 def _not_runnable(watcher: WatcherConfig, option: str, command: list[str]) -> Iterator[Finding]:
     if not command or "$(" in command[0] or "((" in command[0]:
         return
-    program = _program_of(watcher, command)
-    if program is None or not os.access(program, os.X_OK) or os.path.isdir(program):
+    if (program := _program_of(watcher, command)) is None or not os.access(program, os.X_OK) or os.path.isdir(program):
         where = "" if os.sep in command[0] else f" in PATH={search_path(watcher)}"
         yield Finding(ERROR, option, f"there is no program {command[0]}{where}", "install it, or write its whole path")
         return
@@ -585,8 +580,7 @@ def _modules(
     if _missing([*needed, *wanted], program, watcher, environment) is None:  # one run for all: each takes 70 ms
         return
     for module in (*needed, *wanted):
-        error = _missing([module], program, watcher, environment)
-        if error is None:
+        if (error := _missing([module], program, watcher, environment)) is None:
             continue
         what = f"{program} finds no module {module} in {watcher.working_dir}{error}"
         if module in needed:

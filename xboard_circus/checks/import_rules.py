@@ -68,8 +68,7 @@ def _loaded(arguments: list[str], *, folder: Path, **environment: str) -> dict[s
     """Return the answer of `dry_run`, or why it could not answer."""
     command = [sys.executable, dry_run.__file__, *arguments]
     env = {**os.environ, "PWD": str(folder), **environment}
-    run = run_captured(command, cwd=folder, env=env, timeout=TIMEOUT)
-    if run is None:
+    if (run := run_captured(command, cwd=folder, env=env, timeout=TIMEOUT)) is None:
         return f"an import has not come back after {TIMEOUT:g} s"
     try:
         answer: dict[str, Any] = json.loads(run.stdout)

@@ -67,8 +67,7 @@ def of_file(config: Config) -> list[Finding]:
 def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding]:
     """Return the errors of root's files through which a user could become root, or a watcher's user, of all watchers
     or of the one called *name*."""
-    config = read(config_file)[0] if os.geteuid() == 0 else None
-    if config is None:
+    if (config := read(config_file)[0] if os.geteuid() == 0 else None) is None:
         return []
     chosen = (each for each in config.watchers if name is None or each.name.lower() == name.lower())
     return [door for door in doors(config, *chosen) if door.level is ERROR]

@@ -29,8 +29,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
         return
     left: dict[str, list[Holder]] = {}
     for address in addresses(config):
-        refused = listeners.try_bind(address.host, address.port)
-        if refused is None:
+        if (refused := listeners.try_bind(address.host, address.port)) is None:
             continue
         if refused.errno != errno.EADDRINUSE:
             yield _not_bindable(address, refused)
@@ -50,8 +49,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
 
 def _is_taken_over(config: Config, address: Address, held: Sequence[Holder], instance: str) -> bool:
     """Return whether all that hold the address were left by a circusd that is gone, and the next one ends them."""
-    watcher = _guarded_by(config, address)
-    if watcher is None or Policy(watcher.options.port.policy) is Policy.NEVER:
+    if (watcher := _guarded_by(config, address)) is None or Policy(watcher.options.port.policy) is Policy.NEVER:
         return False
     return all(classify(each, instance=instance, own=()) is Kind.ORPHAN for each in held)
 

@@ -63,8 +63,7 @@ def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Findi
         elif not key.startswith(WATCHER_PREFIXES):
             family, dot, name = key.partition(".")
             near = did_you_mean(family, ("hooks", "stdout_stream", "stderr_stream"), alike=0.8) if dot else None
-            meant = did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or (f"{near}.{name}" if near else None)
-            if meant:
+            if meant := did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or (f"{near}.{name}" if near else None):
                 what = "Circus does not know this option and leaves it out"
                 yield Finding(ERROR, key, what, f"did you mean {meant}?")
 
@@ -87,8 +86,7 @@ def _command(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if not watcher.cmd.strip():
         yield Finding(ERROR, "cmd", "missing or empty", f"write cmd = python -m {MODULE} module:app")
         return
-    command = words(watcher)
-    if not command:
+    if not (command := words(watcher)):
         yield Finding(ERROR, "cmd", "a quote is not closed", "close it, or take it out")
         return
     if watcher.shell and is_armed(watcher) and re.match(r"\w+=", command[0]):
@@ -140,8 +138,7 @@ def _sockets(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         what = "the command uses a socket of Circus's but is not given it"
         yield Finding(ERROR, option, what, "write use_sockets = True")
     for used in watcher.sockets_used:
-        socket = config.socket(used)
-        if socket is None:
+        if (socket := config.socket(used)) is None:
             names, form = [each.name for each in config.sockets], "$(circus.sockets.{})"
             hint = suggestion(used, names, alike=0.6, form=form, otherwise=f"add [socket:{used.lower()}]")
             yield Finding(ERROR, "cmd", f"there is no [socket:{used}]", hint)
@@ -170,8 +167,7 @@ def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 def _stopping(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     command, limit = words(watcher), watcher.graceful_timeout
-    drain = argument(command, "--timeout-graceful-shutdown")
-    if drain is None:
+    if (drain := argument(command, "--timeout-graceful-shutdown")) is None:
         if is_armed(watcher) and _serves_with_uvicorn(command):
             hint = f"add --timeout-graceful-shutdown {max(1, int(limit * 2 / 3))}"
             what = f"without a limit of its own, uvicorn waits for its clients until Circus kills it after {limit:g} s"
@@ -212,8 +208,7 @@ def _shared_files(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str,
     seen: dict[str, str] = {}
     for each in config.watchers:
         for name, stream in each.streams.items():
-            file = stream.get("filename")
-            if file is None or stream.get("class", "FileStream") not in _ROTATES_WITH:
+            if (file := stream.get("filename")) is None or stream.get("class", "FileStream") not in _ROTATES_WITH:
                 continue
             owner = seen.setdefault(str(config.folder / file), f"{name}_stream of [{each.section}]")
             if each is watcher and owner != f"{name}_stream of [{each.section}]":

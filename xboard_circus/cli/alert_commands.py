@@ -72,8 +72,7 @@ def list_(config_file: Path, as_data: bool) -> None:
 
 
 def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
-    known = {alert.name: alert for alert in config.alerts}
-    if not known:
+    if not (known := {alert.name: alert for alert in config.alerts}):
         hint = "`xboard-circus options alert` lists what it may have"
         raise XboardError(f"{config.shown}: there is no [alert:NAME] section; {hint}")
     if name is None:

@@ -40,8 +40,7 @@ def options(name: str | None) -> None:
 
     NAME is an option such as health.period, a family such as health, or a section: watcher, plugin or alert.
     """
-    found = chosen(name, sections()) if name else list(sections())
-    if not found:
+    if not (found := chosen(name, sections()) if name else list(sections())):
         known = {option.name for section in sections() for option in section.options}
         hint = suggestion(str(name), known, alike=0.6, otherwise="`xboard-circus options` prints all")
         raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")

@@ -173,8 +173,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
             box = inbox.make(inbox.path_of(folder, gate))
         arguments = [sys.executable, "-I", "-S", LAUNCHER, *turn, "--after", str(after), "--", *arguments]
     out = found.folder / "logs" / "circusd.out"
-    log = found.given.get("logoutput")
-    if log is None:
+    if (log := found.given.get("logoutput")) is None:
         log = "logs/circusd.log"
         arguments += ["--log-output", log]
     logs = [found.folder / log, out] if config.is_file(log) else [out]

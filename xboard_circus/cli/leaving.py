@@ -69,8 +69,7 @@ def costs(instance: Instance, found: Snapshot) -> Costs:
         if not watcher.autostart:
             ending[name] = "it has autostart = False"
             continue
-        why = why_alone(watcher) or _moves(instance, watcher, port)
-        if why:
+        if why := why_alone(watcher) or _moves(instance, watcher, port):
             stopped[name] = why
             if (port or watcher.sockets_used) and not is_dashboard(watcher):
                 losing.add(name)

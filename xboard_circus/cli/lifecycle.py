@@ -147,8 +147,7 @@ def refuse_others_folder(folder: Path, *, others: Collection[str] = ()) -> None:
 
 def stop_all(instance: Instance) -> list[procs.Identity] | None:
     """Stop circusd and its workers and plugins; return what ran below it, or None if it was not running."""
-    found = instance.find()
-    if found is None:
+    if (found := instance.find()) is None:
         return None
     below = procs.below(found.identity, recursive=True)
     with progress() as shown:

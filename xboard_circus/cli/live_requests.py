@@ -28,8 +28,7 @@ _IN = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
 def read_age(context: click.Context, parameter: click.Parameter, text: str) -> float:
     """Read an option's *text* as an age in seconds."""
-    found = _SECONDS.fullmatch(text.strip().lower())
-    if found is None or len(text) > _LONGEST:
+    if (found := _SECONDS.fullmatch(text.strip().lower())) is None or len(text) > _LONGEST:
         raise click.BadParameter(f"{text!r} is no age; write 500ms, 1s or 2m", context, parameter)
     return float(found[1]) * _IN[found[2]]
 
@@ -81,8 +80,7 @@ def requests(instance: Instance, name: str | None, slow: float, is_by_route: boo
 
 def print_routes(instance: Instance, name: str | None, slow: float, *, as_data: bool) -> None:
     """Print the requests, failures and latencies of each route, of one watcher or of all."""
-    history = history_in(instance.config)
-    if history is None:
+    if (history := history_in(instance.config)) is None:
         cure = f"add [plugin:xboard] with use = {PROBERS[0]}, then `xboard-circus restart`"
         raise XboardError(f"{instance.shown}: no plugin keeps a history of traffic; {cure}")
     totals = read_totals(history)

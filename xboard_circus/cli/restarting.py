@@ -71,8 +71,7 @@ def restart(
     with interrupted(NOT_BEGUN):
         if (recorded := runtime.supervisor_of(instance.id)) is not None:
             _move_to(recorded)  # first: its endpoint may be in its network alone
-        found = instance.find()
-        if found is not None and found.identity != recorded:
+        if (found := instance.find()) is not None and found.identity != recorded:
             _move_to(found.identity)
         # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
         check_file(instance)

@@ -72,8 +72,7 @@ class Init:
                 self._reap()
 
     def _take_signal(self, pid: int | None) -> None:
-        taken = signal.sigtimedwait(WAITED_FOR, LOOK_EVERY)
-        if taken is None:
+        if (taken := signal.sigtimedwait(WAITED_FOR, LOOK_EVERY)) is None:
             return
         signum = signal.Signals(taken.si_signo)
         if signum in ENDING:

@@ -36,15 +36,13 @@ def circusd_answers(ini: Path) -> bool:
 
 
 def _problems(ini: Path) -> Iterator[str]:
-    endpoint = _endpoint(ini)
-    if endpoint is None:
+    if (endpoint := _endpoint(ini)) is None:
         yield f"circusd of {ini} has not come up"
         return
     if (user := _stranger(endpoint, ini)) is not None:
         yield f"a process of user {user} listens at {endpoint}, and it is not believed to be circusd"
         return
-    answer = _answer_of_circusd(endpoint)
-    if answer is None:
+    if (answer := _answer_of_circusd(endpoint)) is None:
         yield f"no answer from circusd at {endpoint} within {WITHIN:g} s"
         return
     if answer.get("status") == "error":

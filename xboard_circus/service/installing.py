@@ -11,6 +11,7 @@ from pathlib import Path
 
 import xboard_circus
 from xboard_circus import config
+from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, servers, writers, written_files
 from xboard_circus.host.lock_file import locked
@@ -77,6 +78,8 @@ class Service:
             self._refuse_sources_of_others()
             for path in (layout.folder, layout.ini):
                 self._refuse_of_others(path, _CURE.format(layout.folder), whole=False, user=layout.user)
+        if action != "remove":
+            self._ini = self._read()
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
@@ -98,8 +101,8 @@ class Service:
         """Write what the unit names; return whether that has changed, and the text of the unit."""
         layout, venv, timeouts = self._layout, self._venv(), self._timeouts()
         self._give_folder(self._owner(), venv)
-        owner, text = Owner.of(layout.user), written_files.read_whole(layout.ini).decode(errors="replace")
-        texts = rendered(layout, venv, owner.group if owner else layout.user, text, *timeouts)
+        owner = Owner.of(layout.user)
+        texts = rendered(layout, venv, owner.group if owner else layout.user, self._ini, *timeouts)
         changed = self._put(layout.overlay, texts.overlay, 0o644)
         changed |= self._put(layout.command, texts.command, 0o755)
         self._check_ini()
@@ -296,13 +299,20 @@ class Service:
                 raise XboardError(f"{path} is a link, or another user's, and pip would write there as root: delete it")
             self._refuse_of_others(path, "delete that folder")
 
-    def _timeouts(self) -> tuple[int, int]:
-        """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
+    def _read(self) -> Config:
+        """Return the ini file; XboardError where a third user may write it, or what it includes."""
         ini = self._layout.ini
         if not os.path.isfile(ini):
             cure = f"`xboard-circus init --app module:app {self._layout.folder}` writes one"
             raise XboardError(f"{ini}: no such file; {cure}")
-        watchers = config.load(ini).watchers
+        found = config.load(ini)
+        for place in found.places if self._is_roots else ():
+            self._refuse_of_others(place, _CURE.format(place), whole=False, user=self._layout.user)
+        return found
+
+    def _timeouts(self) -> tuple[int, int]:
+        """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
+        watchers = self._ini.watchers
         stop = max((each.graceful_timeout for each in watchers), default=30)
         return math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60)
 
@@ -354,9 +364,9 @@ class Service:
 
     def _refuse_closed_folder(self, venv: Path) -> None:
         folder, user = self._layout.folder, self._layout.user
-        if str(folder).startswith(("/tmp/", "/var/tmp/")):
-            what = "the service has a /tmp of its own, and does not find that folder"
-            self._shell.note(f"{folder}: {what}; choose another --dir")
+        for place in (folder, *(each.file for each in self._ini.scans[1:])):
+            if str(place).startswith(("/tmp/", "/var/tmp/")):
+                self._shell.note(f"{place}: the service has a /tmp of its own, and does not find it; put it elsewhere")
         elsewhere = "where that user can enter, such as /opt/xboard, not below /root"
         if not succeeds("test", "-x", str(folder), user=user):
             raise XboardError(f"{user} cannot enter {folder}: put it {elsewhere}")

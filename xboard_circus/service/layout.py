@@ -59,7 +59,7 @@ class Layout(NamedTuple):
         command: `xboard-circus` for this service.
         state: Folder of what outlives the service, because systemd deletes `runtime` at each of its ends.
         lock: File that is locked while the service is changed, where no other user can make one.
-        overlay: The ini file that includes the user's, with private endpoints.
+        overlay: The ini file that includes the user's and what that includes, with private endpoints.
         unit_name: Its name for systemctl or launchctl.
         domain: launchctl's word for system or user; "" for systemd.
     """
@@ -135,7 +135,7 @@ def as_installed(wanted: ServiceOptions, unit: str, overlay: str, *, action: str
     if user is not None and wanted.run_as not in (None, user) and action in ("install", "upgrade"):
         cure = f"say --run-as {user}, or remove it first, then install it for {wanted.run_as}"
         raise XboardError(f"{wanted.name} runs as {user}: {cure}; nothing was changed")
-    included = re.search(r"^include = (.+)$", overlay, re.MULTILINE)
+    included = re.search(r"^include = (\S+)", overlay, re.MULTILINE)
     return wanted._replace(run_as=wanted.run_as or user, ini=wanted.ini or (included[1] if included else None))
 
 
