@@ -46,6 +46,7 @@ from .harness import (
 from .processes import process
 from .test_forks import forked, preload
 from .test_levels import differences, facts_of
+from .visitor import page
 
 USER = "www-data"
 QUERY = """
@@ -769,3 +770,25 @@ def test_a_running_plugin_of_roots_obeys_no_included_file_that_has_become_anothe
         eventually(lambda: "alert:x: sends" in log.read_text())
         kill(c.workers()[0])
         eventually(proof.exists)
+
+
+def test_roots_page_that_starts_anew_obeys_no_included_file_that_has_become_another_users(open_folder: Path) -> None:
+    """Given root's circusd with the page, and an included file that is given to a user, who has the tokens made
+    elsewhere and another file of root's shown as a log, when the page starts anew, then it is refused, and says so in
+    one line, until root has the file again."""
+    folder, tokens = open_folder / "page", open_folder / "tokens"
+    for made in (folder, tokens):
+        made.mkdir(0o755)
+    theirs = folder / "theirs.ini"
+    theirs.touch()
+    with circusd(folder, watchers=[page()], circus={"include": theirs}) as c:
+        eventually(lambda: c.words("dashboard") == ["up"], what="the page serves")
+        shutil.chown(theirs, USER)
+        theirs.write_text(f"[watcher:dashboard]\ndashboard.folder = {tokens}\n")
+        kill(c.workers("dashboard")[0])
+        said = f"{USER} may write {theirs}, and would have {c.ini} name what root runs; "
+        eventually(lambda: said in str(c.watcher("dashboard")["last_reason"]))
+        assert [*tokens.iterdir()] == []
+        shutil.chown(theirs, "root")  # the trap is sound
+        eventually(lambda: c.words("dashboard") == ["up"], what="the page serves")
+        assert [each.name for each in tokens.iterdir()] == ["dashboard.token"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from xboard_circus import config
+from xboard_circus.checks.authorship import load_own
 from xboard_circus.dashboard.routes import create_app
 from xboard_circus.dashboard.settings import Settings, of_config
 from xboard_circus.errors import XboardError
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--config", default="circus.ini", help="the ini file of circusd (%(default)s)")
     parser.add_argument("--root-path", help="path below which a proxy shows the page")
     given = parser.parse_args()
-    return serve(given, lambda: of_config(config.load(given.config), root_path=given.root_path))
+    return serve(given, lambda: of_config(load_own(given.config), root_path=given.root_path))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xboard_circus import config
+from xboard_circus.checks.authorship import load_own
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.dashboard.__main__ import command_line, serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, of_config
@@ -43,9 +44,8 @@ def main() -> None:
 
 def _settings(endpoint: str) -> Settings:
     """Return the settings from the ini file of the circusd above us; without one there is its endpoint."""
-    file = procs.config_file_of(os.getppid())
-    if file is not None:
-        return of_config(config.load(file), watcher=HTTPD, endpoint=endpoint)
+    if (file := procs.config_file_of(os.getppid())) is not None:
+        return of_config(load_own(file), watcher=HTTPD, endpoint=endpoint)
     return Settings(folder=Path.cwd(), endpoint=config.absolute(endpoint, Path.cwd()), label=LOCAL, watcher=None)
 
 
