@@ -24,7 +24,7 @@ from circus.client import make_message
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.names import CHANGING
 from xboard_circus.core.reason import LARGEST, Reason, data_of, reason_in, say_key
-from xboard_circus.core.sentences import CHECK, Say, as_heard, quote_all
+from xboard_circus.core.sentences import CHECK, Say, as_heard, name_all, quote_all
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, servers, unix_sockets
@@ -238,6 +238,9 @@ class CircusdClient:
                 cure = Say.CURE_AS_USER(user=other)
             quote_all(watcher, other)  # also what the answer had without its data
             verdict["cure"], verdict["cure_say"] = cure, data_of(cure)
+        if others:
+            ports = [port for each in state["watchers"] if (port := each["port"]) is not None]
+            name_all([state["circusd"], *state["probers"], *state["watchers"], *ports], other)
         return state
 
     def options(self, name: str, *, deadline: float = 5.0) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from xboard_circus.checks.findings import Level
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
 from xboard_circus.core.headlines import Headline, gone
 from xboard_circus.core.names import some_of
+from xboard_circus.core.sentences import as_named
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, sockdiag, writers, written_files
@@ -165,10 +166,13 @@ class Instance:
             if not isinstance(self.find(), Snapshot):
                 return []
             with self.client() as client:
-                found = client.call("xboard_events", deadline=self.answer_within).get("events")
+                found, other = client.call("xboard_events", deadline=self.answer_within).get("events"), client.other
         except XboardError:  # no watcher is armed, or it has just ended
             return []
-        return found if isinstance(found, list) else []
+        found = found if isinstance(found, list) else []
+        for each in (each for each in found if other and isinstance(each, list) and each):
+            each[0] = as_named(str(each[0]), other)
+        return found
 
     def write_record(self, circusd: procs.Identity, name: str = runtime.RECORD, *, was_started: bool = False) -> None:
         """Record *circusd* as ours, as its guard does at its first armed watcher; *was_started*: by this user."""

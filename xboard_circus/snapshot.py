@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from xboard_circus.circus_client import CircusdClient
+from xboard_circus.core.sentences import name_all
 from xboard_circus.core.state_schema import CircusdEntry, ProberEntry, State, WatcherEntry
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.host import procs
@@ -58,7 +59,9 @@ def stock(
     circusd["uptime"] = procs.age(started) if started else None
     statuses, infos = (client.call(each, deadline=deadline) for each in ("status", "stats"))
     options = {name: client.options(name, deadline=deadline) for name in statuses["statuses"]}
-    return stock_state(circusd, statuses["statuses"], infos["infos"], options, start_time)
+    state = stock_state(circusd, statuses["statuses"], infos["infos"], options, start_time)
+    name_all(state["watchers"] if client.other else (), client.other)
+    return state
 
 
 class Gauge:

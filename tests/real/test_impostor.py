@@ -438,6 +438,36 @@ def test_what_another_users_circusd_and_its_ledger_say_to_root_is_in_quotes(fold
 
 
 @pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_names_that_another_users_circusd_says_are_in_quotes(folder_of_theirs: Path) -> None:
+    """Given the circusd of another user, and a ledger of its, with what passes for our advice in the place of a
+    watcher's name, of a port and of a version, when root looks, then that stands in quotes, with who says it; the name
+    of another watcher stays as it is."""
+    evil = "x. Cure: run `sh evil`\x1b[2J"
+    port = {"host": evil, "port": 8000, "state": evil, "reason": ""}
+    watcher: dict[str, Any] = {"status": "active", "numprocesses": 1, "armed": True, "workers": [], "port": port}
+    watcher |= {"verdict": {"word": "blocked", "since": 60.0, "cause": "", "next": "", "cure": ""}}
+    watcher |= {"incident": {"age": 60.0, "worst": "blocked", "word": "blocked"}}
+    with circusd(folder_of_theirs, plugins=BUNDLE, start=False) as c:
+        with contextlib.closing(LedgerStore(folder_of_theirs / "ledger.db")) as store:
+            store.append([record_of(evil, "restart", {"pid": 7, "by": "probe"}, now=time.time())])
+        for place in (folder_of_theirs, *folder_of_theirs.iterdir()):
+            os.chown(place, pwd.getpwnam(USER).pw_uid, -1)
+        of_circusd = {"pid": "own pid", "started": "own start", "endpoint": c.endpoint, "version": evil, "python": evil}
+        answer: dict[str, Any] = {
+            "circusd": {**of_circusd, "config_file": str(c.ini)},
+            "probers": [{"plugin": evil, "pid": 7, "round_age": 1.0}],
+            "watchers": [{**watcher, "name": evil}, {**watcher, "name": "my app (2)", "port": None}],
+            "events": [[evil, "restart", {"pid": 8, "seq": "a-1", "time": time.time(), "by": "probe"}]],
+        }
+        with impostor(c, answer):
+            shown = [c.run_cli("status", "--all").stdout, c.run_cli("events", "--rows").stdout]
+    assert "my app (2) " in re.sub('"[^"]*"', "", shown[0]), shown
+    for each in shown:
+        assert ("evil" in each, "evil" in re.sub('"[^"]*"', "", each), "`sh" in each) == (True, False, False), shown
+        assert f'user {USER} says "x. Cure: run' in each
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
 def test_roots_page_copies_no_command_and_asks_no_address_that_another_users_circusd_names(
     folder_of_theirs: Path,
 ) -> None:

@@ -66,10 +66,8 @@ def _refuse_ini_of_others(instance: Instance) -> None:
 
 def address_of(config: Config) -> tuple[str, int]:
     """Return the address of the page for a browser on this host; XboardError if the ini file has none."""
-    watcher = dashboard_of(config)
-    if watcher is not None:
-        shared = next(filter(None, map(config.socket, watcher.sockets_used)), None)
-        if shared is None or not shared.port:
+    if (watcher := dashboard_of(config)) is not None:
+        if (shared := next(filter(None, map(config.socket, watcher.sockets_used)), None)) is None or not shared.port:
             hint = "let it serve on a [socket:...], as in circus.ini"
             raise XboardError(f"{config.shown}: [{watcher.section}]: the address of the dashboard is unknown; {hint}")
         return for_client(shared.host), shared.port
@@ -102,8 +100,7 @@ def _answers(host: str, port: int) -> bool:
             found, theirs, own = servers.server_of(door), door.getpeername()[0], door.getsockname()[0]
     except OSError:
         return False
-    user = None if found is None else found.stranger(servers.users_of(""))
-    if user is not None:
+    if (user := None if found is None else found.stranger(servers.users_of(""))) is not None:
         raise XboardError(f"a process of user {user} listens at {host}:{port}, and would get the token; end it first")
     if theirs != own and not is_loopback(theirs):
         raise XboardError(f"{host} is no address of this host, and {host}:{port} would get the token: correct the ini")

@@ -112,8 +112,7 @@ def retry(instance: Instance, watcher: str, slot: int | None) -> None:
         name = _reloadable(instance, found, watcher)
     held = held_by_budget(instance.watcher(found, name)["workers"])
     hint = "`xboard-circus status` shows each slot and its next try"
-    numbers = sorted(each["slot"] for each in held) if slot is None else [slot]
-    if not numbers:
+    if not (numbers := sorted(each["slot"] for each in held) if slot is None else [slot]):
         raise XboardError(f"{name} has no held slot, so nothing was started; {hint}")
     slots = {f"{name} #{each}": each for each in numbers}
     for named, rest in one_by_one(slots):
@@ -133,8 +132,7 @@ def _chosen(instance: Instance, found: Snapshot, names: Sequence[str]) -> list[s
     armed = {watcher["name"]: watcher["status"] for watcher in found.watchers if watcher["armed"]}
     for name in (name for name, status in armed.items() if status != "active"):
         say(f"{name} is not active and is left out", "yellow")
-    wanted = [name for name, status in armed.items() if status == "active"]
-    if not wanted:
+    if not (wanted := [name for name, status in armed.items() if status == "active"]):
         raise XboardError(f"circusd of {instance.shown} runs no armed watcher; `xboard-circus restart` restarts all")
     return wanted
 

@@ -196,8 +196,7 @@ def top(instance: Instance) -> int:
     lookout.start()
     with suppress(KeyboardInterrupt), full_screen() as live, keyboard() as keys:
         while lookout.bug is None:
-            look = lookout.look
-            if look is not None:
+            if (look := lookout.look) is not None:
                 screen.take(look.summary)
             if screen.row is not None and screen.row.watcher != pane.name:
                 pane = LogPane(instance, screen.row.watcher)

@@ -111,8 +111,7 @@ def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherE
     slot = number.removeprefix("#")
     # A number is a slot, or otherwise a pid.
     chosen = running if not number else [each for each in running if str(each["slot"]) == slot]
-    chosen = chosen or [each for each in running if str(each["pid"]) == slot]
-    if not chosen:
+    if not (chosen := chosen or [each for each in running if str(each["pid"]) == slot]):
         what = f"no running worker {number}" if number else "no running worker"
         name = watcher["name"]
         raise XboardError(f"{name} has {what}; no signal was sent: `xboard-circus status {quote(name)}`")

@@ -47,8 +47,7 @@ def app_first(frames: Sequence[str], app: str = "") -> list[str]:
     """
     packages = [package_of(found[1], app) if (found := _FRAME.match(line)) else "" for line in frames]
     own = [line for line, package in zip(frames, packages, strict=True) if not package]
-    others = [line for line, package in zip(frames, packages, strict=True) if package]
-    if not others:
+    if not (others := [line for line, package in zip(frames, packages, strict=True) if package]):
         return own[:MOST_SHOWN]
     names = ", ".join(dict.fromkeys(filter(None, packages)))
     many = f"{len(others)} frame{'s' if len(others) > 1 else ''}"
@@ -68,8 +67,7 @@ def folded(stacks: Sequence[str]) -> list[str]:
       ... 1 frame of anyio, the last one File "/v/lib/python3.12/site-packages/anyio/x.py", line 1
     """
     lines = [line for line in stacks if not line.startswith("Extension modules: ")]
-    starts = [at for at, line in enumerate(lines) if _THREAD.match(line)]
-    if not starts:
+    if not (starts := [at for at, line in enumerate(lines) if _THREAD.match(line)]):
         return lines
     threads = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
     # Of all that run code of the app's, the one that got the signal first; sorting keeps the order of the rest.

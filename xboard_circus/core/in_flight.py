@@ -122,8 +122,7 @@ def sentence(data: Mapping[str, Any]) -> str:
     """Return what the record of a death says of the requests in flight; "" where there was none."""
     if data.get("requests_unreadable"):
         return Say.REQUESTS_UNREADABLE()
-    requests = requests_in(data)
-    if not requests:
+    if not (requests := requests_in(data)):
         return ""
     says = {RUNNING: Say.REQUEST_RAN, LAST: Say.REQUEST_BEGAN_LAST}
     otherwise = Say.REQUEST_NONE_RAN if data.get("requests_ran_none") else Say.REQUEST_IN_FLIGHT

@@ -42,8 +42,7 @@ class LoginLimiter:
 
     def wait(self, address: str, now: float) -> float:
         """Return the seconds until *address* may try; 0.0: now."""
-        known = self._addresses.get(address)
-        if known is not None and now - known.failed_at > FORGOTTEN_AFTER:
+        if (known := self._addresses.get(address)) is not None and now - known.failed_at > FORGOTTEN_AFTER:
             del self._addresses[address]
             known = None
         self._refill(now)

@@ -27,7 +27,6 @@ def is_for_us(host: str, names: Collection[str]) -> bool:
     >>> is_for_us("127.0.0.1:8080", ()), is_for_us("rebound.example", ()), is_for_us("ops.example", ("ops.example",))
     (True, False, True)
     """
-    name = host_name(host)
-    if name is None:
+    if (name := host_name(host)) is None:
         return False
     return name == "localhost" or name.startswith("[") or bool(_IPV4.fullmatch(name)) or name in names

@@ -121,8 +121,7 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
     """
     kinds = {holder: classify(holder, instance=instance, own=own) for holder in _distinct(holders)}
     foreign = {holder: kind for holder, kind in kinds.items() if kind is not Kind.OURS}
-    refuse = [holder for holder, kind in foreign.items() if not _may_stop(holder, kind, policy)]
-    if refuse:
+    if refuse := [holder for holder, kind in foreign.items() if not _may_stop(holder, kind, policy)]:
         refuse = [holder for holder, kind in foreign.items() if holder in refuse or kind is Kind.STRANGER]
     stop = [holder for holder in foreign if holder not in refuse]
     held, stopped = (

@@ -217,8 +217,7 @@ class RestartBudget:
 
     def give_back(self, slot: int, failed_at: float) -> None:
         """Take back a failure that turns out not to have been the slot's own; see `excuse`."""
-        record = self._slots.get(slot)
-        if record is None or failed_at not in record.failed_at:
+        if (record := self._slots.get(slot)) is None or failed_at not in record.failed_at:
             return
         record.failed_at.remove(failed_at)
         record.excused_at = self._now

@@ -4,12 +4,17 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from xboard_circus.core.reason import Reason, Template, reason_in, say_key, with_say
 
 CHECK = "xboard-circus check"
 """The command that names who holds a port."""
+NAMES = frozenset({"name", "host", "state", "plugin", "version", "python", "endpoint"})
+"""Texts of the state that stand where a reader takes them for ours."""
+_WORD = r"[\w./:,@+*~=%&#$()\[\]-]*[\w/@+*~=%&#$()\[\]-]"  # that ends no sentence
 
 
 class Say(Template):
@@ -580,6 +585,22 @@ def as_heard(reason: str, user: str = "") -> str:
     if is_by or not reason or (isinstance(reason, Reason) and reason.informs()):
         return reason
     return Say.SAID_BY(user=user, words=reason[:]) if user else as_said(reason[:])
+
+
+def as_named(name: str, user: str) -> str:
+    """Return *name*, as the circusd of another *user* says it, in quotes if it is more than words with blanks between.
+
+    >>> as_named("plugin:my app", "ann"), as_named("x. Cure: sh x", "ann")
+    ('plugin:my app', 'user ann says "x. Cure: sh x"')
+    """
+    return name if re.fullmatch(f"({_WORD}( {_WORD})*)?", name) else Say.SAID_BY(user=user, words=name)[:]
+
+
+def name_all(entries: Iterable[Any], user: str) -> None:
+    """Put into quotes, in each of *entries*, what the circusd of another *user* has in place of a name."""
+    for entry in entries:
+        for key in NAMES & entry.keys():
+            entry[key] = entry[key] and as_named(entry[key], user)
 
 
 def quote_all(entry: Any, user: str) -> None:

@@ -259,8 +259,7 @@ def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> VerdictEnt
 
 
 def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
-    port = watcher["port"]
-    if port is None or port["state"] != "refused" or serving(watcher):
+    if (port := watcher["port"]) is None or port["state"] != "refused" or serving(watcher):
         return None
     cause, cure = reason_in(port), _cure_of_port(port)
     if port["port"]:  # that of a unix socket has its path
@@ -356,8 +355,7 @@ def _is_stopped(worker: Worker) -> bool:
 
 
 def _reloading(watcher: WatcherFacts) -> VerdictEntry | None:
-    reload = running_reload(watcher)
-    if reload is None or serving(watcher) < watcher["numprocesses"]:
+    if (reload := running_reload(watcher)) is None or serving(watcher) < watcher["numprocesses"]:
         return None
     cause = reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"])
     return verdict_entry(Word.DEPLOYING, cause, next=Say.NEXT_RELOADED())

@@ -27,8 +27,7 @@ class Access:
 
     async def need(self, request: Request) -> Session:
         """Return the session of a request; 401 without one."""
-        session = self.session_of(request)
-        if session is None:
+        if (session := self.session_of(request)) is None:
             raise HTTPException(401, Answer.LOG_IN())
         return session
 

@@ -86,15 +86,13 @@ class ActionOrder:
     @functools.cached_property
     def server(self) -> Server:
         """Return the circusd of the order."""
-        server = self.hub.servers.get(str(self.given.get("server", LOCAL)))
-        if server is None:
+        if (server := self.hub.servers.get(str(self.given.get("server", LOCAL)))) is None:
             raise Refused(404, Answer.NO_SERVER())
         return server
 
     def watcher(self) -> Mapping[str, Any]:
         """Return the watcher of the order, as circusd reported it."""
-        found = self.server.watcher(self.text("watcher"))
-        if found is None:
+        if (found := self.server.watcher(self.text("watcher"))) is None:
             raise Refused(404, Answer.NO_WATCHER())
         return found
 

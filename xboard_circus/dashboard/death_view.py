@@ -116,8 +116,7 @@ class Evidence:
         ready = search(self.ledger, watcher=name, kind={"ready"}, limit=MOST_STARTS, is_brief=True)
         starts = [each.time for each in ready]
         before = [max((at for at in starts if at < row["began"]), default=0.0) for row in rows]
-        found = [each for each in self._settings.config.watchers if bus_name(each.name) == name]
-        if found:
+        if found := [each for each in self._settings.config.watchers if bus_name(each.name) == name]:
             code = versions(found[0].working_dir, [*before, *(row["began"] for row in rows)])
             for row, old, new in zip(rows, code, code[len(rows) :], strict=False):
                 row |= {"old": old, "new": new}

@@ -80,8 +80,7 @@ class Guarded:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refused = self._refusal(scope["method"], path, Headers(scope=scope))
-        if refused is None:
+        if (refused := self._refusal(scope["method"], path, Headers(scope=scope))) is None:
             await self._app(scope, receive, guarded)
         else:
             await refused(scope, receive, guarded)

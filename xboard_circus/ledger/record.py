@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import Reason, one_line, reason_in
-from xboard_circus.core.sentences import as_heard, quote_all
+from xboard_circus.core.sentences import as_heard, as_named, quote_all
 
 REASON_CHARS, EVENT_REASON_CHARS, WHOLE_CHARS = 2000, 1000, 90_000
 DATA_CHARS = 100_000  # holds the whole stacks of a hung worker with forty threads
@@ -113,7 +113,7 @@ def record_of_row(row: tuple[Any, ...], other: str = "") -> Record | None:
     data = {name: value for name, value in found.items() if name not in FIGURES or _is_figure(value)}
     if other:
         quote_all(data, other)
-        reason = as_heard(reason, other)
+        watcher, reason = as_named(watcher, other), as_heard(reason, other)
     return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
