@@ -1,5 +1,6 @@
 """What the page of operations tells a reader to type, and a checkout to type it in."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -168,3 +170,14 @@ class Checkout:
         (venv / ".place").write_text(f"{self.folder}\n")
         sums = subprocess.check_output(["cksum", "setup.cfg", "pyproject.toml"], cwd=self.folder)
         (venv / ".installed-").write_bytes(sums)
+
+
+@cache
+def small_checkout() -> Path:
+    """Make a checkout with few files in its .venv, once in this process, at whose end it is deleted."""
+    above = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp")).resolve()
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
+    above.chmod(0o755)
+    made = Checkout(above / "checkout")
+    shutil.rmtree(made.runtime)
+    return made.folder

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
 from .load import Load
+from .operations import ROOT
 from .processes import Process, script_folder
-from .service_host import NAME, ROOT, UNIT, UserManager, install, user_manager
+from .service_host import NAME, UNIT, UserManager, install, user_manager
 
 DOCS = ROOT / "docs" / "planned.md"
 HEAD = f"""# What planned operations lose

@@ -20,9 +20,9 @@ from typing import Protocol, TypeVar
 import pytest
 
 from .harness import Circusd, eventually
+from .operations import ROOT, small_checkout
 from .parts import needs
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "install_service.sh"
 NAME = "xb-test"
 UNIT = f"{NAME}.service"
@@ -206,15 +206,28 @@ def booted(c: Environed, prefix: str, made: Callable[[Path, Mapping[str, str]], 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def script() -> str:
+    """Return the path of the script in a checkout with a small .venv: as root it looks at each file there, thrice."""
+    return str(small_checkout() / "scripts" / SCRIPT.name)
+
+
+def lead_to(python: str, packages: Path) -> None:
+    """Make a .venv that is one file, which runs *python*: root looks at each file of the .venv of a service."""
+    program = packages / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
+    program.chmod(0o755)
+
+
 def install(manager: UserManager, c: Circusd, *words: str, action: str = "install") -> str:
     """Let the script do *action* with a service of the folder of *c*, and return what it printed.
 
     From then on *c* finds circusd where the service has it. The service runs the Python that runs the tests.
     """
     packages = c.folder / ".venv"
-    if not packages.is_symlink():
-        packages.symlink_to(sys.prefix)
-    done = run([str(SCRIPT), action, "--user", "--name", NAME, "--dir", str(c.folder), *words], manager.environ)
+    if not packages.exists():
+        lead_to(sys.executable, packages)
+    done = run([script(), action, "--user", "--name", NAME, "--dir", str(c.folder), *words], manager.environ)
     assert done.returncode == 0, done.stderr
     c.endpoint = f"ipc://{manager.runtime}/{NAME}/circusd.sock"
     return done.stderr

@@ -24,8 +24,8 @@ from xboard_circus.service.layout import ServiceOptions, lay_out
 from . import forked_commands
 from .attacker import run_as
 from .harness import circusd, eventually
-from .operations import Checkout
-from .service_host import ROOT, SCRIPT
+from .operations import ROOT, Checkout
+from .service_host import SCRIPT, lead_to
 from .test_monitor import monitor
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
@@ -95,13 +95,17 @@ class Mac:
         for made in (self.folder, self.fake, self.home):
             made.mkdir()
         (self.folder / "circus.ini").write_text(INI)
-        (self.folder / ".venv").symlink_to(sys.prefix)
+        lead_to(sys.executable, folder / "venv")
+        (self.folder / ".venv").symlink_to(folder / "venv")
         for name, text in (("launchctl", LAUNCHCTL), ("uname", "#!/bin/sh\necho Darwin\n")):
             (self.fake / name).write_text(text)
             (self.fake / name).chmod(0o755)
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
     def script(self, *words: str) -> None:
+        """Run the script of this checkout, with the whole .venv of the tests here and there."""
+        (self.folder / ".venv").unlink()
+        (self.folder / ".venv").symlink_to(sys.prefix)
         done = subprocess.run(
             [str(SCRIPT), *words, "--dir", str(self.folder)], env=self.environ(), capture_output=True, text=True
         )

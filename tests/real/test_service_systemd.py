@@ -18,8 +18,9 @@ from .alert_servers import HookServer, hook_server
 from .free_ports import stranger
 from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds, kill
 from .load import Load
+from .operations import small_checkout
 from .processes import marked
-from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, install, run, user_manager
+from .service_host import NAME, UNIT, UserManager, install, run, script, user_manager
 from .test_alerts import QUICK, SOON, hook_section, sections, told
 from .test_lost import losses
 from .visitor import page
@@ -335,6 +336,7 @@ def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict_and_is_told(tmp_
 
 def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
     """Given a worker that takes its time to drain, when the service is stopped, then it gets it, and all is gone."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)  # a whole one, for once
     with service(tmp_path, told={"drain": "held"}) as (c, host):
         workers = c.wait_ready()
         everything = host.processes(UNIT)
@@ -441,7 +443,8 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
         python.write_text(PIP.format(calls=calls, python=sys.executable))
         python.chmod(0o755)
         words = ("--user", "--name", NAME, "--dir", str(c.folder))
-        assert run([str(SCRIPT), "install", *words], host.environ).returncode == 0
+        here = small_checkout()
+        assert run([script(), "install", *words], host.environ).returncode == 0
         old = host.show(UNIT, "MainPID")
         assert not calls.exists()
         (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
@@ -452,11 +455,11 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
             Load(f"{c.url}/", rate=50) as fresh,
             ThreadPoolExecutor(1) as pool,
         ):
-            upgrade = pool.submit(run, [str(SCRIPT), "upgrade", *words], host.environ)
+            upgrade = pool.submit(run, [script(), "upgrade", *words], host.environ)
             try:
                 eventually(calls.exists, what="pip is called")
                 for action in ("upgrade", "install", "remove"):
-                    refused = run([str(SCRIPT), action, *words], host.environ)
+                    refused = run([script(), action, *words], host.environ)
                     assert (refused.returncode, f"{NAME} is being changed already, with pid" in refused.stderr) == (
                         *(1, True),
                     ), refused
@@ -467,15 +470,15 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
 
         assert done.returncode == 0, done.stderr
         assert (kept.lost, fresh.lost) == ([], [])
-        assert calls.read_text() == f"-I -m pip install --quiet --disable-pip-version-check --upgrade {ROOT}\n"
+        assert calls.read_text() == f"-I -m pip install --quiet --disable-pip-version-check --upgrade {here}\n"
         assert host.show(UNIT, "ActiveState") == "active"
         assert host.show(UNIT, "MainPID") not in ("0", old)
         assert host.show(UNIT, "RestartUSec") == "2s"
         assert c.serves()
 
         c.ini.write_text(f"{c.ini.read_text()}\ngarbage [\n")
-        failed = run([str(SCRIPT), "upgrade", *words], host.environ)
-        back = f"{c.folder}/.venv has the code of {ROOT} now; to go back: `git -C {ROOT} checkout` of the commit before"
+        failed = run([script(), "upgrade", *words], host.environ)
+        back = f"{c.folder}/.venv has the code of {here} now; to go back: `git -C {here} checkout` of the commit before"
         assert (failed.returncode, back in failed.stderr) == (1, True), failed.stderr
         assert c.serves()
 
