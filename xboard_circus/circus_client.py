@@ -124,7 +124,6 @@ class _Connection:
     door: socket.socket
     dealer: Dealer
     server: Listener | None
-    confirmed: bool = False
 
 
 class CircusdClient:
@@ -290,7 +289,6 @@ class CircusdClient:
             while True:
                 reply = _decoded(connection.dealer.receive(ends_at=ends_at))
                 if reply.get("id") == message["id"]:
-                    self._confirm(connection)
                     if (other := self.other) and "reason" not in reply:
                         quote_all(reply, other)
                     return reply
@@ -319,6 +317,7 @@ class CircusdClient:
             with _gone_for_errors(self.endpoint):
                 door = _connected(self.endpoint, timeout)
             connection = self._local.connection = _Connection(door, Dealer(door), server)
+            self._confirm(door, server)
         return connection
 
     def _server(self, timeout: float) -> Listener | None:
@@ -335,14 +334,16 @@ class CircusdClient:
             raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
         return server
 
-    def _confirm(self, connection: _Connection) -> None:
-        """Look up the listener again, at the first reply, because we connected between the two looks."""
-        if connection.server is not None and not connection.confirmed:
-            # By our own connection: for another one root's circusd would look through all descriptors of the machine.
-            server = servers.server_of(connection.door)
-            if server is None or server._replace(refuses=connection.server.refuses) != connection.server:
-                raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
-            connection.confirmed = True
+    def _confirm(self, door: socket.socket, server: Listener | None) -> None:
+        """Raise CircusdGone unless *door* leads to the *server* that another connection has found, before any order.
+
+        A link, or the name of a host, may lead elsewhere by now: to root's circusd.
+        """
+        found = servers.server_of(door)
+        if found is not None and server is not None:
+            found = found._replace(refuses=server.refuses)
+        if found != server:
+            raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
 
 
 def _running(reply: Reply) -> str | None:

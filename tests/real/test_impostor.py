@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from xboard_circus import __version__, config
 from xboard_circus.circus_client import CircusdClient, CircusdGone
@@ -323,6 +324,43 @@ def test_an_order_goes_to_no_other_circusd_than_was_asked_before(
         assert roots.wait_ready() == before
         events = roots.do("xboard_events")["events"]
         assert [each for each in events if c.ini.name in json.dumps(each)] == []
+
+
+# Listens at the end of a link, and leads that to another socket as soon as somebody connects.
+TURNS = """
+import os, socket, sys
+link, theirs, other = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(theirs)
+listener.listen()
+print("listens", flush=True)
+connections = [listener.accept()]
+os.symlink(other, link + ".new")
+os.rename(link + ".new", link)
+listener.accept()
+"""
+
+
+def test_an_order_goes_to_no_circusd_that_the_link_leads_to_after_the_look(tmp_path: Path) -> None:
+    """Given an endpoint that is a link, which is turned to root's circusd between the look at who listens and the
+    connection for the order, then no order is sent."""
+    link, theirs, roots = (str(tmp_path / name) for name in ("c.sock", "theirs.sock", "roots.sock"))
+    os.symlink(theirs, link)
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+        subprocess.Popen([sys.executable, "-c", TURNS, link, theirs, roots], stdout=subprocess.PIPE) as turning,
+    ):
+        try:
+            router.bind(f"ipc://{roots}")
+            assert turning.stdout is not None
+            turning.stdout.readline()
+            with CircusdClient(f"ipc://{link}") as client, pytest.raises(CircusdGone, match="has ended"):
+                client.call("quit", deadline=5)
+            assert os.readlink(link) == roots  # the trap is sound
+            assert not router.poll(500)
+        finally:
+            turning.kill()
 
 
 # Starts a process as root below what becomes the user's: as `su` in a script of root's does it the other way round.
