@@ -1,6 +1,7 @@
 """Root ends a user's processes while one of them becomes root's by execve, as `exec sudo` does: it runs on."""
 
 import asyncio
+import dataclasses
 import io
 import os
 import shutil
@@ -232,16 +233,20 @@ def test_a_circusd_that_becomes_roots_is_not_ended_by_the_order_to_stop_it(
         assert (it.is_roots, instance.left_alone([it.identity])) == (True, "")
 
 
+@pytest.mark.parametrize("stop_children", [False, True])
 def test_a_stop_that_has_to_kill_ends_no_process_of_roots_below_a_worker(
     open_folder: Path,  # noqa: F811
     python: str,  # noqa: F811
+    stop_children: bool,
 ) -> None:
     """Given a worker of www-data's that drains for longer than graceful_timeout, with a helper of its own and a process
-    that has become root's in its session, when it is stopped, then the helper is ended with it, and root's runs on."""
-    user, folder = www_data(), open_folder / "drains"
+    that has become root's in its session, when it is stopped, then the helper is ended with it, and root's runs on,
+    also where Circus's `stop_children` has the stop signal sent to a worker's children."""
+    user, folder = www_data(), open_folder / f"drains{stop_children}"
     assert user is not None
     env = library_path(open_folder / "python") if python != sys.executable else {}
     web, _ = climbs_in(folder, user, told={"drain": "60"})
+    web = dataclasses.replace(web, options={**web.options, "stop_children": stop_children})
     with circusd(folder, watchers=[web], python=python, env=env) as c:
         (pid,) = c.wait_ready()
         found = eventually(lambda: in_session_of(pid, user.pw_uid), what="both have their user")

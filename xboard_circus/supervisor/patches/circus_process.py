@@ -54,10 +54,10 @@ def has_ended(process: Any) -> bool:
     return True
 
 
-def children(worker: Any) -> dict[procs.Identity, procs.Users]:
+def children(worker: Any, *, recursive: bool = True) -> dict[procs.Identity, procs.Users]:
     """Return what the user of *worker* has below it in its session, for `procs.signal_all`; what has a session of its
     own is meant to outlive it."""
-    below, its = procs.below(procs.Identity(worker.pid, worker.started), recursive=True), {worker.user}
+    below, its = procs.below(procs.Identity(worker.pid, worker.started), recursive=recursive), {worker.user}
     return {each: its for each in below if procs.session_of(each.pid) == worker.pid and procs.is_of(each.pid, its)}
 
 

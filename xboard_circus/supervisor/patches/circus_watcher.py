@@ -169,16 +169,16 @@ def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
 
 @wraps("Watcher.send_signal_process")
 def send_signal_process(original: Original, watcher: Any, ours: Ours, process: Any, signum: int, **how: Any) -> None:
-    """Send Circus's last SIGKILL to a worker and what its user has in its session, not to what the app has detached.
+    """Send a signal to a worker, and with `stop_children`, or as Circus's last SIGKILL, to what its user has in its
+    session, not to what the app has detached.
 
-    Without it: A stop that has to kill ends jobs of the app in sessions of their own, and what is root's by sudo.
-    Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker.
+    Without it: A stop that has to kill ends jobs of the app in sessions of their own, and what is root's by sudo; each
+    stop does with `stop_children`.
+    Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker, and with `stop_children` each
+    signal to its children.
     """
-    if not how.get("recursive"):
-        original(process, signum, **how)
-        return
-    worker = ours.fleet.workers.get(process.pid)
-    below = {} if worker is None else circus_process.children(worker)
+    worker, recursive = ours.fleet.workers.get(process.pid), bool(how.get("recursive"))
+    below = {} if worker is None else circus_process.children(worker, recursive=recursive)
     # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
     with suppress(NoSuchProcess):
         watcher.send_signal(process.pid, signum)

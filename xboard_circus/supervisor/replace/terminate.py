@@ -36,7 +36,10 @@ async def kill_with_stacks(worker: Worker, private_socket: Path | None) -> None:
     listener = None if private_socket is None else listener_of(private_socket)
     behind_wrapper = next((child for child in children if child.pid == listener), None)
     for signum in (signal.SIGABRT, signal.SIGCONT):
-        circus_process.send(behind_wrapper or worker.process, signum)
+        if behind_wrapper is None:
+            circus_process.send(worker.process, signum)
+        else:  # it may have ended by now, or have become root's
+            procs.signal_all({behind_wrapper: (worker.user,)}, signum, 0.0)
     await until_ended(worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
