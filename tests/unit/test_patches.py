@@ -618,3 +618,25 @@ def test_what_was_open_when_root_started_circusd_goes_to_no_worker_of_another_us
         assert left
         assert not os.get_inheritable(file.fileno())
         assert os.get_inheritable(listener.fileno())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a socket as another user")
+def test_an_endpoint_that_a_worker_stored_is_not_taken_for_circusds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given listeners at both endpoints that systemd has kept, one made by root and one by another user, then circusd
+    takes root's for its orders, and not the other's."""
+    with socket.socket() as roots:
+        roots.bind(("127.0.0.1", 0))
+        roots.listen()
+        os.seteuid(65534)
+        try:
+            theirs = socket.create_server(("127.0.0.1", 0))
+        finally:
+            os.seteuid(0)
+        ports = [each.getsockname()[1] for each in (roots, theirs)]
+        endpoint, pubsub = (f"tcp://127.0.0.1:{port}" for port in ports)
+        arbiter = SimpleNamespace(endpoint=endpoint, pubsub_endpoint=pubsub, sockets={}, config_file="/srv/circus.ini")
+        monkeypatch.setattr(f"{boot.__name__}.inbox.receive", lambda _: [roots])
+        monkeypatch.setattr(f"{boot.__name__}.service_manager.take", lambda: [theirs])
+
+        assert boot.passed_listeners(arbiter) == {"endpoint": roots}
+        assert theirs.fileno() == -1, "the port is free for ours"

@@ -37,7 +37,7 @@ from xboard_circus.host.written_files import narrow
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
-from xboard_circus.supervisor.listener_check import is_listening
+from xboard_circus.supervisor.listener_check import is_listening, unreachable_because
 from xboard_circus.supervisor.patches import circus_arbiter, circus_stream, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported, inherit_what_is_its_own
@@ -264,11 +264,25 @@ def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
     for shared in arbiter.sockets.values():
         if shared.is_unix or shared.so_reuseport:
             addresses[f"socket:{shared.name}"] = (shared.path, 0) if shared.is_unix else (shared.host, shared.port)
-    wanted = {option: each for option, address in addresses.items() for each in passed if listens_on(each, address)}
+    wanted = {
+        option: each
+        for option, address in addresses.items()
+        for each in passed
+        if listens_on(each, address) and (option not in endpoints or _is_fit_for_orders(each))
+    }
     for each in passed:
         if each not in wanted.values():
             unix_sockets.discard([each.detach()])  # without lingering: it may be a worker's
     return wanted
+
+
+def _is_fit_for_orders(listener: socket.socket) -> bool:
+    """Return whether root or we made a listener that was passed on, where our clients reach it.
+
+    A worker may have stored it with the service manager, and have made it in a network of its own, where his connection
+    looks like that of our plugin.
+    """
+    return os.fstat(listener.fileno()).st_uid in (0, os.geteuid()) and not unreachable_because(listener)
 
 
 def passed_listener(arbiter: Any, name: str) -> socket.socket | None:
