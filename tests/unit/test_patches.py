@@ -605,16 +605,16 @@ def test_what_was_open_when_root_started_circusd_goes_to_no_worker_of_another_us
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("xboard_circus.launch.leave_session_keyring", lambda: left.append(True))
     with socket.socket() as listener, (tmp_path / "secret").open("w") as file:
-        arbiter = SimpleNamespace(watchers=[SimpleNamespace(uid=None)], sockets={"web": listener})
+        watcher = SimpleNamespace(uid=None, gid=None, sockets={"web": listener})
         for descriptor in (listener.fileno(), file.fileno()):
             os.set_inheritable(descriptor, True)
 
-        boot.withhold_files(arbiter)
+        of_process.withhold_files(watcher)
         assert os.get_inheritable(file.fileno())
         assert not left
 
-        arbiter.watchers.append(SimpleNamespace(uid=33))
-        boot.withhold_files(arbiter)
+        watcher.uid = 33
+        of_process.withhold_files(watcher)
         assert left
         assert not os.get_inheritable(file.fileno())
         assert os.get_inheritable(listener.fileno())

@@ -117,7 +117,6 @@ def boot(original: Original, _: object, arbiter: Any) -> None:
         refuse_beside_another(arbiter)
         fork_plugin(arbiter)
         vars(arbiter)[PASSED] = passed_listeners(arbiter)
-        withhold_files(arbiter)
         with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
             original(arbiter)
     except Exception as error:
@@ -339,23 +338,6 @@ def mark_helpers(arbiter: Any) -> None:
             watcher.env = dict(watcher.env or {}, XBOARD_INSTANCE=instance, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
         if watcher.name == STATS:
             watcher.cmd = watcher.cmd.replace("from circus import stats;", "from xboard_circus import stats;")
-
-
-@contained(None)
-def withhold_files(arbiter: Any) -> None:
-    """Hand on no file that was open when root started circusd, and no key, where a watcher has another user.
-
-    With use_sockets, Circus closes nothing in the processes that it starts.
-    """
-    if os.geteuid() != 0 or all(watcher.uid is None for watcher in arbiter.watchers):
-        return
-    from xboard_circus.launch import leave_session_keyring  # imported only for watchers with a user of their own
-
-    leave_session_keyring()
-    own = {shared.fileno() for shared in arbiter.sockets.values()}
-    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - own - {0, 1, 2}:
-        with suppress(OSError):  # that of the listing
-            os.set_inheritable(descriptor, False)
 
 
 @contained(None)

@@ -109,7 +109,8 @@ def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
     """Let each process inherit the sockets that are its own, no listener of another watcher, and no secret of alerts.
 
     Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang. And a
-    program of another user gets sockets of root's making, with which it is root at a port.
+    program of another user gets sockets of root's making, with which it is root at a port, what was open in the shell
+    in which root typed `circusd`, and the keys of its session.
     Fact: With use_sockets, Circus passes every socket of circusd's to every process, bound or not. Watchers without our
     hook may start before all others, so the class is patched, at the boot.
     """
@@ -120,6 +121,7 @@ def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
     withheld = withheld_sockets(watcher, {} if supervisor is None else supervisor.armed)
     stdin = (watcher.sockets or {}).get(getattr(watcher, "stdin_socket", None))
     try:
+        withhold_files(watcher)
         if stdin in withheld and _is_yet_to_listen(stdin):  # Circus would hand it on all the same
             raise OSError(f"nothing has bound {watcher.stdin_socket} yet, its stdin: raise the priority of who does")
         with withheld_meanwhile(withheld):
@@ -127,6 +129,23 @@ def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
     except OSError as error:
         watcher.xboard_spawn_error = error
         raise
+
+
+def withhold_files(watcher: Any) -> None:
+    """Hand on no file that was open when root started circusd, and no key, to a process of another user.
+
+    With use_sockets, Circus closes nothing in the processes that it starts. At each start, not at the boot: the user
+    may come by `reloadconfig`, `add` or `set`.
+    """
+    if os.geteuid() != 0 or user_of(watcher)[0] in (None, 0):
+        return
+    from xboard_circus.launch import leave_session_keyring  # imported only for watchers with a user of their own
+
+    leave_session_keyring()
+    own = {shared.fileno() for shared in (watcher.sockets or {}).values()}
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - own - {0, 1, 2}:
+        with contextlib.suppress(OSError):  # that of the listing
+            os.set_inheritable(descriptor, False)
 
 
 def withheld_sockets(watcher: Any, armed: Mapping[str, Any]) -> list[Any]:
