@@ -503,7 +503,7 @@ def test_what_an_included_file_includes_is_said_to_be_passed_over(write: Write, 
         (tmp_path / f"{name}.ini").write_text("[circus]\ninclude = two.ini three.ini\n")
 
     assert told_by_file(load(write({"circus": {"include": "one.ini two.ini"}}))) == [
-        f"error [circus] include: {tmp_path}/{name}.ini includes three.ini, and Circus follows no include of an"
+        f"warning [circus] include: {tmp_path}/{name}.ini includes three.ini, and Circus follows no include of an"
         f" included file; write it in {tmp_path}/circus.ini"
         for name in ("one", "two")
     ]

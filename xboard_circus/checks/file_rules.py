@@ -129,7 +129,7 @@ def _includes(config: Config) -> Iterator[Finding]:
             if os.path.normpath(part.file.parent / pattern) not in known:
                 what = f"{part.file} includes {pattern}, and Circus follows no include of an included file"
                 hint = again if part is written else f"write it in {written.file}"
-                yield Finding(ERROR, entry.option, what, hint, "circus")
+                yield Finding(WARNING, entry.option, what, hint, "circus")
 
 
 def _circus(config: Config) -> Iterator[Finding]:
