@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from circus import process
 from circus.arbiter import Arbiter
@@ -81,6 +82,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.dispatch(arbiter, lambda is_signal: None, lambda stop: stop()),
         controller.answer_empty_messages(arbiter),
         of_process.inherit_what_is_its_own(Process),
+        of_process.children_of_its_user(Process),
         of_process.fork_where_imported(arbiter, lambda process: None),
         of_process.bound_command_lines(arbiter),
         log.rotate_log(root),
@@ -640,3 +642,36 @@ def test_an_endpoint_that_a_worker_stored_is_not_taken_for_circusds(monkeypatch:
 
         assert boot.passed_listeners(arbiter) == {"endpoint": roots}
         assert theirs.fileno() == -1, "the port is free for ours"
+
+
+BECOMES = """
+import os
+child = os.fork()
+if child == 0:
+    os.setsid()
+else:
+    os.setresuid(65534, 65534, 65534)
+    print(child, flush=True)
+os.read(0, 1)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has processes of two users")
+def test_circus_signals_no_child_that_has_become_roots() -> None:
+    """Given a worker of another user's with a child of root's, such as sudo, when Circus asks for the children that it
+    will signal, then it gets none, while it sees the child otherwise."""
+    with subprocess.Popen([sys.executable, "-c", BECOMES], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        try:
+            assert worker.stdout is not None
+            child = int(worker.stdout.readline())
+            process: Any = Process.__new__(Process)
+            process._worker = psutil.Process(worker.pid)
+            assert [each.pid for each in process._worker.children()] == [child]
+            patch.install([installed := of_process.children_of_its_user(Process)])
+            try:
+                assert process.children(recursive=True) == []
+                assert process.children() == []
+            finally:
+                patch.undo([installed])
+        finally:
+            worker.communicate(b"xx", timeout=30)

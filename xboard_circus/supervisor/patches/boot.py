@@ -40,7 +40,12 @@ from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.listener_check import is_listening, unreachable_because
 from xboard_circus.supervisor.patches import circus_arbiter, circus_stream, patch, plugin_process
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
-from xboard_circus.supervisor.patches.circus_process import OUR_PLUGINS, fork_where_imported, inherit_what_is_its_own
+from xboard_circus.supervisor.patches.circus_process import (
+    OUR_PLUGINS,
+    children_of_its_user,
+    fork_where_imported,
+    inherit_what_is_its_own,
+)
 from xboard_circus.supervisor.patches.patch import Original, wraps
 from xboard_circus.worker.limits import raise_limits
 from xboard_circus.worker.unread_output import outlast_reader
@@ -388,6 +393,7 @@ KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], Any], ...] = (
     (guard_commands, Controller),
     (close_guards, Controller),
     (inherit_what_is_its_own, Process),
+    (children_of_its_user, Process),
     (circus_stream.open_no_link, _FileStreamBase),
     (circus_stream.rotate_in_place, FileStream),
     (circus_stream.rotate_in_place, TimedRotatingFileStream),
