@@ -476,7 +476,12 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
         assert host.show(UNIT, "RestartUSec") == "2s"
         assert c.serves()
 
-        c.ini.write_text(f"{c.ini.read_text()}\ngarbage [\n")
+        text = c.ini.read_text()
+        c.ini.write_text(f"{text}\ngarbage [\n")
+        refused = run([script(), "upgrade", *words], host.environ)
+        assert (refused.returncode, "garbage" in refused.stderr) == (1, True), refused
+        assert calls.read_text().count("install") == 1, "nothing was installed"
+        c.ini.write_text(f"{text}\n[watcher:gone]\ncmd = no-such-program\n")
         failed = run([script(), "upgrade", *words], host.environ)
         back = f"{c.folder}/.venv has the code of {here} now; to go back: `git -C {here} checkout` of the commit before"
         assert (failed.returncode, back in failed.stderr) == (1, True), failed.stderr
