@@ -665,12 +665,14 @@ def test_circus_signals_no_child_that_has_become_roots() -> None:
             assert worker.stdout is not None
             child = int(worker.stdout.readline())
             process: Any = Process.__new__(Process)
-            process._worker = psutil.Process(worker.pid)
+            process._worker, process.watcher = psutil.Process(worker.pid), SimpleNamespace(uid=65534, gid=None)
             assert [each.pid for each in process._worker.children()] == [child]
             patch.install([installed := of_process.children_of_its_user(Process)])
             try:
                 assert process.children(recursive=True) == []
                 assert process.children() == []
+                process.watcher.uid = None
+                assert process.children() == [child], "what has no user of its own is circusd's"
             finally:
                 patch.undo([installed])
         finally:

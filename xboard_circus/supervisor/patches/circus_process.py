@@ -133,13 +133,13 @@ def inherit_what_is_its_own(original: Original, _: object, process: Any) -> Any:
 
 @wraps("Process.children", at=lambda _: Process)
 def children_of_its_user(original: Original, _: object, process: Any, recursive: bool = False) -> list[int]:
-    """Name no child that has become another user's, such as root's by sudo, to Circus, which signals each.
+    """Name no child that is not of the watcher's own user, such as root's by sudo, to Circus, which signals each.
 
     Without it: At graceful_timeout root's circusd kills what is root's below an unarmed worker of another user.
     Fact: Circus sends its last SIGKILL to all processes below; only that of an armed watcher is ours.
     """
-    users = procs.users_of(process.pid)
-    return [each for each in original(process, recursive) if procs.is_of(each, users)]
+    user, found = user_of(process.watcher)[0], original(process, recursive)
+    return found if user is None else [each for each in found if procs.is_of(each, {user})]
 
 
 def withhold_files(watcher: Any) -> None:
