@@ -135,10 +135,21 @@ def of_orphan(it: Climber) -> None:
     assert listeners.stop([holder], grace=GRACE) == []
 
 
-def of_hung_worker(it: Climber) -> None:
+def of_hung_worker(it: Climber, private_socket: Path | None = None) -> None:
     process = SimpleNamespace(pid=it.popen.pid, _worker=psutil.Process(it.popen.pid))
     worker: Any = SimpleNamespace(**it.leader._asdict(), process=process, user=it.user, has_ended=it.popen.poll)
-    asyncio.run(terminate.kill_with_stacks(worker, None))
+    asyncio.run(terminate.kill_with_stacks(worker, private_socket))
+
+
+def of_hung_worker_behind_a_wrapper(it: Climber) -> None:
+    def listener_of(_: Path) -> int:
+        os.kill(it.identity.pid, signal.SIGTERM)
+        eventually(lambda: it.is_roots)
+        return it.identity.pid
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(terminate, "listener_of", listener_of)
+        of_hung_worker(it, Path("web.sock"))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +163,7 @@ def of_hung_worker(it: Climber) -> None:
         (of_orphan, True),
         (of_orphan, False),
         (of_hung_worker, True),
+        (of_hung_worker_behind_a_wrapper, True),
     ],
 )
 def test_what_becomes_roots_while_it_is_ended_runs_on(
