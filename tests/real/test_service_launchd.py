@@ -506,6 +506,20 @@ def test_root_installs_a_service_from_the_checkout_of_who_called_sudo(mac: Mac, 
     assert (refused.returncode, "is another user's, of uid" in refused.stderr) == (1, True), refused
 
 
+def refused_where_written_by_others(mac: Mac, action: str, theirs: Path, *, by_all: bool) -> tuple[str, ...]:
+    """Have *theirs* written by another user, or all, and assert that *action* does nothing then; return its words."""
+    if by_all:
+        theirs.chmod(0o666)
+    else:
+        shutil.chown(theirs, "www-data")
+    words = (action, "--run-as", "daemon", "--dry-run")
+    told = mac.service(*words, expect=1)
+    who = "every user of this host" if by_all else "www-data"
+    assert f"{who} may write {theirs}, and daemon would run what is there: end their processes, look at it, " in told
+    assert "would " not in told.replace("daemon would run", "")
+    return words
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("what", ["folder", "ini", "ini of all", "above"])
 @pytest.mark.parametrize("action", ["install", "upgrade", "unit"])
@@ -517,17 +531,8 @@ def test_root_installs_no_service_in_a_folder_of_a_third_users(
     service's own."""
     mac.folder.parent.chmod(0o755)
     theirs = {"folder": mac.folder, "above": mac.folder.parent}.get(what, mac.folder / "circus.ini")
-    if what == "ini of all":
-        theirs.chmod(0o666)
-    else:
-        shutil.chown(theirs, "www-data")
-    words = (action, "--run-as", "daemon", "--dry-run")
+    words = refused_where_written_by_others(mac, action, theirs, by_all=what == "ini of all")
 
-    told = mac.service(*words, expect=1)
-
-    who = "every user of this host" if what == "ini of all" else "www-data"
-    assert f"{who} may write {theirs}, and daemon would run what is there: end their processes, look at it, " in told
-    assert "would " not in told.replace("daemon would run", "")
     if what in ("folder", "ini"):
         monkeypatch.setenv("SUDO_UID", str(pwd.getpwnam("www-data").pw_uid))
         assert f"would share: {mac.folder} with daemon" in mac.service(*words)
@@ -579,17 +584,9 @@ def test_root_installs_no_service_that_includes_what_is_a_third_users(mac: Mac, 
     (mac.folder / "more" / "one.ini").write_text("[watcher:one]\ncmd = sleep 600\n")
     (mac.folder / "circus.ini").write_text(INI.replace("[circus]\n", "[circus]\ninclude = more/*.ini\n"))
     theirs = mac.folder / what if what != "of all" else mac.folder / "more" / "one.ini"
-    if what == "of all":
-        theirs.chmod(0o666)
-    else:
-        shutil.chown(theirs, "www-data")
-    words = (action, "--run-as", "daemon", "--dry-run")
 
-    told = mac.service(*words, expect=1)
+    words = refused_where_written_by_others(mac, action, theirs, by_all=what == "of all")
 
-    who = "every user of this host" if what == "of all" else "www-data"
-    assert f"{who} may write {theirs}, and daemon would run what is there: end their processes, look at it, " in told
-    assert "would " not in told.replace("daemon would run", "")
     theirs.chmod(0o755)
     shutil.chown(theirs, "daemon")
     assert f"would share: {mac.folder} with daemon" in mac.service(*words)
