@@ -28,7 +28,7 @@ HERE, ENGINE, SYSTEMD = "this host", "a container engine", "a host with systemd"
 MAY_END_WITH = {"doctor": {0, 1}, "timeout": {124}}
 NOT_OURS = "/etc/logrotate.d/xboard"
 NEVER = shutil.ignore_patterns(".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "*.db*")
-NOT_AT_THE_TOP = {"build", "dist", "logs", "uploads", "run"}
+NOT_AT_THE_TOP = {"build", "dist", "logs", "run", "site", "uploads"}
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
