@@ -167,6 +167,50 @@ def test_a_restart_from_another_network_keeps_the_backend_in_its_own(tmp_path: P
         assert {home_of(pid) for pid in (only(circusds(c)), *workers)} == {home}
 
 
+# In PID namespaces of their own the next pid can be chosen.
+ANOTHER = """
+import os, subprocess, time
+from pathlib import Path
+from xboard_circus.cli import restarting
+from xboard_circus.host import procs
+
+net = Path("/proc/self/ns/net")
+home = net.readlink()
+
+def start(*words):
+    begun = subprocess.Popen(["unshare", "--net", *words, "sleep", "60"])
+    while begun.poll() is None and Path(f"/proc/{begun.pid}/comm").read_text() != "sleep\\n":
+        time.sleep(0.01)
+    return begun
+
+def end_and_give_its_pid_away(_):
+    circusd.kill()
+    circusd.wait()
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(circusd.pid - 1))
+    assert start("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups").pid == circusd.pid
+
+circusd = start()
+restarting._refuse_service = end_and_give_its_pid_away
+restarting._move_to(procs.Identity.of(circusd.pid))
+print("stayed" if net.readlink() == home else "moved")
+"""
+
+
+def test_a_restart_enters_nothing_of_what_gets_the_pid_of_circusd(tmp_path: Path) -> None:
+    """Given a circusd that ends while `restart` judges it, and a process of another user that gets its pid, when
+    `restart` goes on, then it stays out of that one's namespaces."""
+    needs("unshare", "setpriv")
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process space may be made")
+
+    got = subprocess.run(
+        [*apart, sys.executable, "-c", ANOTHER], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
+    )
+
+    assert (got.stdout, got.returncode) == ("stayed\n", 0), got
+
+
 def test_the_next_circusd_has_niceness_and_processors_of_the_last_and_nothing_of_the_callers_unit(
     tmp_path: Path,
 ) -> None:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +13,7 @@ from xboard_circus.host import placement, procs
 from xboard_circus.host.procs import Identity
 
 CIRCUSD = Identity(4711, 1)
+THERE = "self/fd/4711"
 TIMER = "/user.slice/user-7.slice/user@7.service/app.slice/deploy.service"
 SHOWN = "Id={0}\nControlGroup={1}\nMainPID={2}\nKillMode={3}"
 UNITS = {
@@ -79,13 +79,13 @@ def test_where_systemd_would_end_the_next_circusd_a_restart_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: dict[str, str], refused: str | None
 ) -> None:
     """Given a user who may write no group, where circusd was started in a login."""
-    live_in(monkeypatch, {"self": own, CIRCUSD.pid: dict.fromkeys(own, "/login.scope")})
+    live_in(monkeypatch, {"self": own, THERE: dict.fromkeys(own, "/login.scope")})
 
     if refused is None:
-        placement.enter(CIRCUSD)
+        placement.enter(THERE)
     else:
         with pytest.raises(XboardError, match=f"nothing was stopped: .* KillMode=process into .Service. of {refused}"):
-            placement.enter(CIRCUSD)
+            placement.enter(THERE)
     assert list(tmp_path.iterdir()) == []  # of a tree that is not mounted there no file is made
 
 
@@ -96,9 +96,9 @@ def test_the_group_of_circusd_is_joined_wherever_its_tree_is(
     processes = tmp_path / place / "cgroup.procs"
     processes.parent.mkdir(parents=True)
     processes.touch()
-    live_in(monkeypatch, {"self": {"": TIMER}, CIRCUSD.pid: {"": "/web.service"}})
+    live_in(monkeypatch, {"self": {"": TIMER}, THERE: {"": "/web.service"}})
 
-    placement.enter(CIRCUSD)
+    placement.enter(THERE)
 
     assert processes.read_text() == "0"
 
@@ -108,10 +108,9 @@ def test_a_namespace_that_may_not_be_entered_refuses_a_restart(monkeypatch: pyte
     seen = {f"/proc/self/ns/{each}": "own" for each in placement.NAMESPACES}
     monkeypatch.setattr(os, "readlink", lambda path: seen.get(path, "another" if path.endswith(kind) else "own"))
     monkeypatch.setattr(placement, "NAMESPACES", dict.fromkeys(placement.NAMESPACES, -1))  # no such flags
-    circusd = SimpleNamespace(pid=os.getpid())
 
     with pytest.raises(XboardError, match=f"another {kind} namespace, .*; nothing was stopped: run it in that one"):
-        placement.enter(circusd)  # type: ignore[arg-type]
+        placement.enter(str(os.getpid()))
 
 
 def test_what_this_user_may_not_take_over_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,10 +130,10 @@ def refuse(*_: object) -> None:
 
 def test_nobody_enters_where_the_circusd_of_another_user_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root would start there what that user has put in the place of Python."""
-    entered: list[procs.Identity] = []
+    entered: list[str] = []
     monkeypatch.setattr(placement, "enter", entered.append)
     monkeypatch.setattr(procs, "is_running", lambda *_: True)
-    monkeypatch.setattr(procs, "user_of", lambda _: os.geteuid() + 1)
+    monkeypatch.setattr(procs, "users_of", lambda _: {os.geteuid() + 1})
 
     with pytest.raises(XboardError, match="is run by"):
         restarting._move_to(CIRCUSD)

@@ -102,11 +102,12 @@ def restart(
 
 def _move_to(circusd: procs.Identity) -> None:
     """Move this command to where *circusd* lives, for the next one; XboardError where that one would not live on."""
-    if not procs.is_running(*circusd):  # a pid of another container, or gone
-        return
-    _refuse_other_user(circusd)  # first: what root starts in namespaces of another user's is what that user put there
-    _refuse_service(circusd)
-    placement.enter(circusd)
+    with placement.opened(circusd.pid) as there:  # first: what is asked of its pid is then of what is entered
+        if not procs.is_running(*circusd):  # a pid of another container, or gone
+            return
+        _refuse_other_user(circusd)  # what root starts in namespaces of another user's is what that user put there
+        _refuse_service(circusd)
+        placement.enter(there)
 
 
 def _refuse_service(circusd: procs.Identity) -> None:
@@ -138,8 +139,7 @@ def _refuse_service(circusd: procs.Identity) -> None:
 
 def _refuse_other_user(circusd: procs.Identity) -> None:
     """Raise XboardError if another user runs *circusd*: the next one would be ours."""
-    user = procs.user_of(circusd.pid)
-    if user is not None and user != os.geteuid():
+    for user in procs.users_of(circusd.pid) - {os.geteuid()}:
         name = servers.name_of(user)
         raise XboardError(f"circusd (pid {circusd.pid}) is run by {name}; nothing was stopped: run this as {name}")
 
@@ -170,6 +170,8 @@ def _keep_variables(found: Snapshot | Silent, *, cold: bool) -> None:
     for name in filter(OF_UNIT.fullmatch, [*os.environ]):
         del os.environ[name]
     before = procs.environ(found.identity.pid)
+    if not procs.is_running(*found.identity):  # asked last: what has its pid by now may be anybody's
+        before = None
     is_inside = "XBOARD_CIRCUSD" in os.environ or found.identity.pid in procs.ancestors()
     if cold and not is_inside:
         return

@@ -6,8 +6,8 @@ unit all that is in its control group, and a child inherits all else.
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,36 @@ def unit_around(pid: int | str = "self") -> dict[str, str]:
     return {}
 
 
-def enter(circusd: procs.Identity) -> None:
-    """Enter the namespaces and control groups of *circusd*, for this process and all that it starts.
+@contextmanager
+def opened(pid: int) -> Iterator[str]:
+    """Open the folder of *pid* in /proc and yield its path below /proc: of this process or of none, whoever gets its
+    pid; "" where there is none."""
+    try:
+        folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # it is gone, or this is no Linux
+        yield ""
+        return
+    try:
+        yield f"self/fd/{folder}"
+    finally:
+        os.close(folder)
+
+
+def enter(circusd: str) -> None:
+    """Enter the namespaces and control groups of *circusd*, a path of `opened`, for us and all that we start.
 
     XboardError where the network of its successor would be another one, or where systemd would end it with our unit.
     """
-    if sys.platform == "linux":
-        _enter_namespaces(circusd.pid)
-        _join_groups(circusd.pid)
+    if circusd:
+        groups = procs.groups_of(circusd)  # first: the /proc of its mounts may be one in which we are not
+        _enter_namespaces(circusd)
+        _join_groups(groups)
 
 
-def _enter_namespaces(pid: int) -> None:
+def _enter_namespaces(circusd: str) -> None:
     folder = procs.folder_of(os.getpid())
     for kind, flag in NAMESPACES.items():
-        theirs = f"/proc/{pid}/ns/{kind}"
+        theirs = f"/proc/{circusd}/ns/{kind}"
         with suppress(OSError):  # a kernel without them, or a process that may not be looked at
             if os.readlink(theirs) == os.readlink(f"/proc/self/ns/{kind}"):
                 continue
@@ -67,14 +83,14 @@ def _enter_namespaces(pid: int) -> None:
             with open(theirs, "rb", buffering=0) as file:
                 failed = ctypes.CDLL(None).setns(file.fileno(), flag)
             if failed and kind != "mnt":
-                where = f"circusd (pid {pid}) runs in another {kind} namespace, which this command may not enter"
+                where = f"circusd runs in another {kind} namespace, which this command may not enter"
                 raise XboardError(f"{where}; nothing was stopped: run it in that one, such as in a login shell")
     with suppress(OSError):  # a removed one
         os.chdir(folder)
 
 
-def _join_groups(pid: int) -> None:
-    ours, theirs = procs.groups_of(), procs.groups_of(pid)
+def _join_groups(theirs: dict[str, str]) -> None:
+    ours = procs.groups_of()
     apart = [tree for tree, group in theirs.items() if ours.get(tree) != group and not _join(tree, group)]
     if not set(apart) & set(OF_SYSTEMD):
         return
