@@ -454,7 +454,7 @@ def test_a_link_in_the_place_of_the_logs_gives_nothing_away(tmp_path: Path) -> N
     (tmp_path / "logs").symlink_to(of_root)
 
     with pytest.raises(XboardError, match="it is a link"):
-        written_files.make_folder(tmp_path / "logs", 0o755, NOBODY)
+        written_files.make_folder(tmp_path / "logs", 0o755, NOBODY, {0})
 
     assert of_root.stat().st_uid == 0
 
@@ -469,19 +469,42 @@ def test_a_folder_of_roots_that_was_moved_to_the_logs_stays_roots(tmp_path: Path
     (moved / "keys").touch()
 
     with pytest.raises(XboardError, match="not nobody's, who may have put it there, and is not empty"):
-        written_files.make_folder(moved, 0o755, NOBODY)
+        written_files.make_folder(moved, 0o755, NOBODY, {0})
     assert moved.stat().st_uid == 0
 
     (moved / "keys").unlink()
-    written_files.make_folder(moved, 0o755, NOBODY)
+    written_files.make_folder(moved, 0o755, NOBODY, {0})
     (moved / "own").touch()
-    written_files.make_folder(moved, 0o755, NOBODY)
+    written_files.make_folder(moved, 0o755, NOBODY, {0})
     assert moved.stat().st_uid == NOBODY.uid
 
     for place in (tmp_path, moved):  # as that of another service's user, where root alone can have put it
         os.chown(place, 0, 0)
-    written_files.make_folder(moved, 0o755, NOBODY)
+    written_files.make_folder(moved, 0o755, NOBODY, {0})
     assert moved.stat().st_uid == NOBODY.uid
+
+
+@only_root
+@pytest.mark.parametrize("above", ["folder", "app"])
+def test_a_folder_of_roots_that_was_moved_into_the_place_of_the_service_stays_roots(tmp_path: Path, above: str) -> None:
+    """Given a folder that is the user's, who has put one of root's where root is told to install: nothing in it is
+    given away, nor a folder in that one. What is the user's own is, and so is what another trusted one has put there.
+    """
+    os.chown(tmp_path, NOBODY.uid, NOBODY.gid)
+    place = tmp_path / above / "app" if above == "folder" else tmp_path / "app"
+    (place / "logs" / "old").mkdir(parents=True)
+    place.chmod(0o700)
+
+    with pytest.raises(XboardError, match="app is not nobody's, who may have put it there: put the service into"):
+        written_files.share(place, NOBODY, {0})
+    with pytest.raises(XboardError, match="logs is not nobody's, who may have put it there, and is not empty"):
+        written_files.make_folder(place / "logs", 0o755, NOBODY, {0})
+    kept = [(each.stat().st_uid, stat.S_IMODE(each.stat().st_mode)) for each in (place, place / "logs")]
+    assert kept == [(0, 0o700), (0, 0o755)]
+
+    assert written_files.share(place, NOBODY, {0, NOBODY.uid})
+    os.chown(place, NOBODY.uid, NOBODY.gid)
+    assert written_files.share(place, NOBODY, {0})
 
 
 @only_root
@@ -884,11 +907,11 @@ def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_
     folder.mkdir()
     os.chown(folder, NOBODY.uid, NOBODY.gid)
 
-    assert written_files.share(folder, NOBODY)
+    assert written_files.share(folder, NOBODY, {0})
 
     found = folder.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, NOBODY.gid, 0o1775)
-    assert not written_files.share(folder, NOBODY)
+    assert not written_files.share(folder, NOBODY, {0})
 
 
 @only_root
@@ -899,7 +922,7 @@ def test_a_folder_with_an_access_list_is_not_shared(tmp_path: Path, kind: str) -
     tmp_path.chmod(0o755)
 
     with pytest.raises(XboardError, match="has an access list: `setfacl -R -b"):
-        written_files.share(tmp_path, NOBODY)
+        written_files.share(tmp_path, NOBODY, {0})
 
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 

@@ -11,7 +11,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -360,24 +360,47 @@ def delete(path: Path) -> None:
         raise XboardError(f"{path}: cannot be deleted: {error.strerror}") from None
 
 
-def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
+def make_folder(path: Path, mode: int, owner: Owner | None, trusted: Collection[int]) -> None:
     """Make the folder *path* if it is missing, and give it to *owner*; XboardError where there is something in it, and
-    *owner* may have moved another's folder there."""
+    a user who is not *trusted* may have moved another's folder there."""
     if owner is None:
         path.mkdir(mode, parents=True, exist_ok=True)
         return
     with opened(path.parent) as parent, suppress(FileExistsError):
-        is_closed = _is_closed(parent)
         os.mkdir(path.name, mode, dir_fd=parent)
     with _descriptor(path, _FOLDER) as folder:
-        if not is_closed and os.fstat(folder).st_uid != owner.uid and os.listdir(folder):
-            cure = f"move it away, or, where it is meant, `chown -R {owner.name} {shlex.quote(os.fspath(path))}`"
-            raise XboardError(f"{path} is not {owner.name}'s, who may have put it there, and is not empty: {cure}")
+        if os.listdir(folder):
+            _refuse_moved(folder, path, owner, trusted, ", and is not empty: move it away")
         os.fchown(folder, owner.uid, owner.gid)
 
 
-def share(path: Path, owner: Owner) -> bool:
+def _refuse_moved(folder: int, path: Path, owner: Owner, trusted: Collection[int], cure: str) -> None:
+    """Raise XboardError if the open *folder* is not the *owner*'s, but lies where that user, or another who is not
+    *trusted*, may have moved one of root's: he may write a folder above it.
+
+    Where the sticky bit is set, as in /tmp, nobody moves what is another's.
+    """
+    here = os.fstat(folder)
+    if here.st_uid == owner.uid:
+        return
+    with ExitStack() as passed:
+        while True:
+            folder = os.open("..", _PASSAGE, dir_fd=folder)
+            passed.callback(os.close, folder)
+            above = os.fstat(folder)
+            if os.path.samestat(above, here):
+                return
+            is_kept = above.st_mode & stat.S_ISVTX and here.st_uid in trusted
+            if above.st_uid not in trusted or (above.st_mode & 0o022 and not is_kept):
+                break
+            here = above
+    cure += f", or, where it is meant, `chown -R {owner.name} {shlex.quote(os.fspath(path))}`"
+    raise XboardError(f"{path} is not {owner.name}'s, who may have put it there{cure}")
+
+
+def share(path: Path, owner: Owner, trusted: Collection[int]) -> bool:
     """Let *owner* make files in the folder *path*, and protect others' files there; return whether it was new.
+    XboardError where a user who is not *trusted* may have moved another's folder there.
 
     With the sticky bit only its owner renames or deletes a file, so the user of the service cannot put another
     .venv or another script there for root to run. That takes a group of the user's own and a folder that is not the
@@ -392,6 +415,7 @@ def share(path: Path, owner: Owner) -> bool:
         uid = 0 if found.st_uid == owner.uid else found.st_uid
         if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, owner.gid, mode):
             return False
+        _refuse_moved(folder, path, owner, trusted, ": put the service into a folder below root's")
         os.fchown(folder, uid, owner.gid)
         os.fchmod(folder, mode)
     return True

@@ -331,7 +331,7 @@ class Service:
 
     def _give_folder(self, owner: Owner | None, venv: Path) -> None:
         """Let the service write in the folder and in logs/, and give it the existing data."""
-        layout, shell = self._layout, self._shell
+        layout, shell, trusted = self._layout, self._shell, self._trusted()
         if owner is not None and not shell.dry_run:
             self._give_data(owner)
         folders = [(layout.folder / "logs", 0o755), (layout.runtime, 0o700)][: 1 if self._is_callers else 2]
@@ -339,9 +339,9 @@ class Service:
             if not os.path.isdir(path):
                 shell.report(f"make: {path}")
             if not shell.dry_run:
-                written_files.make_folder(path, mode, owner)
+                written_files.make_folder(path, mode, owner, trusted)
         is_systems = layout.system and not self._is_callers
-        if is_systems and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner))):
+        if is_systems and (shell.dry_run or (owner and written_files.share(layout.folder, owner, trusted))):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
             rotates = [each for each in LOGROTATE.glob("*") if str(layout.folder) in (written_files.read(each) or "")]
             if rotates:
