@@ -156,6 +156,23 @@ def test_a_root_that_others_can_write_in_is_refused(root: Path, spoil: Callable[
 
 
 @as_root
+def test_a_root_below_a_folder_that_a_group_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its members could put another folder in the place of root's; with the sticky bit, of his own alone."""
+    (above := tmp_path / "shared").mkdir()
+    os.chown(above, 0, pwd.getpwuid(NOBODY).pw_gid)
+    above.chmod(0o1775)
+    monkeypatch.setenv(runtime.VARIABLE, str(above / "run"))
+    runtime.root()
+
+    above.chmod(0o775)
+
+    with pytest.raises(XboardError, match="shared, which is user 0's, or open to a group"):
+        runtime.root()
+
+
+@as_root
 def test_a_root_of_another_user_is_refused(root: Path) -> None:
     root.mkdir()
     os.chown(root, NOBODY, NOBODY)

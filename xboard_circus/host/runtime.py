@@ -39,7 +39,7 @@ from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
-from xboard_circus.host.users import group_of, groups_of
+from xboard_circus.host.users import group_of, groups_of, members
 from xboard_circus.host.written_files import plain_opener, settle
 
 # Python's own digest, as random.py imports it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in the
@@ -410,7 +410,7 @@ def _made(folder: Path) -> Path:
 def _check(folder: Path) -> None:
     found, above = folder.lstat(), next(filter(_is_anothers, folder.parents), None)
     if above is not None:
-        wrong = f"below {above}, which is user {above.owner()}'s"
+        wrong = f"below {above}, which is user {above.stat().st_uid}'s, or open to a group"
     elif stat.S_ISLNK(found.st_mode):
         wrong = "a symbolic link"
     elif not stat.S_ISDIR(found.st_mode):
@@ -428,14 +428,17 @@ def _check(folder: Path) -> None:
 
 
 def _is_anothers(folder: Path) -> bool:
-    """Return whether this is root, and *folder* another user's, who may put another one, or a link, in the place of
-    what is below it at any time: also between a check of ours and what it is for.
+    """Return whether this is root, and *folder* another user's, or one that a group with others in it may write, who
+    may put another one, or a link, in the place of what is below it at any time: also between a check of ours and what
+    it is for.
 
     An owner that this system has no user for does not count: a folder of the host in a container. Nor does the host's
     root, whom a user namespace may show as another user.
     """
-    owner, trusted = folder.stat().st_uid, (0, os.stat("/").st_uid)
-    return os.geteuid() == 0 and owner not in trusted and group_of(owner, None) is not None
+    found, trusted = folder.stat(), {0, os.stat("/").st_uid}
+    is_groups = found.st_mode & (stat.S_IWGRP | stat.S_ISVTX) == stat.S_IWGRP and members(found.st_gid) - trusted
+    is_users = found.st_uid not in trusted and group_of(found.st_uid, None) is not None
+    return os.geteuid() == 0 and bool(is_users or is_groups)
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:
