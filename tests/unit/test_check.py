@@ -752,6 +752,15 @@ OF_ROOTS_WATCHER: list[Sections] = [
     {"watcher:db": {"cmd": "sleep 9 --log-config=theirs/run"}},
     {"watcher:db": {"executable": "theirs/run"}},
     {"env:db": {"PATH": "theirs:/usr/bin"}},
+    {"env:db": {"LD_LIBRARY_PATH": "/usr/lib:theirs"}},
+    {"env:db": {"LD_PRELOAD": "theirs/run"}},
+    {"env:db": {"PYTHONHOME": "theirs"}},
+    {"env:db": {"HOME": "{}/theirs"}},
+    {"watcher:db": {"worker.env_file": "paths.env"}},
+    {"watcher:db": {"cmd": "python theirs"}},
+    {"watcher:db": {"cmd": "python theirs/job.py"}},
+    {"watcher:db": {"cmd": "./by_their_shell"}},
+    {"watcher:db": {"cmd": "sh -e ./by_theirs_in_path"}, "env:db": {"PATH": "{}/bin:/usr/bin"}},
     {"watcher:db": {"run.before": "theirs/run now"}},
     {"watcher:db": {"working_dir": "theirs"}},
     {"watcher:db": {"cmd": "python -m xboard_circus.worker app:app --app-dir theirs"}},
@@ -780,9 +789,22 @@ def test_what_roots_circusd_runs_as_root_must_not_be_another_users(
     """Given the program of an alert or of a watcher of root's, which the user of another watcher may write."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "run").touch(0o755)
+    (tmp_path / "theirs" / "__main__.py").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "own").symlink_to("../theirs/run")
+    for name, first in {
+        "by_their_shell": f"{tmp_path}/theirs/run -e",
+        "by_theirs_in_path": "/usr/bin/env -S own",
+    }.items():
+        (tmp_path / name).write_text(f"#!{first}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "paths.env").write_text("PYTHONPATH=theirs\n")
     db = {"cmd": "sleep 9", "hooks.before_start": "xboard_circus.plugins.guard.arm", "working_dir": "."}
-    theirs = {name: str(value).format(tmp_path) for name, value in changes.get("watcher:db", {}).items()}
-    file = write({**changes, "watcher:web": {"uid": "nobody"}, "watcher:db": {**db, **theirs}})
+    theirs, env = (
+        {name: str(value).format(tmp_path) for name, value in changes.get(section, {}).items()}
+        for section in ("watcher:db", "env:db")
+    )
+    file = write({**changes, "watcher:web": {"uid": "nobody"}, "watcher:db": {**db, **theirs}, "env:db": {**env}})
     assert open_doors(file) == []
 
     shutil.chown(tmp_path / "theirs", "nobody")
@@ -790,6 +812,50 @@ def test_what_roots_circusd_runs_as_root_must_not_be_another_users(
     doors = [str(each) for each in open_doors(file)]
     assert doors != []
     assert all(f"nobody may write {tmp_path}/theirs, which circusd uses as root" in each for each in doors)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("command", ["{0}/own/bin/python job.py", "./job"])
+def test_the_library_of_the_python_that_runs_as_root_must_not_be_another_users(
+    write: Write, tmp_path: Path, command: str
+) -> None:
+    """Given a Python besides circusd's, named in the command or in the first line of its script."""
+    library = tmp_path / "own" / "lib" / "python3.11"
+    library.mkdir(parents=True)
+    (library / "os.py").touch()
+    (tmp_path / "own" / "bin").mkdir()
+    shutil.copy("/bin/true", tmp_path / "own" / "bin" / "python")
+    for name in ("job", "job.py"):
+        (tmp_path / name).write_text(f"#!{tmp_path}/own/bin/python\n")
+        (tmp_path / name).chmod(0o755)
+    db: dict[str, str | None] = {"cmd": command.format(tmp_path), "working_dir": "."}
+    file = write({"watcher:web": {"uid": "nobody"}, "watcher:db": db})
+    assert open_doors(file) == []
+
+    shutil.chown(library, "nobody")
+
+    assert any(f"nobody may write {library}, which circusd uses as root" in str(each) for each in open_doors(file))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("kind", ["watcher", "alert"])
+@pytest.mark.parametrize("name", ["job.py", "job"])
+def test_a_python_script_of_roots_lies_in_no_folder_where_all_may_make_modules(
+    write: Write, tmp_path: Path, kind: str, name: str
+) -> None:
+    """Given a script in a folder such as /tmp, where nobody replaces it, but Python looks for modules there first."""
+    (shared := tmp_path / "shared").mkdir()
+    (shared / name).write_text("#!/usr/bin/env python3\n")
+    (shared / name).chmod(0o755)
+    command = f"python3 {shared}/{name}" if name == "job.py" else f"{shared}/{name}"
+    job: Sections = {"watcher:db": {"cmd": command, "working_dir": "."}}
+    file = write(job if kind == "watcher" else {"alert:ops": {"type": "command", "command": command}})
+    assert "may write" not in "\n".join(lines(check(file, others=lambda: ["ann"])))
+
+    shared.chmod(0o1777)
+
+    found = "\n".join(lines(check(file, others=lambda: ["ann"])))
+    assert f"every user of this host may write {shared}" in found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
@@ -832,7 +898,7 @@ def test_the_packages_that_root_imports_must_not_be_another_users_at_any_depth(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs an app as another user")
-@pytest.mark.parametrize("option", ["working_dir", "--app-dir"])
+@pytest.mark.parametrize("option", ["working_dir", "--app-dir", "its program", "the packages of its Python"])
 def test_the_folder_of_an_app_with_a_user_of_its_own_must_not_be_a_third_users(
     write: Write, tmp_path: Path, option: str
 ) -> None:
@@ -840,18 +906,28 @@ def test_the_folder_of_an_app_with_a_user_of_its_own_must_not_be_a_third_users(
     check warns, and circusd starts it. Where it is root's or nobody's nothing is told."""
     for name in ("app", "ini"):
         (tmp_path / name).mkdir(mode=0o755)
-    app = {"working_dir": "app"} if option == "working_dir" else {"cmd": f"{BASE['watcher:web']['cmd']} --app-dir app"}
+    (tmp_path / "app" / "run").touch(0o755)
+    packages = tmp_path / "ve" / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    place = packages if option == "the packages of its Python" else tmp_path / "app"
+    (tmp_path / "ve" / "bin").mkdir()
+    (tmp_path / "ve" / "bin" / "python").symlink_to(sys.executable)
+    app = {
+        "working_dir": {"working_dir": "app"},
+        "--app-dir": {"cmd": f"{BASE['watcher:web']['cmd']} --app-dir app"},
+        "its program": {"cmd": "app/run"},
+        "the packages of its Python": {"cmd": "ve/bin/python -m uvicorn app:app"},
+    }[option]
     file = write({"watcher:web": {"uid": "nobody", **app}})
 
     def found(owner: str, group: str, mode: int) -> tuple[list[str], list[str]]:
-        shutil.chown(tmp_path / "app", owner, group)
-        (tmp_path / "app").chmod(mode)
+        shutil.chown(place, owner, group)
+        place.chmod(mode)
         told = [each for each in check(file, others=list).findings if "may write" in each.what]
         return [each.what for each in open_doors(file)], [
             f"{each.level.value} {each.option} {each.what}" for each in told
         ]
 
-    place = tmp_path / "app"
     what = f"www-data may write {place}, from which it runs as nobody: who has www-data has nobody"
     assert found("root", "root", 0o755) == found("nobody", "nogroup", 0o755) == ([], [])
     assert found("www-data", "nogroup", 0o755) == ([], [f"warning cmd {what}"])

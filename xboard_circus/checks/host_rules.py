@@ -36,6 +36,7 @@ from xboard_circus.host import servers, writers
 from xboard_circus.host.programs import run_captured
 from xboard_circus.host.users import members
 from xboard_circus.host.writers import ANYBODY, User, once
+from xboard_circus.host.written_files import plain_opener
 from xboard_circus.service.layout import NAME, OVERLAY
 
 _FIND_MODULES = "import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, sys.argv[1:]))"
@@ -43,6 +44,10 @@ _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
 _NAMED = 3
 _OBEYED_BY_NONE = "write it into a worker.env_file, which circusd does not obey"
+_OF_PROGRAMS = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONHOME")
+"""Variables with files, or folders of files, that a program runs."""
+_LONGEST_FIRST_LINE = 256
+"""Of a script, as far as Linux reads it: BINPRM_BUF_SIZE."""
 _OF_MODULES = ("", ".py", ".pyc", ".*so")
 # Behind a NUL, as between words: `-m job.main`, `--app=shop`, `shop.main:app`, `--http=shop.http:Protocol`.
 _NAMED_MODULE = re.compile(r"\0(?:(?:-\w*?m|-A|--app)[\0=]?|(?:--[\w-]+=)?(?=[\w.]+[.:][^\W\d]))([^\W\d]\w*)")
@@ -224,11 +229,11 @@ def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Fi
 
 
 def _app_of_others(config: Config, watcher: WatcherConfig, user: User) -> Iterator[Finding]:
-    """Find who else may write the folders of an app that runs as *user*, and so take that user's rights.
+    """Find who else may write what a watcher runs as *user*, and so take that user's rights.
 
     A warning, for it may be who deploys.
     """
-    ways = ((who, path, at) for path in _folders_of_app(watcher) for who, at in writers.besides(path, {0, user.uid}))
+    ways = ((who, path, at) for path in _run_by(config, watcher) for who, at in writers.besides(path, {0, user.uid}))
     if found := [each for each in ways if each[0] != ANYBODY]:
         name, places = found[0][0].name, [(path, place) for _, path, place in found]
         what = f"{name} may {_doings(places)}, from which it runs as {user.name}: who has {name} has {user.name}"
@@ -347,7 +352,7 @@ def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     if watcher is not None:
         yield from _run_as_circusd(config, watcher)
         # Circus runs the .pth files there, in its own process.
-        folders += _pythonpath(watcher, config.folder)
+        folders += _pythonpath(watcher.env, config.folder)
         if virtualenv := watcher.given.get("virtualenv"):
             yield config.folder / virtualenv
             folders += _of_sites(glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
@@ -358,8 +363,8 @@ def _of_root(config: Config, watcher: WatcherConfig | None) -> Iterator[Path]:
     yield from _modules_in([config.folder, *map(Path, sys.path), *folders], names)
 
 
-def _pythonpath(watcher: WatcherConfig, folder: Path) -> list[Path]:
-    places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
+def _pythonpath(environ: Mapping[str, str], folder: Path) -> list[Path]:
+    places = environ.get("PYTHONPATH", "").split(os.pathsep)
     return _of_sites(folder / dry_run.expanded(place) for place in places if place)
 
 
@@ -414,28 +419,46 @@ def alert_programs(config: Config) -> Iterator[Path]:
 
 
 def _run_as_circusd(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
-    """Yield what a watcher runs that has no user besides circusd's: programs, scripts, and folders of modules.
+    """Yield what a watcher runs that has no user besides circusd's.
 
     So too the folder with the tokens of a page: who may write it puts back those that were deleted.
     """
-    if (user := _known_user(watcher)) is None or user.uid != os.geteuid():
-        return
+    if (user := _known_user(watcher)) is not None and user.uid == os.geteuid():
+        yield from [config.folder / (watcher.options.dashboard.folder or "")] if is_dashboard(watcher) else ()
+        yield from _run_by(config, watcher)
+
+
+def _run_by(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
+    """Yield what the commands of a watcher run: programs, scripts, libraries, and folders of modules."""
     command, before = words(watcher), shlex.split(watcher.options.run.before or "")
-    folders = _folders_of_app(watcher)
-    yield from [config.folder / (watcher.options.dashboard.folder or "")] if is_dashboard(watcher) else ()
-    prefix = glob.escape(str(Path(_program_of(watcher, command) or os.sep).parent.parent))
-    folders += _of_sites(glob.glob(f"{prefix}/lib*/python3*/*-packages"))
+    environ = {**env_file_rules.added_by(config, watcher), **watcher.env}
+    folders = [*_folders_of_app(watcher), *_packages_of(_program_of(watcher, command) or os.sep)]
+    # What is missing in one of these is told as that one.
+    named = _pythonpath(environ, watcher.working_dir)
+    folders += [each for each in named if os.path.exists(each) or each.parent not in folders]
     yield from folders
     modules = (f"-m{module}" for module in watcher.options.worker.preload_modules or ())
-    yield from _modules_in(folders + _pythonpath(watcher, watcher.working_dir), [*command, *before, *modules])
-    yield from (watcher.working_dir / place for place in watcher.env.get("PATH", "").split(os.pathsep))
+    yield from _modules_in(folders, [*command, *before, *modules])
+    for places in map(environ.get, _OF_PROGRAMS):
+        yield from (watcher.working_dir / place for place in re.split("[: ]", places or "") if place)
+    if (home := environ.get("HOME")) and home != os.environ.get("HOME"):
+        yield Path(
+            home
+        )  # Python runs what .pth files below it name, and most programs have a file there that they obey
     yield from (each for folder in _programs_of_virtualenv(watcher) for each in (folder, *_open_places(folder)))
     for each in (command, [watcher.given.get("executable", "")], before):
         yield from _files_of(each, watcher.working_dir, search_path(watcher))
 
 
+def _packages_of(python: str | Path) -> list[Path]:
+    """Return the folders from which an interpreter imports; none for a program that has none beside it."""
+    prefix = glob.escape(str(Path(python).parent.parent))
+    return _of_sites(glob.glob(f"{prefix}/lib*/python3*/*-packages"))
+
+
 def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
-    """Yield the program of *command*, and each file among its words, such as what `nice` runs, or --log-config=FILE.
+    """Yield the program of *command*, and each file among its words, such as what `nice` runs, or --log-config=FILE,
+    with what runs a script; and a folder that Python runs.
 
     Each that is missing, too: who has moved a script away while a check looks puts it back.
     """
@@ -443,8 +466,29 @@ def _files_of(command: list[str], folder: Path, path: str) -> Iterator[Path]:
         return
     program = shutil.which(command[0], path=path) if os.sep not in command[0] else command[0]
     words = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in command[1:])
-    paths = [folder / word for word in (program or command[0], *words)]
-    yield from (each for each in paths if os.path.isfile(each) or _is_to_be_put(each, folder))
+    for each in (folder / word for word in (program or command[0], *words)):
+        if os.path.isfile(each) or _is_to_be_put(each, folder):
+            yield from (each, *_run_with(each, path))
+        elif os.path.isfile(each / "__main__.py"):
+            yield from (each, *_open_places(each))
+
+
+@once
+def _run_with(file: Path, path: str) -> list[Path]:
+    """Return what runs the script *file*, by its first line; of Python also its library, and the folder of the script,
+    in which it looks for modules first."""
+    first = b""
+    with suppress(OSError), open(file, "rb", opener=plain_opener) as script:
+        first = script.readline(_LONGEST_FIRST_LINE)
+    words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+    found = list(map(Path, words[:1]))
+    if words and found[0].name == "env":
+        named = (shutil.which(word, path=path) for word in words[1:] if word[0] != "-" and "=" not in word)
+        found += map(Path, filter(None, named))
+    pythons = [each for each in (file, *found) if each.name.startswith("python")]
+    of_python = [place for each in pythons for place in (*writers.libraries(each), *_packages_of(each))]
+    is_pythons = file.suffix == ".py" or (pythons and file not in pythons)
+    return [*found, *of_python, *([file.parent] if is_pythons else [])]
 
 
 def _is_to_be_put(path: Path, folder: Path) -> bool:
