@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 from . import harness
 from .direct_forkserver import ORDER, direct_forkserver, fork_and_let_go
 from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, crowding, eventually, kill
+from .load import Load
 from .processes import Process, open_files, process
 
 FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
@@ -28,6 +31,7 @@ APP = {**FAST_RESTARTS, "worker.preload": "app"}
 SIMPLE = """
 import gc, json, os
 assert gc.isenabled()
+used = int
 {before}
 VERSION = {version!r}
 with open(os.environ["BACKEND_DIR"] + "/imports", "a") as file:
@@ -37,6 +41,7 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while True:
             await send({{"type": (await receive())["type"] + ".complete"}})
+    used()
     body = json.dumps([os.getpid(), VERSION]).encode()
     await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
     await send({{"type": "http.response.body", "body": body}})
@@ -447,6 +452,24 @@ def test_code_of_too_many_files_is_said_not_to_be_compared(tmp_path: Path) -> No
         assert "too many files to compare" in c.watcher()["reload"]["reason"]
 
 
+# As that of PyTorch: its first use makes a context, with a thread and a device, which no child of a fork may use.
+CUDA = """
+import os, threading
+def init():
+    global owner, device
+    owner, device = os.getpid(), open("/dev/full", "wb")
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+def multiply():
+    if os.getpid() != owner:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+"""
+POOL = """
+import urllib3
+pool = urllib3.HTTPConnectionPool("127.0.0.1", int(os.environ["OF_POOL"]))
+def used():
+    assert pool.request("GET", "/").status == 204
+used()
+"""
 UNSAFE = {
     "a thread": (
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
@@ -454,6 +477,8 @@ UNSAFE = {
     ),
     "an event loop": ("import asyncio\nloop = asyncio.new_event_loop()", "eventpoll"),
     "a connection": ("import socket\npair = socket.socketpair()", "socket"),
+    "a pool of connections": (POOL, "socket"),
+    "a library like CUDA": ("import cuda\ncuda.init()\nused = cuda.multiply", "thread"),
     "a device": ("device = open('/dev/full', 'wb')", "/dev/full"),
     "a file with a position": ("data = open(__file__, 'rb')", "simple.py"),
     "a database": ("import sqlite3\nrows = sqlite3.connect('rows.db')", "rows.db"),
@@ -527,6 +552,19 @@ def name_of(case: str) -> str:
     return f"app-{list(APPS).index(case):02}"
 
 
+class Empty(BaseHTTPRequestHandler):
+    """Answers without a body, and keeps the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
 @pytest.fixture(scope="module")
 def of_all_apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
     folder = tmp_path_factory.mktemp("apps").resolve()
@@ -535,11 +573,15 @@ def of_all_apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
         place = folder / name_of(case)
         (place / "below").mkdir(parents=True)
         (place / "numpy.py").write_text(NUMPY)
+        (place / "cuda.py").write_text(CUDA)
         write_app(place, before=before)
         options = {"working_dir": place, "autostart": False, **APP}
         watchers.append(Watcher(name_of(case), 2, app="simple:app", options=options))
-    with circusd(folder, watchers=watchers) as c:
-        yield c
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as peer:
+        threading.Thread(target=peer.serve_forever, daemon=True).start()
+        with circusd(folder, watchers=watchers, env={"OF_POOL": str(peer.server_port)}) as c:
+            yield c
+        peer.shutdown()
 
 
 @pytest.fixture
@@ -900,6 +942,32 @@ def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> Non
         assert preload(c)["level"] == "app"
         assert str(server.pid) in (tmp_path / "web" / "imports").read_text().split()
         eventually(lambda: len([each for each in c.processes() if each.command == server.command]) == 1)
+
+
+def test_a_worker_that_dies_while_no_forkserver_answers_is_started(tmp_path: Path) -> None:
+    """Given a forkserver that is killed, and a next one that hangs in the app's import, when a worker dies, then one is
+    started in its place, its sibling serves on, and that is reported once. Later ones are forked again."""
+    watcher = simple(tmp_path, **{"health.startup_timeout": 6})
+    write_app(
+        tmp_path,
+        before="import time\nif os.environ['XBOARD_WID'] == '0':\n    while os.path.exists('hang'): time.sleep(0.1)",
+    )
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        server, (dead, sibling) = forkserver(c), forked(c, 2)
+        (hang := tmp_path / "hang").touch()
+        with Load(c.url) as load:
+            kill(server.pid)
+            importing(c, server.pid)
+            load.stop()  # what the one that is killed has in flight is lost
+        kill(dead)
+        (new,) = {*eventually(lambda: now if dead not in (now := up(c, 2)) else None)} - {sibling}
+
+        assert (is_forked(c, new), load.lost) == (False, [])
+        hang.unlink()
+        forkserver(c, not_pid=server.pid)
+        kill(new)
+        assert sibling in forked(c, 2, without=[dead, new])
+        assert c.log("circusd").count("no worker is forked") == 1, c.log("circusd")
 
 
 def test_a_job_that_an_app_has_detached_lives_on_below_circusd_and_leaves_no_zombie(tmp_path: Path) -> None:

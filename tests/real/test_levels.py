@@ -22,6 +22,7 @@ from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventuall
 from .load import Load
 from .processes import Process, process
 from .test_forks import forked, forkserver, is_forked, preload, reload, simple, up, versions, write_app
+from .test_operator import see_in_circus_top
 
 RELOADS = int(os.environ.get("XBOARD_TEST_RELOADS", "3"))
 PROBES = {
@@ -41,7 +42,7 @@ def levelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     web = Watcher(options={**PROBES, **level})
     looping = Watcher("looping", numprocesses=1, options={**FEW_TRIES, **level}, told={"boot": "die"})
     folder = tmp_path_factory.mktemp(request.param)
-    with circusd(folder, watchers=[web, looping], plugins=BUNDLE, check_delay=1) as c:
+    with circusd(folder, watchers=[web, looping], plugins=BUNDLE, check_delay=1, circus={"statsd": True}) as c:
         c.wait_ready()
         if request.param == "app":
             forkserver(c)
@@ -122,6 +123,10 @@ def test_circusctl_commands_do_what_they_do(levelled: Circusd) -> None:
         eventually(lambda: not dead.alive, what=f"{command} ends it")  # noqa: B023  # called at once
         pids = levelled.wait_ready(2)
     assert are_of_their_level(levelled)
+
+
+def test_circus_top_shows_the_workers(levelled: Circusd) -> None:
+    see_in_circus_top(levelled, {"web", *map(str, levelled.wait_ready())})
 
 
 def test_a_worker_that_fails_in_its_start_is_tried_within_its_budget(levelled: Circusd) -> None:
@@ -376,6 +381,25 @@ def test_a_forked_worker_has_every_option_that_a_started_one_has(tmp_path: Path,
         for name in pids:
             c.do("set", name=name, options={"max_age": 1, "max_age_variance": 0}, waiting=True)
         assert len(ended_alike(c, pids)) == 1
+
+
+def test_without_copy_env_a_forked_worker_has_the_environment_of_a_started_one(tmp_path: Path) -> None:
+    """Given a variable of circusd's that `copy_env = False` keeps from the workers of each level."""
+    options = {"copy_env": False, **FAST_RESTARTS}
+    own = {"PATH": "/own:/bin", "PYTHONPATH": str(Path(__file__).parent)}
+    watchers = [
+        Watcher(level, 1, app="setting_app:app", env=own, options={**options, "worker.preload": level})
+        for level in ("off", "server", "app")
+    ]
+    with circusd(tmp_path, watchers=watchers, env={"OF_CIRCUSD": "alone"}) as c:
+        pids = {"off": c.wait_ready(name="off")[0]}
+        pids |= {level: forked(c, 1, level)[0] for level in ("server", "app")}
+
+        found = {level: facts_of(c, pid, level)["environ"] for level, pid in pids.items()}
+
+    assert found["off"] == found["server"] == found["app"]
+    assert found["off"]["PATH"].endswith(":/own:/bin")
+    assert "OF_CIRCUSD" not in found["off"]
 
 
 def workers_of_both(c: Circusd, *, without: Iterable[int] = ()) -> dict[str, int]:

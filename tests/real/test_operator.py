@@ -332,10 +332,14 @@ def test_an_armed_watcher_may_be_removed(tmp_path: Path) -> None:
 def test_circus_top_shows_our_workers(operated: Circusd) -> None:
     """Given statsd, when circus-top runs on a terminal, then the watcher and the pids of its workers are there."""
     operated.wait_ready()
-    wanted = {"web", *map(str, operated.workers())}
+    see_in_circus_top(operated, {"web", *map(str, operated.workers())})
+
+
+def see_in_circus_top(c: Circusd, wanted: set[str]) -> None:
+    """Run circus-top on a terminal until it shows each of these words."""
     terminal, end = pty.openpty()
-    command = [sys.executable, "-c", "from circus.stats.client import main; main()", "--endpoint", operated.stats]
-    environment = {**operated.environ(), "TERM": "xterm", "LINES": "40", "COLUMNS": "120"}
+    command = [sys.executable, "-c", "from circus.stats.client import main; main()", "--endpoint", c.stats]
+    environment = {**c.environ(), "TERM": "xterm", "LINES": "40", "COLUMNS": "120"}
     top = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environment)
     os.close(end)
     seen = ""
