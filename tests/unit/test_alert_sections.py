@@ -284,10 +284,12 @@ def test_what_the_reference_shows_of_an_option_could_stand_in_a_section(option: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
+    """Root is not told to chmod it: that user could have put a link there by then."""
     file = tmp_path / "secret"
     file.write_text(TOKEN)
-    file.chmod(0o600)
+    file.chmod(mode)
     os.chown(file, 12_345, -1)
 
     assert str(Secret(file=file).fault()).startswith(f"{file} belongs to another user (12345)")

@@ -65,12 +65,12 @@ class Secret(NamedTuple):
             found = file.stat()
             if not stat.S_ISREG(found.st_mode):
                 return SecretFault(f"{file} is no plain file")
-            if found.st_mode & 0o077:
-                mode = f"mode {found.st_mode & 0o777:04o}"
-                return SecretFault(f"{file} can be read by others ({mode})", Command("chmod 600 {}", file))
             if found.st_uid not in (0, os.geteuid()):
                 what = f"{file} belongs to another user ({found.st_uid})"
                 return SecretFault(what, Command("chown it, or write a file of your own"))
+            if found.st_mode & 0o077:
+                mode = f"mode {found.st_mode & 0o777:04o}"
+                return SecretFault(f"{file} can be read by others ({mode})", Command("chmod 600 {}", file))
             return None if _content(file).strip() else SecretFault(f"{file} is empty")
         except FileNotFoundError:
             return SecretFault(f"{file} is not there", Command("write the secret into it, and chmod 600 {}", file))
