@@ -545,7 +545,8 @@ def test_root_installs_no_service_in_a_folder_of_a_third_users(
 @pytest.mark.parametrize("ini", ["circus.ini", "shop/circus.ini"])
 def test_a_service_runs_what_its_ini_includes(mac: Mac, ini: str) -> None:
     """Given an ini that includes others, of which Circus looks for includes in the first file alone, when it becomes a
-    service, then that has all watchers; and one that the ini includes later is missed by `check` until the next."""
+    service, then that has all watchers; and one that the ini includes later, or no longer, is told by `check` until the
+    next."""
     file = mac.folder / ini
     file.parent.mkdir(exist_ok=True)
     (file.parent / "conf.d").mkdir()
@@ -571,6 +572,13 @@ def test_a_service_runs_what_its_ini_includes(mac: Mac, ini: str) -> None:
     mac.service("install", "--user")
     assert missed not in checked()
     assert watchers() == {"web", "one", "two", "three", "later"}
+    kept = f"{file.parent}/one.ini is no longer included by {file}, but still by {mac.folder}/service.ini"
+    assert kept not in checked()
+    file.write_text(text.replace("include = one.ini", "include = later.ini"))
+    assert kept in checked()
+    assert checked().count("no longer included") == 1
+    mac.service("install", "--user")
+    assert watchers() == {"web", "two", "three", "later"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

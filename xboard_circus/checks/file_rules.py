@@ -123,7 +123,13 @@ def _includes(config: Config) -> Iterator[Finding]:
         if not files:
             hint = again if is_services else "write it as seen from the folder of this file"
             yield Finding(ERROR, entry.option, f"{pattern} leads to no file", hint, "circus")
-    known = {os.path.normpath(main.file.parent / pattern) for _, pattern in patterns(main)}
+    named = {
+        part.file: [os.path.normpath(part.file.parent / word) for _, word in patterns(part)] for part in config.scans
+    }
+    known = named[main.file]
+    for place in set(known) - {*named[written.file], str(written.file)} if is_services else ():
+        what = f"{place} is no longer included by {written.file}, but still by {main.file}, which the service reads"
+        yield Finding(WARNING, "include", what, again, "circus")
     for part in parts:
         for entry, pattern in patterns(part):
             if os.path.normpath(part.file.parent / pattern) not in known:
