@@ -105,6 +105,33 @@ def test_a_look_at_one_that_died_and_was_not_reaped_yet_does_not_lose_its_group(
     assert kills.killed(1) == Say.OOM_OF_CGROUP()
 
 
+TOP = CGROUPS / "memory" / "memory.oom_control"
+
+
+def test_of_one_that_died_before_the_first_look_at_it_only_the_host_tells() -> None:
+    """Given a worker that was not reaped yet at that look, so that the kernel shows it at the top of all groups.
+
+    The kill is in the counts by then, and that of the top does not rise with those of its groups.
+    """
+    of_pid = {os.getpid(): GROUP, 1: GROUP, 2: TOP}
+    counts = {GROUP: 0, HOST: 0, TOP: 0}
+    kills = OomKills(find=of_pid.get, read=lambda path: counts[path])
+    kills.look([1])
+    counts |= {GROUP: 1, HOST: 1}
+    kills.look([1, 2])
+
+    assert kills.killed(2) is None
+
+
+def test_the_group_of_circusd_is_known_before_the_first_worker() -> None:
+    kernel = Kernel()
+    kernel.look()
+    kernel.look(1)
+    kernel.counts[GROUP] = 1
+
+    assert kernel.kills.killed(1) == Say.OOM_OF_CGROUP()
+
+
 def test_a_kill_of_long_ago_explains_nothing() -> None:
     kernel = Kernel()
     kernel.look(1)

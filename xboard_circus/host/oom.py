@@ -101,11 +101,13 @@ class OomKills:
 
     def look(self, pids: Iterable[int]) -> None:
         """Read the counts for the live processes."""
-        files = {pid: self._file_of(pid) for pid in pids}
+        # With circusd's own, in whose group most workers are: a group's count says nothing of the time before the first
+        # look at it, and a worker may have died by then.
+        files = {pid: self._file_of(pid) for pid in (os.getpid(), *pids)}
         counts = {}
         for path in {HOST, *files.values()}:
             now = self._read(path)
-            counts[path] = (self._counts[path][1] if path in self._counts else now, now)
+            counts[path] = (self._counts.get(path, (None, None))[1] if self._counts else now, now)
         self._files, self._counts = files, counts
 
     def _file_of(self, pid: int) -> Path:
