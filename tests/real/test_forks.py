@@ -624,8 +624,18 @@ def test_an_app_that_takes_long_to_import_is_imported_once_in_a_reload(tmp_path:
         assert not all(pid in imported for pid in up(c, 2))  # one that was not forked in time is started
 
 
-def test_a_level_that_is_changed_in_the_file_is_in_force_for_the_next_worker(tmp_path: Path) -> None:
-    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+@pytest.mark.parametrize("is_included", [False, True])
+def test_a_level_that_is_changed_in_the_file_is_in_force_for_the_next_worker(tmp_path: Path, is_included: bool) -> None:
+    """Also where another ini includes that file, as a service's does."""
+    with circusd(tmp_path, watchers=[simple(tmp_path)], start=False) as c:
+        if is_included:
+            included = c.ini.rename(tmp_path / "included.ini")
+            endpoints = f"endpoint = {c.endpoint}\npubsub_endpoint = {c.pubsub}\nmulticast_endpoint =\n"
+            c.ini.write_text(f"[circus]\ninclude = {included}\n{endpoints}")
+        c.start_again()
+        if is_included:
+            c.ini = included
+
         pids = forked(c, 2)
         for level in ("server", "app"):
             server = forkserver(c)
@@ -634,6 +644,14 @@ def test_a_level_that_is_changed_in_the_file_is_in_force_for_the_next_worker(tmp
             forkserver(c, not_pid=server.pid)
             assert preload(c)["level"] == level
         assert up(c, 2) == pids
+
+        c.write_ini(watcher__web={"worker.preload": "off"})
+        c.do("reloadconfig", waiting=True)
+        kill(pids[0])
+        eventually(lambda: preload(c)["state"] == "off" and not c.forkservers(), what="the forkserver is gone")
+        (new,) = eventually(lambda: set(up(c, 2)) - set(pids), what="another worker is up")
+        assert not is_forked(c, new)
+        assert is_forked(c, pids[1])
 
 
 COUNTED = """

@@ -21,6 +21,7 @@ import pytest
 
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import unix_sockets
+from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor import forks, prepared_forkserver
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.life.output import LastWords, Tail
@@ -59,6 +60,7 @@ def order(
         hide=bytes,
         note_reason=lambda _: None,
         fleet=SimpleNamespace(up=list),
+        options=WatcherOptions(),
     )
     process = SimpleNamespace(env=env or {}, pipe_stdout=True, pipe_stderr=False, watcher=armed.watcher)
 
@@ -69,6 +71,7 @@ def order(
             if tried.state == "off":
                 tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
                 tried._process = SimpleNamespace(pid=pid, kill=lambda: None)  # type: ignore[assignment]
+                tried._configured_for = tried._wanted()
             return tried.fork(process)
 
         return [fork() for _ in range(number)][-1], tried

@@ -113,15 +113,14 @@ class Forks:
                 logger.warning("xboard: %s: %s", armed.name, why_not)
             self._end(why_not)
             return
-        configured = level, armed.options.worker.preload_modules or ()
-        if self._orders is not None and configured != self._configured_for:
+        if self._orders is not None and self._wanted() != self._configured_for:
             self._end()  # the options have changed
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
             self._give_up(limit)
         is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
         if is_missing and armed.clock() >= self._again_at:
-            self._configured_for = configured
+            self._configured_for = self._wanted()
             self._begin(level)
 
     def _configured(self) -> tuple[str, str]:
@@ -135,6 +134,9 @@ class Forks:
             return "off", Say.NO_FORKS_HERE()
         why_not = why_not_forkable(text, {name: getattr(watcher, name) for name in USUAL})
         return ("off", why_not) if why_not else (armed.options.worker.preload, "")
+
+    def _wanted(self) -> tuple[str, tuple[str, ...]]:
+        return self.armed.options.worker.preload, self.armed.options.worker.preload_modules or ()
 
     async def for_start(self) -> None:
         """Wait for the import, so that the workers of a start are forked; not for long, since no worker serves."""
@@ -238,8 +240,7 @@ class Forks:
             env = {**env, **fork_orders.variables(their_channel, self._level, self._configured_for[1])}
             number = their_channel.fileno()
             umask = arbiter.umask if isinstance(arbiter.umask, int) else None
-            watchers = [watcher for watcher in arbiter.watchers if not watcher.copy_path]
-            paths = {(watcher.env or {}).get("PYTHONPATH", "") for watcher in watchers}
+            paths = {(each.env or {}).get("PYTHONPATH", "") for each in arbiter.watchers if not each.copy_path}
             pid = prepared_forkserver.take(arguments, env, paths, umask, [their_output, number])
             process: subprocess.Popen[bytes] | Forked = (
                 started(arguments, env, their_output, stdin=subprocess.DEVNULL, pass_fds=(number,))
@@ -321,8 +322,8 @@ class Forks:
         if self.state != "ready" or self._process is None:
             return None
         arguments = circus_process.arguments_of(process)
-        if _basis(arguments, process.env) != self._basis:
-            self._renew_soon()  # its environment, user or limits have changed
+        if self._wanted() != self._configured_for or _basis(arguments, process.env) != self._basis:
+            self._renew_soon()  # its options have changed a moment ago, or its environment, user or limits
             self._renewed += 1
             if self._renewed == MOST_RENEWED:
                 self._renewed = 0
