@@ -522,6 +522,24 @@ class TestUploads:
 
         assert sorted(os.listdir(tmp_path)) == [".part-new", "kept"]
 
+    def test_one_list_is_made_at_a_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Given many clients that ask for it at once, the memory of one is taken."""
+        uploads, scan, together, most = UploadFolder(tmp_path, max_bytes=1), os.scandir, threading.Semaphore(0), []
+
+        def scandir(folder: Path) -> object:
+            together.release()
+            time.sleep(0.01)  # for others to come in, if they may
+            most.append(together._value)
+            together.acquire()
+            return scan(folder)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(8):
+                pool.submit(uploads.page, limit=1, offset=0)
+
+        assert most == [1] * 8
+
     def test_a_name_with_half_a_surrogate_pair_is_unsafe(self) -> None:
         with pytest.raises(UnsafeName):
             safe_name("a\ud800")

@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 import tempfile
+import threading
 import time
 import unicodedata
 from collections.abc import AsyncIterable
@@ -78,8 +79,7 @@ class UploadFolder:
     """The files in *folder*, none larger than *max_bytes*. What is not async blocks: call it from the thread pool."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
+        self.folder, self.max_bytes, self._listing = folder, max_bytes, threading.Lock()
 
     def prepare(self) -> None:
         """Make the folder, and remove parts that the uploads of killed workers have left in it."""
@@ -106,8 +106,11 @@ class UploadFolder:
                 await to_thread.run_sync(lambda: part.unlink(missing_ok=True))
 
     def page(self, *, limit: int, offset: int) -> tuple[list[Upload], int]:
-        """Return at most *limit* files by name, from the *offset*-th on, and the number of all."""
-        with os.scandir(self.folder) as entries:
+        """Return at most *limit* files by name, from the *offset*-th on, and the number of all.
+
+        One list is made at a time: in forty threads those of many files would take all memory that a worker may have.
+        """
+        with self._listing, os.scandir(self.folder) as entries:
             names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file(follow_symlinks=False))
         uploads = []
         for name in names[offset : offset + limit]:
