@@ -19,9 +19,7 @@ _NUMBERS = frozenset({bool, int, float, type(None)})
 _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
-LONGEST = 200
-LONGEST_CACHED = 300
-SHORTEST = 6
+LONGEST, LONGEST_CACHED, SHORTEST = 200, 300, 6
 MASK = "***"
 
 # After this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
@@ -31,9 +29,9 @@ _READ = 4096
 # They are compiled at their first use, and kept by `re`: many a process starts and masks nothing.
 _TELLING = (
     r"passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
-    r"|密码|口令|密钥|令牌"
+    r"|(?:master|signing|encryption|auth|ssh|deploy)[-_]?key|webhook[-_]?url|密码|口令|密钥|令牌"
 )
-_TELLING_ALONE = r"pass|pwd|key|auth|authorization|cookie|dsn"
+_TELLING_ALONE = r"(?:db|pg|my|mysql|sql|redis|mongo|smtp|mail)?pass|pwd?|key|salt|pat|auth|authorization|cookie|dsn"
 _NAME = rf"(?:[\w.-]{{0,60}}(?:{_TELLING})[\w.-]{{0,60}}|(?:[\w.-]{{0,60}}[-_.])?(?:{_TELLING_ALONE}))"
 _OPTION = rf"(?i)--?{_NAME}|-H|--header"
 _ASSIGNMENT = rf"(?is)(-{{0,2}}{_NAME}[=:]).+"
@@ -47,9 +45,9 @@ _WITHIN = (
     rf"|--?{_NAME}\s{{1,3}})(?:{_VALUE})"
 )
 _PASSWORD_OF_URL = r"[^\s/]*|(?!\d{1,5}/)[^\s\"'<>]{1,200}?"
-_URL_PASSWORD = rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})@"
+_URL_PASSWORD = rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})(?=@)"
 _URL_SECRET = rf"://[^\s/:]*:({_PASSWORD_OF_URL})@"
-_URL_TOKEN = r"(?i)((?:https?|rediss?|amqps?)://)[^\s/:@]+@"
+_URL_TOKEN = r"(?i)((?:https?|rediss?|amqps?)://)[^\s/:@]+(?=@)"
 _URL_USER = r"(?i)(?:https?|rediss?|amqps?)://([^\s/:@]+)@"
 _SECRET_PART = rf"(?i).{{0,60}}(?:{_TELLING})(?:s|key|id|hash|value|\d+)?"
 _SETTING = (
@@ -60,9 +58,14 @@ _COMMON = (
     r"(?i)[-+]?[\d.,]{1,7}|true|false|none|null|default|disabled|enabled|required|optional|password|secret|bearer"
     r"|localhost"
 )
-_URL_PART = r"(?i)([?&][\w.%+\[\]-]{1,60}=|hooks\.slack\.com/services/|api\.telegram\.org/bot)[^\s&#\"'<>]+"
+_URL_PART = (
+    r"(?i)([?&][\w.%+\[\]-]{1,60}=|hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/"
+    r"|api\.telegram\.org/bot)[^\s&#\"'<>]+"
+)
 _COOKIE = r"[\w!#$%&'*+.^`|~-]{1,100}=[^\s;,]{0,4000}"
 _COOKIES = rf"(?i)(cookies?\s{{0,3}}[:=]\s{{0,3}}){_COOKIE}(?:;\s{{0,3}}{_COOKIE}){{0,100}}"
+# Of GitHub, AWS, and a JSON Web Token: what begins so is a secret, whatever stands before it.
+_SHAPES = r"()\b(?:gh[pousr]_\w{16,250}|(?:AKIA|ASIA)[A-Z\d]{16}\b|eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{8,1000})"
 
 
 def safe_command(argv: Iterable[str]) -> str:
@@ -81,11 +84,9 @@ def safe_text(text: str) -> str:
     >>> safe_text("POST /?q=hunter2 to redis://:hunter2@cache/0")
     'POST /?q=*** to redis://:***@cache/0'
     """
-    text = re.sub(_URL_PASSWORD, rf"\g<1>{MASK}@", text)
-    text = re.sub(_URL_TOKEN, rf"\g<1>{MASK}@", text)
-    text = re.sub(_URL_PART, rf"\g<1>{MASK}", text)
-    text = re.sub(_COOKIES, rf"\g<1>{MASK}", text)
-    return re.sub(_WITHIN, rf"\g<1>{MASK}", text)
+    for pattern in (_URL_PASSWORD, _URL_TOKEN, _URL_PART, _COOKIES, _WITHIN, _SHAPES):
+        text = re.sub(pattern, rf"\g<1>{MASK}", text)
+    return text
 
 
 def printable(text: str) -> str:

@@ -56,6 +56,14 @@ def test_no_command_takes_long_to_read(part: str) -> None:
     "text",
     [
         "Authorization: Token s3cret",
+        "DBPASS=s3cret",
+        "SERVER_MASTERKEY: s3cret",
+        "GH_PAT=s3cret",
+        "DEPLOY_SSHKEY=s3cret",
+        "ALERT_WEBHOOK_URL: https://chat.example/s3cret",
+        "POST https://discord.com/api/webhooks/123/s3cret",
+        "cloning with ghp_0123456789s3cret0123456789abcdef",
+        "sent eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.s3cret_s3cret-s3cret",
         "Authorization: ApiKey s3cret",
         "authorization: Negotiate s3cret",
         'Authorization: Digest username="a", response="s3cret"',
@@ -95,6 +103,8 @@ def test_a_secret_is_masked_however_it_is_written(text: str) -> None:
         "the token expired, try again",
         "what is this? a=b & c=d",
         "cookies are off",
+        "compass=1 bypass=2",
+        "imported ghp_ and eyJ",
         "ModuleNotFoundError: No module named 'keyring'",
         'File "/srv/app/auth.py", line 7, in login',
     ],
@@ -104,7 +114,20 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["a", "pass", "key='", "://a:", 'token\\": ', "password:   ", "('key', ", "?a=", "bearer ", "cookie: a=b; "]
+    "part",
+    [
+        "a",
+        "pass",
+        "key='",
+        "://a:",
+        'token\\": ',
+        "password:   ",
+        "('key', ",
+        "?a=",
+        "bearer ",
+        "cookie: a=b; ",
+        "eyJaaaaaaaa.",
+    ],
 )
 def test_no_text_takes_long_to_read(part: str) -> None:
     began = time.process_time()
