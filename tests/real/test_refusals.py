@@ -82,7 +82,7 @@ def test_what_the_probe_sends_can_be_what_the_app_wants(tmp_path: Path) -> None:
 
 def test_an_app_that_refuses_the_probe_is_not_reloaded_and_serves_on(tmp_path: Path) -> None:
     """Given workers that are not ready, when reloaded, then it fails with the hint and nobody was replaced."""
-    with circusd(tmp_path, watchers=[refusing("trusted_host")], plugins=BUNDLE) as c:
+    with circusd(tmp_path, watchers=[refusing("trusted_host", 2 * STARTUP)], plugins=BUNDLE) as c:
         pids = sorted(eventually(lambda: up(c) if len(up(c)) == 2 else None))
 
         result = c.run_cli("reload")

@@ -3,6 +3,7 @@
 WORKER_APP_GO      file that the lifespan waits for before it calls itself started
 WORKER_APP_READY   file without which ``/ready`` answers 503
 WORKER_APP_DIE     set: a module that does not exist is imported
+WORKER_APP_STUCK   seconds after which the worker cuts off who takes nothing of an answer
 """
 
 import asyncio
@@ -25,6 +26,8 @@ KIB = b"x" * 1024
 
 if os.environ.get("WORKER_APP_DIE"):
     importlib.import_module("no_such_module_anywhere")
+if stuck := os.environ.get("WORKER_APP_STUCK"):
+    vars(importlib.import_module("xboard_circus.worker.server"))["STUCK_AFTER"] = float(stuck)
 
 
 async def respond(send: Send, status: int, text: object, *headers: tuple[bytes, bytes]) -> None:
