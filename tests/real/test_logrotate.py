@@ -13,7 +13,7 @@ from .parts import find, needs
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "logrotate" / "xboard"
 ROUNDS = 60
-PAUSE = 1.0
+PAUSE = 0.3
 LINES_A_SECOND = 1000
 
 # Numbered lines to both streams, in bursts, each with a letter of two bytes in it.
