@@ -99,8 +99,7 @@ def search_path(watcher: WatcherConfig) -> str:
 
 def _programs_of_virtualenv(watcher: WatcherConfig) -> list[Path]:
     """Return the folder, if any, that Circus puts into the watcher's PATH; a relative one is looked for as that is."""
-    virtualenv = watcher.given.get("virtualenv")
-    return [watcher.working_dir / virtualenv / "bin"] if virtualenv else []
+    return [watcher.working_dir / folder / "bin"] if (folder := watcher.given.get("virtualenv")) else []
 
 
 def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -187,14 +186,17 @@ def _group_of_a_service(folder: Path) -> tuple[str, Path] | None:
     return ("its group", folder) if members(gid) - {0, os.geteuid()} else None
 
 
-def open_to_all(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:
-    """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
-    used = _used(config, watcher)
-    paths = [*used, *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
+def open_to_all(config: Config, watcher: WatcherConfig | None, *, others: Collection[str]) -> Iterator[Finding]:
+    """Find what every user of this host may write of what circusd and the worker run, and so take their rights.
+
+    With no *others* it is a warning: a container of root alone often has its folders so, but www-data can write there.
+    """
+    paths = [*(used := _used(config, watcher)), *_logs(config, watcher), *([watcher.working_dir] if watcher else [])]
     if found := [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]:
         what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
-        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(config, found, "`chmod o-w {}`"))
-    yield from _heirs(_of_modules(config, used), anybody=True)
+        level = ERROR if others and os.geteuid() == 0 else WARNING
+        yield Finding(level, "", what, _cure(config, found, "`chmod o-w {}`"))
+    yield from _heirs(_of_modules(config, used) if others else (), anybody=True)
 
 
 def open_to_others(config: Config, watcher: WatcherConfig | None) -> Iterator[Finding]:

@@ -74,13 +74,15 @@ def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding
 
 
 def doors(
-    config: Config, *watchers: WatcherConfig | None, others: Collection[str] = (), refusal: str | None = None
+    config: Config, *watchers: WatcherConfig | None, others: Collection[str] | None = None, refusal: str | None = None
 ) -> list[Finding]:
     """Return what another user may write of what is run for *watchers*, None for a file without one: errors for root.
 
-    With *others* on this host, also what all may write; after a *refusal*, which names the folder, not what some may.
+    Unless *others* is None, also what all may write: an error with such people on this host; without, root is warned.
+    After a *refusal*, which names the folder, not what some may.
     """
-    rules = [host_rules.writable, *[host_rules.open_to_all] * bool(others)]
+    is_asked = others or (others is not None and os.geteuid() == 0)
+    rules = [host_rules.writable, *[lambda *at: host_rules.open_to_all(*at, others=others or ())] * bool(is_asked)]
     rules += [host_rules.open_to_others] if refusal is None else []
     found = (within(each.section if each else "circus", rule(config, each)) for each in watchers for rule in rules)
     with writers.looking_once():  # circusd answers nobody meanwhile
