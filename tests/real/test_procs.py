@@ -190,6 +190,24 @@ def test_an_environment_is_what_the_process_was_started_with(start: Children) ->
     assert [environ["ODD"], environ["EMPTY"], environ.get("NONE")] == ["a=b\n\udcff", "", None]
 
 
+def test_thousands_of_variables_of_another_cost_a_look_for_marks_little(start: Children) -> None:
+    """Given a process with 100,000 variables, as any user may start hundreds, then a look parses none but the marks."""
+    many = {f"{at:x}": "" for at in range(100_000)}
+    child = start.run(SLEEPER, **many, XBOARD_INSTANCE="of-many", XBOARD_WATCHER="web=1")
+    child.line()
+
+    def cost(look: Callable[[], object]) -> float:
+        before = time.process_time()
+        look()
+        return time.process_time() - before
+
+    whole = min(cost(lambda: procs.environ(child.pid)) for _ in range(5))
+    holder = min(cost(lambda: listeners.holder_of(child.pid)) for _ in range(5))
+
+    assert procs.marks(child.pid) == {"XBOARD_INSTANCE": "of-many", "XBOARD_WATCHER": "web=1"}
+    assert holder < whole / 2
+
+
 @as_root
 def test_another_users_process_runs_and_keeps_its_secrets(sleeper: Child) -> None:
     pid, started = sleeper.pid, sleeper.identity.started
@@ -241,6 +259,7 @@ def test_what_a_process_shows_without_measure_is_not_read(start: Children, what:
             pytest.skip(f"this kernel lets no process choose it: {said}")
         looks: list[Callable[[], object]] = [
             lambda: procs.environ(child.pid),
+            lambda: procs.marks(child.pid),
             lambda: listeners.holder_of(child.pid),
             lambda: listeners.orphans("of-a-bomb"),
             lambda: procs.config_file_of(child.pid),

@@ -174,4 +174,4 @@ def _others(children: Collection[Identity], staying: Collection[str], stays: Col
     belongs to a watcher that stays, such as its forkserver, by its mark.
     """
     left = [each for each in children if each.pid not in stays]
-    return [each for each in left if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]
+    return [each for each in left if (procs.marks(each.pid) or {}).get("XBOARD_WATCHER") not in staying]

@@ -84,7 +84,7 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
         known, is_guarded = found.processes(), found.circusd["version"] is not None
     else:
         known = list(circusd_record.workers(instance.id))
-        is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
+        is_guarded = any("XBOARD_INSTANCE" in (procs.marks(each.pid) or {}) for each in procs.below(circusd))
 
     def is_its(child: Identity) -> bool:
         return procs.is_of(child.pid, {user}) and (not is_guarded or child in known or procs.was_started(child.pid))

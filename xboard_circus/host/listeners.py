@@ -67,7 +67,7 @@ def orphans(instance: str) -> list[Holder]:
     ourselves, nor our ancestors.
     """
     circusds = runtime.supervisors()
-    marked = (holder_of(pid, circusds=circusds) for pid, environ in _marked(instance) if not _is_detached(pid, environ))
+    marked = (holder_of(pid, circusds=circusds) for pid, marks in _marked(instance) if not _is_detached(pid, marks))
     ours = (each for each in marked if each is not None and each.instance == instance and each.circusd is not None)
     found = [each for each in ours if not each.circusd_alive and each.lost and _is_running(each)]
     known = {(holder.pid, holder.started) for holder in found}
@@ -99,19 +99,19 @@ def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[proc
     For after its end, and that of its orphans: sessions of their own are meant to outlive a worker.
     """
     own = procs.spared()
-    found = {each for each in below if each.pid not in own and procs.is_running(*each)}
-    for pid, _ in _marked(instance):
-        if procs.is_of_our_pid_space(pid) and (each := procs.Identity.of(pid)) and procs.is_running(*each):
-            found.add(each)
-    return sorted(found, key=lambda each: (each.started, each.pid))
+    found = {each for each in below if each.pid not in own}
+    found |= {
+        each for pid, _ in _marked(instance) if procs.is_of_our_pid_space(pid) and (each := procs.Identity.of(pid))
+    }
+    return sorted((each for each in found if procs.is_running(*each)), key=lambda each: (each.started, each.pid))
 
 
 def _marked(instance: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the processes with the mark of *instance*, with their environment; not ourselves, nor our ancestors."""
+    """Yield the processes with the mark of *instance*, with all its marks; not ourselves, nor our ancestors."""
     own = procs.spared()
     for pid in procs.pids():
-        if pid not in own and (environ := procs.environ(pid) or {}).get("XBOARD_INSTANCE") == instance:
-            yield pid, environ
+        if pid not in own and (marks := procs.marks(pid) or {}).get("XBOARD_INSTANCE") == instance:
+            yield pid, marks
 
 
 def stop(holders: Iterable[Holder], *, grace: float) -> list[Holder]:
@@ -158,15 +158,15 @@ def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str
     started, users = procs.start_time(pid), procs.users_of(pid)
     if started is None:
         return None
-    environ = procs.environ(pid)
+    marks = procs.marks(pid)
     circusds = runtime.supervisors() if circusds is None else circusds
-    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {}, circusds)
+    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), marks or {}, circusds)
     user, command, cwd = procs.user_of(pid), command_of(pid), procs.folder_of(pid)
     if (procs.start_time(pid), procs.users_of(pid)) != (started, users):
         return None
     owner = "" if user is None else servers.name_of(user)
-    found = Holder(pid, started, command, owner, procs.age(started), cwd, address, environ is not None, instance)
-    lost = instance is not None and is_lost(pid, environ or {})
+    found = Holder(pid, started, command, owner, procs.age(started), cwd, address, marks is not None, instance)
+    lost = instance is not None and is_lost(pid, marks or {})
     return found._replace(circusd=circusd, circusd_alive=circusd_alive, lost=lost, users=frozenset(users))
 
 
@@ -175,7 +175,7 @@ def command_of(pid: int) -> str:
     return safe_command(procs.command_line(pid) or [procs.name_of(pid)])
 
 
-def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
+def is_lost(pid: int, marks: Mapping[str, str]) -> bool:
     """Return whether a process with our marks has lost its parent, or is in the session of one of our workers.
 
     Marks alone prove nothing: a shell may have the environment of a worker. The session cannot be copied: Circus gives
@@ -184,7 +184,7 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
     """
     seen = {pid}
     while True:
-        launcher, session = procs.launcher_in(environ), procs.session_of(pid)
+        launcher, session = procs.launcher_in(marks), procs.session_of(pid)
         if session is None:
             return False
         if launcher == str(session):
@@ -194,40 +194,40 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
             return False
         if stat.parent in (0, 1):
             return True
-        if session == pid and (stat.parent == os.getpid() or (not launcher and _adopts(stat.parent, environ))):
+        if session == pid and (stat.parent == os.getpid() or (not launcher and _adopts(stat.parent, marks))):
             return True  # adopted: circusd knows which of its children it has started
-        above = procs.environ(stat.parent) or {}
-        if above.get("XBOARD_INSTANCE") != environ.get("XBOARD_INSTANCE"):
+        above = procs.marks(stat.parent) or {}
+        if above.get("XBOARD_INSTANCE") != marks.get("XBOARD_INSTANCE"):
             return False
-        pid, environ = stat.parent, above
+        pid, marks = stat.parent, above
         seen.add(pid)
 
 
-def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
+def _is_detached(pid: int, marks: Mapping[str, str]) -> bool:
     """Return whether *pid* is in a session that an app of ours has made: it is meant to outlive its worker.
 
     The session of a worker is named by its launcher. What an app starts does not know the launcher, but the session,
     unless it was started at an import before the fork, or by an older release: then one with a live leader counts.
     """
-    if "XBOARD_WATCHER" not in environ:
+    if "XBOARD_WATCHER" not in marks:
         return False  # a plugin
-    launcher, session = procs.launcher_in(environ), procs.session_of(pid)
+    launcher, session = procs.launcher_in(marks), procs.session_of(pid)
     if session is None:
         return True
     if launcher:
         return launcher != str(session)
-    if "XBOARD_FORK_ORDERS" in environ:
+    if "XBOARD_FORK_ORDERS" in marks:
         return False  # the launcher of a forkserver, which takes this from what the app may start
-    if (environ.get("XBOARD_SESSION") or str(session)) != str(session):
+    if (marks.get("XBOARD_SESSION") or str(session)) != str(session):
         return True
     leader = procs.read_stat(session)
     return leader is not None and not leader.has_ended
 
 
-def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
+def _adopts(parent: int, marks: Mapping[str, str]) -> bool:
     """Return whether *parent* may have adopted a plugin whose circusd is gone: an older subreaper above us."""
     try:
-        circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
+        circusd = procs.Identity.parse(marks.get("XBOARD_CIRCUSD", ""))
     except ValueError:
         return False
     started = procs.start_time(parent)
@@ -235,15 +235,15 @@ def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
 
 
 def _marks(
-    process: procs.Identity, environ: Mapping[str, str], circusds: Mapping[procs.Identity, str]
+    process: procs.Identity, marks: Mapping[str, str], circusds: Mapping[procs.Identity, str]
 ) -> tuple[str | None, procs.Identity | None, bool]:
     """Return the instance and the circusd of *process*, and whether that circusd lives."""
     # A circusd has no marks of its own, or, started inside one of our processes, those of another.
     if process in circusds:
         return circusds[process], process, True
-    instance = environ.get("XBOARD_INSTANCE") or None
+    instance = marks.get("XBOARD_INSTANCE") or None
     try:
-        circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
+        circusd = procs.Identity.parse(marks.get("XBOARD_CIRCUSD", ""))
     except ValueError:
         return instance, None, False
     # In a container its pid means another process than here, so whether it is gone is unknown. One that runs supervises
@@ -279,9 +279,9 @@ def _goes_with(child: Holder, root: Holder) -> bool:
     if not (child.pid and root.pid and procs.is_of(child.pid, root.users)):
         return False
     session = procs.session_of(child.pid)
-    if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
+    if session != root.pid and _is_detached(child.pid, procs.marks(child.pid) or {}):
         return False
-    if child.instance is None and (not root.inspectable or "XBOARD_WATCHER" in (procs.environ(root.pid) or {})):
+    if child.instance is None and (not root.inspectable or "XBOARD_WATCHER" in (procs.marks(root.pid) or {})):
         # A child in a session of its own is meant to outlive its worker, also without our marks (`env -i`, sudo).
         return session == procs.session_of(root.pid)
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)

@@ -28,7 +28,10 @@ READ_AT_MOST = 1 << 20
 prctl(PR_SET_MM_MAP)."""
 MARKS = frozenset(
     f"XBOARD_{name}"
-    for name in ("INSTANCE", "CIRCUSD", "HOME", "CONFIG", "WATCHER", "WID", "WORKER", "LAUNCHER", "SESSION")
+    for name in (
+        *("INSTANCE", "CIRCUSD", "HOME", "CONFIG", "WATCHER"),
+        *("WID", "WORKER", "LAUNCHER", "SESSION", "FORK_ORDERS"),
+    )
 )
 """Variables by which we know what is ours. What runs for the user beside us has none of them."""
 _CHUNK = 1 << 14
@@ -206,14 +209,10 @@ def signal_all(processes: Mapping[Identity, Users], signum: int, patience: float
 
 def ancestors(of: int | None = None) -> list[int]:
     """Return the ancestors of a process (None: this one), its parent first."""
-    found: list[int] = []
-    own = None if of is None else read_stat(of)
-    pid = os.getppid() if of is None else 0 if own is None else own.parent
-    while pid > 0 and pid not in found:
-        found.append(pid)
-        stat = read_stat(pid)
-        pid = 0 if stat is None else stat.parent
-    return found
+    found = [os.getpid(), os.getppid()] if of is None else [of]
+    while (stat := read_stat(found[-1])) is not None and stat.parent not in found:
+        found.append(stat.parent)
+    return [pid for pid in found[1:] if pid > 0]
 
 
 def spared() -> set[int]:
@@ -224,12 +223,12 @@ def spared() -> set[int]:
     """
     own = os.getsid(0)
     above = {pid: session_of(pid) for pid in ancestors()}
-    return {os.getpid(), *(pid for pid in above if above[pid] == own or str(above[pid]) != launcher_in(environ(pid)))}
+    return {os.getpid(), *(pid for pid in above if above[pid] == own or str(above[pid]) != launcher_in(marks(pid)))}
 
 
-def launcher_in(marks: Mapping[str, str] | None) -> str:
+def launcher_in(known: Mapping[str, str] | None) -> str:
     """Return the pid of the launcher in the environment of a worker, by which its session is named; "" without one."""
-    return (marks or {}).get("XBOARD_LAUNCHER", "").partition(":")[0]
+    return (known or {}).get("XBOARD_LAUNCHER", "").partition(":")[0]
 
 
 def without_marks(variables: Mapping[str, str]) -> dict[str, str]:
@@ -244,20 +243,30 @@ def environ(pid: int) -> dict[str, str] | None:
     for a zombie. One longer than `READ_AT_MOST` is not read, so its process is not known to be ours. Nor is what runs
     with the setuid bit, such as sudo: whoever runs it has chosen its environment, and not its user.
     """
-    if sys.platform != "linux":
-        return by_psutil(pid, psutil.Process.environ, None)
-    try:
-        raw = _read(f"/proc/{pid}/environ")
-        if b"XBOARD_" in raw and struct.pack("NN", AT_SECURE, 1) in _read(f"/proc/{pid}/auxv"):
-            return None
-    except OSError:
+    if (raw := _environ(pid)) is None:
         return None
-    found: dict[str, str] = {}
-    for entry in raw.split(b"\0"):
-        name, equals, value = os.fsdecode(entry).partition("=")
-        if equals:
-            found.setdefault(name, value)  # of two variables with one name, getenv() finds the first
-    return found
+    entries = (os.fsdecode(entry).partition("=") for entry in reversed(raw.split(b"\0")))
+    return {name: value for name, equals, value in entries if equals}  # of two with one name, getenv() finds the first
+
+
+def marks(pid: int) -> dict[str, str] | None:
+    """Return those of `MARKS` that `environ` has, without a look at the others: any user may have 100,000 of them."""
+    if (raw := _environ(pid)) is None:
+        return None
+    ways = {name: raw.partition(f"\0{name}=".encode())[1:] for name in MARKS}
+    return {name: os.fsdecode(rest.partition(b"\0")[0]) for name, (is_there, rest) in ways.items() if is_there}
+
+
+def _environ(pid: int) -> bytes | None:
+    """Return the environment of *pid* as /proc shows it, after a null byte."""
+    if sys.platform != "linux":
+        known = by_psutil(pid, psutil.Process.environ, None)
+        return None if known is None else os.fsencode("".join(f"\0{name}={value}" for name, value in known.items()))
+    with suppress(OSError):
+        raw = _read(f"/proc/{pid}/environ")
+        if b"XBOARD_" not in raw or struct.pack("NN", AT_SECURE, 1) not in _read(f"/proc/{pid}/auxv"):
+            return b"\0" + raw
+    return None
 
 
 def command_line(pid: int) -> list[str]:
@@ -267,12 +276,11 @@ def command_line(pid: int) -> list[str]:
     """
     if sys.platform != "linux":
         return by_psutil(pid, psutil.Process.cmdline, [])
-    try:
+    with suppress(OSError):
         raw = _read(f"/proc/{pid}/cmdline")
-    except OSError:
-        return []
-    words = os.fsdecode(raw).rstrip("\0").split("\0")  # a title is shorter than the command line that it replaces
-    return words[0].split(" ") if len(words) == 1 and words[0] else words if raw else []
+        words = os.fsdecode(raw).rstrip("\0").split("\0")  # a title is shorter than the command line that it replaces
+        return words[0].split(" ") if len(words) == 1 and words[0] else words if raw else []
+    return []
 
 
 def config_file_of(pid: int) -> str | None:
@@ -374,12 +382,11 @@ def read_stat(pid: int) -> Stat | None:
             state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
             return Stat(state, process.ppid(), 1, int(process.create_time() * TICKS))
         return None
-    try:
+    with suppress(OSError):
         raw = _read(f"/proc/{pid}/stat")
-    except OSError:
-        return None
-    fields = raw.rpartition(b")")[2].split()  # the program's name stands in parentheses and may hold any character
-    return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]))
+        fields = raw.rpartition(b")")[2].split()  # the program's name stands in parentheses and may hold any character
+        return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]))
+    return None
 
 
 class FirstThread(NamedTuple):
@@ -431,14 +438,13 @@ def _status(pid: int) -> dict[bytes, list[bytes]]:
 
 def _read(path: str) -> bytes:
     """Read a file of /proc; OSError if it has more than `READ_AT_MOST` bytes."""
-    chunks, left = [], READ_AT_MOST
+    raw = bytearray()
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
-            chunks.append(chunk)
-            left -= len(chunk)
-            if left < 0:
+            raw += chunk
+            if len(raw) > READ_AT_MOST:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-    return b"".join(chunks)
+    return bytes(raw)
 
 
 def _exists(pid: int) -> bool:
@@ -456,9 +462,9 @@ def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
     Each that it starts has a session of its own. So may an adopted one, because circusd is the subreaper of its
     workers; but its launcher was the worker's, or, if an app started it, it has none.
     """
-    marks = environ(child) or {}
-    is_launched = "XBOARD_WID" not in marks or launcher_in(marks) in map(str, (child, *forkservers))
-    return session_of(child) == child and "XBOARD_INSTANCE" in marks and is_launched
+    known = marks(child) or {}
+    is_launched = "XBOARD_WID" not in known or launcher_in(known) in map(str, (child, *forkservers))
+    return session_of(child) == child and "XBOARD_INSTANCE" in known and is_launched
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -177,7 +177,7 @@ class Service:
         layout, owner = self._layout, Owner.of(self._layout.user)
         # By start, since pids begin anew: circusd is named before its workers, which end with it.
         for pid in sorted({*procs.pids()} - procs.spared(), key=lambda pid: procs.start_time(pid) or 0):
-            user, mark = procs.user_of(pid), (procs.environ(pid) or {}).get("XBOARD_CONFIG")
+            user, mark = procs.user_of(pid), (procs.marks(pid) or {}).get("XBOARD_CONFIG")
             if user is None or (owner and user == owner.uid) or not procs.is_of_our_pid_space(pid):
                 continue
             what = next(filter(BACKENDS.get, map(os.path.basename, procs.command_line(pid)[1:6])), "a worker")

@@ -185,4 +185,4 @@ def _end_left(instance: str, watcher: str) -> None:
     """End, in a thread, such a run of a circusd that is gone."""
     marks = {"XBOARD_WORKER": TOKEN, "XBOARD_WATCHER": watcher}.items()
     orphans = listeners.orphans(instance)
-    listeners.stop([each for each in orphans if marks <= (procs.environ(each.pid or 0) or {}).items()], grace=GRACE)
+    listeners.stop([each for each in orphans if marks <= (procs.marks(each.pid or 0) or {}).items()], grace=GRACE)

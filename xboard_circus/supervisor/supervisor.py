@@ -351,7 +351,7 @@ class Supervisor:
         recorded = circusd_record.workers(self.instance)
 
         def owner(holder: Holder) -> str | None:
-            name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
+            name = (procs.marks(holder.pid or 0) or {}).get("XBOARD_WATCHER")
             return name or recorded.get(procs.Identity(holder.pid or 0, holder.started or 0), (None,))[0]
 
         found = {each: owner(each) for each in listeners.orphans(self.instance)}
