@@ -600,18 +600,22 @@ def test_a_death_without_a_request_says_nothing_of_requests() -> None:
 
 
 def test_a_forked_worker_finds_a_number_for_it() -> None:
-    """Given descriptors with and without a number of their own, then each is where it should be, and none is lost."""
+    """Given descriptors with and without a number of their own, then each is where it should be, none is lost, and a
+    file that the app has open stays, whatever its number."""
     ends = [os.open(os.devnull, os.O_RDONLY), os.open(__file__, os.O_RDONLY)]
     wanted = ends[1]  # what is given as one number has to move for the other
+    folder = os.open("/", os.O_RDONLY)
+    apps = [folder, *(fcntl.fcntl(folder, fcntl.F_DUPFD_CLOEXEC, wanted + 1) for _ in range(4))]
 
     first, second = place([*ends], [wanted, -1])
     try:
         assert first == wanted
         assert os.path.samestat(os.fstat(second), os.stat(__file__))
         assert os.path.samestat(os.fstat(first), os.stat(os.devnull))
+        assert all(os.path.samestat(os.fstat(number), os.stat("/")) for number in apps)
     finally:
-        os.close(first)
-        os.close(second)
+        for number in (first, second, *apps):
+            os.close(number)
 
 
 @pytest.mark.parametrize("header", [b"x-forwarded-for", b"x-forwarded-proto", b"accept", b"x-request-id"])

@@ -363,7 +363,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callabl
     """
     try:
         os.setsid()
-        above = max(*given, *order["numbers"]) + 1 + len(given)
+        above = max(*given, *order["numbers"]) + 1
         channel = fcntl.fcntl(given[0], fcntl.F_DUPFD_CLOEXEC, above)
         os.close(given[0])
         be_killed_first()
@@ -389,10 +389,10 @@ def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callabl
 def place(given: list[int], numbers: list[int]) -> list[int]:
     """Give the descriptors *given* these *numbers*, as in a worker that was started; return them.
 
-    One that may be `ANYWHERE` gets a number that no other has.
+    One that may be `ANYWHERE` gets a number that no other has, nor a file that the app has open.
     """
     free = max(*given, *numbers) + 1
-    moved = [os.dup2(descriptor, free + at) for at, descriptor in enumerate(given)]
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in given]
     for descriptor in given:
         os.close(descriptor)
     for at, number in enumerate(numbers):
