@@ -20,6 +20,7 @@ from .load import Load
 from .test_why import why
 
 DEADLY = "GET /v1/die/{how}/{token}"
+CONNECTIONS = 16
 KEPT = "--ws none --timeout-keep-alive 75"  # a crowded client leaves connections idle for longer than 5 s
 
 
@@ -66,7 +67,7 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
     web = Watcher(app="deadly_app:app", numprocesses=4, arguments=KEPT)
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
         until_up(c, 4)
-        with Load(c.url + "/pid", rate=100, connections=16, timeout=30) as good:
+        with Load(c.url + "/pid", rate=100, connections=CONNECTIONS, timeout=30) as good:
             for count in range(1, 13):
                 until_up(c, 4)
                 until_served(good, 100)  # a second, more on a machine that is crowded
@@ -92,7 +93,8 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
         by_worker = Counter(each.worker for each in good.lost)
         assert {each.outcome for each in good.lost} <= {"reset", "closed"}
         assert by_worker.keys() <= {*dead, ""}  # "": the first on its connection
-        assert len(good.lost) <= len(deaths)
+        # One on each of its connections at most; how many are in flight at a time, a crowded machine says.
+        assert all(count <= CONNECTIONS for worker, count in by_worker.items() if worker), by_worker
 
         _, text = why(c, deaths[2].pid or 0)
         assert "not counted against the restart budget" in text, text
