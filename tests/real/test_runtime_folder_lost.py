@@ -135,7 +135,8 @@ def test_circusd_is_found_and_restarted_after_that(c: Circusd) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of another user")
 def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder: Path, python: str) -> None:  # noqa: F811
     """Given a runtime folder in /tmp that was removed, when another user makes one of that name, then circusd, its
-    workers and its plugin use that of the session, each worker is probed, and the end of circusd is told."""
+    workers and its plugin use that of the session, also when that other one is removed, each worker is probed, and the
+    end of circusd is told."""
     uid = 50_000 + os.getpid() % 10_000
     env = {**(library_path(open_folder / "python") if python != sys.executable else {}), "XBOARD_RUNTIME_DIR": ""}
     usual, session = Path(f"/tmp/xboard-circus-{uid}"), Path(f"/run/user/{uid}")
@@ -173,6 +174,13 @@ def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder
         record = session / "xboard-circus" / c.instance / "circusd.json"
         eventually(lambda: record.exists(), what="circusd is recorded there")
         eventually(record.with_name("life.json").exists, what="so is its life")
+
+        killed, kept = c.workers()
+        usual.rmdir()  # which does not move them once more
+        kill(killed)
+        eventually(lambda: killed not in c.workers() and are_probed_in(session), what="so is its successor's socket")
+        assert kept in c.workers()
+        usual.mkdir()
         theirs.send_signal(signal.SIGKILL)
         eventually(lambda: f"circusd (pid {theirs.pid}) was killed" in c.log("plugin-xboard"), what="its end is told")
         assert list(usual.iterdir()) == []

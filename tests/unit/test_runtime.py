@@ -129,6 +129,41 @@ def test_another_users_folder_in_the_temporary_one_is_passed_by(
     assert runtime.root_path() == session / "xboard-circus"
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to another user")
+def test_who_removes_the_folder_that_he_made_in_our_place_does_not_move_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an attacker who makes /tmp/xboard-circus-UID before us and removes it when we run, then the next command
+    and the next circusd find our files where they are, also once we have a session."""
+    monkeypatch.delenv(runtime.VARIABLE, raising=False)
+    monkeypatch.setattr(runtime, "TEMPORARY", tmp_path)
+    monkeypatch.setattr(runtime, "SESSIONS", tmp_path / "user")
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=str(tmp_path / "home")))
+    usual, session, ours = tmp_path / "xboard-circus-4321", tmp_path / "user" / "4321", tmp_path / "home/.xboard-circus"
+    ours.mkdir(parents=True)
+    session.mkdir(parents=True)
+    for folder in (ours.parent, ours):
+        os.chown(folder, 4321, -1)
+    usual.mkdir()  # root's
+    assert runtime.root_path() == ours
+
+    usual.rmdir()
+    assert runtime.root_path() == ours
+    os.chown(session, 4321, -1)
+    assert runtime.root_path() == ours
+    usual.write_text("")
+    assert runtime.root_path() == ours
+    usual.unlink()
+    ours.rmdir()
+    assert runtime.root_path() == usual
+    usual.mkdir()
+    os.chown(usual, 4321, -1)
+    ours.mkdir()
+    os.chown(ours, 4321, -1)
+    assert runtime.root_path() == usual, "in which our files are as long as it is ours"
+
+
 def make_link(root: Path) -> None:
     (root.parent / "elsewhere").mkdir()
     root.symlink_to(root.parent / "elsewhere")

@@ -68,8 +68,9 @@ def root() -> Path:
     """Return the runtime folder above all instances of this user, made if it is missing.
 
     $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>; where another user has made
-    that, /run/user/<uid>/xboard-circus, or .xboard-circus in the user's home. $TMPDIR, $XDG_RUNTIME_DIR and $HOME do
-    not count: circusd and the command line may be started with different ones and must find the same place.
+    that, /run/user/<uid>/xboard-circus, or .xboard-circus in the user's home, also once that other user has removed his
+    again. $TMPDIR, $XDG_RUNTIME_DIR and $HOME do not count: circusd and the command line may be started with different
+    ones and must find the same place.
     /run/user/<uid> is not the first choice, because it is removed when its user logs out, and circusd runs on.
     """
     return _made_root(root_path())
@@ -82,15 +83,21 @@ def root_path() -> Path:
     uid = os.geteuid()
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/xboard-circus")
-    usual, session = TEMPORARY / f"xboard-circus-{uid}", SESSIONS / str(uid)
+    usual, homes = TEMPORARY / f"xboard-circus-{uid}", {SESSIONS / str(uid): "xboard-circus"}
+    if (owner := _owner(usual)) == uid:
+        return usual
+    with suppress(KeyError):
+        homes[Path(pwd.getpwuid(uid).pw_dir)] = ".xboard-circus"
+    others = [home / name for home, name in homes.items() if _is_only_ours(home, uid)]
+    # Who has made the usual one can remove it as well: by then circusd and its workers have their files in another.
+    found = [path for path in others if _owner(path) == uid] or others * (owner is not None)
+    return found[0] if found else usual
+
+
+def _owner(path: Path) -> int | None:
     with suppress(OSError):
-        if usual.lstat().st_uid != uid:
-            if _is_only_ours(session, uid):
-                return session / "xboard-circus"
-            with suppress(KeyError):
-                if _is_only_ours(home := Path(pwd.getpwuid(uid).pw_dir), uid):
-                    return home / ".xboard-circus"
-    return usual
+        return path.lstat().st_uid
+    return None
 
 
 def _is_only_ours(folder: Path, uid: int) -> bool:
