@@ -1044,3 +1044,27 @@ def test_a_flood_of_orders_leaves_nothing_and_the_next_one_is_carried_out(tmp_pa
 
         fork_and_let_go(orders)
         eventually(lambda: (len(open_files(server.pid)), psutil.Process(server.pid).children()) == (before, []))
+
+
+OPENS_FILES = """
+KEPT = []
+def reopen():
+    KEPT.extend(open(f"own-{number}.log", "a") for number in range(40))
+    print("all are open")
+os.register_at_fork(after_in_child=reopen)
+def used():
+    found = [os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)) for file in KEPT]
+    print(f"kept: {all(found)} of {len(found)}", flush=True)
+"""
+
+
+def test_files_that_an_app_opens_in_each_fork_and_the_listener_take_no_place_of_each_others(tmp_path: Path) -> None:
+    """Given a hook that opens logs after each fork, when workers serve, then each is still itself."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=OPENS_FILES)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = forked(c, 2)
+        assert versions(c, pids) == {1}
+        eventually(lambda: "kept: " in c.log(), what="a worker has looked at its files")
+        assert "kept: False" not in c.log()
+        assert "kept: True of 80" in c.log()  # the process between, and the worker

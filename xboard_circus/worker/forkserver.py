@@ -125,11 +125,14 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
             orders.send(f"it has started {left} thread(s) after its import".encode())
             socket.socket(fileno=given[0]).send(UNSAFE)
             os._exit(0)
-        if in_use.isdisjoint(order["numbers"]) and fork_worker():
-            begin(order, given, command, seed)
-            if config is None:
-                code.begin()
-            return Imported(config, code)
+        if in_use.isdisjoint(order["numbers"]):
+            # Before the fork: in it a hook of the app's may open files, which get the lowest numbers that are free.
+            given = place(given, [ANYWHERE, *(number if number > 2 else ANYWHERE for number in order["numbers"])])
+            if fork_worker():
+                begin(order, given, command, seed)
+                if config is None:
+                    code.begin()
+                return Imported(config, code)
         for descriptor in given:
             os.close(descriptor)
 
@@ -363,9 +366,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callabl
     """
     try:
         os.setsid()
-        above = max(*given, *order["numbers"]) + 1
-        channel = fcntl.fcntl(given[0], fcntl.F_DUPFD_CLOEXEC, above)
-        os.close(given[0])
+        channel = given[0]
         be_killed_first()
         placed = place(given[1:], order["numbers"])
         os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
@@ -392,7 +393,7 @@ def place(given: list[int], numbers: list[int]) -> list[int]:
     One that may be `ANYWHERE` gets a number that no other has, nor a file that the app has open.
     """
     free = max(*given, *numbers) + 1
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in given]
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, free) for descriptor in given]
     for descriptor in given:
         os.close(descriptor)
     for at, number in enumerate(numbers):
