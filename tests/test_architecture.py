@@ -269,7 +269,7 @@ def test_an_exception_without_a_text_leaves_no_reason_with_an_empty_end() -> Non
 
 # Size
 
-MOST_LINES = 32_961
+MOST_LINES = 32_958
 """May only be lowered: what a change brings, it takes away elsewhere, or a feature goes for it."""
 
 

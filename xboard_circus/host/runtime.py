@@ -84,14 +84,12 @@ def root_path() -> Path:
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/xboard-circus")
     usual, homes = TEMPORARY / f"xboard-circus-{uid}", {SESSIONS / str(uid): "xboard-circus"}
-    if (owner := _owner(usual)) == uid:
-        return usual
     with suppress(KeyError):
         homes[Path(pwd.getpwuid(uid).pw_dir)] = ".xboard-circus"
     others = [home / name for home, name in homes.items() if _is_only_ours(home, uid)]
     # Who has made the usual one can remove it as well: by then circusd and its workers have their files in another.
-    found = [path for path in others if _owner(path) == uid] or others * (owner is not None)
-    return found[0] if found else usual
+    ours = [path for path in (usual, *others) if _owner(path) == uid]
+    return (ours or (others if os.path.lexists(usual) else []) or [usual])[0]
 
 
 def _owner(path: Path) -> int | None:

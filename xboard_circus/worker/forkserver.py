@@ -366,7 +366,6 @@ def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callabl
     """
     try:
         os.setsid()
-        channel = given[0]
         be_killed_first()
         placed = place(given[1:], order["numbers"])
         os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
@@ -378,7 +377,7 @@ def begin(order: dict[str, Any], given: list[int], command: bytes, seed: Callabl
     except Exception as error:
         os.write(2, f"xboard-circus forkserver: {raised(error)}\n".encode())
         os._exit(1)
-    with socket.socket(fileno=channel) as taken:
+    with socket.socket(fileno=given[0]) as taken:
         said = b""
         with suppress(OSError):
             taken.send(HERE)
