@@ -19,6 +19,7 @@ import pytest
 
 from .facts_of_state import held, looks_well
 from .harness import BUNDLE, Circusd, circusd, circusd_as, eventually, holds, kill
+from .load import Load
 from .processes import process
 from .state_words import health_of
 from .test_users import library_path, open_folder, python  # noqa: F401 - fixtures
@@ -135,8 +136,8 @@ def test_circusd_is_found_and_restarted_after_that(c: Circusd) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of another user")
 def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder: Path, python: str) -> None:  # noqa: F811
     """Given a runtime folder in /tmp that was removed, when another user makes one of that name, then circusd, its
-    workers and its plugin use that of the session, also when that other one is removed, each worker is probed, and the
-    end of circusd is told."""
+    workers and its plugin use that of the session, each worker is probed, and the end of circusd is told; and when that
+    other one is removed, the next circusd finds them there, and no request is lost."""
     uid = 50_000 + os.getpid() % 10_000
     env = {**(library_path(open_folder / "python") if python != sys.executable else {}), "XBOARD_RUNTIME_DIR": ""}
     usual, session = Path(f"/tmp/xboard-circus-{uid}"), Path(f"/run/user/{uid}")
@@ -174,16 +175,19 @@ def test_where_another_user_makes_it_first_all_look_in_another_place(open_folder
         record = session / "xboard-circus" / c.instance / "circusd.json"
         eventually(lambda: record.exists(), what="circusd is recorded there")
         eventually(record.with_name("life.json").exists, what="so is its life")
-
-        killed, kept = c.workers()
-        usual.rmdir()  # which does not move them once more
-        kill(killed)
-        eventually(lambda: killed not in c.workers() and are_probed_in(session), what="so is its successor's socket")
-        assert kept in c.workers()
-        usual.mkdir()
         theirs.send_signal(signal.SIGKILL)
         eventually(lambda: f"circusd (pid {theirs.pid}) was killed" in c.log("plugin-xboard"), what="its end is told")
         assert list(usual.iterdir()) == []
+
+        theirs.wait()
+        before = c.processes()
+        with Load(c.url, rate=20) as load:
+            usual.rmdir()  # which does not move ours once more
+            stack.enter_context(circusd_as(uid, c, python=python))
+            eventually(lambda: are_probed_in(session), what="the workers of the next circusd are probed there")
+            eventually(lambda: not [each for each in before if each.alive], what="those of before have ended")
+        assert load.lost == []
+        assert not usual.exists()
 
 
 def test_a_worker_that_hangs_after_that_is_replaced(c: Circusd) -> None:
