@@ -67,12 +67,15 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
     web = Watcher(app="deadly_app:app", numprocesses=4, arguments=KEPT)
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
         until_up(c, 4)
+        while_dying: list[tuple[float, float]] = []
         with Load(c.url + "/pid", rate=100, connections=CONNECTIONS, timeout=30) as good:
             for count in range(1, 13):
                 until_up(c, 4)
                 until_served(good, 100)  # a second, more on a machine that is crowded
+                sent = time.monotonic()
                 send_one(c, "/v1/die/exit/x")
                 until_dead(c, count)
+                while_dying.append((sent, time.monotonic()))
             state = c.watcher()
             until_up(c, 4)
             until_served(good, 100)
@@ -93,8 +96,12 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
         by_worker = Counter(each.worker for each in good.lost)
         assert {each.outcome for each in good.lost} <= {"reset", "closed"}
         assert by_worker.keys() <= {*dead, ""}  # "": the first on its connection
-        # One on each of its connections at most; how many are in flight at a time, a crowded machine says.
+        # How many are in flight at a time, a crowded machine says: one on each connection at most.
         assert all(count <= CONNECTIONS for worker, count in by_worker.items() if worker), by_worker
+        assert all(
+            any(lost.start <= gone and sent <= lost.start + lost.latency for sent, gone in while_dying)
+            for lost in good.lost
+        )
 
         _, text = why(c, deaths[2].pid or 0)
         assert "not counted against the restart budget" in text, text
