@@ -20,21 +20,26 @@ ORDER = json.dumps({"env": {}, "folder": "/proc/self/cwd", "is_down": True, "num
 
 def fork_and_let_go(orders: socket.socket) -> None:
     """Have a worker forked, and let it end in place of beginning."""
+    assert answer_to_an_order(orders) == HERE
+
+
+def answer_to_an_order(orders: socket.socket) -> bytes:
+    """Order a worker; return what is answered, and let a worker end in place of beginning."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, open(os.devnull, "wb") as null:
         ours.settimeout(PATIENCE)
         socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
         theirs.close()
-        assert ours.recv(16) == HERE
+        return ours.recv(16)
 
 
 @contextlib.contextmanager
-def direct_forkserver(folder: Path) -> Iterator[tuple[socket.socket, Process]]:
+def direct_forkserver(folder: Path, python: str = sys.executable) -> Iterator[tuple[socket.socket, Process]]:
     """Run a forkserver without a circusd."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT), LEVEL: "server", SPACE: "-" * 64}
     env[ORDERS] = str(theirs.fileno())
-    command = [sys.executable, "-m", "xboard_circus.worker", "backend:app"]
+    command = [python, "-m", "xboard_circus.worker", "backend:app"]
     popen = subprocess.Popen(command, cwd=folder, env=env, pass_fds=(theirs.fileno(),))
     try:
         with ours:
