@@ -223,8 +223,8 @@ def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
         before = c.wait_ready()
 
         c.do("restart", waiting=False)
-        eventually(lambda: not set(before) & set(c.wait_ready()))
-        kill(c.workers()[0])
+        new = eventually(lambda: pids if not set(before) & set(pids := c.wait_ready()) else None)
+        kill(new[0])
         c.wait_ready()
 
         assert c.serves()
