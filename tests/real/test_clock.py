@@ -36,7 +36,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, 
     watchers = [Watcher(options=OPTIONS), loop]
     with circusd(folder, watchers=watchers, plugins=BUNDLE, check_delay=1, env=env) as c:
         c.wait_ready()
-        eventually(lambda: c.events.named("cooldown", "loop"))
+        eventually(lambda: c.told("cooldown", "loop"))
         yield c, clock
 
 

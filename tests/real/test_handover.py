@@ -199,7 +199,7 @@ def test_old_workers_serve_on_while_the_new_code_does_not_get_ready(tmp_path: Pa
         c.kill9()
         c.set("boot", "die")
         c.start_again()
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
 
         with Load(c.url, rate=50) as load:
             eventually(lambda: load.answered > 50)

@@ -25,7 +25,7 @@ def test_an_app_that_dies_at_import_is_tried_ever_later_and_then_once_in_a_coold
     """Given two workers whose app raises at import, when they have crash-looped for a while, then the schedule held."""
     begin = time.monotonic()
     with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
-        eventually(lambda: len(c.events.named("cooldown")) == 2)
+        eventually(lambda: len(c.told("cooldown")) == 2)
         cooling, cpu, size = time.monotonic(), process(c.pid).cpu, len(c.log())
         eventually(lambda: len([start for start in c.starts() if start.at > cooling]) >= 3)
         now = time.monotonic()
@@ -43,7 +43,7 @@ def test_an_app_that_dies_at_import_is_tried_ever_later_and_then_once_in_a_coold
 def test_a_waiting_worker_shows_why_and_until_when_and_is_up_one_try_after_the_cure(tmp_path: Path) -> None:
     """Given a cooling crash loop, when the app is mended, then each worker is up with its next try."""
     with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
-        eventually(lambda: len(c.events.named("cooldown")) == 2)
+        eventually(lambda: len(c.told("cooldown")) == 2)
 
         def cooling() -> dict[str, Any] | None:
             """What the state tells at once of both, at a time when neither is being tried."""
@@ -70,12 +70,12 @@ def test_after_the_cure_who_cools_for_what_both_spent_waits_for_no_try_of_its_ow
     """Given two workers in one loop of which one cools, when the app is mended and the other holds, then both serve."""
     options = {**FAST, "restart.delay": 3, "restart.delay_max": 3, "restart.cooldown": 600}
     with circusd(tmp_path, watchers=[Watcher(options=options, told={"boot": "die"})]) as c:
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
         c.set("boot", "")
 
         c.wait_ready()  # long before the cooldown is over
 
-        assert len(c.events.named("cooldown")) == 1
+        assert len(c.told("cooldown")) == 1
 
 
 def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Pat
     with circusd(tmp_path, watchers=[watcher]) as c:
         healthy = c.wait_ready(3)
 
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
         cooled = len(c.failures())
         eventually(lambda: len(c.failures()) >= cooled + 2)
 
@@ -97,7 +97,7 @@ def test_a_stop_in_a_wait_lasts_and_a_start_begins_anew(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown, when it is stopped and later started, then it waits no more."""
     options = {**FAST, "restart.cooldown": 600}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
         eventually(lambda: c.words() == ["held"])
 
         c.do("stop", name="web", waiting=True)
@@ -113,7 +113,7 @@ def test_a_restart_by_the_operator_ends_the_wait(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown, when the operator restarts its watcher, then it is tried at once."""
     options = {**FAST, "restart.cooldown": 600, "restart.delay_max": 600}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
 
         c.set("boot", "")
         c.do("restart", name="web", waiting=True)
@@ -179,7 +179,7 @@ def test_a_worker_that_stays_ready_clears_its_count(tmp_path: Path) -> None:
         c.wait_ready()
 
         eventually(lambda: c.watcher()["budget"]["used"] == 0)
-        eventually(lambda: len(c.events.named("recovered")) == 1)
+        eventually(lambda: len(c.told("recovered")) == 1)
 
 
 def test_no_app_evades_the_limit_by_the_exit_code_of_a_recycled_worker(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_no_app_evades_the_limit_by_the_exit_code_of_a_recycled_worker(tmp_path:
     limited = Watcher("limited", 1, arguments="--ws none --limit-max-requests 9")
     evading = Watcher(options=FAST, told={"boot": "exit 75"})
     with circusd(tmp_path, watchers=[evading, limited]) as c:
-        eventually(lambda: len(c.events.named("cooldown")) == 2)
+        eventually(lambda: len(c.told("cooldown")) == 2)
         assert {failure.reason for failure in c.failures()} == {"exited with code 75 before it was up"}
 
         c.set("boot", "")

@@ -199,7 +199,7 @@ def test_a_start_in_a_wait_is_answered_and_adds_nothing(tmp_path: Path) -> None:
     watcher = Watcher(options=options, told={"boot.wid-2": "die"})
     with circusd(tmp_path, watchers=[watcher], check_delay=1) as c:
         (sound,) = c.wait_ready(1)
-        eventually(lambda: c.events.named("cooldown") and held(c))
+        eventually(lambda: c.told("cooldown") and held(c))
 
         with c.answering():
             c.do("start", name="web", waiting=True)
@@ -245,7 +245,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
         circus={"statsd": True},
     ) as c:
         c.wait_ready()
-        eventually(lambda: c.events.named("cooldown", "waiting") and held(c, "waiting"))
+        eventually(lambda: c.told("cooldown", "waiting") and held(c, "waiting"))
         yield c
 
 

@@ -248,7 +248,7 @@ def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:
     """Given a slot that cools down, when circusd is killed, then nothing of it is left."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
-        eventually(lambda: c.words() == ["held"] and c.events.named("cooldown"))
+        eventually(lambda: c.words() == ["held"] and c.told("cooldown"))
 
         c.kill9()
 

@@ -114,7 +114,7 @@ def test_a_cooldown_beside_a_worker_that_serves_is_a_cooldown(tmp_path: Path) ->
     watcher = Watcher(options=COOLING, told={"boot.wid-2": "die"})
     with circusd(tmp_path, watchers=[watcher]) as c:
         (serving,) = c.wait_ready(1)
-        eventually(lambda: c.events.named("cooldown") and held(c))
+        eventually(lambda: c.told("cooldown") and held(c))
         tries = len(c.starts())
 
         holds(lambda: len(c.starts()) == tries, seconds=1.5)
@@ -131,7 +131,7 @@ def test_a_held_slot_has_no_process_is_on_show_and_is_retried(tmp_path: Path) ->
     """Given a slot that cools down, then no process waits for it, it is shown as held, and a retry starts it."""
     with circusd(tmp_path, watchers=[Watcher(options=COOLING, told={"boot.wid-2": "die"})]) as c:
         (serving,) = c.wait_ready(1)
-        (entry,) = eventually(lambda: held(c) if c.events.named("cooldown") else [])
+        (entry,) = eventually(lambda: held(c) if c.told("cooldown") else [])
 
         shown = {name: entry[name] for name in ("pid", "slot", "held_by", "reason")}
         assert shown == {"pid": 0, "slot": 2, "held_by": "cooldown", "reason": "cooling down"}

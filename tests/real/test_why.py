@@ -181,7 +181,7 @@ def test_no_secret_of_an_apps_last_words_is_shown(tmp_path: Path) -> None:
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, start=False) as c:
         c.write_ini(alert__all=alert)
         c.start_again()
-        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.told("cooldown"))
         shown = {
             "state": json.dumps(c.state(), default=str),
             "events": str(c.events.named("restart")),
